@@ -1,0 +1,112 @@
+"""From runs to results: was the same work done, how do the sides compare, and what the table says."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Run = Mapping[str, Any]
+"""What a side measured in one repetition, or `{"error": …}`."""
+
+REFERENCE = "raysim"
+"""The side that the others are compared with."""
+
+
+class WorkMismatch(Exception):
+    """Two sides did not do the same work: their times say nothing."""
+
+
+def set_up(run: Run) -> str:
+    """How a side was set up, in words."""
+    named = [f"{name} {value}" for name, value in run["versions"].items() if name not in ("python", "torch")]
+    versions = ", ".join(named)
+    # What `auto` came to: all of raysim's `training` section but the loss.
+    chosen = [f"{key} {value}" for key, value in run.get("engine", {}).items() if key not in ("loss", "huber_delta")]
+    return "; ".join(filter(None, (run["variant"], ", ".join(chosen), versions)))
+
+
+def check_work(runs: Mapping[str, Sequence[Run]]) -> None:
+    """All runs must have trained the same, round by round, with models of the same size and the same torch.
+
+    Raises:
+        WorkMismatch: names the side, what differs and where.
+    """
+    done = [(side, run) for side, several in runs.items() for run in several if "error" not in run]
+    if not done:
+        return
+    first_side, first = done[0]
+    for side, run in done[1:]:
+        if run["parameters"] != first["parameters"]:
+            raise WorkMismatch(f"{side} trained {run['parameters']:,} parameters, {first_side} {first['parameters']:,}")
+        if (torch := _torch(run)) != _torch(first):
+            raise WorkMismatch(f"{side} ran torch {torch}, {first_side} {_torch(first)}")
+        if len(run["work"]) != len(first["work"]):
+            raise WorkMismatch(f"{side} ran {len(run['work'])} rounds, {first_side} {len(first['work'])}")
+        for number, (mine, theirs) in enumerate(zip(run["work"], first["work"], strict=True), 1):
+            if list(mine) != list(theirs):
+                raise WorkMismatch(f"round {number}: {side} trained {_work(mine)}, {first_side} {_work(theirs)}")
+
+
+def median(runs: Sequence[Run], key: str) -> float | None:
+    """Median of a figure over the runs that did not fail; None if all did."""
+    values = [run[key] for run in runs if "error" not in run and run[key] is not None]
+    return statistics.median(values) if values else None
+
+
+def table(runs: Mapping[str, Sequence[Run]]) -> str:
+    """Markdown: a row for each side, medians over its repetitions, and how often the reference fits into it."""
+    lines = [
+        "| side | set-up | ms a round | CPU ms a round | start-up s | time / raysim's | CPU / raysim's | test accuracy "
+        "| repetitions: ms a round |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    first = next((side for side in runs if side.startswith(REFERENCE)), REFERENCE)
+    reference = runs.get(REFERENCE) or runs.get(first, ())
+    for side, several in runs.items():
+        done = [run for run in several if "error" not in run]
+        if not done:
+            reason = several[0]["error"] if several else "not run"
+            lines.append(f"| {side} | {reason} | | | | | | | |")
+            continue
+        cells = [
+            side,
+            set_up(done[0]),
+            _figure(median(done, "seconds_per_round"), 1e3),
+            _figure(median(done, "cpu_seconds_per_round"), 1e3),
+            _figure(median(done, "startup_seconds")),
+            _ratio(done, reference, "seconds_per_round"),
+            _ratio(done, reference, "cpu_seconds_per_round"),
+            "" if (accuracy := median(done, "accuracy")) is None else f"{accuracy:.2%}",
+            ", ".join(_figure(run["seconds_per_round"], 1e3) for run in done),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def work_of_a_round(runs: Mapping[str, Sequence[Run]]) -> str:
+    """What every side did in a timed round, in the mean, as words."""
+    done = next((run for several in runs.values() for run in several if "error" not in run), None)
+    if done is None:
+        return "nothing was run"
+    timed = done["work"][-done["rounds"] :]
+    samples, batches, steps = (f"{statistics.fmean(part):,.0f}" for part in zip(*timed, strict=True))
+    return f"{samples} samples, {batches} batches, {steps} steps a round, {done['parameters']:,} parameters"
+
+
+def _ratio(runs: Sequence[Run], reference: Sequence[Run], key: str) -> str:
+    mine, theirs = median(runs, key), median(reference, key)
+    return "" if mine is None or not theirs else f"{mine / theirs:.2f}"
+
+
+def _figure(value: float | None, scale: float = 1.0) -> str:
+    return "" if value is None else f"{value * scale:.3g}" if value * scale < 100 else f"{value * scale:,.0f}"
+
+
+def _torch(run: Run) -> str:
+    return str(run["versions"]["torch"]).partition("+")[0]
+
+
+def _work(work: Sequence[int]) -> str:
+    samples, batches, steps = work
+    return f"{samples} samples in {batches} batches and {steps} steps"

@@ -1,0 +1,23 @@
+"""raysim: a fast, exact and pleasant simulator for federated learning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raysim.config import Experiment
+from raysim.errors import RaysimError
+
+if TYPE_CHECKING:
+    from raysim.simulation import Round, Simulation
+
+__version__ = "0.1.0"
+__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Torch takes seconds to import: only for those who simulate, not for `raysim --help`.
+    if name in ("Round", "Simulation"):
+        from raysim import simulation
+
+        return getattr(simulation, name)
+    raise AttributeError(f"module 'raysim' has no attribute {name!r}")

@@ -1,0 +1,59 @@
+"""How much each client counts. Weights are scaled to sum to at most 1 over the sampled cohort *before* training, as the
+fixed-point sums demand, and normalised to exactly 1 over the clients that made it when the mean is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from raysim.config.server import ExplicitWeights, LossWeights, SamplesWeights, WeightsConfig
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """A weighting scheme.
+
+    A client's weight is `base · factor(loss)`: `base` is known when the cohort is drawn, `factor` where the scheme
+    looks at the broadcast model's mean loss on the client's training samples.
+    """
+
+    config: WeightsConfig
+
+    @property
+    def needs_loss(self) -> bool:
+        """Whether clients must evaluate the broadcast model before their first step."""
+        return isinstance(self.config, LossWeights)
+
+    def base(self, clients: Int64, samples: Int64) -> Float64:
+        """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0."""
+        raw = np.where(samples > 0, self._raw(clients, samples), 0.0)
+        total = raw.sum()
+        return raw / total if total > 0 else raw
+
+    def _raw(self, clients: Int64, samples: Int64) -> Float64:
+        if isinstance(self.config, SamplesWeights):
+            return samples.astype(np.float64)
+        if isinstance(self.config, ExplicitWeights):
+            table, default = self.config.table, self.config.default
+            return np.array([table.get(client, default) for client in clients.tolist()], dtype=np.float64)
+        return np.ones(len(clients))
+
+    def factor(self, loss: float) -> tuple[float, bool]:
+        """The factor for a client of this loss, in (0, 1], and whether the loss had to be clamped to the stated range.
+
+        A loss that is not finite gives NaN: the client is dropped.
+        """
+        if not isinstance(self.config, LossWeights):
+            return 1.0, False
+        if not np.isfinite(loss):
+            return float("nan"), False
+        low, high = self.config.low, self.config.high
+        clamped = min(max(loss, low), high)
+        factor = clamped / high if self.config.name == "loss" else low / clamped
+        return factor, clamped != loss

@@ -1,0 +1,65 @@
+"""The application that every family of commands registers with, and how errors reach the terminal."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from raysim import __version__
+from raysim.errors import RaysimError
+
+USER_ERROR = 2
+"""Exit code for everything that a user can put right."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell expects it."""
+
+
+def examples(*lines: str) -> str:
+    """The foot of a command's help; `\\b` keeps its lines as they are."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+class Commands(TyperGroup):
+    """Shows an error of raysim's own as the lines that it is, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; errors that are not raysim's own keep their traceback."""
+        try:
+            return super().invoke(ctx)
+        except RaysimError as error:
+            for line in str(error).splitlines():
+                typer.echo(f"error: {line}", err=True)
+            raise typer.Exit(USER_ERROR) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "raysim run configs/quickstart.yaml",
+        "raysim plan configs/quickstart.yaml cohort=20",
+        "raysim list algorithms",
+    ),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"raysim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Simulate federated learning: many clients, each with data of its own, on a laptop or on a Ray cluster."""

@@ -1,0 +1,194 @@
+"""`raysim doctor`: is this machine ready, and if not, what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from raysim.cli import printing
+from raysim.cli.app import app, examples
+from raysim.config.running import TrackingConfig
+from raysim.machine import available_memory, cores
+
+GIB = 1 << 30
+
+Level = Literal["ok", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do where that is not well."""
+
+    level: Level
+    what: str
+    found: str
+    remedy: str = ""
+
+
+@app.command(epilog=examples("raysim doctor"))
+def doctor() -> None:
+    """Check Python, torch, Ray, memory, disks and data folders. Exit code 1 if something is bad.
+
+    Every line says ok, warn (slower or smaller than it could be) or bad (runs will fail), and what to do.
+    """
+    findings = [finding for check in CHECKS for finding in check()]
+    printing.table(
+        {"": "left", "check": "left", "found": "left"},
+        [(one.level, one.what, one.found + (f"; {one.remedy}" if one.remedy else "")) for one in findings],
+    )
+    if any(one.level == "bad" for one in findings):
+        raise typer.Exit(1)
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter."""
+    yield Finding("ok", "python", sys.version.split()[0])
+
+
+def torch() -> Iterator[Finding]:
+    """Torch, the processor and the GPUs."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Finding("bad", "torch", f"cannot be imported ({error})", "install it: pip install torch")
+        return
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Finding("ok", "torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {capability}")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        yield Finding("ok", "cuda", f"{torch.version.cuda}, {', '.join(names)}")
+    elif shutil.which("nvidia-smi") is not None:
+        why = "is built without CUDA" if torch.version.cuda is None else "cannot use it"
+        yield Finding(
+            "warn", "cuda", f"there is a GPU driver, but torch {why}", "install torch for the driver's CUDA version"
+        )
+    else:
+        yield Finding("ok", "cuda", "no GPU: clients train on the CPU")
+
+
+def ray() -> Iterator[Finding]:
+    """Ray, and settings of the environment that would change what it does."""
+    try:
+        from raysim.cluster.runtime import import_ray
+
+        found = import_ray()
+    except (ImportError, OSError) as error:
+        yield Finding(
+            "bad", "ray", f"cannot be imported ({error})", "pip install ray, or set execution.executor=inprocess"
+        )
+        return
+    yield Finding("ok", "ray", found.__version__)
+    if os.environ.get("RAY_ADDRESS"):
+        yield Finding(
+            "warn",
+            "RAY_ADDRESS",
+            f"{os.environ['RAY_ADDRESS']}: Ray attaches there instead of starting its own",
+            "unset it, or say so in execution.address",
+        )
+    if os.environ.get("RAY_ENABLE_ZERO_COPY_TORCH_TENSORS", "0") not in ("", "0"):
+        yield Finding(
+            "bad", "zero copy", "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS lets actors write shared memory", "unset it"
+        )
+
+
+def processor() -> Iterator[Finding]:
+    """CPU cores, and how many of them may be used."""
+    usable, all_cores = cores(), os.cpu_count() or 1
+    if usable < all_cores:
+        yield Finding(
+            "warn",
+            "cores",
+            f"{usable:g} of {all_cores} may be used",
+            f"set execution.actors={max(1, int(usable))}, or actors compete for them",
+        )
+    else:
+        yield Finding("ok", "cores", f"{all_cores}")
+
+
+def memory() -> Iterator[Finding]:
+    """Memory, and the part of it that processes can share."""
+    free = available_memory()
+    low = "close other programs, or set execution.actors=1"
+    yield _enough("memory", f"{_gib(free)} available", free, warn=2 * GIB, bad=GIB // 2, remedy=low)
+    shared = Path("/dev/shm")  # noqa: S108 - looked at, not written
+    if shared.is_dir():
+        usage = shutil.disk_usage(shared)
+        remedy = "Ray falls back to slow files; in Docker use --shm-size=4g, else set execution.object_store_memory"
+        found = f"{_gib(usage.free)} free of {_gib(usage.total)} in {shared}"
+        yield _enough("shared memory", found, usage.free, warn=GIB, bad=0, remedy=remedy)
+
+
+def open_files() -> Iterator[Finding]:
+    """How many files and sockets a process may have open."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+    plenty = sys.maxsize if limit == resource.RLIM_INFINITY else limit
+    yield _enough("open files", found, plenty, warn=1024, bad=128, remedy="raise the limit: ulimit -n 65536")
+
+
+def folders() -> Iterator[Finding]:
+    """Where shards, runs and Ray's own files go."""
+    from raysim.data.store.cache import cache_folder
+
+    places = (
+        ("cache", cache_folder(None), "set data.cache or RAYSIM_CACHE to another folder"),
+        ("runs", Path(TrackingConfig().directory).absolute(), "set tracking.directory to another folder"),
+        ("temporary files", Path(tempfile.gettempdir()), "set RAY_TMPDIR to another folder"),
+    )
+    for what, folder, remedy in places:
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            yield Finding("bad", what, f"{folder} cannot be written", remedy)
+            continue
+        free = shutil.disk_usage(there).free
+        yield _enough(what, f"{_gib(free)} free in {folder}", free, warn=2 * GIB, bad=GIB // 8, remedy=remedy)
+
+
+def data_sets() -> Iterator[Finding]:
+    """Where data files are looked for."""
+    from raysim.data.sources.files import data_home
+
+    home = data_home()
+    imported = sorted(entry.name for entry in home.iterdir() if entry.is_dir()) if home.is_dir() else []
+    yield Finding("ok", "data home", f"{home}: {', '.join(imported) or 'nothing imported yet'}")
+    configured = os.environ.get("RAYSIM_DATA")
+    if configured is None:
+        yield Finding("ok", "RAYSIM_DATA", "not set")
+    elif Path(configured).expanduser().is_dir():
+        yield Finding("ok", "RAYSIM_DATA", configured)
+    else:
+        yield Finding("warn", "RAYSIM_DATA", f"{configured} is no folder", "correct it, or unset it")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    python,
+    torch,
+    ray,
+    processor,
+    memory,
+    open_files,
+    folders,
+    data_sets,
+)
+
+
+def _enough(what: str, found: str, amount: int, *, warn: int, bad: int, remedy: str) -> Finding:
+    """A finding on an amount that should not be below `warn`, and must not be below `bad`."""
+    level: Level = "bad" if amount < bad else "warn" if amount < warn else "ok"
+    return Finding(level, what, found, remedy if level != "ok" else "")
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"

@@ -1,0 +1,165 @@
+"""`raysim plan`: what a run would take, before it takes anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raysim.cli import printing
+from raysim.cli.app import app, examples
+from raysim.cli.data import data_facts, data_values
+from raysim.cli.options import Config, Overrides, read_experiment
+from raysim.config.running import ExecutionConfig
+from raysim.machine import actors_memory, cores, name
+
+if TYPE_CHECKING:
+    from raysim.execution import Node, Prepared
+    from raysim.execution.plan import Plan, RoundPlan
+
+
+@app.command(
+    epilog=examples(
+        "raysim plan configs/quickstart.yaml",
+        "raysim plan configs/million_clients.yaml cohort=1000 execution.actors=8",
+        "raysim plan configs/mnist_cnn.yaml execution.num_gpus=0.25 --json",
+    )
+)
+def plan(
+    config: Config = None,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Show what `raysim run` would do: data, model, a round, actors and their memory. Trains nothing.
+
+    Shards are built if they are not there yet, and everything that a run checks first is checked. A plan that can never
+    be placed is refused, with what is short and what to change.
+    """
+    experiment = read_experiment(config, overrides, command="plan")
+    from raysim.execution import prepare_job
+    from raysim.execution.plan import make_plan
+
+    prepared = prepare_job(experiment)
+    made = make_plan(prepared, _nodes(prepared.experiment.execution))
+    if as_json:
+        typer.echo(json.dumps(_values(prepared, made), indent=2))
+    else:
+        _print(prepared, made)
+
+
+def _nodes(execution: ExecutionConfig) -> list[Node]:
+    """The cluster's nodes, or this machine as a Ray of our own would see it."""
+    if execution.executor == "ray" and execution.address is not None:
+        from raysim.cluster.runtime import Runtime
+
+        runtime = Runtime.start(execution)
+        try:
+            return runtime.nodes()
+        finally:
+            runtime.close()
+    import torch
+
+    from raysim.execution import Node
+
+    return [Node(name(), cores(), float(torch.cuda.device_count()), actors_memory(execution))]
+
+
+def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
+    experiment, placement = prepared.experiment, plan.placement
+    return {
+        "name": experiment.name,
+        "data": data_values(prepared.job.federation, prepared.federation),
+        "model": {
+            "name": experiment.model.name,
+            "parameters": prepared.parameters,
+            "bytes": 4 * prepared.columns,
+        },
+        "round": asdict(plan.round),
+        "executor": experiment.execution.executor,
+        "engine": asdict(prepared.job.engine),
+        "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
+        "nodes": [asdict(node) for node in plan.nodes],
+        "placement": None if placement is None else asdict(placement) | {"actors": placement.actors},
+    }
+
+
+def _print(prepared: Prepared, plan: Plan) -> None:
+    from raysim.tracking.units import quantity, size
+
+    experiment, a_round, memory = prepared.experiment, plan.round, plan.memory
+    expected = "about " if experiment.selection.name == "poisson" else ""
+    printing.heading(experiment.name)
+    printing.facts(
+        [
+            *data_facts(experiment, prepared.job.federation, prepared.federation),
+            (
+                "model",
+                f"{experiment.model.name}, {quantity(prepared.parameters)} parameters, {size(4 * prepared.columns)}",
+            ),
+            (
+                "round",
+                f"{expected}{a_round.cohort:,} of {prepared.federation.population:,} clients, {_steps(a_round)}",
+            ),
+            (
+                "",
+                f"{_counted(a_round.leases, 'lease')}, predicted imbalance {a_round.imbalance:.2f}; "
+                f"{size(a_round.bytes_down)} down, {size(a_round.bytes_up)} up",
+            ),
+            ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
+            ("", _where(prepared, plan)),
+        ]
+    )
+    printing.gap()
+    _print_nodes(experiment.execution, plan)
+
+
+def _steps(a_round: RoundPlan) -> str:
+    fewest, median, most = a_round.steps
+    if fewest == most:
+        return f"{_counted(most, 'local step')} each"
+    return f"{fewest:,} to {most:,} local steps each (median {median:,.0f})"
+
+
+def _parts(plan: Plan) -> str:
+    from raysim.tracking.units import size
+
+    names = {"process": "process", "model": "model", "optimizer": "optimiser", "sums": "sum", "shard": "largest shard"}
+    return ", ".join(f"{label} {size(getattr(plan.memory, key))}" for key, label in names.items())
+
+
+def _where(prepared: Prepared, plan: Plan) -> str:
+    engine, placement = prepared.job.engine, plan.placement
+    how = f"{engine.name} engine on {engine.device}, {_counted(engine.threads, 'thread')}"
+    if placement is None:
+        return f"in process, without Ray: this process is the only worker; {how}"
+    share = f"{placement.num_cpus:g} CPU, {placement.num_gpus:g} GPU each"
+    return f"{_counted(placement.actors, 'actor')}, {share}; {how}"
+
+
+def _print_nodes(execution: ExecutionConfig, plan: Plan) -> None:
+    from raysim.tracking.units import size
+
+    columns: dict[str, printing.Justify] = {"node": "left", "CPUs": "right", "GPUs": "right", "memory": "right"}
+    rows: list[list[str]] = [
+        [node.id[:16], f"{node.cpus:g}", f"{node.gpus:g}", size(node.memory)] for node in plan.nodes
+    ]
+    if plan.placement is not None:
+        columns |= {"slots": "right", "per GPU": "right", "actors": "right", "their memory": "right"}
+        for row, node in zip(rows, plan.nodes, strict=True):
+            here = plan.placement.nodes.count(node.id)
+            slots = str(plan.placement.slots[node.id])
+            row += [slots, _per_gpu(execution.num_gpus), str(here), size(here * plan.memory.total)]
+    printing.table(columns, rows)
+
+
+def _per_gpu(num_gpus: float) -> str:
+    """Actors on one GPU."""
+    if num_gpus == 0:
+        return "–"
+    return str(int(1 / num_gpus + 1e-9)) if num_gpus <= 1 else f"1/{num_gpus:g}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

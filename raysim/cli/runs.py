@@ -1,0 +1,158 @@
+"""`raysim run`, `resume` and `report`: what makes run directories, and what reads them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raysim.cli.app import INTERRUPTED, app, examples
+from raysim.cli.options import Config, Overrides, Run, read_experiment
+from raysim.errors import ClientError, ConfigError
+
+if TYPE_CHECKING:
+    from raysim.simulation import Simulation
+    from raysim.tracking import Progress
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only warnings, and the run directory at the end.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line: start, round, note, finish.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Print a line a round, also in a terminal.")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html at the end.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when a client's own code fails.")]
+
+
+@app.command(
+    epilog=examples(
+        "raysim run configs/quickstart.yaml",
+        "raysim run configs/quickstart.yaml rounds=10 model.hidden=[128] execution.actors=2",
+        "raysim run configs/quickstart.yaml execution.executor=inprocess --directory runs/first --json",
+    )
+)
+def run(
+    config: Config = None,
+    overrides: Overrides = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="The run directory itself; by default a new one in tracking.directory.")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    plain: Plain = False,
+    no_report: NoReport = False,
+    debug: Debug = False,
+) -> None:
+    """Train the federation that CONFIG describes.
+
+    Leaves a run directory with the resolved configuration, a row for every round and client, checkpoints, the model
+    and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there.
+    """
+    progress = _progress(quiet, json, plain)
+    experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
+    from raysim.simulation import Simulation
+
+    _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, debug)
+
+
+@app.command(
+    epilog=examples(
+        "raysim resume runs/quickstart-20250102-030405",
+        "raysim resume runs/quickstart-20250102-030405 rounds=100",
+        "raysim resume runs/quickstart-20250102-030405 execution.executor=inprocess",
+    )
+)
+def resume(
+    run: Run,
+    overrides: Overrides = None,
+    allow_different_bits: Annotated[
+        bool,
+        typer.Option("--allow-different-bits", help="Go on although torch, the device or the processor are others."),
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    plain: Plain = False,
+    no_report: NoReport = False,
+    debug: Debug = False,
+) -> None:
+    """Continue a run, to the same bits that it would have come to.
+
+    It goes on after the last checkpoint.
+
+    Only what no past round depends on may change: rounds, and the sections stop, execution, tracking.
+    """
+    progress = _progress(quiet, json, plain)
+    from raysim.simulation import Simulation
+
+    _train(
+        lambda: Simulation.resume(
+            run,
+            overrides=[*(overrides or ()), *_without_report(no_report)],
+            allow_different_bits=allow_different_bits,
+            progress=progress,
+        ),
+        quiet,
+        debug,
+    )
+
+
+@app.command(
+    epilog=examples(
+        "raysim report runs/quickstart-20250102-030405",
+        "raysim report runs/fedavg runs/fedsgd --out comparison.html",
+    )
+)
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file, or a folder for report.html.")] = None,
+) -> None:
+    """Write the report of a run, or of several side by side, and print where it is.
+
+    One HTML file that needs nothing else, and its pictures as PNG beside it. Runs need not be finished.
+    """
+    from raysim.tracking import write_report
+
+    typer.echo(write_report(runs, out))
+
+
+def _train(start: Callable[[], Simulation], quiet: bool, debug: bool) -> None:
+    """Train to the end, or to Ctrl-C; how it went is said by the simulation's own progress."""
+    simulation: Simulation | None = None
+    try:
+        with _client_errors(debug), start() as simulation:
+            simulation.run()
+    except KeyboardInterrupt:
+        if simulation is None or simulation.number == 0:
+            typer.echo("interrupted before the first round was done: there is nothing to resume", err=True)
+        else:
+            typer.echo(f"interrupted; continue with: raysim resume {simulation.directory}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if quiet:
+        typer.echo(simulation.directory)
+
+
+@contextmanager
+def _client_errors(debug: bool) -> Iterator[None]:
+    """With --debug, what a client's code raised and where; without, how to see it."""
+    try:
+        yield
+    except ClientError as error:
+        if not debug:
+            raise ClientError(f"{error} (--debug shows the traceback)") from error
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__, file=sys.stderr)
+        raise
+
+
+def _progress(quiet: bool, json: bool, plain: bool) -> Progress:
+    from raysim.tracking import progress_for
+
+    if quiet + json + plain > 1:
+        raise ConfigError("--quiet, --json and --plain exclude each other; give one of them")
+    return progress_for("quiet" if quiet else "json" if json else "plain" if plain else "auto")
+
+
+def _without_report(no_report: bool) -> list[str]:
+    return ["tracking.report=false"] if no_report else []

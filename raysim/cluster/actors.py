@@ -1,0 +1,132 @@
+"""The actors: thin shells around the worker, the server and the sum, which do not know Ray."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from raysim.aggregation import PartialSum, combine
+from raysim.execution import (
+    ClientWorker,
+    Evaluated,
+    EvaluationRange,
+    Job,
+    Lease,
+    LeaseReport,
+    Server,
+    bits_fingerprint,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobReference:
+    """Where an actor finds its job, also after a restart.
+
+    Attributes:
+        reference: to the job in the object store, pickled: Ray then keeps the job for as long as the driver lives. A
+            plain reference among the constructor's arguments it may not find again for a restart, as it warns.
+        directory: the driver's working directory, which import strings and relative paths start from.
+    """
+
+    reference: bytes
+    directory: str
+
+    @classmethod
+    def put(cls, job: Job) -> JobReference:
+        """Store the job once, for all actors."""
+        import ray
+
+        pickle: Any = ray.cloudpickle
+        return cls(pickle.dumps(ray.put(job)), str(Path.cwd()))
+
+    def fetch(self) -> Job:
+        """The job; from now on its import strings and relative paths mean what they mean to the driver."""
+        import ray
+
+        if self.directory not in sys.path:
+            sys.path.insert(0, self.directory)
+        if Path(self.directory).is_dir():
+            os.chdir(self.directory)
+        return cast(Job, ray.get(ray.cloudpickle.loads(self.reference)))
+
+
+class ClientActor:
+    """Hosts clients on its share of a CPU or GPU.
+
+    The worker is built at the first call, not in the constructor: what is wrong with it arrives as that call's own
+    error, and an actor that Ray restarts is as good as new.
+    """
+
+    def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
+        self._reference, self._index, self._gpu_share = job, index, gpu_share
+        self._built: ClientWorker | None = None
+
+    def bits(self) -> dict[str, Any]:
+        """Build the worker; what its bits depend on."""
+        return bits_fingerprint(self._worker().job.engine)
+
+    def train(self, lease: Lease, model: Any) -> tuple[PartialSum, LeaseReport]:
+        """Two objects: the partial sum, which stays in the object store, and the small report."""
+        return self._worker().train(lease, model)
+
+    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> list[Evaluated]:
+        """Sums of metrics over ranges."""
+        return self._worker().evaluate(ranges, model)
+
+    def _worker(self) -> ClientWorker:
+        if self._built is None:
+            job = self._reference.fetch()
+            torch.set_num_threads(job.engine.threads)
+            if job.engine.device == "cuda" and 0 < self._gpu_share < 1:
+                torch.cuda.set_per_process_memory_fraction(self._gpu_share, 0)
+            self._built = ClientWorker(job, self._index)
+        return self._built
+
+
+class Aggregator:
+    """The server beside the driver. It keeps nothing: state and model are arguments and results."""
+
+    def __init__(self, job: JobReference) -> None:
+        # Ray does not hide GPUs from an actor that asked for none.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self._reference = job
+        self._built: Server | None = None
+
+    def first(self) -> Any:
+        """State and model before the first round."""
+        return self._server().first()
+
+    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
+        """The next state and model, and the seconds that it took."""
+        return self._server().apply(round_number, expected, state, model, *sums)
+
+    def save(self, folder: str, state: Any, model: Any) -> None:
+        """Write a checkpoint's vectors."""
+        self._server().save(folder, state, model)
+
+    def load(self, folder: str) -> Any:
+        """State and model from a checkpoint."""
+        return self._server().load(folder)
+
+    def export(self, path: str, model: Any) -> None:
+        """Write the model as `.safetensors`."""
+        self._server().export(path, model)
+
+    def _server(self) -> Server:
+        if self._built is None:
+            self._built = Server(self._reference.fetch())
+        return self._built
+
+
+class NodeReducer:
+    """Adds up the partial sums of its node before they travel."""
+
+    def combine(self, *sums: PartialSum) -> PartialSum:
+        """One sum for many."""
+        return combine(sums)

@@ -1,0 +1,102 @@
+"""The one place that starts Ray, or attaches to one that runs, and shuts down only what it started."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from raysim.config.running import ExecutionConfig
+from raysim.errors import PlacementError
+from raysim.execution import Node
+from raysim.machine import cores
+
+
+def import_ray() -> Any:
+    """Import Ray with settings that must be made before: no working directory is uploaded, nothing phones home."""
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    return ray
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A Ray that is up.
+
+    Attributes:
+        ray: the module.
+        owned: whether `close` shuts it down.
+        home: id of the driver's node.
+    """
+
+    ray: Any
+    owned: bool
+    home: str
+
+    @classmethod
+    def start(cls, execution: ExecutionConfig) -> Runtime:
+        """Use the Ray that this process is connected to, else `execution.address`, else start one on this machine.
+
+        Raises:
+            PlacementError: there is no Ray at the address.
+        """
+        ray = import_ray()
+        owned = not ray.is_initialized()
+        if owned and execution.address is not None:
+            if "://" in execution.address:
+                raise PlacementError(
+                    f"execution.address: {execution.address!r} names a Ray client; a run needs the cluster's own "
+                    "address; submit it with `ray job submit`, or run it on a node with execution.address=auto"
+                )
+            try:
+                _knock(execution.address)
+                ray.init(address=execution.address, log_to_driver=False, logging_level=logging.WARNING)
+            except OSError as error:
+                raise PlacementError(f"execution.address: no Ray cluster at {execution.address!r} ({error})") from None
+        elif owned:
+            ray.init(
+                address="local",  # without it Ray would join whatever RAY_ADDRESS or a `ray start` names
+                num_cpus=max(1, int(cores())),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=execution.object_store_memory,
+            )
+        return cls(ray, owned, ray.get_runtime_context().get_node_id())
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are up, the driver's own first."""
+        up = [node for node in self.ray.nodes() if node["Alive"]]
+        up.sort(key=lambda node: (node["NodeID"] != self.home, node["NodeID"]))
+        return [
+            Node(
+                node["NodeID"],
+                node["Resources"].get("CPU", 0.0),
+                node["Resources"].get("GPU", 0.0),
+                int(node["Resources"].get("memory", 0)),
+            )
+            for node in up
+        ]
+
+    def pinned(self, node: str) -> Any:
+        """Scheduling strategy for exactly this node."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+
+    def close(self) -> None:
+        """Shut down a Ray of our own; leave any other alone."""
+        if self.owned and self.ray.is_initialized():
+            self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens: Ray would try again for minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()

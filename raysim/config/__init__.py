@@ -1,0 +1,7 @@
+"""The experiment's schema and how it is read. Knows neither Ray nor torch."""
+
+from raysim.config.experiment import Experiment
+from raysim.config.imports import load
+from raysim.config.loading import read_yaml, write_text
+
+__all__ = ["Experiment", "load", "read_yaml", "write_text"]

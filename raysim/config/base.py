@@ -1,0 +1,57 @@
+"""What every section of the configuration has in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
+
+IMPORT_STRING = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+ImportString = Annotated[str, Field(pattern=IMPORT_STRING, description="`package.module:name` of your own code.")]
+
+
+class Section(BaseModel):
+    """A section: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_of_the_default(cls, values: Any) -> Any:
+        """`optimizer: {lr: 0.5}` changes one option of the default optimiser, whose name need not be said."""
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for key, field in cls.model_fields.items():
+            name = getattr(field.default, "name", None)
+            if isinstance(name, str) and isinstance(filled.get(key), dict):
+                filled[key] = {"name": name, **filled[key]}
+        return filled
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values, every default spelled out; validating them gives an equal section."""
+        return self.model_dump(mode="json")
+
+
+class Custom(Section):
+    """Your own component, found by its import string and called with `args`."""
+
+    name: ImportString
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments passed to it.")
+
+
+def _tag(value: Any) -> str | None:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return "custom" if isinstance(name, str) and ":" in name else name
+
+
+def _expand_shorthand(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+# A component is chosen by its `name` and carries its own options: `model: {name: mlp, hidden: [200, 200]}`.
+# `model: mlp` is short for `model: {name: mlp}`. Use as `Annotated[Union[Annotated[A, Tag("a")], …], *component]`.
+BY_NAME = Discriminator(_tag)
+SHORTHAND = BeforeValidator(_expand_shorthand)

@@ -1,0 +1,123 @@
+"""The `client` section (what a client does in a round) and the `training` section (how it is computed)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag, model_validator
+
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+
+
+class Optimizer(Section):
+    """What every local optimiser takes."""
+
+    lr: float = Field(0.1, ge=0)
+    """Client learning rate, before the schedule."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay; added to the gradient by `sgd` and `adam`, decoupled in `adamw`."""
+
+
+class Sgd(Optimizer):
+    """Stochastic gradient descent, as `torch.optim.SGD`."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Momentum, fresh in every round."""
+    nesterov: bool = False
+    """Nesterov momentum."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Sgd:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0")
+        return self
+
+
+class Adam(Optimizer):
+    """Adam or AdamW, as in `torch.optim`, with moments fresh in every round."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(0.001, ge=0)
+    """Client learning rate, before the schedule."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of the second moment."""
+    epsilon: float = Field(1e-8, gt=0)
+    """Added to the root of the second moment."""
+
+
+OptimizerConfig = Annotated[
+    Annotated[Sgd, Tag("sgd")] | Annotated[Adam, Tag("adam")] | Annotated[Adam, Tag("adamw")], BY_NAME, SHORTHAND
+]
+
+
+class Constant(Section):
+    """The same learning rate in every round."""
+
+    name: Literal["constant"] = "constant"
+
+
+class Exponential(Section):
+    """Multiply the learning rate by `gamma` every `every` rounds."""
+
+    name: Literal["exponential"] = "exponential"
+    gamma: float = Field(0.99, gt=0)
+    """Factor."""
+    every: int = Field(1, ge=1)
+    """Rounds between two multiplications."""
+
+
+class Cosine(Section):
+    """Cosine from 1 to `floor` times the learning rate over the experiment's rounds."""
+
+    name: Literal["cosine"] = "cosine"
+    floor: float = Field(0.0, ge=0, le=1)
+    """Factor at the last round."""
+
+
+class Warmup(Section):
+    """Linear from 1/rounds to 1 over the first rounds, then constant."""
+
+    name: Literal["warmup"] = "warmup"
+    rounds: int = Field(10, ge=1)
+    """Rounds of the rise."""
+
+
+ScheduleConfig = Annotated[
+    Annotated[Constant, Tag("constant")]
+    | Annotated[Exponential, Tag("exponential")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Warmup, Tag("warmup")],
+    BY_NAME,
+    SHORTHAND,
+]
+
+
+class ClientConfig(Section):
+    """What a client does with the model in a round."""
+
+    optimizer: OptimizerConfig = Sgd()
+    """Local optimiser."""
+    schedule: ScheduleConfig = Constant()
+    """Client learning rate over the rounds."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 10
+    """Samples of a step; `full` is the client's whole shard."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the shard in a round (unless `steps` is given)."""
+    steps: int | None = Field(None, ge=1)
+    """Local steps in a round, whatever the client's size; replaces `epochs`."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Clip every step's gradient to this Euclidean norm."""
+
+
+class TrainingConfig(Section):
+    """How a client's work is computed: the loss, and the engine that runs it."""
+
+    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "mse", "huber"] | ImportString = "auto"
+    """Training loss; `auto` is cross-entropy for classes and mean squared error for numbers."""
+    huber_delta: float = Field(1.0, gt=0)
+    """Where the Huber loss turns from quadratic to linear."""
+    engine: Literal["auto", "sequential"] = "auto"
+    """`sequential` trains one client at a time; `auto` picks the fastest engine once and records it."""

@@ -1,0 +1,84 @@
+"""Turning pydantic's errors into one clear line each: the file, the key, what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from raysim.errors import ConfigError
+
+
+def explain(error: ValidationError, schema: type[BaseModel], where: str) -> ConfigError:
+    """One line for each problem, in the order of the file."""
+    lines = [f"{where}: {_line(problem, schema)}" for problem in error.errors(include_url=False)]
+    return ConfigError("\n".join(dict.fromkeys(lines)))
+
+
+def _line(problem: Any, schema: type[BaseModel]) -> str:
+    location = problem["loc"]
+    owner, path = _follow(schema, location)
+    kind, value = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        valid = sorted(owner.model_fields) if owner is not None else []
+        return f"unknown key {path!r}; {_suggest(str(location[-1]), valid)}"
+    if kind == "union_tag_invalid":
+        names = [name.strip(" '") for name in problem["ctx"]["expected_tags"].split(",")]
+        names = ["package.module:name" if name == "custom" else name for name in names if name != "in_memory"]
+        return f"{path}: unknown name {problem['ctx']['tag']!r}; {_suggest(problem['ctx']['tag'], names)}"
+    if kind == "union_tag_not_found":
+        return f"{path}: expected a name, or a section with the key `name`, got {value!r}"
+    if kind == "missing":
+        return f"{path}: required key is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if kind == "value_error":
+        return f"{path}: {message}" if path else message
+    return f"{path}: {message}, got {value!r}"
+
+
+def _suggest(word: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid are {', '.join(valid)}"
+
+
+def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel] | None, str]:
+    """The section that the location's last key belongs to, and the path as a user writes it (no union tags)."""
+    owner: type[BaseModel] | None = schema
+    options: list[type[BaseModel]] = []
+    path: list[str] = []
+    for i, part in enumerate(location):
+        if isinstance(part, int):
+            path.append(f"[{part}]")
+            continue
+        if options and part not in path[-1:]:
+            tagged = [option for option in options if _has_tag(option, part)]
+            if tagged:
+                owner, options = tagged[0], []
+                continue
+        if owner is not None and part in owner.model_fields:
+            found = _sections(owner.model_fields[part].annotation)
+            path.append(part)
+            if i + 1 < len(location):
+                owner, options = (found[0], []) if len(found) == 1 else (None, found)
+            continue
+        if i + 1 == len(location) and owner is not None:
+            path.append(part)
+    return owner, ".".join(path).replace(".[", "[")
+
+
+def _has_tag(section: type[BaseModel], tag: str) -> bool:
+    annotation: Any = section.model_fields["name"].annotation if "name" in section.model_fields else None
+    names = get_args(annotation)
+    return tag in names or (tag == "custom" and not names)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    parts: tuple[Any, ...] = get_args(annotation)
+    return [section for part in parts for section in _sections(part)]

@@ -1,0 +1,111 @@
+"""The whole experiment: one schema, one class per section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from raysim.config.base import Section
+from raysim.config.client import ClientConfig, TrainingConfig
+from raysim.config.data import DataConfig, SyntheticVirtual
+from raysim.config.errors import explain
+from raysim.config.loading import apply_overrides, read_yaml, write_text
+from raysim.config.model import ModelConfig, Softmax
+from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
+from raysim.config.server import AggregationConfig, AlgorithmConfig, FedAvg, SelectionConfig, Uniform
+
+
+class Experiment(Section):
+    """A federated experiment. Every key has a default: `Experiment()` runs FedAvg on digits."""
+
+    name: str = Field("experiment", pattern=r"^[\w.-]+$")
+    """Names the run directory."""
+    seed: int = Field(0, ge=0)
+    """Every random choice is a function of this."""
+    rounds: int = Field(100, ge=1)
+    """Rounds of training."""
+    cohort: Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, le=1)] = 10
+    """Clients of a round: a count, or a fraction of the population written with a point (`1.0` is everybody)."""
+    selection: SelectionConfig = Uniform()
+    """How the cohort is drawn."""
+    data: DataConfig = DataConfig()
+    """Where samples come from, how they are cleaned, and how they are dealt to clients."""
+    model: ModelConfig = Softmax()
+    """The model, by name or import string."""
+    client: ClientConfig = ClientConfig()
+    """What a client does in a round."""
+    training: TrainingConfig = TrainingConfig()
+    """How a client's work is computed."""
+    algorithm: AlgorithmConfig = FedAvg()
+    """The federated algorithm, by name or import string."""
+    aggregation: AggregationConfig = AggregationConfig()
+    """How the clients' updates become one."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured, and when."""
+    stop: StopConfig = StopConfig()
+    """When to stop before the last round."""
+    execution: ExecutionConfig = ExecutionConfig()
+    """Where the work runs."""
+    tracking: TrackingConfig = TrackingConfig()
+    """What a run leaves behind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cohort_spelling(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("cohort"), bool):
+            raise ValueError("cohort must be a number")
+        return values
+
+    @model_validator(mode="after")
+    def _cohort_fits_population(self) -> Experiment:
+        population = self._declared_population()
+        if population is not None and isinstance(self.cohort, int) and self.cohort > population:
+            raise ValueError(f"cohort ({self.cohort}) is larger than the population ({population} clients)")
+        return self
+
+    def _declared_population(self) -> int | None:
+        if isinstance(self.data.source, SyntheticVirtual):
+            return self.data.source.clients
+        clients = getattr(self.data.partition, "clients", None)
+        return clients if isinstance(clients, int) else None
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the splits and the partition."""
+        return self.seed if self.data.seed is None else self.data.seed
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "experiment") -> Experiment:
+        """Validate a nested mapping.
+
+        Raises:
+            ConfigError: one line for each problem, naming the key and what was expected.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise explain(error, cls, where) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+        """Read a YAML file, apply `key.sub=value` overrides (values are YAML), and validate.
+
+        Raises:
+            ConfigError: the file is missing or not YAML, an override is malformed, or the schema refuses a value.
+        """
+        return cls.parse(apply_overrides(read_yaml(path), overrides), where=str(path))
+
+    def updated(self, overrides: Sequence[str]) -> Experiment:
+        """This experiment with `key.sub=value` overrides."""
+        return Experiment.parse(apply_overrides(self.to_dict(), overrides), where="overrides")
+
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """The resolved configuration as YAML, written to `path` if given."""
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        if path is not None:
+            write_text(path, text)
+        return text

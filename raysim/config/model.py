@@ -1,0 +1,103 @@
+"""The `model` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Tag
+
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+
+
+class Model(Section):
+    """What every model takes."""
+
+    weights: str | None = None
+    """A `.safetensors` file to start from; by default weights drawn from the seed."""
+
+
+class Softmax(Model):
+    """Multinomial logistic regression; with one output, linear regression."""
+
+    name: Literal["softmax"] = "softmax"
+    bias: bool = True
+    """Add a bias."""
+
+
+class Mlp(Model):
+    """ReLU multi-layer perceptron. McMahan's 2NN is `hidden: [200, 200]` (199,210 parameters on MNIST)."""
+
+    name: Literal["mlp"] = "mlp"
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (200, 200)
+    """Units of each hidden layer."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout after each hidden layer."""
+
+
+class Cnn(Model):
+    """McMahan et al.'s MNIST CNN: two 5x5 convolutions, 512 units; 1,663,370 parameters on 28x28x1."""
+
+    name: Literal["cnn"] = "cnn"
+
+
+class CnnCifar(Model):
+    """pfl-research's small CIFAR-10 CNN: two 3x3 convolutions, max pooling, dropout, 128 units."""
+
+    name: Literal["cnn_cifar"] = "cnn_cifar"
+    dropout: bool = True
+    """Dropout of 0.25 after pooling and 0.5 before the last layer."""
+
+
+class Resnet18Gn(Model):
+    """ResNet-18 for small images with group normalisation instead of batch normalisation (Hsieh et al. 2020)."""
+
+    name: Literal["resnet18_gn"] = "resnet18_gn"
+    groups: int = Field(2, ge=1)
+    """Groups of each normalisation."""
+    width: int = Field(64, ge=1)
+    """Channels of the first stage."""
+
+
+class LstmChar(Model):
+    """Stacked character LSTM (McMahan et al. 2017; Reddi et al. 2021): a prediction for every position."""
+
+    name: Literal["lstm_char"] = "lstm_char"
+    embedding: int = Field(8, ge=1)
+    """Dimensions of the embedding."""
+    hidden: int = Field(256, ge=1)
+    """Units of each layer."""
+    layers: int = Field(2, ge=1)
+    """Layers."""
+
+
+class InMemoryModel(Section):
+    """A module handed to `Simulation(experiment, model=…)`. Written by raysim, not by hand."""
+
+    name: Literal["in_memory"] = "in_memory"
+    fingerprint: str = ""
+    """SHA-256 of the module's class, names, shapes and initial weights: a resume must bring the same one."""
+
+
+class CustomModel(Model):
+    """A function of yours that returns an `nn.Module`.
+
+    It is called with `args`; parameters named `info`, `input_shape` or `classes` are filled in from the data.
+    """
+
+    name: ImportString
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments passed to it."""
+
+
+ModelConfig = Annotated[
+    Annotated[Softmax, Tag("softmax")]
+    | Annotated[Mlp, Tag("mlp")]
+    | Annotated[Cnn, Tag("cnn")]
+    | Annotated[CnnCifar, Tag("cnn_cifar")]
+    | Annotated[Resnet18Gn, Tag("resnet18_gn")]
+    | Annotated[LstmChar, Tag("lstm_char")]
+    | Annotated[InMemoryModel, Tag("in_memory")]
+    | Annotated[CustomModel, Tag("custom")],
+    BY_NAME,
+    SHORTHAND,
+]

@@ -1,0 +1,127 @@
+"""The `algorithm`, `aggregation` and `selection` sections: what the server does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Tag, model_validator
+
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+
+
+class Algorithm(Section):
+    """What every algorithm takes."""
+
+    server_lr: float = Field(1.0, gt=0)
+    """Server learning rate: the factor on the averaged update."""
+    server_momentum: float = Field(0.0, ge=0, lt=1)
+    """Server momentum on the averaged update (FedAvgM, Hsu, Qi & Brown 2019)."""
+
+
+class FedAvg(Algorithm):
+    """Federated averaging (McMahan et al. 2017)."""
+
+    name: Literal["fedavg"] = "fedavg"
+
+
+class FedSgd(Algorithm):
+    """One gradient step of the averaged full gradient (McMahan et al. 2017); `server_lr` is its learning rate.
+
+    The `client` section's optimiser, epochs and batch size are not used.
+    """
+
+    name: Literal["fedsgd"] = "fedsgd"
+    server_lr: float = Field(0.1, gt=0)
+    """Learning rate of the step."""
+
+
+class CustomAlgorithm(Algorithm):
+    """An `Algorithm` subclass of yours, by import string; built with `args`."""
+
+    name: ImportString
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments passed to it."""
+
+
+AlgorithmConfig = Annotated[
+    Annotated[FedAvg, Tag("fedavg")] | Annotated[FedSgd, Tag("fedsgd")] | Annotated[CustomAlgorithm, Tag("custom")],
+    BY_NAME,
+    SHORTHAND,
+]
+
+
+class UniformWeights(Section):
+    """Every client counts the same."""
+
+    name: Literal["uniform"] = "uniform"
+
+
+class SamplesWeights(Section):
+    """A client counts by its number of training samples (McMahan et al. 2017)."""
+
+    name: Literal["samples"] = "samples"
+
+
+class LossWeights(Section):
+    """A client counts in proportion to the broadcast model's mean loss on its training samples, or to 1/loss."""
+
+    name: Literal["loss", "inverse_loss"] = "loss"
+    low: float = Field(1e-2, gt=0)
+    """Losses below are raised to this; such clamps are counted in the metrics."""
+    high: float = Field(10.0, gt=0)
+    """Losses above are lowered to this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LossWeights:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.high > 1e6 * self.low:
+            raise ValueError(
+                f"high ({self.high}) must be at most 1e6 times low ({self.low}): sums have 52 fraction bits"
+            )
+        return self
+
+
+class ExplicitWeights(Section):
+    """A table of weights, by client id: `{0: 0.6, 1: 0.4}`."""
+
+    name: Literal["explicit"] = "explicit"
+    table: dict[int, Annotated[float, Field(ge=0)]]
+    """Weight of each client; normalised over the round's cohort."""
+    default: float = Field(0.0, ge=0)
+    """Weight of a client that the table does not name."""
+
+
+WeightsConfig = Annotated[
+    Annotated[UniformWeights, Tag("uniform")]
+    | Annotated[SamplesWeights, Tag("samples")]
+    | Annotated[LossWeights, Tag("loss")]
+    | Annotated[LossWeights, Tag("inverse_loss")]
+    | Annotated[ExplicitWeights, Tag("explicit")],
+    BY_NAME,
+    SHORTHAND,
+]
+
+
+class AggregationConfig(Section):
+    """How the clients' updates become one."""
+
+    weights: WeightsConfig = SamplesWeights()
+    """How much each client counts; always normalised to sum to 1."""
+    fan_in: int = Field(8, ge=2)
+    """Partial sums that one reducer adds at a time when they come from several nodes."""
+
+
+class Uniform(Section):
+    """`cohort` different clients, each subset equally likely."""
+
+    name: Literal["uniform"] = "uniform"
+
+
+class Poisson(Section):
+    """Every client by itself with probability cohort / population: the cohort's size varies and may be zero."""
+
+    name: Literal["poisson"] = "poisson"
+
+
+SelectionConfig = Annotated[Annotated[Uniform, Tag("uniform")] | Annotated[Poisson, Tag("poisson")], BY_NAME, SHORTHAND]

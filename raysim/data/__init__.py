@@ -1,0 +1,41 @@
+"""Sources, cleaning, partitioners and the shard store. Knows nothing of algorithms.
+
+`prepare` turns the `data` section of an experiment into a spec: a small picklable value from which any worker opens the
+same federation, memory-mapped from disk or made client by client. `describe` and `partition_picture` show it to people.
+"""
+
+from raysim.data.build import prepare
+from raysim.data.dataset import Columns, Dataset, Pool
+from raysim.data.federation import ClientPart, DataInfo, Federation, FederationSpec, Samples, ServerPart
+from raysim.data.importing import import_dataset
+from raysim.data.partition import PARTITIONERS, Partition
+from raysim.data.picture import partition_picture
+from raysim.data.sources import SOURCES, from_arrays
+from raysim.data.store import ArrowFederation, StoreSpec
+from raysim.data.summary import Summary, describe
+from raysim.data.virtual import VirtualFederation, VirtualSpec
+
+__all__ = [
+    "PARTITIONERS",
+    "SOURCES",
+    "ArrowFederation",
+    "ClientPart",
+    "Columns",
+    "DataInfo",
+    "Dataset",
+    "Federation",
+    "FederationSpec",
+    "Partition",
+    "Pool",
+    "Samples",
+    "ServerPart",
+    "StoreSpec",
+    "Summary",
+    "VirtualFederation",
+    "VirtualSpec",
+    "describe",
+    "from_arrays",
+    "import_dataset",
+    "partition_picture",
+    "prepare",
+]

@@ -1,0 +1,225 @@
+"""From a data configuration to a federation that any worker can open: load, split, clean, deal, store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raysim.config.base import Custom
+from raysim.config.data import DataConfig, InMemory, NaturalPartition, SyntheticVirtual
+from raysim.data.dataset import Dataset, Pool
+from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples
+from raysim.data.identity import code_identity, dataset_identity, source_identity
+from raysim.data.partition import Partition, Traits, partition
+from raysim.data.sources import load_source
+from raysim.data.split import holdout_last, holdout_sizes, split
+from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
+from raysim.data.store.cache import build_once, cache_folder
+from raysim.data.transforms import Fitted, apply, describe, fit
+from raysim.data.virtual import VirtualFederation, VirtualSpec
+from raysim.errors import DataError
+
+
+def prepare(config: DataConfig, seed: int, *, arrays: Any = None) -> FederationSpec:
+    """Build the federation that a configuration describes, or find it where it was built before.
+
+    Shards are stored under a hash of all that they depend on: the configuration, the seed, the state of the source, and
+    the code that builds them.
+
+    Args:
+        config: the `data` section.
+        seed: the experiment's data seed.
+        arrays: what was handed to the simulation, for the source `in_memory`: a `Dataset`, a pair (x, y), or a mapping.
+
+    Raises:
+        DataError: the source is missing or damaged, the samples do not fit the configuration, or the store is damaged.
+        ConfigError: the user's own source or partitioner cannot be found or called.
+    """
+    if isinstance(config.source, SyntheticVirtual):
+        return _prepare_virtual(config, config.source, seed)
+    build = _Build(config, seed, arrays)
+    folder = store_folder(config, seed, build.identity)
+    if not folder.exists():
+        parts = build.parts  # what is wrong with the data is reported as it is, not as a failure to write
+        build_once(folder, lambda temporary: _write(parts, config, seed, temporary))
+    return StoreSpec(str(folder), ArrowFederation(folder).fingerprint)
+
+
+def store_folder(config: DataConfig, seed: int, identity: str) -> Path:
+    """Folder of the store of this configuration and seed, for a source of this identity; it need not exist."""
+    data = config.model_dump(mode="json", exclude={"cache": True, "seed": True, "source": {"fingerprint"}})
+    key = json.dumps([code_identity(), data, seed, identity], sort_keys=True)
+    return cache_folder(config.cache) / "shards" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Samples in their final form, and who gets which of those for training."""
+
+    train: Pool
+    validation: Pool | None
+    test: Pool | None
+    info: DataInfo
+    fitted: Fitted
+    partition: Partition
+    class_names: tuple[str, ...] | None
+
+
+class _Build:
+    """The steps of a build, each taken when it is first needed: a store that is there needs none of the samples."""
+
+    def __init__(self, config: DataConfig, seed: int, arrays: Any) -> None:
+        self._config = config
+        self._seed = seed
+        self._arrays = arrays
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The source's samples."""
+        return load_source(self._config.source, seed=self._seed, arrays=self._arrays)
+
+    @cached_property
+    def parts(self) -> _Parts:
+        """The samples split, cleaned and dealt."""
+        return _divide(self.dataset, self._config, self._seed)
+
+    @property
+    def identity(self) -> str:
+        """What the store is built from."""
+        source = self._config.source
+        identity = source_identity(source) or dataset_identity(self.dataset)
+        if isinstance(source, InMemory) and source.fingerprint not in ("", identity):
+            raise DataError("data.source: these are not the arrays that the run was started with; pass the same data=…")
+        if isinstance(self._config.partition, Custom):
+            # The user's code may change while its name does not: only what it deals identifies it.
+            dealt = self.parts.partition
+            identity += hashlib.sha256(dealt.order.tobytes() + b"|" + dealt.lengths.tobytes()).hexdigest()
+        return identity
+
+
+def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
+    """Split first, then fit the transforms on the training part alone, then deal it."""
+    pool = dataset.train
+    owners = pool.client if isinstance(config.partition, NaturalPartition) else None
+    share = config.test if dataset.test is None else 0.0
+    cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)
+    fitted = fit(config.transforms, pool.take(cut.train))
+    train = apply(fitted, pool.take(cut.train))
+    validation = apply(fitted, pool.take(cut.validation)) if len(cut.validation) else None
+    held_back = pool.take(cut.test) if len(cut.test) else dataset.test
+    test = apply(fitted, held_back) if held_back is not None else None
+    info = describe(fitted, dataset.info, train)
+    for part in (train, validation, test):
+        if part is not None:
+            _check(part, info)
+    dealt = partition(Traits.of(train, info), config.partition, seed)
+    return _Parts(train, validation, test, info, fitted, dealt, dataset.class_names)
+
+
+def _check(pool: Pool, info: DataInfo) -> None:
+    """What a source of the user's own may have got wrong, and what every model relies on."""
+    x = _features(pool)
+    if x.shape[1:] != info.input_shape or pool.y.shape[1:] != info.target_shape:
+        raise DataError(
+            f"{pool.origin}: samples have shape {x.shape[1:]} and targets {pool.y.shape[1:]}, expected "
+            f"{info.input_shape} and {info.target_shape}; all parts of a data set must look alike"
+        )
+    wanted = {"real": "f", "pixels": "u", "tokens": "iu"}[info.input_kind], "iu" if info.classes else "f"
+    for name, values, kinds in zip(("features", "targets"), (x, pool.y), wanted, strict=True):
+        if values.dtype.kind not in kinds:
+            expected = "floats" if kinds == "f" else "integers"
+            raise DataError(f"{pool.origin}: {name} have type {values.dtype}, expected {expected}; convert them")
+    _check_range(pool, "label", pool.y, info.classes)
+    if info.input_kind == "tokens":
+        _check_range(pool, "token", x, info.vocabulary)
+    if info.task == "regression" and not np.isfinite(pool.y).all():
+        sample = int(np.argwhere(~np.isfinite(pool.y))[0][0])
+        raise DataError(f"{pool.origin}: the target of sample {_row(pool, sample)} is not finite; remove the sample")
+
+
+def _check_range(pool: Pool, what: str, values: Any, count: int | None) -> None:
+    if count is None:
+        return
+    outside = np.argwhere((values < 0) | (values >= count))
+    if len(outside):
+        place = tuple(outside[0])
+        raise DataError(
+            f"{pool.origin}: {what} {values[place]} of sample {_row(pool, int(place[0]))} is outside 0..{count - 1}; "
+            f"correct it, or the number of {'classes' if what == 'label' else 'token ids'}"
+        )
+
+
+def _row(pool: Pool, sample: int) -> int:
+    return sample if pool.row is None else int(pool.row[sample])
+
+
+def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
+    """Write the store. The training part is gathered and written a bounded chunk of clients at a time."""
+    sizes = parts.partition.lengths
+    holdout = holdout_sizes(sizes, config.holdout, seed)
+    order = holdout_last(parts.partition.order, sizes, holdout, seed)
+    ends = np.cumsum(sizes)
+    with StoreWriter(folder, parts.info, histograms=config.label_histograms) as writer:
+        for first, last in cut(sizes, writer.batch_rows(_samples(parts.train, order[:0]))):
+            rows = order[int(ends[first] - sizes[first]) : int(ends[last - 1])]
+            writer.append(_samples(parts.train, rows), sizes[first:last], holdout[first:last])
+        if parts.validation is not None:
+            writer.server("validation", _samples(parts.validation))
+        if parts.test is not None:
+            writer.server("test", _samples(parts.test))
+        owners = parts.partition.owners
+        writer.close(
+            data=_description(config, seed),
+            owners=None if owners is None else [str(owner) for owner in owners.tolist()],
+            transforms=parts.fitted.to_json(),
+            class_names=parts.class_names,
+        )
+
+
+def _samples(pool: Pool, rows: Int64 | None = None) -> Samples:
+    if rows is not None:
+        pool = pool.take(rows)
+    return Samples(_features(pool), pool.y, pool.weight)
+
+
+def _features(pool: Pool) -> Array:
+    assert isinstance(pool.x, np.ndarray)  # `apply` has made arrays of a table's columns
+    return pool.x
+
+
+def _description(config: DataConfig, seed: int) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"cache"}) | {"seed": seed}
+
+
+def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int) -> FederationSpec:
+    if config.transforms:
+        raise DataError(
+            "data.transforms: synthetic_virtual takes none, for its training part is never seen as a whole; "
+            "remove them, or use the source synthetic"
+        )
+    spec = VirtualSpec(source, seed, config.holdout, config.validation > 0)
+    if not source.on_disk:
+        return spec
+    folder = store_folder(config, seed, "synthetic_virtual")
+    if not folder.exists():
+        build_once(folder, lambda temporary: _write_virtual(spec.open(), config, seed, temporary))
+    return StoreSpec(str(folder), ArrowFederation(folder).fingerprint)
+
+
+def _write_virtual(federation: VirtualFederation, config: DataConfig, seed: int, folder: Path) -> None:
+    sizes, holdout = (federation.sizes(part) for part in ("train", "holdout"))
+    with StoreWriter(folder, federation.info, histograms=config.label_histograms) as writer:
+        for first, last in cut(sizes + holdout, writer.batch_rows(federation.block(0, 0))):
+            held = holdout[first:last]
+            writer.append(federation.block(first, last), sizes[first:last] + held, held)
+        for part in ("validation", "test"):
+            samples = federation.server(part)
+            if samples is not None:
+                writer.server(part, samples)
+        writer.close(data=_description(config, seed))

@@ -1,0 +1,101 @@
+"""What the rest of raysim sees of data: a federation of shards, opened from a small spec on any worker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Int64 = npt.NDArray[np.int64]
+ClientPart = Literal["train", "holdout"]
+ServerPart = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataInfo:
+    """What a sample looks like; models, losses and metrics are chosen by it."""
+
+    task: Literal["classification", "regression"]
+    input_shape: tuple[int, ...]
+    """Shape of one sample's features; `(length,)` for tokens."""
+    input_kind: Literal["real", "pixels", "tokens"]
+    """`real`: float32. `pixels`: uint8, divided by 255 on the worker. `tokens`: integer ids for an embedding."""
+    target_shape: tuple[int, ...] = ()
+    """`()` for one target a sample, `(length,)` for one a position, `(d,)` for a vector to regress on."""
+    classes: int | None = None
+    """Number of classes, for classification."""
+    vocabulary: int | None = None
+    """Number of token ids, for `tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Some samples as read-only arrays, often views of a memory map."""
+
+    x: Array
+    """`[n, *input_shape]` float32, uint8 or integer ids, as stored."""
+    y: Array
+    """`[n, *target_shape]` integer labels or float32 targets."""
+    weight: Array | None = None
+    """`[n, *target_shape]` float32 weight of each target in losses and metrics; None is 1 everywhere."""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def slice(self, start: int, stop: int) -> Samples:
+        """Samples `[start, stop)`, as views."""
+        weight = None if self.weight is None else self.weight[start:stop]
+        return Samples(self.x[start:stop], self.y[start:stop], weight)
+
+
+class Federation(ABC):
+    """Clients with shards of training samples, and the server's own validation and test sets.
+
+    Implementations keep no Python object per client, and every method may be called on any worker.
+    """
+
+    info: DataInfo
+    population: int
+    fingerprint: str
+    """Changes whenever any sample, or any client's share, does."""
+
+    @abstractmethod
+    def sizes(self, part: ClientPart = "train", clients: Int64 | None = None) -> Int64:
+        """Number of samples of these clients (default: of all), int64 `[len(clients)]`."""
+
+    @abstractmethod
+    def shard(self, client: int, part: ClientPart = "train") -> Samples:
+        """The samples of one client.
+
+        Raises:
+            DataError: the shard cannot be read.
+        """
+
+    @abstractmethod
+    def server(self, part: ServerPart) -> Samples | None:
+        """The server's validation or test set; None if there is none."""
+
+    def histograms(self) -> Array | None:
+        """Label histogram of each client's training samples, `[population, classes]`; None where not stored."""
+        return None
+
+
+class FederationSpec(Protocol):
+    """A small picklable value from which any worker opens the same federation."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The federation's fingerprint, without opening it."""
+        ...
+
+    def open(self) -> Federation:
+        """Open it; cheap, memory-mapped.
+
+        Raises:
+            DataError: the shards are missing, truncated or foreign.
+        """
+        ...

@@ -1,0 +1,57 @@
+"""`raysim data import`: put a data set of several files where every experiment finds it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from raysim.data.sources import cifar10, mnist
+from raysim.data.sources.files import data_home
+from raysim.errors import DataError
+
+IMPORTABLE = ("mnist", "cifar10")
+
+
+def import_dataset(name: str, folder: str | Path) -> Path:
+    """Copy MNIST's IDX files or CIFAR-10's binary batches from a folder into the data home, checking them first.
+
+    The data home is `$RAYSIM_HOME`, by default `~/.local/share/raysim`. What was imported before is replaced.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        DataError: no such data set or folder, a file is missing or damaged, or the data home cannot be written.
+    """
+    source = Path(folder).expanduser()
+    if name not in IMPORTABLE:
+        raise DataError(f"cannot import {name!r}; valid are {', '.join(IMPORTABLE)}")
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder")
+    if name == "mnist":
+        mnist.read_mnist(source)
+        files = list(mnist.find_mnist(source).values())
+        target = data_home() / mnist.FOLDER
+    else:
+        cifar10.read_cifar10(source)
+        batches, test = cifar10.find_cifar10(source)
+        files = [*batches, test]
+        target = data_home() / cifar10.FOLDER
+    try:
+        _replace(target, files)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); set RAYSIM_HOME to another folder") from None
+    return target
+
+
+def _replace(target: Path, files: list[Path]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
+        fresh, old = Path(temporary, "new"), Path(temporary, "old")
+        fresh.mkdir()
+        for file in files:
+            shutil.copyfile(file, fresh / file.name)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)

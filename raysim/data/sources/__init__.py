@@ -1,0 +1,77 @@
+"""Where samples come from: one file a kind of source, all checked when they are read.
+
+To add a source, write a file with `load(config, seed) -> Dataset`, a section in `raysim.config.data`, and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from raysim.config.base import Custom
+from raysim.config.data import InMemory, SourceConfig
+from raysim.data.dataset import Dataset
+from raysim.data.sources.arrays import from_arrays
+from raysim.data.sources.cifar10 import load_cifar10
+from raysim.data.sources.custom import given, load_custom
+from raysim.data.sources.idx import load_idx
+from raysim.data.sources.mnist import load_mnist
+from raysim.data.sources.npz import load_npz
+from raysim.data.sources.sklearn_sets import load_sklearn
+from raysim.data.sources.synthetic import load_synthetic, synthetic_client, synthetic_sizes
+from raysim.data.sources.table import load_table
+from raysim.data.sources.text import load_text
+from raysim.errors import DataError
+
+__all__ = ["SOURCES", "Source", "from_arrays", "load_source", "synthetic_client", "synthetic_sizes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A named source: a line for `raysim list datasets`, and how it is loaded from its section and the data seed."""
+
+    description: str
+    load: Callable[[Any, int], Dataset] | None
+    """None where there is nothing to load: the samples are made on the worker."""
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source("1,797 handwritten digits, 8 x 8, 10 classes; ships with scikit-learn", load_sklearn),
+    "breast_cancer": Source("569 tumours, 30 features, 2 classes; ships with scikit-learn", load_sklearn),
+    "wine": Source("178 wines, 13 features, 3 classes; ships with scikit-learn", load_sklearn),
+    "diabetes": Source("442 patients, 10 features, regression; ships with scikit-learn", load_sklearn),
+    "mnist": Source("70,000 handwritten digits, 28 x 28, or any data set in the same four IDX files", load_mnist),
+    "idx": Source("any pair of IDX files, plain or gzipped", load_idx),
+    "cifar10": Source("60,000 colour photographs, 32 x 32, 10 classes, from the binary version", load_cifar10),
+    "csv": Source("a CSV file, plain or gzipped: one row a sample", load_table),
+    "parquet": Source("a Parquet file: one row a sample", load_table),
+    "npz": Source("a NumPy archive with arrays x, y and perhaps a test set, owners, weights", load_npz),
+    "text": Source("next character of texts with owners; by default 40 bundled roles of Shakespeare", load_text),
+    "synthetic": Source("FedProx's Synthetic(alpha, beta), IID or heterogeneous", load_synthetic),
+    "synthetic_virtual": Source("the same, made on the worker client by client: populations of millions", None),
+}
+
+
+def load_source(config: SourceConfig, *, seed: int, arrays: Any = None) -> Dataset:
+    """Load a data set, checked but neither cleaned nor split.
+
+    Args:
+        config: the section `data.source`; any but `synthetic_virtual`, which has no samples to load.
+        seed: the data seed, for sources that draw their samples.
+        arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, a pair (x, y), or a mapping.
+
+    Raises:
+        DataError: the data is missing, damaged or does not fit together.
+        ConfigError: a custom source cannot be imported or called.
+    """
+    if isinstance(config, Custom):
+        return load_custom(config)
+    if isinstance(config, InMemory):
+        if arrays is None:
+            raise DataError("data.source: in_memory needs its arrays again: pass data=… to Simulation")
+        return given(arrays, "data")
+    load = SOURCES[config.name].load
+    if load is None:
+        raise ValueError(f"{config.name} has no samples to load")
+    return load(config, seed)

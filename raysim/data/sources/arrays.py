@@ -1,0 +1,240 @@
+"""A data set from plain arrays: the one place where shapes, types and labels are checked.
+
+Features by type: float and bool are `real` (float32), uint8 is `pixels`, any other integer is token ids for an
+embedding. Targets by type: integers are labels 0..C-1, floats are numbers to regress on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from raysim.data.dataset import Dataset, InputKind, Pool
+from raysim.data.federation import Array, DataInfo
+from raysim.errors import DataError
+
+Task = Literal["classification", "regression"]
+KEYS = ("x", "y", "x_test", "y_test", "client", "client_test", "weight", "weight_test")
+
+
+def from_arrays(
+    arrays: Any,
+    *,
+    origin: str,
+    task: Task | None = None,
+    kind: InputKind | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset:
+    """Check arrays and make them a data set.
+
+    Args:
+        arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
+            x `[n, …]`; y `[n]`, or `[n, length]` for a label per token, or `[n, d]` to regress on a vector;
+            client `[n]`; weight `[n]` or the shape of y, non-negative.
+        origin: file or source, for error messages.
+        task: by default classification if y is integer, else regression.
+        kind: what x is, where its type does not tell.
+        class_names: names of the labels, if known.
+
+    Raises:
+        DataError: a key is missing or unknown, lengths or shapes differ, a type is wrong, a label is outside the
+            classes, or a target is not finite.
+    """
+    values = _by_key(arrays, origin)
+    chosen: Task = task or ("regression" if values["y"].dtype.kind == "f" else "classification")
+    train = _pool(values, "", chosen, kind, origin)
+    test = _pool(values, "_test", chosen, kind, origin) if "x_test" in values or "y_test" in values else None
+    if test is not None:
+        _check_alike(train, test)
+    classes = _classes(train, test) if chosen == "classification" else None
+    vocabulary = _vocabulary(train, test) if train.kind == "tokens" else None
+    info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary)
+    return Dataset(train, test, info, class_names)
+
+
+def compact(ids: Array) -> Array:
+    """Non-negative integers in the smallest of uint8, int16, int32 and int64 that holds them."""
+    largest = int(ids.max(initial=0))
+    kinds: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int16, np.int32)
+    for kind in kinds:
+        if largest <= np.iinfo(kind).max:
+            return ids.astype(kind)
+    return ids.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Names one array in error messages: `data.npz: y_test`."""
+
+    origin: str
+    key: str
+
+    def error(self, message: str) -> DataError:
+        return DataError(f"{self.origin}: {self.key}{message}")
+
+
+def _by_key(arrays: Any, origin: str) -> dict[str, Array]:
+    if isinstance(arrays, tuple | list) and len(arrays) == 2:
+        arrays = dict(zip(("x", "y"), arrays, strict=True))
+    if not isinstance(arrays, Mapping):
+        raise DataError(f"{origin}: expected a pair (x, y) or a mapping of {', '.join(KEYS)}, got {_type(arrays)}")
+    for key in arrays:
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, n=1)
+            raise DataError(
+                f"{origin}: unknown array {key!r}; " + (f"did you mean {close[0]!r}?" if close else _keys())
+            )
+    for key in ("x", "y"):
+        if arrays.get(key) is None:
+            raise DataError(f"{origin}: array {key!r} is missing; {_keys()}")
+    return {key: _numpy(value, _Place(origin, key)) for key, value in arrays.items() if value is not None}
+
+
+def _keys() -> str:
+    return f"valid are {', '.join(KEYS)}"
+
+
+def _type(value: Any) -> str:
+    return f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple | list) else type(value).__name__
+
+
+def _numpy(value: Any, place: _Place) -> Array:
+    if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU, told without importing torch
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise place.error(" is ragged: every sample must have the same shape") from None
+    numeric = array.dtype.kind in "biuf"
+    if not numeric and not (place.key.startswith("client") and array.dtype.kind in "UO"):
+        raise place.error(f" has type {array.dtype}; expected numbers")
+    return array
+
+
+def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | None, origin: str) -> Pool:
+    for key in ("x", "y"):
+        if key + suffix not in values:
+            raise DataError(f"{origin}: array {key + suffix!r} is missing; x_test and y_test come together")
+    x, found = _features(values["x" + suffix], kind, _Place(origin, "x" + suffix))
+    place = _Place(origin, "y" + suffix)
+    y = values["y" + suffix]
+    if y.ndim == 0 or len(y) != len(x):
+        raise place.error(f" has shape {y.shape} for {len(x)} samples of x{suffix}; give one target a sample")
+    y = labels(y, origin=origin, key=place.key) if task == "classification" else targets(y, place.origin, place.key)
+    if task == "classification" and y.ndim > 1:
+        if found != "tokens" or y.shape != x.shape:
+            raise place.error(f" has shape {y.shape}; class labels have shape ({len(x)},), or the shape of token ids x")
+        y = compact(y)
+    client = values.get("client" + suffix)
+    if client is not None:
+        if client.shape != (len(x),):
+            raise DataError(f"{origin}: client{suffix} has shape {client.shape}; expected ({len(x)},)")
+        client = client.astype(str) if client.dtype.kind == "O" else client
+    weight = values.get("weight" + suffix)
+    if weight is not None:
+        weight = _weight(weight, y, _Place(origin, "weight" + suffix))
+    return Pool(x, y, found, origin, client, weight)
+
+
+def _features(x: Array, kind: InputKind | None, place: _Place) -> tuple[Array, InputKind]:
+    if x.ndim < 2:
+        raise place.error(f" has shape {x.shape}; expected [samples, features, …], e.g. x.reshape(-1, 1)")
+    if x.size == 0:
+        raise place.error(f" is empty (shape {x.shape})")
+    if kind is None:
+        kind = "pixels" if x.dtype == np.uint8 else "tokens" if x.dtype.kind in "iu" else "real"
+    if kind == "tokens":
+        if x.min() < 0:
+            raise place.error(
+                f" has integer type {x.dtype} and negative values; token ids are 0, 1, …; features, float32"
+            )
+        return compact(x), kind
+    if kind == "real":
+        with np.errstate(over="ignore"):  # what becomes infinite is reported by its row after the transforms
+            x = x.astype(np.float32, copy=False)
+    return np.ascontiguousarray(x), kind
+
+
+def labels(y: Array, *, origin: str, key: str = "y") -> Array:
+    """Class labels as int64.
+
+    Raises:
+        DataError: they are not integers, or one is negative.
+    """
+    place = _Place(origin, key)
+    if y.dtype.kind not in "biu":
+        bad = np.argwhere(~np.isfinite(y))
+        what = f"[{_index(bad[0])}] is {y[tuple(bad[0])]}" if len(bad) else f" has type {y.dtype}"
+        raise place.error(f"{what}; class labels are integers 0..C-1: convert them, or set task: regression")
+    negative = np.argwhere(y < 0)
+    if len(negative):
+        raise place.error(f"[{_index(negative[0])}] is {y[tuple(negative[0])]}; class labels are integers 0..C-1")
+    return y.astype(np.int64)
+
+
+def targets(y: Array, origin: str, key: str = "y") -> Array:
+    """Regression targets as float32.
+
+    Raises:
+        DataError: one is NaN or infinite.
+    """
+    with np.errstate(over="ignore"):
+        y = y.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(y))
+    if len(bad):
+        raise _Place(origin, key).error(f"[{_index(bad[0])}] is {y[tuple(bad[0])]}; remove samples without a target")
+    return y
+
+
+def _index(position: Array) -> str:
+    return ", ".join(map(str, position))
+
+
+def _weight(weight: Array, y: Array, place: _Place) -> Array:
+    weight = weight.astype(np.float32)
+    if weight.shape == (len(y),):
+        weight = np.broadcast_to(weight.reshape((-1,) + (1,) * (y.ndim - 1)), y.shape)
+    if weight.shape != y.shape:
+        raise place.error(f" has shape {weight.shape}; expected ({len(y)},) or {y.shape}")
+    bad = np.argwhere(~(np.isfinite(weight) & (weight >= 0)))
+    if len(bad):
+        raise place.error(f"[{_index(bad[0])}] is {weight[tuple(bad[0])]}; weights are finite and not negative")
+    return np.ascontiguousarray(weight)
+
+
+def _check_alike(train: Pool, test: Pool) -> None:
+    shapes = (("x", train.sample_shape, test.sample_shape), ("y", train.y.shape[1:], test.y.shape[1:]))
+    for key, ours, theirs in shapes:
+        if ours != theirs:
+            raise DataError(
+                f"{train.origin}: a sample of {key}_test has shape {theirs}, of {key} {ours}; they must be the same"
+            )
+    if train.kind != test.kind:
+        raise DataError(f"{train.origin}: x holds {train.kind}, x_test {test.kind}; give both the same type")
+
+
+def _classes(train: Pool, test: Pool | None) -> int:
+    classes = int(train.y.max()) + 1
+    if train.y.min() == train.y.max():
+        raise DataError(f"{train.origin}: every label of y is {classes - 1}; at least two classes are needed")
+    if classes > max(1000, train.y.size):
+        raise DataError(
+            f"{train.origin}: y has a label {classes - 1}, more than there are samples; number classes from 0"
+        )
+    if test is not None and test.y.max() >= classes:
+        where = np.argwhere(test.y >= classes)[0]
+        label = f"y_test[{_index(where)}] is {test.y[tuple(where)]}"
+        raise DataError(f"{train.origin}: {label}, outside the training labels 0..{classes - 1}")
+    return classes
+
+
+def _vocabulary(train: Pool, test: Pool | None) -> int:
+    size = int(np.asarray(train.x).max()) + 1
+    largest = 0 if test is None else int(np.asarray(test.x).max())
+    if largest >= size:
+        raise DataError(f"{train.origin}: x_test has the token id {largest}, outside the training ids 0..{size - 1}")
+    return size

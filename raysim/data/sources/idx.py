@@ -1,0 +1,62 @@
+"""The IDX format of MNIST and its kin: big-endian arrays with a four-byte magic number."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from raysim.config.data import Idx
+from raysim.data.dataset import Dataset, InputKind
+from raysim.data.federation import Array
+from raysim.data.sources.arrays import from_arrays
+from raysim.data.sources.files import read_bytes
+from raysim.errors import DataError
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | Path) -> Array:
+    """The array in an IDX file, plain or gzipped, in native byte order and its stored type.
+
+    Raises:
+        DataError: the file is missing, is no IDX file, or is shorter or longer than its header says.
+    """
+    content = read_bytes(path)
+    dimensions = content[3] if len(content) >= 4 else 0
+    header = 4 + 4 * dimensions
+    if content[:2] != b"\0\0" or len(content) < header or not dimensions or content[2] not in _TYPES:
+        raise DataError(f"{path}: not an IDX file (it starts with {content[:4].hex(' ') or 'nothing'})")
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    kind = np.dtype(_TYPES[content[2]])
+    expected = header + kind.itemsize * math.prod(shape)
+    if len(content) != expected:
+        state = "truncated" if len(content) < expected else "too long"
+        raise DataError(f"{path}: {state}: {len(content)} bytes where shape {shape} needs {expected}; fetch it again")
+    return np.frombuffer(content, kind, offset=header).reshape(shape).astype(kind.newbyteorder("="))
+
+
+def read_pair(features: str | Path, labels: str | Path) -> tuple[Array, Array]:
+    """Samples and labels of two IDX files; grey images `[n, h, w]` get their channel: `[n, 1, h, w]`.
+
+    Raises:
+        DataError: a file cannot be read, or they have different lengths.
+    """
+    x, y = read_idx(features), read_idx(labels)
+    if len(x) != len(y):
+        raise DataError(f"{features}: {len(x)} samples, but {labels} has {len(y)} labels; they are no pair")
+    return (x[:, None] if x.ndim == 3 else x), y
+
+
+def load_idx(config: Idx, seed: int) -> Dataset:
+    """Any IDX pair: uint8 samples are pixels, every other type is features."""
+    if (config.test_features is None) != (config.test_labels is None):
+        raise DataError("data.source: give both test_features and test_labels, or neither")
+    x, y = read_pair(config.features, config.labels)
+    arrays = {"x": x, "y": y}
+    if config.test_features is not None and config.test_labels is not None:
+        arrays["x_test"], arrays["y_test"] = read_pair(config.test_features, config.test_labels)
+    kind: InputKind = "pixels" if x.dtype == np.uint8 else "real"
+    return from_arrays(arrays, origin=config.features, kind=kind)

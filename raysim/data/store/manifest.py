@@ -1,0 +1,113 @@
+"""What a store says of itself: `manifest.json`, the last file written and the first one read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raysim.config import write_text
+from raysim.data.federation import DataInfo, ServerPart
+from raysim.data.store.columns import Column, FileEntry
+from raysim.errors import DataError
+
+FORMAT = "raysim shards"
+FORMAT_VERSION = 1
+"""Raise it when the files' layout or meaning changes."""
+MANIFEST = "manifest.json"
+TRAIN, INDEX, HISTOGRAMS = "train.arrow", "index.arrow", "histograms.arrow"
+SERVER_FILES: Mapping[ServerPart, str] = {"validation": "validation.arrow", "test": "test.arrow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Content of `manifest.json`."""
+
+    info: DataInfo
+    clients: int
+    samples: Mapping[str, int]
+    """Samples of the parts `train`, `holdout`, `validation` and `test`."""
+    files: Mapping[str, FileEntry]
+    """By file name."""
+    data: Mapping[str, Any]
+    """The data configuration that was built, and its seed."""
+    transforms: Any = None
+    """Statistics of the training part that the transforms used."""
+    class_names: tuple[str, ...] | None = None
+    """What labels 0, 1, … stand for, where known."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the samples and every client's share: independent of paths and of how files are cut."""
+        columns = {
+            name: {key: (column.dtype, column.shape, column.sha256) for key, column in entry.columns.items()}
+            for name, entry in sorted(self.files.items())
+            if name != HISTOGRAMS  # they follow from the samples
+        }
+        return hashlib.sha256(json.dumps([asdict(self.info), columns]).encode()).hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder."""
+        values = {"format": FORMAT, "version": FORMAT_VERSION, "fingerprint": self.fingerprint, **asdict(self)}
+        write_text(folder / MANIFEST, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read the manifest of a store.
+
+        Raises:
+            DataError: there is none, it is damaged, or it belongs to something else or to another version.
+        """
+        path = folder / MANIFEST
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(
+                f"{folder}: not a shard store ({MANIFEST} is missing); on a cluster, data.cache must be a folder that "
+                f"every node sees"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); {_rebuild(folder)}") from None
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise DataError(f"{path}: not the manifest of a shard store; name another folder")
+        if values.get("version") != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: format version {values.get('version')}, this raysim reads {FORMAT_VERSION}; "
+                f"{_rebuild(folder)}"
+            )
+        try:
+            manifest = _parse(values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); {_rebuild(folder)}") from None
+        if manifest.fingerprint != values.get("fingerprint"):
+            raise DataError(f"{path}: damaged (the fingerprint does not fit the files); {_rebuild(folder)}")
+        return manifest
+
+
+def _rebuild(folder: Path) -> str:
+    return f"delete the folder {folder}, it is built again when needed"
+
+
+def _parse(values: Mapping[str, Any]) -> Manifest:
+    info = dict(values["info"])
+    info["input_shape"], info["target_shape"] = tuple(info["input_shape"]), tuple(info["target_shape"])
+    files = {}
+    for name, entry in values["files"].items():
+        columns = {
+            key: Column(column["dtype"], tuple(column["shape"]), column["sha256"])
+            for key, column in entry["columns"].items()
+        }
+        files[name] = FileEntry(entry["bytes"], tuple(entry["batches"]), columns)
+    names = values["class_names"]
+    return Manifest(
+        DataInfo(**info),
+        values["clients"],
+        values["samples"],
+        files,
+        values["data"],
+        values["transforms"],
+        None if names is None else tuple(names),
+    )

@@ -1,0 +1,107 @@
+"""A federation on disk: memory-mapped shards that every process of a machine shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raysim.data.federation import Array, ClientPart, Federation, Int64, Samples, ServerPart
+from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TRAIN, Manifest
+from raysim.data.store.mapped import MappedColumns
+from raysim.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """Where a store is, and what must be in it."""
+
+    path: str
+    fingerprint: str
+
+    def open(self) -> ArrowFederation:
+        """Open it; cheap, memory-mapped.
+
+        Raises:
+            DataError: the store is missing, truncated or foreign, or holds other samples than it did.
+        """
+        federation = ArrowFederation(self.path)
+        if federation.fingerprint != self.fingerprint:
+            raise DataError(
+                f"{self.path}: holds other samples than when this run was planned (fingerprint "
+                f"{federation.fingerprint[:12]}, expected {self.fingerprint[:12]}); start a new run"
+            )
+        return federation
+
+
+class ArrowFederation(Federation):
+    """The shards of a store. A client's shard is one zero-copy, read-only view per column."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a store; reads the manifest and the files' footers.
+
+        Raises:
+            DataError: it is missing, truncated, foreign, or of another format version.
+        """
+        self.path = Path(path)
+        self.manifest = Manifest.read(self.path)
+        self.info = self.manifest.info
+        self.population = self.manifest.clients
+        self.fingerprint = self.manifest.fingerprint
+        self._files = {name: MappedColumns(self.path / name, entry) for name, entry in self.manifest.files.items()}
+        for name in (TRAIN, INDEX):
+            if name not in self._files:
+                raise DataError(f"{self.path}: {name} is not in the manifest; delete the folder, it is built again")
+        index = self._files[INDEX].all()
+        self._offset, self._length, self._holdout = (index[name] for name in ("offset", "length", "holdout"))
+
+    def sizes(self, part: ClientPart = "train", clients: Int64 | None = None) -> Int64:
+        """Number of samples of these clients (default: of all), int64 `[len(clients)]`."""
+        sizes = self._length if part == "train" else self._holdout
+        return sizes if clients is None else sizes[clients]
+
+    def shard(self, client: int, part: ClientPart = "train") -> Samples:
+        """The samples of one client, as views of the memory map.
+
+        Raises:
+            DataError: there is no such client, or the file is damaged.
+        """
+        if not 0 <= client < self.population:
+            raise DataError(f"{self.path}: there is no client {client}; clients are 0 to {self.population - 1}")
+        start = int(self._offset[client])
+        middle = start + int(self._length[client])
+        stop = middle + int(self._holdout[client])
+        return _samples(self._files[TRAIN].rows(*((start, middle) if part == "train" else (middle, stop))))
+
+    def server(self, part: ServerPart) -> Samples | None:
+        """The server's validation or test set; None if there is none."""
+        file = self._files.get(SERVER_FILES[part])
+        return None if file is None else _samples(file.all())
+
+    def histograms(self) -> Array | None:
+        """Label histogram of each client's training samples, int32 `[population, classes]`; None where not stored."""
+        file = self._files.get(HISTOGRAMS)
+        return None if file is None else file.all()["count"]
+
+    def owner(self, client: int) -> str | None:
+        """The natural owner that a client stands for: a writer, a role; None where clients are made up."""
+        if "owner" not in self.manifest.files[INDEX].columns:
+            return None
+        name: str = self._files[INDEX].strings("owner")[client].as_py()
+        return name
+
+    def verify(self) -> None:
+        """Read every file whole and compare checksums.
+
+        Raises:
+            DataError: a file is damaged; names it.
+        """
+        for file in self._files.values():
+            file.verify()
+        if int(self._length.sum() + self._holdout.sum()) != self.manifest.files[TRAIN].rows or np.any(self._length < 0):
+            raise DataError(f"{self.path / INDEX}: does not fit {TRAIN}; delete the folder, it is built again")
+
+
+def _samples(columns: dict[str, Array]) -> Samples:
+    return Samples(columns["x"], columns["y"], columns.get("weight"))

@@ -1,0 +1,157 @@
+"""Fitting a chain of transforms, applying it, and storing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from raysim.config.data import MinMax, Missing, OneHot, Standardise, TransformConfig
+from raysim.data.dataset import Columns, Pool
+from raysim.data.federation import Array, DataInfo
+from raysim.data.transforms.categories import Encode, fit_one_hot
+from raysim.data.transforms.features import feature_name, is_numeric
+from raysim.data.transforms.missing import Drop, Fill, fit_missing
+from raysim.data.transforms.scaling import Scale, fit_min_max, fit_standardise
+from raysim.data.transforms.vocabulary import Vocabulary, fit_vocabulary
+from raysim.errors import DataError
+
+
+class Step(Protocol):
+    """A fitted transform: a frozen dataclass whose fields are strings, numbers, None, or tuples of these."""
+
+    def apply(self, pool: Pool) -> Pool:
+        """The pool, transformed.
+
+        Raises:
+            DataError: the pool does not look like the one that was fitted.
+        """
+        ...
+
+
+_FIT: dict[type, Callable[[Any, Pool], Step]] = {
+    Missing: fit_missing,
+    MinMax: fit_min_max,
+    Standardise: fit_standardise,
+    OneHot: fit_one_hot,
+}
+_STEPS: dict[str, type[Any]] = {
+    "drop": Drop,
+    "fill": Fill,
+    "scale": Scale,
+    "encode": Encode,
+    "vocabulary": Vocabulary,
+}
+_NAMES = {step: name for name, step in _STEPS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The fitted chain, in order."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The characters behind token ids, where x was text."""
+        return next((step for step in self.steps if isinstance(step, Vocabulary)), None)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain lists, dictionaries, strings and numbers; floats survive `json` to the last bit."""
+        return [{"step": _NAMES[type(step)], **asdict(step)} for step in self.steps]  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Fitted:
+        """What `to_json` gave.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            steps = [dict(entry) for entry in value]
+            return cls(tuple(_STEPS[entry.pop("step")](**_tuples(entry)) for entry in steps))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"stored transforms are not readable ({error!r}); build the data again") from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
+    """Fit each transform on the training part as the ones before it leave it.
+
+    Raises:
+        DataError: a transform does not apply to this data, or leaves no sample.
+    """
+    steps: list[Step] = []
+    if not isinstance(train.x, Columns) and train.x.dtype.kind == "U":
+        steps.append(fit_vocabulary(train))
+        train = steps[-1].apply(train)
+    for config in transforms:
+        steps.append(_FIT[type(config)](config, train))
+        train = _not_empty(steps[-1].apply(train))
+    return Fitted(tuple(steps))
+
+
+def apply(fitted: Fitted, pool: Pool) -> Pool:
+    """Any part of the data as the arrays that models see; rows may have been dropped.
+
+    Returns:
+        A pool with x `[n, …]` float32 (`real`), uint8 (`pixels`) or integer ids (`tokens`); without NaN or infinity.
+
+    Raises:
+        DataError: a hole or a categorical column is left, no sample is, or the pool is not of the fitted kind.
+    """
+    for step in fitted.steps:
+        pool = step.apply(pool)
+    _not_empty(pool)
+    names = pool.x.names if isinstance(pool.x, Columns) else None
+    x = _matrix(pool.x, pool.origin) if isinstance(pool.x, Columns) else pool.x
+    if pool.kind == "real":
+        x = x.astype(np.float32, copy=False)
+        _check_finite(replace(pool, x=x), x, names)
+    return replace(pool, x=x)
+
+
+def describe(fitted: Fitted, info: DataInfo, train: Pool) -> DataInfo:
+    """What a sample looks like now; `train` is the training part after `apply`."""
+    info = replace(info, input_shape=train.sample_shape, input_kind=train.kind)
+    if fitted.vocabulary is None:
+        return info
+    return replace(info, classes=len(fitted.vocabulary), vocabulary=len(fitted.vocabulary))
+
+
+def _not_empty(pool: Pool) -> Pool:
+    if len(pool) == 0:
+        raise DataError(f"{pool.origin}: no sample is left; every row has a hole: use `missing: {{action: mean}}`")
+    return pool
+
+
+def _matrix(columns: Columns, origin: str) -> Array:
+    for name, values in zip(columns.names, columns.values, strict=True):
+        if not is_numeric(values):
+            remedy = "add the `one_hot` transform, or list it in data.source.ignore"
+            raise DataError(f"{origin}: column {name!r} is not numeric; {remedy}")
+    matrix = np.empty((len(columns), len(columns.names)), np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is named by `_check_finite`
+        for i, values in enumerate(columns.values):
+            matrix[:, i] = values
+    return matrix
+
+
+def _check_finite(pool: Pool, x: Array, names: tuple[str, ...] | None) -> None:
+    if np.isfinite(x).all():
+        return
+    flat = x.reshape(len(x), -1)
+    sample, feature = (int(i) for i in np.argwhere(~np.isfinite(flat))[0])
+    number = sample if pool.row is None else int(pool.row[sample])
+    # Rows of a file are counted from 1, without the header; samples of an array from 0, as they are indexed.
+    where = f"sample {number}" if names is None else f"row {number + 1}"
+    value = "empty" if names is not None and np.isnan(flat[sample, feature]) else f"{flat[sample, feature]}"
+    place = f"{where}, {feature_name(pool, feature, names)}"
+    raise DataError(f"{pool.origin}: {place} is {value}; add the `missing` transform")

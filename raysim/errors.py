@@ -1,0 +1,31 @@
+"""The errors a user can cause. Each is one line that names the place and the remedy; the CLI exits with code 2."""
+
+from __future__ import annotations
+
+
+class RaysimError(Exception):
+    """Base class of every error that raysim raises on purpose."""
+
+
+class ConfigError(RaysimError):
+    """The configuration is wrong: names the file or section, the key, and what was expected."""
+
+
+class DataError(RaysimError):
+    """The data is missing, damaged, or does not fit the configuration."""
+
+
+class ModelError(RaysimError):
+    """The model cannot be built, or does not fit the data."""
+
+
+class RunError(RaysimError):
+    """A run directory or checkpoint cannot be used as asked."""
+
+
+class PlacementError(RaysimError):
+    """The plan can never be placed on the machines at hand."""
+
+
+class ClientError(RaysimError):
+    """A client's own code failed: names the client, the round and the stage."""

@@ -1,0 +1,68 @@
+"""The executor's contract, leases, scheduling, and the executor without Ray. Knows nothing of Ray."""
+
+from raysim.execution.cohort import draw_cohort, draw_round
+from raysim.execution.environment import bits_fingerprint, device_of, environment
+from raysim.execution.evaluation import EvaluationPlan, spread, summarise
+from raysim.execution.executor import Executor
+from raysim.execution.facts import CohortFacts, cohort_facts, nobody, round_row
+from raysim.execution.inprocess import InProcessExecutor
+from raysim.execution.placement import ACTOR_BYTES, Node, Placement, place
+from raysim.execution.preparation import Prepared, prepare_job
+from raysim.execution.scheduling import CostModel, Schedule, schedule, schedule_by_owner
+from raysim.execution.server import Server
+from raysim.execution.work import (
+    Applied,
+    EngineChoice,
+    Evaluated,
+    EvaluationRange,
+    HoldoutRange,
+    Job,
+    Lease,
+    LeaseReport,
+    RoundTask,
+    ServerHandle,
+    ServerRange,
+    Trained,
+)
+from raysim.execution.worker import ClientWorker
+
+__all__ = [
+    "ACTOR_BYTES",
+    "Applied",
+    "ClientWorker",
+    "CohortFacts",
+    "CostModel",
+    "EngineChoice",
+    "Evaluated",
+    "EvaluationPlan",
+    "EvaluationRange",
+    "Executor",
+    "HoldoutRange",
+    "InProcessExecutor",
+    "Job",
+    "Lease",
+    "LeaseReport",
+    "Node",
+    "Placement",
+    "Prepared",
+    "RoundTask",
+    "Schedule",
+    "Server",
+    "ServerHandle",
+    "ServerRange",
+    "Trained",
+    "bits_fingerprint",
+    "cohort_facts",
+    "device_of",
+    "draw_cohort",
+    "draw_round",
+    "environment",
+    "nobody",
+    "place",
+    "prepare_job",
+    "round_row",
+    "schedule",
+    "schedule_by_owner",
+    "spread",
+    "summarise",
+]

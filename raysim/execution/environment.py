@@ -1,0 +1,61 @@
+"""What the bits of a result may depend on, recorded with every run and compared when it is resumed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from raysim.execution.work import EngineChoice
+
+PACKAGES = ("raysim", "torch", "ray", "numpy", "pyarrow", "optuna")
+
+
+def device_of(engine: EngineChoice) -> torch.device:
+    """The device that this process trains on: Ray shows an actor only the GPU that it was given."""
+    return torch.device(engine.device, 0) if engine.device == "cuda" else torch.device("cpu")
+
+
+def pin_gpu_bits() -> None:
+    """Have CUDA libraries choose the same kernels every time, in full float32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def bits_fingerprint(engine: EngineChoice) -> dict[str, Any]:
+    """What must be equal on every worker and after every resume for the bits to be equal."""
+    fingerprint: dict[str, Any] = {
+        **{f"engine.{key}": value for key, value in asdict(engine).items()},
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if engine.device == "cuda":
+        fingerprint["gpu"] = torch.cuda.get_device_name(0)
+        fingerprint["cuda"] = torch.version.cuda
+    return fingerprint
+
+
+def environment(bits: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions and machine of the driver, and what the workers' bits depend on."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "bits": dict(bits),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

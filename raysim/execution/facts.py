@@ -1,0 +1,97 @@
+"""The driver's view of a trained round: who was in it, and what that came to. Small facts only, never a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raysim.errors import RunError
+from raysim.execution.work import Applied, Int32, RoundTask, Trained
+from raysim.tracking.rows import CLIENT_SCHEMA, RoundRow
+
+Float64 = npt.NDArray[np.float64]
+
+_WEIGHT = CLIENT_SCHEMA.get_field_index("weight")
+
+
+@dataclass(frozen=True, slots=True)
+class CohortFacts:
+    """Facts of a round's clients, by their position in the cohort.
+
+    Attributes:
+        clients: a row for each client (`CLIENT_SCHEMA`), `weight` normalised to sum to 1.
+        contributed: positions of the clients that were not dropped.
+    """
+
+    clients: pa.RecordBatch
+    contributed: Int32
+
+
+def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
+    """Put the leases' facts together.
+
+    Raises:
+        RunError: every client was dropped; names the first.
+    """
+    positions = np.concatenate([report.positions for report in trained.reports])
+    facts = pa.Table.from_batches([report.facts for report in trained.reports])
+    order = np.argsort(positions, kind="stable")
+    clients = facts.take(order).combine_chunks().to_batches()[0]
+    contributed = positions[order][clients["dropped"].is_null().to_numpy(zero_copy_only=False)]
+    if not len(contributed):
+        reason = clients["dropped"][0].as_py()
+        raise RunError(
+            f"round {task.round}: every client was dropped; the first, {task.clients[0]}, because {reason}; "
+            "lower client.optimizer.lr, set client.clip_norm, or scale the features"
+        )
+    weights = clients["weight"].to_numpy()
+    total = math.fsum(weights.tolist())
+    share = pa.array(weights / total if total else weights)
+    return CohortFacts(clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), share), contributed)
+
+
+def nobody() -> pa.RecordBatch:
+    """The clients of an empty cohort."""
+    return pa.RecordBatch.from_pylist([], schema=CLIENT_SCHEMA)
+
+
+def train_loss(clients: pa.RecordBatch) -> float:
+    """The clients' mean training losses, averaged with their weights; NaN where nobody has one."""
+    trained = clients.filter(pc.and_(pc.greater(clients["weight"], 0), pc.is_finite(clients["loss"])))
+    weights, losses = trained["weight"].to_pylist(), trained["loss"].to_pylist()
+    total = math.fsum(weights)
+    return math.fsum(w * loss for w, loss in zip(weights, losses, strict=True)) / total if total else math.nan
+
+
+def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:
+    """What is recorded of a round, before it is evaluated."""
+    took_part = facts.clients.filter(pc.is_null(facts.clients["dropped"]))
+    busy = [sum(report.seconds.values()) for report in trained.reports]
+    broadcast = sum(report.seconds["broadcast"] for report in trained.reports) / trained.workers
+    train = sum(report.seconds["train"] for report in trained.reports) / trained.workers
+    loss = train_loss(facts.clients)
+    return RoundRow(
+        round=task.round,
+        cohort=len(task.clients),
+        trained=len(took_part),
+        dropped=len(task.clients) - len(took_part),
+        clamped=sum(report.clamped for report in trained.reports),
+        samples=pc.sum(took_part["samples"]).as_py() or 0,
+        steps=pc.sum(took_part["steps"]).as_py() or 0,
+        bytes_up=sum(report.bytes_up for report in trained.reports),
+        bytes_down=trained.broadcasts * model_bytes,
+        lr=task.lr,
+        seconds={
+            "broadcast": broadcast,
+            "train": train,
+            "wait": max(0.0, trained.wall - sum(busy) / trained.workers),
+            "reduce": applied.reduce,
+            "apply": applied.apply,
+        },
+        metrics={} if math.isnan(loss) else {"train/loss": loss},
+    )

@@ -1,0 +1,124 @@
+"""From an experiment to a job: data built, model checked against them, every automatic choice made once, here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from raysim.algorithms import build_algorithm
+from raysim.config import Experiment
+from raysim.config.data import InMemory
+from raysim.config.model import InMemoryModel
+from raysim.data import DataInfo, Federation
+from raysim.data.build import prepare
+from raysim.data.identity import dataset_identity
+from raysim.data.sources import load_source
+from raysim.errors import ConfigError
+from raysim.execution.cohort import cohort_size, draw_round
+from raysim.execution.work import EngineChoice, Job
+from raysim.models import check_fit, fingerprint, model_on_meta
+from raysim.training import (
+    LocalWork,
+    Metric,
+    ParameterLayout,
+    check_loss,
+    check_metrics,
+    resolve_loss,
+    resolve_metrics,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job, and what the driver keeps of it.
+
+    Attributes:
+        experiment: resolved: nothing in it is automatic any more.
+        federation: the driver's own view of the data.
+        metrics: what is evaluated.
+        work: what a client does in a round.
+        parameters: trainable values.
+        columns: P, the length of a model as it travels.
+    """
+
+    experiment: Experiment
+    job: Job
+    federation: Federation
+    metrics: tuple[Metric, ...]
+    work: LocalWork
+    parameters: int
+    columns: int
+
+    @property
+    def info(self) -> DataInfo:
+        """What a sample looks like."""
+        return self.federation.info
+
+
+def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data: Any = None) -> Prepared:
+    """Build the data and check everything that can be checked before a worker starts.
+
+    Args:
+        experiment: what to run.
+        model: a module of the user's own; it is not changed.
+        data: arrays of the user's own (see `raysim.data.prepare`).
+
+    Raises:
+        ConfigError, DataError, ModelError: one line each.
+    """
+    experiment = _resolve(experiment, model, data)
+    spec = prepare(experiment.data, experiment.data_seed, arrays=data)
+    federation = spec.open()
+    cohort_size(experiment, federation.population)
+    info, loss = federation.info, experiment.training.loss
+    loss_function = resolve_loss(experiment.training, info)
+    meta = model_on_meta(experiment.model, info, loss=loss, module=model)
+    output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
+    metrics = resolve_metrics(experiment.evaluation.metrics, info, loss)
+    if ":" in loss:
+        check_loss(loss_function, output_shape, info, name=loss)
+    check_metrics(metrics, loss_function, output_shape, info)
+    layout = ParameterLayout(meta)
+    algorithm = build_algorithm(experiment.algorithm, layout)
+    engine = EngineChoice(
+        "sequential",
+        device="cuda" if experiment.execution.device == "cuda" else "cpu",
+        threads=experiment.execution.threads_per_client,
+    )
+    if engine.device == "cuda" and experiment.execution.executor == "inprocess" and not torch.cuda.is_available():
+        raise ConfigError("execution.device: this process sees no GPU; set execution.device=cpu and num_gpus=0")
+    job = Job(experiment, spec, engine, model)
+    work = algorithm.work(experiment.client)
+    draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
+    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size)
+
+
+def _resolve(experiment: Experiment, model: nn.Module | None, data: Any) -> Experiment:
+    """Every `auto` made concrete, and what was handed over named by its fingerprint."""
+    values = experiment.to_dict()
+    execution = experiment.execution
+    if execution.device == "cuda" and execution.executor == "ray" and execution.num_gpus == 0:
+        raise ConfigError("execution.device: cuda needs a share of a GPU for each actor; set execution.num_gpus")
+    values["training"]["engine"] = "sequential"
+    if experiment.execution.device == "auto":
+        values["execution"]["device"] = "cuda" if experiment.execution.num_gpus > 0 else "cpu"
+    if model is not None:
+        values["model"] = InMemoryModel(fingerprint=_model_fingerprint(experiment, model)).to_dict()
+    elif isinstance(experiment.model, InMemoryModel):
+        raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
+    if data is not None and not isinstance(experiment.data.source, InMemory):
+        identity = dataset_identity(load_source(InMemory(), seed=experiment.data_seed, arrays=data))
+        values["data"]["source"] = InMemory(fingerprint=identity).to_dict()
+    elif data is None and isinstance(experiment.data.source, InMemory):
+        raise ConfigError("data.source: the run was started with arrays of your own; pass them again as data=…")
+    return Experiment.parse(values)
+
+
+def _model_fingerprint(experiment: Experiment, model: nn.Module) -> str:
+    found = fingerprint(model)
+    if isinstance(experiment.model, InMemoryModel) and experiment.model.fingerprint not in ("", found):
+        raise ConfigError("model: this is not the module that the run was started with; pass the same model=…")
+    return found

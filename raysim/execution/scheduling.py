@@ -1,0 +1,111 @@
+"""Who trains which clients: longest first onto the least loaded worker, the rest to whoever is idle.
+
+A schedule changes how long a round takes, never its result.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+SEAL_SECONDS = 30.0
+"""A worker seals its partial sum after about so much work: what a dead worker can lose."""
+
+_WORTH_SHARING = 0.5
+"""Seconds of work a worker below which handing out the rest one by one costs more than an idle worker would."""
+
+_REST = 0.3
+"""Share of the work that is not given out at the start, for whoever is idle first."""
+
+
+@dataclass(slots=True)
+class CostModel:
+    """Seconds of a client with so many steps: a + b·steps, both non-negative, fitted to what finished clients took."""
+
+    fixed: float = 0.0
+    per_step: float = 1e-3
+    _moments: Float64 = field(default_factory=lambda: np.zeros(5))
+
+    def observe(self, steps: npt.ArrayLike, seconds: npt.ArrayLike) -> None:
+        """Learn from finished clients, `[n]` each; older rounds fade."""
+        s, t = np.asarray(steps, dtype=np.float64), np.asarray(seconds, dtype=np.float64)
+        s, t = s[s > 0], t[s > 0]
+        if not len(s):
+            return
+        fresh = np.array([len(s), s.sum(), (s * s).sum(), t.sum(), (s * t).sum()])
+        self._moments = 0.8 * self._moments + fresh
+        n, s1, s2, t1, st = self._moments
+        spread = n * s2 - s1 * s1
+        slope = (n * st - s1 * t1) / spread if spread > 1e-9 * n * s2 else t1 / s1
+        intercept = (t1 - slope * s1) / n
+        if slope < 0:
+            slope, intercept = 0.0, t1 / n
+        elif intercept < 0:
+            slope, intercept = st / s2, 0.0
+        self.fixed, self.per_step = float(intercept), float(slope)
+
+    def seconds(self, steps: Int64) -> Float64:
+        """Estimate for each client; an empty one costs nothing."""
+        return np.where(steps > 0, self.fixed + self.per_step * steps, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Positions of the cohort: `first[w]` goes to worker w at once, `rest` to idle workers in this order."""
+
+    first: tuple[Int64, ...]
+    rest: tuple[Int64, ...]
+    imbalance: float
+    """Busiest worker's estimated share over the mean share, before the rest evens it out; 1 is perfect."""
+
+
+def schedule(cost: Float64, workers: int) -> Schedule:
+    """Spread clients with these estimated seconds, `[m]`, over workers."""
+    longest_first = np.argsort(-cost, kind="stable")
+    total = float(cost.sum())
+    rest_from = len(cost)
+    if workers > 1 and total / workers > _WORTH_SHARING:
+        rest_from = int(np.searchsorted(np.cumsum(cost[longest_first]), (1 - _REST) * total)) + 1
+    first, loads = _longest_first(cost, longest_first[:rest_from], workers)
+    leases = [_bounded(cost, part) for part in first]
+    pieces = max(1, 4 * workers)
+    rest = [part for part in np.array_split(longest_first[rest_from:], pieces) if len(part)]
+    late = [part for parts in leases for part in parts[1:]]
+    mean = sum(loads) / workers
+    return Schedule(
+        tuple(parts[0] if parts else np.empty(0, dtype=np.int64) for parts in leases),
+        tuple(late + rest),
+        max(loads) / mean if mean else 1.0,
+    )
+
+
+def schedule_by_owner(owner: Int64) -> Schedule:
+    """Each client goes to the worker that owns it, `[m]`; workers without clients get none."""
+    workers = int(owner.max(initial=-1)) + 1
+    first = tuple(np.flatnonzero(owner == worker) for worker in range(workers))
+    return Schedule(first, (), 1.0)
+
+
+def _longest_first(cost: Float64, order: Int64, workers: int) -> tuple[list[list[int]], list[float]]:
+    parts: list[list[int]] = [[] for _ in range(workers)]
+    loads = [(0.0, worker) for worker in range(workers)]
+    for position in order.tolist():
+        load, worker = heapq.heappop(loads)
+        parts[worker].append(position)
+        heapq.heappush(loads, (load + float(cost[position]), worker))
+    return parts, [load for load, _ in loads]
+
+
+def _bounded(cost: Float64, positions: list[int]) -> list[Int64]:
+    """Cut one worker's clients into leases of at most about `SEAL_SECONDS`."""
+    chosen = np.asarray(positions, dtype=np.int64)
+    if not len(chosen):
+        return []
+    piece = (np.cumsum(cost[chosen]) // SEAL_SECONDS).astype(np.int64)
+    return np.split(chosen, np.flatnonzero(np.diff(piece)) + 1)

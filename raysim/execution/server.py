@@ -1,0 +1,95 @@
+"""What the server does, wherever it runs: the first model, a round's step, checkpoints. It keeps nothing of its own."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
+
+from raysim.aggregation import PartialSum, combine, mean
+from raysim.algorithms import build_algorithm
+from raysim.errors import RunError
+from raysim.execution.work import Float32, Float64, Int32, Job
+from raysim.training import ParameterLayout
+
+State = Mapping[str, Float64]
+
+VECTORS = "server.safetensors"
+LAYOUT = "layout.json"
+
+
+class Server:
+    """Pure functions of (state, model, sums) under one experiment."""
+
+    def __init__(self, job: Job) -> None:
+        experiment = job.experiment
+        self.job = job
+        info = job.federation.open().info
+        self.module = job.build_module(info)
+        self.layout = ParameterLayout(self.module)
+        self.algorithm = build_algorithm(experiment.algorithm, self.layout)
+
+    def first(self) -> tuple[State, Float32]:
+        """State and model before the first round."""
+        model: Float32 = self.layout.pack(self.module).numpy()
+        return self.algorithm.init(model), model
+
+    def apply(
+        self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum
+    ) -> tuple[State, Float32, tuple[float, float]]:
+        """The next state and model, and the seconds that reducing and applying took.
+
+        Args:
+            expected: positions of the cohort that must be in the sums, each once: all but the recorded drops.
+
+        Raises:
+            RunError: the sums do not cover the cohort, or the weights sum to zero.
+        """
+        began = time.perf_counter()
+        total = combine(sums)
+        if total.round != round_number or not np.array_equal(total.positions, np.sort(expected)):
+            raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
+        if total.weight == 0:
+            raise RunError(f"round {round_number}: the weights of the clients that trained sum to zero")
+        averaged = mean(total, self.algorithm.fields())
+        reduced = time.perf_counter()
+        next_model, next_state = self.algorithm.apply(model, state, averaged)
+        return next_state, next_model, (reduced - began, time.perf_counter() - reduced)
+
+    def save(self, folder: str, state: State, model: Float32) -> None:
+        """Write state and model into a checkpoint's folder."""
+        vectors = {"model": np.asarray(model, order="C")} | {
+            f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
+        }
+        save_file(vectors, Path(folder) / VECTORS)
+        (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
+
+    def load(self, folder: str) -> tuple[State, Float32]:
+        """State and model from a checkpoint's folder.
+
+        Raises:
+            RunError: the checkpoint is of another model.
+        """
+        written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
+        if written != self.layout.fingerprint:
+            raise RunError(f"{folder}: the checkpoint is of another model; pass the one that the run was started with")
+        vectors = load_file(Path(folder) / VECTORS)
+        state = {key.removeprefix("state."): value for key, value in vectors.items() if key.startswith("state.")}
+        return state, vectors["model"]
+
+    def export(self, path: str, model: Float32) -> None:
+        """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`."""
+        module = copy.deepcopy(self.module)
+        self.layout.unpack(torch.from_numpy(model.copy()), module)
+        # Clones, because tied parameters share memory, which the format refuses.
+        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
+        temporary = Path(path).with_name(f".{Path(path).name}.tmp")
+        save_torch_file(tensors, temporary)
+        temporary.replace(path)

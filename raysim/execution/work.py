@@ -1,0 +1,177 @@
+"""What travels between the driver and its workers: the job, leases of clients, and what comes back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from torch import nn
+
+from raysim.config import Experiment
+from raysim.data import DataInfo, FederationSpec
+from raysim.models import build_model
+from raysim.training import ExactSums, torch_threads
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The concrete engine that every worker must provide: resolved once, on the driver, and recorded."""
+
+    name: Literal["sequential"]
+    rows: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker needs to know, once. `module` is the user's own, where one was handed over."""
+
+    experiment: Experiment
+    federation: FederationSpec
+    engine: EngineChoice
+    module: nn.Module | None = None
+
+    def build_module(self, info: DataInfo) -> nn.Module:
+        """The model with its first weights; a module of their own for everyone who asks."""
+        with torch_threads(self.engine.threads):  # some initialisers compute, and give other bits with other threads
+            return build_model(
+                self.experiment.model,
+                info,
+                seed=self.experiment.seed,
+                loss=self.experiment.training.loss,
+                module=copy.deepcopy(self.module),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTask:
+    """A round as the driver draws it: who takes part, and with what weight.
+
+    Attributes:
+        round: from 1.
+        lr: client learning rate.
+        clients: the cohort's ids, `[m]`; a client's index here is its position.
+        weights: base weights `[m]`, summing to 1 (see `Weighting`).
+        steps: local steps of each, `[m]`: what the work is estimated by.
+    """
+
+    round: int
+    lr: float
+    clients: Int64
+    weights: Float64
+    steps: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Some of a round's clients, handed to one worker. A lease given out again has a higher `attempt`."""
+
+    round: int
+    attempt: int
+    lr: float
+    positions: Int32
+    clients: Int64
+    weights: Float64
+
+    @classmethod
+    def of(cls, task: RoundTask, positions: npt.ArrayLike) -> Lease:
+        """The lease of these positions, longest client first."""
+        chosen = np.asarray(positions, dtype=np.int32)
+        chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
+        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """Small facts about a finished lease.
+
+    Attributes:
+        facts: a row for each client (`raysim.tracking.rows.CLIENT_SCHEMA`), in the order of `positions`; `weight` is
+            not yet normalised.
+        positions: positions of these clients in the cohort.
+        clamped: clients whose weight was clamped to the stated range.
+        seconds: time copying the model into the rows (`broadcast`) and training (`train`).
+        bytes_up: bytes of the partial sum.
+    """
+
+    facts: pa.RecordBatch
+    positions: Int32
+    clamped: int
+    seconds: Mapping[str, float]
+    bytes_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRange:
+    """Evaluate the model on samples `[start, stop)` of the server's set."""
+
+    part: Literal["validation", "test"]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutRange:
+    """Evaluate the model on the holdouts of these clients, `[n]`, each by itself."""
+
+    clients: Int64
+
+
+EvaluationRange = ServerRange | HoldoutRange
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Sums of metrics over a range: for a `ServerRange` one row of exact integers in units of 2^-40, for a
+    `HoldoutRange` a row of float64 for each client."""
+
+    part: Literal["validation", "test", "holdout"]
+    sums: ExactSums | Float64
+    clients: Int64 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHandle:
+    """The server's state and the model after some round; with Ray, references that the driver never looks into."""
+
+    state: Any
+    model: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A round's training, before the server has looked at it.
+
+    Attributes:
+        sums: partial sums, or references to them.
+        reports: of each lease.
+        workers: workers that took part.
+        wall: seconds from the first lease given out to the last report.
+        broadcasts: workers or nodes that the model was sent to.
+    """
+
+    sums: tuple[Any, ...]
+    reports: tuple[LeaseReport, ...]
+    workers: int
+    wall: float
+    broadcasts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A round after the server's step: the new handle and how long reducing and applying took, in seconds."""
+
+    server: ServerHandle
+    reduce: float
+    apply: float

@@ -1,0 +1,73 @@
+"""Keyed randomness: every random choice is a pure function of (seed, purpose, round, client, counter).
+
+Nothing in raysim reads a global generator. A choice is made by hashing its key with the SplitMix64 finaliser
+(Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), vectorised over clients and samples.
+Where a full generator is wanted (building data), `generator` returns NumPy's counter-based Philox under such a key.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+UInt64 = npt.NDArray[np.uint64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+class Purpose(IntEnum):
+    """What a random choice is for. Values are part of every result: never reuse or renumber one."""
+
+    SPLIT = 1
+    PARTITION = 2
+    HOLDOUT = 3
+    SYNTHETIC = 4
+    MODEL = 5
+    COHORT = 6
+    BATCHES = 7
+    MODULE = 8
+
+
+def _mix(h: UInt64) -> UInt64:
+    """SplitMix64's finaliser: a bijection of 64-bit words whose every output bit depends on every input bit."""
+    h = (h ^ (h >> np.uint64(30))) * _MIX_1
+    h = (h ^ (h >> np.uint64(27))) * _MIX_2
+    return h ^ (h >> np.uint64(31))
+
+
+def bits(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> UInt64:
+    """64 random bits for each key; the parts of the key (round, client, epoch, …) broadcast against each other.
+
+    Args:
+        seed: the experiment's seed.
+        purpose: what the bits are for; different purposes are independent.
+        *key: non-negative integers or arrays of them.
+
+    Returns:
+        uint64 array of the broadcast shape.
+    """
+    with np.errstate(over="ignore"):
+        h = _mix(np.asarray(seed & 0xFFFFFFFFFFFFFFFF, dtype=np.uint64) + _GOLDEN)
+        for part in (int(purpose), *key):
+            h = _mix((h ^ np.asarray(part).astype(np.uint64)) + _GOLDEN)
+    return h
+
+
+def uniform(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Uniform numbers in [0, 1) with 53 random bits, one for each key (see `bits`)."""
+    return (bits(seed, purpose, *key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def integer(seed: int, purpose: Purpose, *key: int) -> int:
+    """One non-negative 63-bit integer, for seeding a generator that insists on a seed of its own."""
+    return int(bits(seed, purpose, *key)) >> 1
+
+
+def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
+    """A NumPy generator (Philox) that belongs to this key alone. Costs ~15 µs: for data, not for every batch."""
+    words = bits(seed, purpose, *key, np.arange(2))
+    return np.random.Generator(np.random.Philox(key=words))

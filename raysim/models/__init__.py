@@ -1,0 +1,19 @@
+"""The model zoo and user models: plain modules, channels first, whose rows `torch.func` can vectorise."""
+
+from raysim.models.build import MODELS, build_model, list_models, model_on_meta
+from raysim.models.fingerprint import fingerprint
+from raysim.models.fit import check_fit, check_trainable
+from raysim.models.outputs import output_shape
+from raysim.models.weights import load_weights
+
+__all__ = [
+    "MODELS",
+    "build_model",
+    "check_fit",
+    "check_trainable",
+    "fingerprint",
+    "list_models",
+    "load_weights",
+    "model_on_meta",
+    "output_shape",
+]

@@ -1,0 +1,111 @@
+"""From the configuration's `model` section to a module: the zoo's registry and the keyed draw of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from raysim import keyed
+from raysim.config.model import CustomModel, InMemoryModel, ModelConfig
+from raysim.data.federation import DataInfo
+from raysim.errors import ModelError
+from raysim.models.convolutional import cnn, cnn_cifar
+from raysim.models.dense import mlp, softmax
+from raysim.models.factory import from_import_string
+from raysim.models.fit import check_trainable
+from raysim.models.outputs import output_shape
+from raysim.models.recurrent import lstm_char
+from raysim.models.resnet import resnet18_gn
+from raysim.models.weights import check_weights, load_weights
+
+Builder = Callable[[Any, DataInfo, tuple[int, ...]], nn.Module]
+"""(the model's section, what a sample looks like, one sample's output shape) to a module."""
+
+MODELS: dict[str, Builder] = {
+    "softmax": softmax,
+    "mlp": mlp,
+    "cnn": cnn,
+    "cnn_cifar": cnn_cifar,
+    "resnet18_gn": resnet18_gn,
+    "lstm_char": lstm_char,
+}
+
+
+def list_models() -> dict[str, str]:
+    """Name and one-line description of every model of the zoo."""
+    return {name: (builder.__doc__ or "").splitlines()[0] for name, builder in MODELS.items()}
+
+
+def build_model(
+    config: ModelConfig, info: DataInfo, *, seed: int, loss: str = "auto", module: nn.Module | None = None
+) -> nn.Module:
+    """Build the model on the CPU with weights that are a function of the seed, or from the configured file.
+
+    The global generator is neither read nor moved.
+
+    Args:
+        config: the configuration's `model` section.
+        info: what a sample looks like.
+        seed: the experiment's seed.
+        loss: the configuration's `training.loss`; `binary_cross_entropy` wants one output a target.
+        module: the user's own, for `in_memory`; returned as it is.
+
+    Raises:
+        ConfigError: an import string names nothing.
+        ModelError: the model cannot be built for these data, or the weights do not fit.
+    """
+    if isinstance(config, InMemoryModel):
+        model = _in_memory(module)
+        check_trainable(model)
+        return model
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # `torch.manual_seed` would reach beyond the fork, to the generators of every GPU.
+        torch.default_generator.manual_seed(keyed.integer(seed, keyed.Purpose.MODEL))
+        model = _construct(config, info, loss)
+    check_trainable(model, name=config.name)
+    if config.weights is not None:
+        load_weights(model, config.weights, name=config.name)
+    return model
+
+
+def model_on_meta(
+    config: ModelConfig, info: DataInfo, *, loss: str = "auto", module: nn.Module | None = None
+) -> nn.Module:
+    """The model without weights, to plan with: takes no memory; of a file of weights the header is checked.
+
+    A module of the user's own is returned as it is; a user's function that cannot do without values is called on the
+    CPU.
+
+    Raises:
+        ConfigError: an import string names nothing.
+        ModelError: the model cannot be built for these data, or the file of weights does not fit.
+    """
+    if isinstance(config, InMemoryModel):
+        return _in_memory(module)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                model = _construct(config, info, loss)
+        except (RuntimeError, TypeError):
+            if not isinstance(config, CustomModel):
+                raise
+            with torch.device("cpu"):
+                model = _construct(config, info, loss)
+    if config.weights is not None:
+        check_weights(model, config.weights, name=config.name)
+    return model
+
+
+def _construct(config: Any, info: DataInfo, loss: str) -> nn.Module:
+    if isinstance(config, CustomModel):
+        return from_import_string(config, info)
+    return MODELS[config.name](config, info, output_shape(info, loss))
+
+
+def _in_memory(module: nn.Module | None) -> nn.Module:
+    if module is None:
+        raise ModelError("model: in_memory needs the module itself; pass it as Simulation(…, model=module)")
+    return module

@@ -1,0 +1,28 @@
+"""A module that was handed over in memory is recognised again by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain
+
+import torch
+from torch import nn
+
+from raysim.models.fit import check_trainable
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of the class, the tree of submodules, and every parameter's and buffer's name, shape and value.
+
+    Raises:
+        ModelError: the module has nothing to train in float32 (see `check_trainable`).
+    """
+    check_trainable(module)
+    digest = hashlib.sha256()
+    # The tree as it prints shows what parameters do not: activations, strides, dropout rates.
+    digest.update(f"{type(module).__qualname__}\n{module!r}\n".encode())
+    tensors = (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
+    for name, tensor in chain.from_iterable(tensors):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.requires_grad}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

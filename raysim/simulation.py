@@ -1,0 +1,355 @@
+"""The round loop: draw a cohort, train it, average, step, evaluate, commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import torch
+from torch import nn
+
+from raysim.config import Experiment
+from raysim.config.client import Cosine
+from raysim.errors import RunError
+from raysim.execution import (
+    EvaluationPlan,
+    Executor,
+    InProcessExecutor,
+    Job,
+    Prepared,
+    RoundTask,
+    ServerHandle,
+    cohort_facts,
+    draw_round,
+    nobody,
+    prepare_job,
+    round_row,
+    summarise,
+)
+from raysim.models import load_weights
+from raysim.tracking import (
+    Checkpoint,
+    CheckpointFolder,
+    NoteLevel,
+    Progress,
+    QuietProgress,
+    Recorder,
+    RoundRow,
+    RunDirectory,
+    RunSummary,
+    Stopping,
+    read_rounds,
+)
+from raysim.training import ParameterLayout
+
+ALLOW = "pass --allow-different-bits (allow_different_bits=True) to go on all the same"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A committed round.
+
+    Attributes:
+        number: from 1.
+        metrics: what was measured, by name.
+        row: all that is recorded of it.
+        clients: a row for each client of the cohort, by ascending id.
+    """
+
+    number: int
+    metrics: Mapping[str, float]
+    row: RoundRow
+    clients: pa.RecordBatch
+
+
+class Simulation:
+    """A federation that trains. Iterate it for a `Round` at a time, or `run()` it to the end.
+
+    The end of the last round, or leaving it as a context manager, writes a checkpoint, the model and the report.
+
+    Example:
+        >>> from raysim import Experiment, Simulation
+        >>> with Simulation(Experiment.parse({"rounds": 2, "execution": {"executor": "inprocess"}})) as simulation:
+        ...     for r in simulation:
+        ...         print(r.number, r.metrics["test/accuracy"])
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        model: nn.Module | None = None,
+        data: Any = None,
+        directory: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Prepare data, workers and a run directory; what is wrong with any of them is found out here.
+
+        Args:
+            experiment: what to run.
+            model: a module of your own instead of `experiment.model`; it is not changed.
+            data: arrays of your own instead of `experiment.data.source`: a pair `(x, y)`, or a mapping with `x`, `y`
+                and perhaps `x_test`, `y_test`, `client`, `weight`.
+            directory: the run directory; by default a new one below `experiment.tracking.directory`.
+            progress: how to tell people; by default only warnings are printed.
+
+        Raises:
+            RaysimError: the configuration, the data, the model or the placement is wrong; one line.
+        """
+        if directory is not None:
+            RunDirectory.refuse_taken(directory)
+        prepared = prepare_job(experiment, model=model, data=data)
+        resolved = prepared.experiment
+
+        def create() -> RunDirectory:
+            if directory is not None:
+                return RunDirectory.create_at(directory, resolved)
+            return RunDirectory.create(resolved.tracking.directory, resolved.name, resolved)
+
+        notes: list[tuple[str, NoteLevel]] = []
+        if model is not None or data is not None:
+            notes.append(("the model or the data were handed over in memory: a resume needs them again", "info"))
+        self._start(prepared, create, progress, notes=notes)
+
+    @classmethod
+    def resume(
+        cls,
+        run: str | Path,
+        *,
+        overrides: Sequence[str] = (),
+        model: nn.Module | None = None,
+        data: Any = None,
+        allow_different_bits: bool = False,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Continue a run after its newest usable checkpoint, to the bits that it would have come to anyway.
+
+        Args:
+            run: the run directory.
+            overrides: `key.sub=value`, of what a resume may change: more rounds, stop rules, where it runs.
+            model: the module that the run was started with, if it was handed over.
+            data: the arrays that the run was started with, if they were handed over.
+            allow_different_bits: go on although torch, the device or the processor differ from the recorded ones.
+            progress: how to tell people.
+
+        Raises:
+            RunError: there is no usable checkpoint, the model or data are others, or the bits would differ.
+        """
+        directory = RunDirectory.open(run)
+        prepared = prepare_job(directory.experiment().updated(overrides), model=model, data=data)
+        directory.check_same_config(prepared.experiment, ignore=_may_change(prepared.experiment))
+        checkpoint, damaged = CheckpointFolder(directory).latest()
+        recorded = directory.read_environment().get("bits")
+        if recorded is None and not allow_different_bits:
+            raise RunError(f"{directory.environment}: missing, so nobody knows what the run ran on; {ALLOW}")
+        self = cls.__new__(cls)
+        self._start(
+            prepared,
+            lambda: directory,
+            progress,
+            checkpoint=checkpoint,
+            recorded_bits={} if allow_different_bits else recorded,
+            notes=[
+                (f"{one.path}: passed over ({one.reason}); continuing after {checkpoint.path}", "warning")
+                for one in damaged
+            ],
+        )
+        return self
+
+    def _start(
+        self,
+        prepared: Prepared,
+        directory: Callable[[], RunDirectory],
+        progress: Progress | None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        recorded_bits: Mapping[str, Any] | None = None,
+        notes: Sequence[tuple[str, NoteLevel]] = (),
+    ) -> None:
+        after_round = 0 if checkpoint is None else checkpoint.round
+        self.experiment, self.number = prepared.experiment, after_round
+        self._prepared = prepared
+        self._finished: RunSummary | None = None
+        self._closed = False
+        self._checkpoint_seconds = 0.0
+        self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
+        names = ["train/loss", *self._evaluation.names]
+        self._stopping = Stopping(self.experiment, names)
+        with ExitStack() as undo:
+            self._executor = undo.enter_context(_executor(prepared.job))
+            environment = self._executor.environment()
+            bits = {**environment["bits"], "data": prepared.federation.fingerprint}
+            _refuse_other_bits(recorded_bits or {}, bits)
+            self._server = (
+                self._executor.first() if checkpoint is None else self._executor.load(str(checkpoint.path.resolve()))
+            )
+            run = directory()
+            self.directory: Path = run.path
+            self._recorder = Recorder(run, self.experiment, names, progress or QuietProgress(), after_round=after_round)
+            undo.callback(self._recorder.close)
+            if checkpoint is not None:
+                run.write_config(self.experiment)
+                for row in read_rounds(run).select(names).to_pylist():
+                    self._stopping.see({name: value for name, value in row.items() if value is not None})
+            counts = {"parameters": prepared.parameters, "population": prepared.federation.population}
+            self._recorder.start(self._facts(), {**environment, "bits": bits, **counts})
+            for text, level in notes:
+                self._recorder.note(text, level)
+            undo.pop_all()
+
+    def __iter__(self) -> Iterator[Round]:
+        """Train to the end, a committed round at a time.
+
+        Raises:
+            ClientError: a client's own code failed.
+            RunError: a round cannot be applied.
+        """
+        if self._closed:
+            raise RunError(f"{self.directory}: this simulation is closed; continue the run with Simulation.resume")
+        try:
+            while (reason := self._reason_to_stop()) is None:
+                committed = self._round(self.number + 1)
+                every = self.experiment.tracking.checkpoint_every
+                if every and self.number % every == 0:
+                    self._checkpoint()
+                yield committed
+        except KeyboardInterrupt:
+            self._finish("interrupted")
+            raise
+        except Exception as error:
+            self._abandon(error)
+            raise
+        self._finish(reason)
+
+    def run(self) -> RunSummary:
+        """Train to the end."""
+        for _ in self:
+            pass
+        assert self._finished is not None, "iterating to the end finishes the run"
+        return self._finished
+
+    def model(self) -> nn.Module:
+        """A module with the current global weights."""
+        module = self._prepared.job.build_module(self._prepared.info)
+        if self._closed:
+            load_weights(module, str(self._recorder.run.model), name=self.experiment.model.name)
+        else:
+            ParameterLayout(module).unpack(torch.from_numpy(self._executor.fetch(self._server).copy()), module)
+        return module
+
+    def close(self) -> None:
+        """Finish the run if it is not finished, and release the workers."""
+        self._finish("stopped")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            self._abandon(error)
+        self.close()
+
+    def _round(self, number: int) -> Round:
+        began = time.perf_counter()
+        task = draw_round(self.experiment, self._prepared.federation, self._prepared.work, number)
+        row, clients, server = self._train(task)
+        evaluating = time.perf_counter()
+        metrics = {**row.metrics, **self._evaluate(number, server)}
+        done = time.perf_counter()
+        seconds = {
+            **row.seconds,
+            "evaluate": done - evaluating,
+            "checkpoint": self._checkpoint_seconds,
+            "total": done - began + self._checkpoint_seconds,
+        }
+        self._checkpoint_seconds = 0.0
+        row = replace(row, seconds=seconds, metrics=metrics)
+        self._recorder.commit(row, clients)
+        self.number, self._server = number, server  # only now: an interrupt leaves the last committed round
+        self._stopping.see(metrics)
+        return Round(number, metrics, row, clients)
+
+    def _train(self, task: RoundTask) -> tuple[RoundRow, pa.RecordBatch, ServerHandle]:
+        """Train and apply one round; an empty cohort changes nothing."""
+        if not len(task.clients):
+            return RoundRow(task.round, 0, 0, 0, 0, 0, 0, 0, 0, task.lr), nobody(), self._server
+        trained = self._executor.train(task, self._server)
+        facts = cohort_facts(task, trained)
+        applied = self._executor.apply(task, facts.contributed, self._server, trained)
+        row = round_row(task, facts, trained, applied, 4 * self._prepared.columns)
+        return row, facts.clients, applied.server
+
+    def _evaluate(self, number: int, server: ServerHandle) -> dict[str, float]:
+        ranges = self._evaluation.due(number)
+        return summarise(self._executor.evaluate(ranges, server), self._prepared.metrics) if ranges else {}
+
+    def _reason_to_stop(self) -> str | None:
+        if self.number >= self.experiment.rounds:
+            return "all rounds are done"
+        return self._stopping.reason(self._recorder.seconds)
+
+    def _checkpoint(self) -> None:
+        began = time.perf_counter()
+        self._recorder.checkpoint(self.number, lambda folder: self._executor.save(str(folder.resolve()), self._server))
+        self._checkpoint_seconds += time.perf_counter() - began
+
+    def _finish(self, reason: str) -> None:
+        """Make everything durable and let go of the workers. Does nothing the second time."""
+        if self._closed:
+            return
+        try:
+            self._checkpoint()
+            self._executor.export(str(self._recorder.run.model.resolve()), self._server)
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        self._closed = True
+        self._executor.close()
+        self._finished = self._recorder.finish(reason)
+
+    def _abandon(self, error: BaseException) -> None:
+        if not self._closed:
+            self._closed = True
+            try:
+                self._recorder.fail(error)
+            finally:
+                self._executor.close()
+
+    def _facts(self) -> dict[str, object]:
+        prepared = self._prepared
+        return {
+            "run": str(self._recorder.run.path),
+            "data": f"{self.experiment.data.source.name}, {prepared.federation.population:,} clients",
+            "model": f"{self.experiment.model.name}, {prepared.parameters:,} parameters",
+            "workers": f"{self._executor.workers} ({self._executor.name}, {prepared.job.engine.name} engine)",
+        }
+
+
+def _executor(job: Job) -> Executor:
+    if job.experiment.execution.executor == "inprocess":
+        return InProcessExecutor(job)
+    from raysim.cluster import RayExecutor  # Ray takes a second to import: only for those who use it
+
+    return RayExecutor(job)
+
+
+def _may_change(experiment: Experiment) -> tuple[str, ...]:
+    """What a resume may change: nothing that the rounds so far depend on."""
+    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache")
+    # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
+    return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
+
+
+def _refuse_other_bits(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """A resume must compute as the run did."""
+    for key, value in recorded.items():
+        if found.get(key) != value:
+            raise RunError(
+                f"{key} was {value!r} when the run was started and is now {found.get(key)!r}: the result would differ; "
+                f"{ALLOW}"
+            )

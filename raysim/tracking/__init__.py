@@ -1,0 +1,46 @@
+"""What a run leaves behind and says on the way: its directory, tables, checkpoints, log, progress and report."""
+
+from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
+from raysim.tracking.directory import RunDirectory
+from raysim.tracking.headline import headline_metric, improves, measure, smaller_is_better
+from raysim.tracking.lock import RunLock
+from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
+from raysim.tracking.progress import NoteLevel, Progress, QuietProgress, progress_for
+from raysim.tracking.reading import read_clients, read_rounds
+from raysim.tracking.recorder import Recorder
+from raysim.tracking.report import write_report
+from raysim.tracking.rows import CLIENT_SCHEMA, PHASES, TOTAL, RoundRow, RunSummary, client_batch
+from raysim.tracking.stopping import Stopping
+from raysim.tracking.tables import RunTables
+
+__all__ = [
+    "CLIENT_SCHEMA",
+    "FINISHED",
+    "PHASES",
+    "STARTED",
+    "TOTAL",
+    "Checkpoint",
+    "CheckpointFolder",
+    "Damaged",
+    "EventLog",
+    "NoteLevel",
+    "Progress",
+    "QuietProgress",
+    "Recorder",
+    "RoundRow",
+    "RunDirectory",
+    "RunLock",
+    "RunSummary",
+    "RunTables",
+    "Stopping",
+    "client_batch",
+    "headline_metric",
+    "improves",
+    "measure",
+    "progress_for",
+    "read_clients",
+    "read_events",
+    "read_rounds",
+    "smaller_is_better",
+    "write_report",
+]

@@ -1,0 +1,48 @@
+"""Which metric a run is judged by, and which way is up."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from raysim.config import Experiment
+
+_PARTS = ("validation", "test", "clients", "train")
+_SMALLER_IS_BETTER = re.compile(r"(?i)(loss|error|mae|mse|rmse|perplexity)$")
+
+
+def measure(metric: str) -> str:
+    """What is measured, without where: `test/accuracy` and `clients/accuracy/worst10` are both `accuracy`."""
+    parts = metric.split("/")
+    return parts[1] if len(parts) > 1 and parts[0] in _PARTS else metric
+
+
+def smaller_is_better(metric: str) -> bool:
+    """True for losses and errors, by name; everything else is better when larger."""
+    return _SMALLER_IS_BETTER.search(measure(metric)) is not None
+
+
+def improves(metric: str, value: float, best: float | None) -> bool:
+    """Whether the value beats the best so far; NaN never does."""
+    if math.isnan(value):
+        return False
+    return best is None or (value < best if smaller_is_better(metric) else value > best)
+
+
+def headline_metric(available: Iterable[str], experiment: Experiment | None = None) -> str | None:
+    """The metric that a run is judged by, of those that it measures; None if it measures nothing.
+
+    It is `stop.metric` where the experiment names one; else what is measured on validation, else test data: accuracy
+    first, then any other metric, then the loss.
+    """
+    names = list(available)
+    if experiment is not None and experiment.stop.metric in names:
+        return experiment.stop.metric
+
+    def order(name: str) -> tuple[int, int, int]:
+        part, _, what = name.partition("/")
+        place = _PARTS.index(part) if part in _PARTS else len(_PARTS)
+        return place, 0 if what.startswith("accuracy") else 2 if what == "loss" else 1, names.index(name)
+
+    return min(names, key=order, default=None)

@@ -1,0 +1,97 @@
+"""The run's log: one JSON object a line, each written out at once."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+Level = Literal["info", "warning", "error"]
+STARTED = "started"
+"""The event at the beginning of every sitting of a run."""
+
+FINISHED = "finished"
+"""The event of a run that ended on purpose; its field `reason` says why."""
+
+_OWN_KEYS = frozenset({"time", "level", "event"})
+
+
+class EventLog:
+    """Appends events to `log.jsonl`: `{"time": …, "level": "warning", "event": "client dropped", "client": 17}`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for appending; a line that a kill left unfinished is closed first, so that the next one is readable."""
+        self._file = path.open("a+b", buffering=0)
+        if self._file.seek(0, 2) and not _ends_with_newline(path):
+            self._file.write(b"\n")
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """Something that happened as it should."""
+        self._write("info", event, fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        """Something that somebody should look at."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        """Why the run ended early."""
+        self._write("error", event, fields)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, level: Level, event: str, fields: Mapping[str, Any]) -> None:
+        if not _OWN_KEYS.isdisjoint(fields):
+            raise ValueError(f"a field cannot be named {sorted(_OWN_KEYS & fields.keys())}")
+        time = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+        self._file.write((json_line({"time": time, "level": level, "event": event, **fields}) + "\n").encode())
+
+
+def json_line(values: Mapping[str, Any]) -> str:
+    """The mapping as one line of strict JSON: NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_strict(values), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Events of a log in order; lines that are not whole are passed over. Nothing if there is no log."""
+    try:
+        lines = path.open("rb")
+    except FileNotFoundError:
+        return
+    with lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_strict(below) for below in value]
+    return value
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        return stream.read(1) == b"\n"

@@ -1,0 +1,135 @@
+"""Everything that a running simulation writes and shows, behind three calls: commit, checkpoint, finish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raysim.config import Experiment
+from raysim.tracking.checkpoints import CheckpointFolder
+from raysim.tracking.directory import RunDirectory
+from raysim.tracking.log import EventLog
+from raysim.tracking.progress import NoteLevel, Progress
+from raysim.tracking.report import write_report
+from raysim.tracking.rows import RoundRow, RunSummary
+from raysim.tracking.tables import RunTables
+
+_NAMED_DROPS = 5
+
+
+class Recorder:
+    """Writes one run. Holds its lock until closed."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        experiment: Experiment,
+        metrics: Sequence[str],
+        progress: Progress,
+        *,
+        after_round: int = 0,
+    ) -> None:
+        """Open a run for writing, after the round that it continues from (0: from the beginning).
+
+        Raises:
+            RunError: somebody else writes the run, or its tables are damaged.
+        """
+        self.run, self.experiment, self.progress = run, experiment, progress
+        self._began = time.monotonic()
+        self._lock = run.lock()
+        try:
+            self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
+            self._log = EventLog(run.log)
+            self._checkpoints = CheckpointFolder(run)
+            self._checkpoints.discard_after(after_round)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._saved_round = after_round
+        self._latest: dict[str, float] = {}
+        self._rounds = after_round
+        self._open = True
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of this sitting."""
+        return time.monotonic() - self._began
+
+    def start(self, facts: Mapping[str, object], environment: Mapping[str, Any]) -> None:
+        """The run is about to begin its first round of this sitting."""
+        self.run.write_environment(environment)
+        self._log.info("started", after_round=self._rounds, **facts)
+        self.progress.start(self.experiment, facts, after_round=self._rounds)
+
+    def note(self, text: str, level: NoteLevel = "info") -> None:
+        """Say something aloud and in the log."""
+        (self._log.warning if level == "warning" else self._log.info)(text)
+        self.progress.note(text, level)
+
+    def commit(self, row: RoundRow, clients: pa.RecordBatch) -> None:
+        """Record a round; clients that were left out are named."""
+        if row.dropped:
+            self._name_drops(row, clients)
+        self._tables.append(row, clients)
+        self._latest |= row.metrics
+        self._rounds = row.round
+        self.progress.round(row)
+
+    def checkpoint(self, round: int, fill: Callable[[Path], object]) -> None:
+        """Make the rounds so far durable; `fill` writes the server after this round into the folder it is given."""
+        if self._saved_round == round:
+            return
+        self._tables.save()
+        self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
+        self._saved_round = round
+
+    def finish(self, reason: str) -> RunSummary:
+        """The run ended well, or was interrupted: close everything, write the report, tell people."""
+        self._log.info("finished", reason=reason, rounds=self._rounds)
+        self.close()
+        report = self._report() if self.experiment.tracking.report and self._rounds else None
+        summary = RunSummary(self._rounds, reason, self.seconds, dict(self._latest), self.run.path, report)
+        self.progress.finish(summary)
+        return summary
+
+    def fail(self, error: BaseException) -> None:
+        """The run ended by an error: what is there stays readable."""
+        try:
+            self._log.error("failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds)
+            self.close()
+        finally:
+            self._say_failed()
+
+    def _say_failed(self) -> None:
+        self.progress.finish(RunSummary(self._rounds, "failed", self.seconds, dict(self._latest), self.run.path))
+
+    def close(self) -> None:
+        """Close the files and give the lock back. Does nothing the second time."""
+        if self._open:
+            self._open = False
+            try:
+                self._tables.close()
+            finally:
+                self._log.close()
+                self._lock.release()
+
+    def _report(self) -> Path | None:
+        """The report; without it a run is still a run, whatever went wrong with a picture."""
+        try:
+            return write_report([self.run.path])
+        except Exception as error:
+            self.progress.note(f"no report could be written ({type(error).__name__}: {error})", "warning")
+            return None
+
+    def _name_drops(self, row: RoundRow, clients: pa.RecordBatch) -> None:
+        left_out = clients.filter(pc.is_valid(clients["dropped"])).to_pylist()
+        for client in left_out:
+            self._log.warning("client dropped", round=row.round, client=client["client"], reason=client["dropped"])
+        named = ", ".join(f"client {one['client']} ({one['dropped']})" for one in left_out[:_NAMED_DROPS])
+        more = f" and {len(left_out) - _NAMED_DROPS} more" if len(left_out) > _NAMED_DROPS else ""
+        self.progress.note(f"round {row.round}: left out {named}{more}", "warning")

@@ -1,0 +1,80 @@
+"""The report of several runs: what they were, how they differ, and their curves over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from raysim.tracking.configuration import ABSENT
+from raysim.tracking.report.bars import time_by_run
+from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table
+from raysim.tracking.report.recorded import RecordedRun
+from raysim.tracking.report.sections import Place, configuration, standing, written
+from raysim.tracking.report.style import LIGHT
+from raysim.tracking.units import duration, figure, quantity, rate, size
+
+# Where and how a run writes and computes; seldom what one compares.
+_NOT_COMPARED = ("name", "tracking.directory", "tracking.checkpoint_every", "tracking.keep", "tracking.clients")
+
+
+def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
+    """The whole page's content."""
+    names = list(dict.fromkeys(run.experiment.name if run.experiment else run.label for run in runs))
+    title = ", ".join(names) if len(names) <= 4 else f"{len(runs)} runs"
+    parts = [
+        element("h1", title),
+        element("p", f"{len(runs)} runs side by side", kind="lead"),
+        section("Results", _results(runs)),
+        section("What differs", _differences(runs)),
+    ]
+    if any(run.metrics for run in runs):
+        parts.append(section("Learning", place([*learning_curves(runs), *client_curves(runs)])))
+    if any(run.time > 0 for run in runs):
+        parts.append(section("Where the time went", place([time_by_run(runs)])))
+    return join([*parts, *(folded(f"{run.label}: configuration", configuration(run)) for run in runs)])
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """A short name for each run: its folder's, with as much of the path in front as tells them apart."""
+    resolved = [path.resolve() for path in paths]
+    depth = 1
+    while len({path.parts[-depth:] for path in resolved}) < len(set(resolved)):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in resolved]
+
+
+def _results(runs: Sequence[RecordedRun]) -> Html:
+    headline = next((run.headline for run in runs if run.headline), None)
+    head = ["run", "standing", headline or "metric", "best", "in round", "rounds", "time", "clients/s", "traffic"]
+    rows: list[list[Content]] = []
+    for index, run in enumerate(runs):
+        curve = run.curve(headline) if headline else None
+        best = run.best(headline) if headline else None
+        rows.append(
+            [
+                join([swatch(index % len(LIGHT.series)), run.label]),
+                standing(run)[0],
+                figure(float(curve.values[-1]) if curve and len(curve.values) else None),
+                figure(best[1] if best else None),
+                str(best[0]) if best else "–",
+                quantity(run.rounds),
+                duration(run.time),
+                rate(run.clients_per_second),
+                size(run.total("bytes_up") + run.total("bytes_down")),
+            ]
+        )
+    return table(head, rows, text_columns=2)
+
+
+def _differences(runs: Sequence[RecordedRun]) -> Html:
+    keys = dict.fromkeys(key for run in runs for key in run.config if key not in _NOT_COMPARED)
+    rows: list[list[Content]] = []
+    for key in keys:
+        values = [run.config.get(key, ABSENT) for run in runs]
+        if any(value != values[0] for value in values):
+            cells = [element("code", "–" if value == ABSENT else written(value)) for value in values]
+            rows.append([element("code", key), *cells])
+    if not rows:
+        return element("p", "Nothing: all have the same configuration.", kind="faint")
+    return table(["key", *(run.label for run in runs)], rows, text_columns=len(runs) + 1)

@@ -1,0 +1,142 @@
+"""Pictures of what was learned: metrics over rounds, of one run or of several laid over each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raysim.tracking.headline import measure
+from raysim.tracking.report.recorded import RecordedRun
+from raysim.tracking.report.style import Picture, Theme, add_to_legend, axes, color, legend, whole_numbers
+from raysim.tracking.units import figure as figure_text
+
+MARKED_POINTS = 25
+PARTS = ("validation", "test", "train")
+_DASHES = ("-", "--", ":")
+
+
+def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
+    """A picture for each thing that was measured on validation, test or training data: the headline's first."""
+    headline = next((run.headline for run in runs if run.headline), None)
+    names = [name for run in runs for name in run.metrics if not name.startswith("clients/")]
+    if headline in names:
+        names.insert(0, headline)
+    return [_over_parts(runs, what, headline) for what in dict.fromkeys(measure(name) for name in names)]
+
+
+def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
+    """A picture for each thing that was measured on the clients' own holdouts."""
+    names = [name for run in runs for name in run.metrics if name.startswith("clients/") and name.endswith("/mean")]
+    return [_over_clients(runs, what) for what in dict.fromkeys(measure(name) for name in names)]
+
+
+def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) -> Picture:
+    found = {name for run in runs for name in run.metrics if measure(name) == what}
+    # A metric of no part (a user's own, `rank`) stands for itself.
+    series = {part: f"{part}/{what}" for part in PARTS if f"{part}/{what}" in found}
+    series |= {name: name for name in sorted(found) if name not in series.values() and not name.startswith("clients/")}
+
+    def draw(theme: Theme) -> Figure:
+        picture, ax = axes(theme, _title(what), "round")
+        if len(runs) == 1:
+            for index, (part, metric) in enumerate(series.items()):
+                _plot(ax, runs, runs[0], metric, color=color(theme, index), label=part)
+            _target(ax, theme, runs[0], what)
+        else:
+            _overlay(ax, theme, runs, series)
+        for index, run in enumerate(runs):
+            if headline in series.values() and headline is not None:
+                shade = color(theme, list(series.values()).index(headline) if len(runs) == 1 else index)
+                _mark_best(ax, theme, run, headline, shade, written=len(runs) == 1)
+        legend(picture, ax, columns=5 if len(runs) == 1 else 3)
+        return picture
+
+    return Picture(f"curve-{_file_name(what)}", f"{_title(what)} over the rounds", draw)
+
+
+def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
+    series = {"best 10 %": f"clients/{what}/best10", "mean": f"clients/{what}/mean"}
+    series["worst 10 %"] = f"clients/{what}/worst10"
+
+    def draw(theme: Theme) -> Figure:
+        picture, ax = axes(theme, f"{_title(what)} on the clients' own data", "round")
+        if len(runs) == 1:
+            best, worst = (runs[0].curve(series[of]) for of in ("best 10 %", "worst 10 %"))
+            if len(best.rounds) == len(worst.rounds):
+                ax.fill_between(best.rounds, worst.values, best.values, color=color(theme, 0), alpha=0.12, linewidth=0)
+            for index, (name, metric) in zip((2, 0, 1), series.items(), strict=True):
+                style = "-" if name == "mean" else "--"
+                _plot(ax, runs, runs[0], metric, color=color(theme, index), label=name, linestyle=style)
+        else:
+            _overlay(ax, theme, runs, {name: series[name] for name in ("mean", "worst 10 %")})
+        legend(picture, ax, columns=5 if len(runs) == 1 else 3)
+        return picture
+
+    return Picture(f"clients-{_file_name(what)}", f"{_title(what)} over clients: mean, worst and best 10 percent", draw)
+
+
+def _overlay(ax: Axes, theme: Theme, runs: Sequence[RecordedRun], series: dict[str, str]) -> None:
+    """A colour for each run, dashes for what was measured; the legend names each once."""
+    for index, run in enumerate(runs):
+        add_to_legend(ax, run.label, color=color(theme, index), linewidth=3)
+        for position, metric in enumerate(series.values()):
+            _plot(ax, runs, run, metric, color=color(theme, index), linestyle=_DASHES[min(position, 2)])
+    if len(series) > 1:
+        for position, part in enumerate(series):
+            add_to_legend(ax, part, color=theme.faint, linestyle=_DASHES[min(position, 2)])
+
+
+def _plot(
+    ax: Axes,
+    runs: Sequence[RecordedRun],
+    run: RecordedRun,
+    metric: str,
+    *,
+    color: str,
+    label: str | None = None,
+    linestyle: str = "-",
+) -> None:
+    rounds, values = run.curve(metric)
+    if len(values):
+        # Points are marked where they are few, or a run of one round would show nothing at all.
+        few = max(len(other.curve(metric).values) for other in runs) <= MARKED_POINTS or len(values) == 1
+        marker = "o" if few else ""
+        ax.plot(rounds, values, color=color, label=label, linestyle=linestyle, marker=marker, markersize=3.5)
+        whole_numbers(ax)
+
+
+def _mark_best(ax: Axes, theme: Theme, run: RecordedRun, metric: str, shade: str, *, written: bool) -> None:
+    best = run.best(metric)
+    if best is None:
+        return
+    ax.plot(*best, marker="o", markersize=7, markerfacecolor=theme.background, markeredgecolor=shade, zorder=4)
+    if written:
+        ax.margins(y=0.12)
+        ax.annotate(
+            figure_text(best[1]),
+            best,
+            (0, 9),
+            textcoords="offset points",
+            ha="right" if best[0] > 0.9 * run.rounds else "center",
+            fontsize=9,
+            fontweight="bold",
+        )
+
+
+def _target(ax: Axes, theme: Theme, run: RecordedRun, what: str) -> None:
+    stop = run.experiment.stop if run.experiment else None
+    if stop is not None and stop.target is not None and run.headline is not None and measure(run.headline) == what:
+        ax.axhline(stop.target, color=theme.faint, linewidth=1, linestyle=":", label=f"target {stop.target:g}")
+
+
+def _title(what: str) -> str:
+    """`balanced_accuracy` as `Balanced accuracy`; import strings by their last name."""
+    text = what.rpartition(":")[2].replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")

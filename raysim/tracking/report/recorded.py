@@ -1,0 +1,191 @@
+"""A run as the report sees it: read once from its directory, whatever state that is in."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raysim.config import Experiment, read_yaml
+from raysim.errors import ConfigError
+from raysim.tracking.configuration import chosen_keys, flatten
+from raysim.tracking.directory import RunDirectory
+from raysim.tracking.headline import headline_metric, improves
+from raysim.tracking.log import FINISHED, STARTED, read_events
+from raysim.tracking.reading import gathered, read_clients, read_rounds
+from raysim.tracking.rows import PHASES, ROUND_FIELDS, TOTAL
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+SHOWN_WARNINGS = 50
+
+
+class Curve(NamedTuple):
+    """A metric where it was measured: rounds and finite values of equal length."""
+
+    rounds: Float64
+    values: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Participation:
+    """Who took part: an entry for each client that was ever sampled, ordered by id."""
+
+    clients: Int64
+    times: Int64
+    """Rounds in which the client was sampled."""
+    samples: Int64
+    """Its training samples."""
+    reasons: dict[str, int]
+    """Why updates were left out, and how often."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """Everything that the report says about one run."""
+
+    path: Path
+    label: str
+    experiment: Experiment | None
+    """None where another version of raysim wrote the configuration."""
+    config: dict[str, Any]
+    """Dotted keys."""
+    chosen: frozenset[str]
+    """Keys that differ from their defaults."""
+    environment: dict[str, Any]
+    columns: dict[str, Float64]
+    """The rounds table; NaN where a metric was not measured."""
+    participation: Participation | None
+    warnings: tuple[dict[str, Any], ...]
+    """The last `SHOWN_WARNINGS` of the log."""
+    warning_count: int
+    closed: bool
+    """Whether the writer of the tables closed them."""
+    reason: str | None
+    """Why the run ended."""
+
+    @property
+    def rounds(self) -> int:
+        """Committed rounds."""
+        return len(self.columns["round"])
+
+    @property
+    def planned_rounds(self) -> int | None:
+        """Rounds that the configuration asks for."""
+        value = self.config.get("rounds")
+        return value if isinstance(value, int) else None
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics that were measured at least once, in the order of the table."""
+        fixed = {column.name for column in ROUND_FIELDS}
+        return [name for name in self.columns if name not in fixed and len(self.curve(name).values)]
+
+    @property
+    def headline(self) -> str | None:
+        """The metric that the run is judged by."""
+        return headline_metric(self.metrics, self.experiment)
+
+    def curve(self, metric: str) -> Curve:
+        """A metric over the rounds; empty if it was not measured."""
+        values = self.columns.get(metric, np.full(self.rounds, np.nan))
+        measured = np.isfinite(values)
+        return Curve(self.columns["round"][measured], values[measured])
+
+    def best(self, metric: str) -> tuple[int, float] | None:
+        """Round and value of the metric's best; None if it was not measured."""
+        best: tuple[int, float] | None = None
+        for round, value in zip(*self.curve(metric), strict=True):
+            if improves(metric, value, best[1] if best else None):
+                best = (int(round), float(value))
+        return best
+
+    def total(self, column: str) -> float:
+        """Sum of a column over the rounds."""
+        return float(np.sum(self.columns[column]))
+
+    @property
+    def seconds(self) -> dict[str, Float64]:
+        """Seconds of each phase, by round; `other` is what the phases leave of the round's total."""
+        phases = {phase: self.columns[f"seconds/{phase}"] for phase in PHASES}
+        rest = self.columns[f"seconds/{TOTAL}"] - sum(phases.values(), np.zeros(self.rounds))
+        return {**phases, "other": np.maximum(rest, 0.0)}
+
+    @property
+    def time(self) -> float:
+        """Seconds spent in rounds."""
+        return sum(float(part.sum()) for part in self.seconds.values())
+
+    @property
+    def clients_per_second(self) -> float:
+        """Clients trained per second spent in rounds; NaN if nothing was timed."""
+        return self.total("trained") / self.time if self.time > 0 else float("nan")
+
+
+def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
+    """Read a run for the report.
+
+    Raises:
+        RunError: it is not a run, or one of its files is damaged.
+    """
+    run = RunDirectory.open(path)
+    table = read_rounds(run)
+    try:
+        experiment = Experiment.from_yaml(run.config)
+    except ConfigError:
+        experiment = None
+    config = experiment.to_dict() if experiment else read_yaml(run.config)
+    warnings: deque[dict[str, Any]] = deque(maxlen=SHOWN_WARNINGS)
+    warning_count, reason = 0, None
+    for event in read_events(run.log):
+        if event.get("level") in ("warning", "error"):
+            warnings.append(event)
+            warning_count += 1
+        if event.get("event") == STARTED:
+            reason = None  # an earlier sitting's end is not this one's
+        elif event.get("event") == FINISHED:
+            reason = str(event.get("reason", "")) or None
+        elif event.get("level") == "error":
+            reason = str(event.get("event"))
+    return RecordedRun(
+        path=run.path,
+        label=label or run.path.resolve().name,
+        experiment=experiment,
+        config=flatten(config),
+        chosen=chosen_keys(experiment) if experiment else frozenset(),
+        environment=run.read_environment(),
+        columns={name: _floats(table[name]) for name in table.schema.names},
+        participation=_participation(run),
+        warnings=tuple(warnings),
+        warning_count=warning_count,
+        closed=run.rounds.exists() and not run.rounds.with_suffix(".arrows").exists(),
+        reason=reason,
+    )
+
+
+def _floats(column: pa.ChunkedArray) -> Float64:
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _participation(run: RunDirectory) -> Participation | None:
+    clients = times = samples = np.zeros(0, dtype=np.int64)
+    reasons: Counter[str] = Counter()
+    for part in gathered(read_clients(run, ["client", "samples", "dropped"]), 1 << 18):
+        seen = np.concatenate([clients, part["client"].to_numpy()])
+        # Of a client's entries the last is kept for its size; its sightings are added up.
+        clients, inverse = np.unique(seen, return_inverse=True)
+        known = len(times)
+        times = np.bincount(inverse, np.concatenate([times, np.ones(len(seen) - known)])).astype(np.int64)
+        merged = np.zeros(len(clients), dtype=np.int64)
+        merged[inverse] = np.concatenate([samples, part["samples"].to_numpy()])
+        samples = merged
+        reasons.update(reason for reason in part["dropped"].to_pylist() if reason is not None)
+    if not len(clients):
+        return None
+    return Participation(clients, times, samples, dict(reasons.most_common()))

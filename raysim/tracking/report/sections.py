@@ -1,0 +1,199 @@
+"""The parts of one run's report. Each returns nothing to show where the run did not record what it needs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import yaml
+
+from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
+from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table, tile, tiles
+from raysim.tracking.report.recorded import RecordedRun
+from raysim.tracking.report.style import Picture
+from raysim.tracking.units import duration, figure, quantity, rate, size
+
+Place = Callable[[Iterable[Picture]], Html]
+"""Draws pictures and returns the markup that shows them."""
+
+SHOWN_REASONS = 10
+
+
+def single_run(run: RecordedRun, place: Place) -> Html:
+    """The whole page's content."""
+    return join(
+        [
+            heading(run),
+            numbers(run),
+            learning(run, place),
+            time_spent(run, place),
+            taking_part(run, place),
+            warnings(run),
+            configuration(run),
+            environment(run),
+            reproduction(run),
+        ]
+    )
+
+
+def heading(run: RecordedRun) -> Html:
+    """The run's name, how far it came, and what it was in one line."""
+    name = run.experiment.name if run.experiment else run.label
+    status, kind = standing(run)
+    keys = ("algorithm.name", "data.source.name", "model.name", "data.partition.name")
+    words = [str(run.config[key]) for key in keys if run.config.get(key) is not None]
+    line = join([element("span", status, kind=kind), " · ".join([*words, run.label])])
+    return join([element("h1", name), element("p", line, kind="lead")])
+
+
+def standing(run: RecordedRun) -> tuple[str, str]:
+    """How far the run came, and the class of its badge."""
+    planned = run.planned_rounds
+    rounds = f"{run.rounds} of {planned} rounds" if planned is not None else f"{run.rounds} rounds"
+    if not run.closed or run.reason is None:
+        return f"unfinished: {rounds}", "status open"
+    return f"{rounds}: {run.reason}", "status"
+
+
+def numbers(run: RecordedRun) -> Html:
+    """The headline numbers."""
+    shown: list[Html] = []
+    if run.headline is not None:
+        best = run.best(run.headline)
+        note = f"best {figure(best[1])} in round {best[0]}" if best else ""
+        shown.append(tile(run.headline, figure(float(run.curve(run.headline).values[-1])), note))
+        shown += _test_of_best(run, run.headline, best[0] if best else 0)
+    each = f"{duration(run.time / run.rounds)} a round" if run.rounds else ""
+    shown.append(tile("Rounds", quantity(run.rounds), each))
+    shown.append(tile("Time in rounds", duration(run.time)))
+    shown.append(tile("Clients a second", rate(run.clients_per_second), f"{quantity(run.total('trained'))} trained"))
+    parameters = run.environment.get("parameters")
+    if isinstance(parameters, int):
+        shown.append(tile("Model parameters", quantity(parameters), str(run.config.get("model.name", ""))))
+    population = run.environment.get("population")
+    if run.participation is not None:
+        of = f"of {quantity(population)} clients" if isinstance(population, int) else ""
+        shown.append(tile("Took part", quantity(len(run.participation.clients)), of))
+    elif isinstance(population, int):
+        shown.append(tile("Population", quantity(population), "clients"))
+    traffic = f"{size(run.total('bytes_up'))} up, {size(run.total('bytes_down'))} down"
+    shown.append(tile("Traffic", size(run.total("bytes_up") + run.total("bytes_down")), traffic))
+    return tiles(shown)
+
+
+def _test_of_best(run: RecordedRun, headline: str, round: int) -> list[Html]:
+    """Where validation judges, the test metric, and its value in the round that validation would pick."""
+    test = headline.replace("validation/", "test/", 1)
+    curve = run.curve(test)
+    if test == headline or not len(curve.values):
+        return []
+    picked = curve.values[curve.rounds == round]
+    note = f"{figure(float(picked[0]))} in round {round}" if len(picked) else ""
+    return [tile(test, figure(float(curve.values[-1])), note)]
+
+
+def learning(run: RecordedRun, place: Place) -> Html:
+    """Curves, and each metric's first, last and best value."""
+    if not run.metrics:
+        return section("Learning", element("p", "Nothing has been measured.", kind="faint"))
+    rows: list[list[Content]] = []
+    for name in run.metrics:
+        curve, best = run.curve(name), run.best(name)
+        ends = [figure(float(curve.values[0])), figure(float(curve.values[-1]))]
+        rows.append([name, *ends, figure(best[1] if best else None), str(best[0]) if best else "–"])
+    every = folded("All metrics in numbers", table(["metric", "first", "last", "best", "in round"], rows))
+    return section("Learning", place([*learning_curves([run]), *client_curves([run])]), every)
+
+
+def time_spent(run: RecordedRun, place: Place) -> Html:
+    """Where the time went."""
+    if not run.time > 0:
+        return Html("")
+    rows: list[list[Content]] = []
+    for phase, seconds in run.seconds.items():
+        if seconds.any():
+            mark = join([swatch(PHASE_COLORS[phase]), phase])
+            spent = float(seconds.sum())
+            rows.append([mark, duration(spent), duration(float(seconds.mean())), f"{100 * spent / run.time:.1f} %"])
+    shares = table(["phase", "in all", "a round", "share"], rows)
+    return section("Where the time went", element("div", join([place([time_over_rounds(run)]), shares]), kind="side"))
+
+
+def taking_part(run: RecordedRun, place: Place) -> Html:
+    """Who was sampled, how much data they hold, and who was left out why."""
+    who, dropped, clamped = run.participation, int(run.total("dropped")), int(run.total("clamped"))
+    population = run.environment.get("population")
+    parts: list[Content] = []
+    if who is not None:
+        known = population if isinstance(population, int) else None
+        parts.append(place([times_sampled(who, known), client_sizes(who)]))
+    if dropped:
+        reasons = list(who.reasons.items())[:SHOWN_REASONS] if who is not None else []
+        why = table(["dropped because", "times"], [[reason, quantity(count)] for reason, count in reasons])
+        parts.append(element("div", join([place([dropped_over_rounds(run)]), why if reasons else ""]), kind="side"))
+    if clamped:
+        parts.append(element("p", f"{quantity(clamped)} aggregation weights were moved to the edge of their range."))
+    return section("Who took part", *parts)
+
+
+def warnings(run: RecordedRun) -> Html:
+    """What the log warns of."""
+    if not run.warnings:
+        return Html("")
+    rows: list[list[Content]] = []
+    for event in run.warnings:
+        details = " · ".join(f"{k} {v}" for k, v in event.items() if k not in ("time", "level", "event"))
+        rows.append([str(event.get("event", "")), details, str(event.get("time", ""))[:19].replace("T", " ")])
+    title = f"Warnings ({quantity(run.warning_count)})"
+    more = run.warning_count - len(run.warnings)
+    note = [element("p", f"The last {len(rows)}; log.jsonl has {quantity(more)} more.", kind="faint")] if more else []
+    return section(title, *note, table(["what", "where", "when"], rows, text_columns=3))
+
+
+def configuration(run: RecordedRun) -> Html:
+    """What was chosen, then every key."""
+    chosen = [
+        [element("code", key), element("code", written(run.config[key]))] for key in run.config if key in run.chosen
+    ]
+    every: list[list[Content]] = [
+        [element("code", key, kind="chosen" if key in run.chosen else None), element("code", written(value))]
+        for key, value in run.config.items()
+    ]
+    parts: list[Content] = []
+    if chosen:
+        parts += [
+            element("p", "Keys that differ from their defaults:", kind="faint"),
+            table([], chosen, text_columns=2),
+        ]
+    elif run.experiment is not None:
+        parts.append(element("p", "Every key has its default.", kind="faint"))
+    return section("Configuration", *parts, folded("The whole configuration", table([], every, text_columns=2)))
+
+
+def environment(run: RecordedRun) -> Html:
+    """What the run ran on."""
+    if not run.environment:
+        return Html("")
+    rows: list[list[Content]] = [[key, element("code", written(value))] for key, value in run.environment.items()]
+    return section("Environment", folded("What it ran on", table([], rows, text_columns=2)))
+
+
+def reproduction(run: RecordedRun) -> Html:
+    """The commands that do it again."""
+    parts = [element("pre", shlex.join(["raysim", "run", str(run.path / "config.yaml")]))]
+    if run.rounds < (run.planned_rounds or 0):
+        parts += [
+            element("p", "To go on where it stopped:", kind="faint"),
+            element("pre", shlex.join(["raysim", "resume", str(run.path)])),
+        ]
+    bits = "The model comes out the same, bit for bit, on any number of workers with the same torch build, processor "
+    parts.append(element("p", bits + "capability, device type, engine and threads per client.", kind="faint"))
+    return section("Do it again", *parts)
+
+
+def written(value: Any) -> str:
+    """A configuration value as one writes it in YAML, on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=2**31, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,126 @@
+"""How the report's pictures look: one quiet style, light and dark, in colours that colour-blind people tell apart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+WIDTH, HEIGHT, DPI = 5.6, 3.4, 180
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours of a picture; the series are those of Okabe & Ito (2008), ordered and lightened for the background."""
+
+    name: str
+    background: str
+    text: str
+    faint: str
+    grid: str
+    series: tuple[str, ...]
+
+    @property
+    def colors(self) -> tuple[str, ...]:
+        """The series, and after them the grid's colour for what is beside the point."""
+        return (*self.series, self.grid)
+
+
+LIGHT = Theme(
+    name="light",
+    background="#ffffff",
+    text="#1c2330",
+    faint="#687182",
+    grid="#e6e9ee",
+    series=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280"),
+)
+DARK = Theme(
+    name="dark",
+    background="#171b22",
+    text="#e6e9ef",
+    faint="#98a2b3",
+    grid="#2a303a",
+    series=("#56b4e9", "#ee8042", "#2fc79a", "#dd94bb", "#f0b93a", "#8fd0f5", "#9aa3b2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the report: drawn once for each theme."""
+
+    name: str
+    """Of the PNG file, without its ending."""
+    alt: str
+    """What it shows, for those who cannot see it."""
+    draw: Callable[[Theme], Figure]
+
+    def png(self, theme: Theme) -> bytes:
+        """The picture as a PNG file."""
+        with matplotlib.rc_context(_settings(theme)):
+            buffer = io.BytesIO()
+            self.draw(theme).savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def axes(theme: Theme, title: str, x: str, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes, named on the left above it rather than up the side."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=theme.text)
+    ax = figure.add_subplot()
+    ax.margins(x=0.02)
+    ax.set_xlabel(x)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(length=0)
+    ax.grid(axis="y")
+    ax.set_axisbelow(True)
+    return figure, ax
+
+
+def whole_numbers(ax: Axes) -> None:
+    """Ticks of the x axis at whole numbers only: there is no round 2.5."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+
+
+def legend(figure: Figure, ax: Axes, *, columns: int = 5) -> None:
+    """A legend below the axes, where it never covers a line; none for a single series."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles, labels, loc="outside lower left", ncols=min(columns, len(handles)), frameon=False)
+
+
+def add_to_legend(ax: Axes, label: str, **style: Any) -> None:
+    """An entry of the legend that stands for no line of its own."""
+    ax.plot([], [], label=label, **style)
+
+
+def color(theme: Theme, index: int) -> str:
+    """Colour of the n-th series; after the last they begin again."""
+    return theme.series[index % len(theme.series)]
+
+
+def _settings(theme: Theme) -> Any:
+    return {
+        "font.family": "sans-serif",
+        "font.size": 9.5,
+        "text.color": theme.text,
+        "text.parse_math": False,  # a run may well be called a_$b$
+        "text.usetex": False,
+        "axes.labelcolor": theme.faint,
+        "axes.edgecolor": theme.grid,
+        "axes.facecolor": theme.background,
+        "figure.facecolor": theme.background,
+        "xtick.color": theme.faint,
+        "ytick.color": theme.faint,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.8,
+        "lines.linewidth": 1.8,
+        "lines.solid_capstyle": "round",
+        "legend.fontsize": 9,
+    }

@@ -1,0 +1,101 @@
+"""Putting the report together and writing it, whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from raysim.config import write_text
+from raysim.errors import RunError
+from raysim.tracking.directory import RunDirectory
+from raysim.tracking.files import temporary_for
+
+if TYPE_CHECKING:
+    from raysim.tracking.report.markup import Html
+    from raysim.tracking.report.style import Picture
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Write the report of one run, or of several side by side.
+
+    Args:
+        runs: run directories, finished or not.
+        out: the HTML file, or a folder for `report.html`; by default in the run's directory, or for several runs in
+            the folder that they share, else in the working directory. The pictures are also written as PNG into a
+            folder beside it: `figures` in a run's directory, `<name>-figures` elsewhere.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        RunError: a directory is not a run or is damaged, or the report cannot be written.
+    """
+    paths = list({Path(run).resolve(): RunDirectory.open(run).path for run in runs}.values())
+    if not paths:
+        raise RunError("no run to report on; pass a run directory")
+    file = _file(paths, Path(out) if out is not None else None)
+    # Here and not above: matplotlib takes a second to import, which no other use of this package should pay.
+    from raysim.tracking.report.comparison import comparison, labels
+    from raysim.tracking.report.recorded import read_run
+    from raysim.tracking.report.sections import single_run
+
+    recorded = [read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)]
+    own = any(file.parent.resolve() == path.resolve() for path in paths)
+    studio = _Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
+    try:
+        if len(recorded) == 1:
+            content, title = single_run(recorded[0], studio.place), recorded[0].label
+        else:
+            content, title = comparison(recorded, studio.place), f"{len(recorded)} runs"
+        write_text(file, _page(title, content))
+    except OSError as error:
+        raise RunError(f"{file}: cannot write the report ({error.strerror or error})") from None
+    return file
+
+
+class _Studio:
+    """Draws pictures for both themes, and keeps the light one as a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def place(self, pictures: Iterable[Picture]) -> Html:
+        """The pictures as markup."""
+        from raysim.tracking.report import markup
+        from raysim.tracking.report.style import DARK, LIGHT
+
+        drawn = [(picture, picture.png(LIGHT), picture.png(DARK)) for picture in pictures]
+        for picture, light, _ in drawn:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = self._folder / f"{picture.name}.png"
+            temporary = temporary_for(file)
+            temporary.write_bytes(light)
+            temporary.replace(file)
+        return markup.pictures(drawn)
+
+
+def _file(runs: Sequence[Path], out: Path | None) -> Path:
+    if out is not None:
+        return out / "report.html" if out.is_dir() else out
+    if len(runs) == 1:
+        return RunDirectory(runs[0]).report
+    parents = {run.resolve().parent for run in runs}
+    return runs[0].parent / "report.html" if len(parents) == 1 else Path("report.html")
+
+
+def _page(title: str, content: Html) -> str:
+    from raysim.tracking.report.markup import escape, theme_colors
+
+    here = resources.files("raysim.tracking.report")
+    page = Template(here.joinpath("page.html").read_text(encoding="utf-8"))
+    return page.substitute(
+        title=escape(f"{title} · raysim"),
+        colors=theme_colors(),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        content=content.text,
+        footer=escape(f"Written by raysim {metadata.version('raysim')} on {time.strftime('%Y-%m-%d at %H:%M')}."),
+    )

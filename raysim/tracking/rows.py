@@ -1,0 +1,146 @@
+"""The values that a run records: a row for each round, a row for each client of a round, and a closing summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy.typing as npt
+import pyarrow as pa
+
+PHASES = ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "checkpoint")
+"""Where the time of a round goes, in the order of the round. `total` is the whole round by the clock."""
+
+TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """What one committed round did."""
+
+    round: int
+    """From 1."""
+    cohort: int
+    """Clients sampled."""
+    trained: int
+    """Clients whose update is in the model."""
+    dropped: int
+    """Clients left out: non-finite, out of range, or their data could not be read."""
+    clamped: int
+    """Clients whose aggregation weight was moved to the edge of its range."""
+    samples: int
+    """Training samples of the clients that trained."""
+    steps: int
+    """Optimiser steps of the clients that trained."""
+    bytes_up: int
+    """Bytes of updates handed from workers towards the server."""
+    bytes_down: int
+    """Bytes of models handed from the server to workers."""
+    lr: float
+    """Client learning rate of this round."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each of `PHASES` and of `total`; a phase left out took none."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What was measured: `train/loss`, `test/accuracy`, `clients/accuracy/worst10`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How a run ended."""
+
+    rounds: int
+    """Last committed round."""
+    reason: str
+    """Why it stopped, as a phrase: `all rounds are done`, `the target is reached`, `interrupted`, …"""
+    seconds: float
+    """Wall-clock time of this sitting, start-up included."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The last value of every metric."""
+    run: Path | None = None
+    """Run directory."""
+    report: Path | None = None
+    """Its report, if one was written."""
+
+
+ROUND_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("round", pa.int32(), nullable=False),
+    pa.field("cohort", pa.int64(), nullable=False),
+    pa.field("trained", pa.int64(), nullable=False),
+    pa.field("dropped", pa.int64(), nullable=False),
+    pa.field("clamped", pa.int64(), nullable=False),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("steps", pa.int64(), nullable=False),
+    pa.field("bytes_up", pa.int64(), nullable=False),
+    pa.field("bytes_down", pa.int64(), nullable=False),
+    pa.field("lr", pa.float64(), nullable=False),
+    *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, TOTAL)),
+)
+
+CLIENT_SCHEMA = pa.schema(
+    [
+        pa.field("round", pa.int32(), nullable=False),
+        pa.field("client", pa.int64(), nullable=False),
+        pa.field("samples", pa.int64(), nullable=False),
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("loss", pa.float64()),
+        pa.field("seconds", pa.float32(), nullable=False),
+        pa.field("worker", pa.int32(), nullable=False),
+        pa.field("dropped", pa.string()),
+    ]
+)
+"""A row for each client of a round. `weight` is its normalised share; `loss` the mean training loss over its steps;
+`dropped` the reason why its update is not in the model, null where it is."""
+
+
+def round_schema(metrics: Sequence[str]) -> pa.Schema:
+    """Schema of the rounds table: the fixed columns, then a nullable column for each metric."""
+    return pa.schema([*ROUND_FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
+
+
+def round_batch(row: RoundRow, schema: pa.Schema) -> pa.RecordBatch:
+    """The row as a batch of one; metrics that were not measured are null.
+
+    Raises:
+        ValueError: a metric or phase that the schema does not declare.
+    """
+    values: dict[str, float | None] = {
+        name: getattr(row, name) for name in RoundRow.__dataclass_fields__ if name not in ("seconds", "metrics")
+    }
+    values |= {f"seconds/{phase}": 0.0 for phase in (*PHASES, TOTAL)}
+    values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
+    values |= dict(row.metrics)
+    undeclared = sorted(values.keys() - set(schema.names))
+    if undeclared:
+        raise ValueError(f"round {row.round}: columns {undeclared} were not declared")
+    return pa.RecordBatch.from_arrays([pa.array([values.get(c.name)], c.type) for c in schema], schema=schema)
+
+
+def client_batch(
+    *,
+    round: int,
+    client: npt.ArrayLike,
+    samples: npt.ArrayLike,
+    steps: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    loss: npt.ArrayLike,
+    seconds: npt.ArrayLike,
+    worker: npt.ArrayLike,
+    dropped: Sequence[str | None] | None = None,
+) -> pa.RecordBatch:
+    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`); `dropped=None` is nobody."""
+    clients = pa.array(client, pa.int64())
+    count = len(clients)
+    columns = [
+        pa.array([round] * count, pa.int32()),
+        clients,
+        pa.array(samples, pa.int64()),
+        pa.array(steps, pa.int64()),
+        pa.array(weight, pa.float64()),
+        pa.array(loss, pa.float64()),
+        pa.array(seconds, pa.float32()),
+        pa.array(worker, pa.int32()),
+        pa.array([None] * count if dropped is None else dropped, pa.string()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=CLIENT_SCHEMA)

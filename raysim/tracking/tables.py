@@ -1,0 +1,152 @@
+"""Tables that survive a kill: rows go to an Arrow stream as they come, and become Parquet at checkpoints.
+
+While a run goes on, `<table>.arrows` holds every row since round 1, written round by round, and `<table>.parquet` the
+rows up to the last time the stream was folded into it. At the end the Parquet file holds everything and the stream is
+removed; a resume makes the stream again. `raysim.tracking.reading` reads either state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raysim.tracking.directory import RunDirectory
+from raysim.tracking.files import sweep, sync_replace, temporary_for
+from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
+from raysim.tracking.rows import CLIENT_SCHEMA, RoundRow, round_batch, round_schema
+
+ROW_GROUP = 1 << 16
+SMALL_STREAM = 16 * 1024 * 1024
+
+
+class RunTables:
+    """The rounds table and the clients table of a run that is being written."""
+
+    def __init__(
+        self, run: RunDirectory, metrics: Sequence[str], *, clients: bool = True, after_round: int = 0
+    ) -> None:
+        """Open the tables for writing, keeping rows up to `after_round` and dropping the rest.
+
+        Args:
+            run: the run, whose lock the caller holds.
+            metrics: names of the metric columns; columns that a resumed table has besides are kept.
+            clients: whether to keep a clients table.
+            after_round: round of the checkpoint that the run continues from; 0 starts empty.
+
+        Raises:
+            RunError: a table to continue is damaged.
+        """
+        sweep(run.path)
+        self._rounds = TableWriter(run.rounds, round_schema(metrics), after_round)
+        self._clients = TableWriter(run.clients, CLIENT_SCHEMA, after_round) if clients else None
+
+    def append(self, row: RoundRow, clients: pa.RecordBatch | None = None) -> None:
+        """Add a round; once this returns, a kill of this process cannot lose it.
+
+        Raises:
+            ValueError: the row has a metric that was not declared, or the batch another schema than `CLIENT_SCHEMA`.
+        """
+        if self._clients is not None and clients is not None:
+            self._clients.append(clients)
+        self._rounds.append(round_batch(row, self._rounds.schema))
+
+    def save(self) -> None:
+        """Make every row durable; call it before the checkpoint that relies on the rows."""
+        for table in self._tables():
+            table.save()
+
+    def close(self) -> None:
+        """Fold everything into Parquet and remove the streams. Does nothing the second time."""
+        for table in self._tables():
+            table.close()
+
+    def _tables(self) -> Iterator[TableWriter]:
+        if self._clients is not None:
+            yield self._clients
+        yield self._rounds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TableWriter:
+    """One table: an Arrow stream that grows round by round, and the Parquet file that it is folded into."""
+
+    def __init__(self, parquet: Path, schema: pa.Schema, after_round: int = 0) -> None:
+        """Start a new stream with the rows up to `after_round` of the table that is there (see `RunTables`)."""
+        self._parquet = parquet
+        self._stream = parquet.with_suffix(".arrows")
+        self._folded = 0
+        found = stored_schema(parquet) if after_round else None
+        self.schema = _with_columns_of(schema, found)
+
+        temporary = temporary_for(self._stream)
+        # The file is renamed while it is open, and goes on growing under its final name. Arrow's own file is not
+        # buffered, and writes a batch without a chance for Ctrl-C to leave half of it.
+        self._sink = pa.OSFile(str(temporary), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, self.schema)
+        if found is not None:
+            for batch in read_batches(parquet):
+                kept = batch.filter(pc.less_equal(batch["round"], after_round))
+                self.append(aligned(kept, self.schema))
+        sync_replace(temporary, self._stream)
+        if parquet.exists():
+            self.fold()  # else readers would still find the rounds that were dropped
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add rows and hand them to the operating system."""
+        if batch.num_rows:
+            self._writer.write_batch(batch)
+
+    def save(self) -> None:
+        """Make the rows durable, and fold them into Parquet unless that is not yet worth its price.
+
+        Parquet cannot grow, so a fold writes the whole table again. A large table is folded only when it has doubled:
+        all folds together then cost no more than a few writes of the final table. In between its stream is synced.
+        """
+        os.fsync(self._sink.fileno())
+        if self._sink.tell() < SMALL_STREAM or self._sink.tell() >= 2 * self._folded:
+            self.fold()
+
+    def fold(self) -> None:
+        """Write the whole stream as Parquet, under a temporary name and a row group at a time."""
+        with pa.OSFile(str(self._stream)) as stream:
+            write_parquet(self._parquet, self.schema, stream_batches(stream))
+        self._folded = self._sink.tell()
+
+    def close(self) -> None:
+        """Fold, then remove the stream. Does nothing the second time."""
+        if not self._sink.closed:
+            self._writer.close()
+            self.fold()
+            self._sink.close()
+            self._stream.unlink()
+
+
+def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write batches as a Parquet file, atomically, holding one row group in memory."""
+    temporary = temporary_for(path)
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for group in gathered(batches, ROW_GROUP):
+                writer.write_table(group.cast(schema))
+        sync_replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _with_columns_of(schema: pa.Schema, found: pa.Schema | None) -> pa.Schema:
+    extra = [column for column in found or () if column.name not in schema.names]
+    return pa.schema([*schema, *(column.with_nullable(True) for column in extra)])

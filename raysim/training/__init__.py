@@ -1,0 +1,36 @@
+"""How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
+
+from raysim.training.batches import LocalWork
+from raysim.training.engine import Engine, SequentialEngine
+from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
+from raysim.training.layout import ParameterLayout
+from raysim.training.losses import check_loss, resolve_loss
+from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
+from raysim.training.optimizers import RowOptimizer, row_optimizer
+from raysim.training.schedules import lr_factor
+from raysim.training.threads import torch_threads
+from raysim.training.trainer import BlockResult, ClientContext, RoundSetting, Trainer
+
+__all__ = [
+    "BlockResult",
+    "ClientContext",
+    "Engine",
+    "Evaluator",
+    "ExactSums",
+    "LocalWork",
+    "Metric",
+    "ParameterLayout",
+    "RoundSetting",
+    "RowOptimizer",
+    "SequentialEngine",
+    "Trainer",
+    "check_loss",
+    "check_metrics",
+    "lr_factor",
+    "merge_exact",
+    "resolve_loss",
+    "resolve_metrics",
+    "row_optimizer",
+    "torch_threads",
+    "values_of",
+]

@@ -1,0 +1,121 @@
+"""Engines: how the gradients of a block of clients are computed.
+
+An engine owns the `[K, P]` matrix in which its clients train and knows how to get the gradients of its first k rows.
+Which samples, which optimiser and which algorithm are the trainer's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from raysim.data import DataInfo, Samples
+from raysim.training.batches import Shard, gather
+from raysim.training.layout import ParameterLayout
+from raysim.training.losses import Loss, weighted_mean
+
+
+class Engine(ABC):
+    """Computes gradients of K clients at once.
+
+    Contract: `rows` is `[K, P]` float32 on the training device, every row on a 64-byte boundary; it stays the same
+    tensor for life. `gradients` reads the first k rows, leaves the parameters alone, may write the float buffers'
+    columns (running statistics), and writes `grad[:k]`, `[K, T]`, padding included (zero). A row's bits depend neither
+    on the other rows nor on its position.
+    """
+
+    name: str
+    rows: Tensor
+    grad: Tensor
+
+    @property
+    def capacity(self) -> int:
+        """K: clients that train at once."""
+        return len(self.rows)
+
+    @abstractmethod
+    def load(self, shards: Sequence[Samples], keys: Sequence[int]) -> None:
+        """Take a block of at most K clients: their samples, and for each a key for what its module draws by itself."""
+
+    @abstractmethod
+    def gradients(self, indices: Sequence[Tensor]) -> Tensor:
+        """Gradients of the mean loss over the samples `indices[i]` of client i at row i, written to `grad[i]`.
+
+        Args:
+            indices: int64 `[b]` for each of the first k clients of the block.
+
+        Returns:
+            The mean losses, float32 `[k]`, detached, not synchronised with the host.
+        """
+
+
+def generator_of(device: torch.device) -> torch.Generator:
+    """The generator that modules draw from on this device.
+
+    Not through `torch.manual_seed`, which reaches for every backend there is, at 1 to 3 ms a call.
+    """
+    generator: torch.Generator = torch.cuda.default_generators[0] if device.type == "cuda" else torch.default_generator
+    return generator
+
+
+class _Slot:
+    """Where a module holds a buffer. Its forward may put another tensor there (`self.ema = 0.9 * self.ema + …`), which
+    would no longer be a view of the row, and would last until the next client."""
+
+    def __init__(self, module: nn.Module, name: str, buffer: Tensor) -> None:
+        holder, _, self._key = name.rpartition(".")
+        self._held, self._buffer = module.get_submodule(holder)._buffers, buffer
+
+    def collect(self) -> None:
+        """Take over the value of another tensor, and put the buffer back."""
+        found = self._held[self._key]
+        if found is not self._buffer and found is not None and found.shape == self._buffer.shape:
+            self._buffer.copy_(found.detach())
+            self.restore()
+
+    def restore(self) -> None:
+        """Put the buffer back."""
+        self._held[self._key] = self._buffer
+
+
+class SequentialEngine(Engine):
+    """One client at a time: the module, which is the engine's from now on, has the single row as its parameters."""
+
+    name = "sequential"
+
+    def __init__(
+        self, module: nn.Module, layout: ParameterLayout, loss: Loss, info: DataInfo, device: torch.device
+    ) -> None:
+        self.module = module.to(device)
+        self.loss, self.info, self.device = loss, info, device
+        self.rows = torch.zeros((1, layout.size), device=device)
+        self.grad = torch.zeros((1, layout.trainable), device=device)
+        layout.bind(self.rows[0], module)
+        self._generator = generator_of(device)
+        by_name = dict(module.named_parameters())
+        self._parameters = [by_name[segment.name] for segment in layout.parameters]
+        self._grad_views = list(layout.views(self.grad[0]).values())
+        # What a module keeps outside the rows (integer buffers) starts every client from the same values.
+        self._kept = [(b, b.clone()) for b in module.buffers() if b.dtype != torch.float32]
+        self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
+
+    def load(self, shards: Sequence[Samples], keys: Sequence[int]) -> None:
+        self._shard = Shard.load(shards[0], self.device)
+        self.module.train()
+        self._generator.manual_seed(keys[0])
+        for slot in self._buffers:
+            slot.restore()
+        for buffer, initial in self._kept:
+            buffer.copy_(initial)
+
+    def gradients(self, indices: Sequence[Tensor]) -> Tensor:
+        batch = gather(self._shard, indices[0], self.info)
+        loss = weighted_mean(self.loss(self.module(batch.x), batch.y), batch.weight)
+        grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(self._grad_views, list(grads))
+        for slot in self._buffers:
+            slot.collect()
+        return loss.detach().view(1)

@@ -1,0 +1,114 @@
+"""Everything trainable is one flat vector: where each parameter lives in it, as views, without copying.
+
+Columns are ordered trainable parameters | float buffers. Every parameter starts on a 64-byte boundary and the total is
+a multiple of 64 bytes, so that in a `[K, P]` matrix every row does too: kernels that see another alignment give other
+bits. The padding between parameters is always zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from raysim.errors import ModelError
+
+ALIGNMENT = 16
+"""float32 values in 64 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One parameter or buffer: its name in the module, and its columns `[start, start + size)`."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+class ParameterLayout:
+    """Maps a module's trainable parameters and float buffers to the columns of a float32 vector and back.
+
+    Tied parameters appear once. Frozen parameters and integer buffers are no part of it: they stay in the module.
+
+    Attributes:
+        parameters: segments of the trainable parameters, in the module's order.
+        buffers: segments of the float buffers (batch normalisation's running statistics).
+        trainable: T, the number of columns that a gradient has; a multiple of 16.
+        size: P, the number of columns; a multiple of 16.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        for name, parameter in trainable:
+            if parameter.dtype != torch.float32:
+                raise ModelError(
+                    f"parameter {name!r} is {parameter.dtype}; trainable ones must be float32: use .float()"
+                )
+        if not trainable:
+            raise ModelError("the model has no trainable parameter (requires_grad is False everywhere)")
+        buffers = [(name, b) for name, b in module.named_buffers() if b.dtype == torch.float32 and b.numel()]
+        self.parameters, self.trainable = _place(trainable, 0)
+        self.buffers, self.size = _place(buffers, self.trainable)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments, in the order of their columns."""
+        return self.parameters + self.buffers
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the names, shapes and columns: two modules with the same one can exchange vectors."""
+        return hashlib.sha256(repr([(s.name, s.shape, s.start) for s in self.segments]).encode()).hexdigest()
+
+    @property
+    def count(self) -> int:
+        """Number of trainable values, without padding."""
+        return sum(segment.size for segment in self.parameters)
+
+    def views(self, rows: Tensor) -> dict[str, Tensor]:
+        """Views of `[..., P]` (or `[..., T]`, parameters only) by name, each `[..., *shape]`."""
+        segments = self.parameters if rows.shape[-1] == self.trainable else self.segments
+        lead = rows.shape[:-1]
+        return {s.name: rows[..., s.start : s.start + s.size].view((*lead, *s.shape)) for s in segments}
+
+    def pack(self, module: nn.Module) -> Tensor:
+        """The module's values as a new vector `[P]` on the CPU."""
+        row = torch.zeros(self.size)
+        with torch.no_grad():
+            for view, tensor in zip(self.views(row).values(), self._tensors(module), strict=True):
+                view.copy_(tensor)
+        return row
+
+    def unpack(self, row: Tensor, module: nn.Module) -> None:
+        """Copy a vector `[P]` into the module."""
+        with torch.no_grad():
+            for view, tensor in zip(self.views(row).values(), self._tensors(module), strict=True):
+                tensor.copy_(view)
+
+    def bind(self, row: Tensor, module: nn.Module) -> None:
+        """Make the module's parameters and float buffers *be* views of a vector `[P]`: writing one writes the other."""
+        for view, tensor in zip(self.views(row).values(), self._tensors(module), strict=True):
+            tensor.data = view
+
+    def _tensors(self, module: nn.Module) -> Iterator[Tensor]:
+        parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+        yield from (parameters[segment.name] for segment in self.parameters)
+        yield from (buffers[segment.name] for segment in self.buffers)
+
+
+def _place(tensors: Sequence[tuple[str, Tensor]], start: int) -> tuple[tuple[Segment, ...], int]:
+    segments = []
+    for name, tensor in tensors:
+        segments.append(Segment(name, tuple(tensor.shape), start))
+        start += -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
+    return tuple(segments), start

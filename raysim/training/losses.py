@@ -1,0 +1,181 @@
+"""Losses, one value for each target: the caller weighs and averages them.
+
+Functions of (output, target) alone, so that `torch.func` can take their gradients and vectorise them over clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raysim.config import load
+from raysim.config.client import TrainingConfig
+from raysim.data import DataInfo
+from raysim.errors import ConfigError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(output `[n, *output_shape]`, target `[n, *target_shape]`) to losses `[n, *target_shape]`, or `[n]`; not averaged."""
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Softmax cross-entropy of class logits.
+
+    Args:
+        output: logits, `[n, *positions, classes]`.
+        target: classes, `[n, *positions]`.
+
+    Returns:
+        `[n, *positions]`.
+    """
+    if output.ndim == 2:
+        return F.cross_entropy(output, target.long(), reduction="none")
+    losses = F.cross_entropy(output.flatten(0, -2), target.long().flatten(), reduction="none")
+    return losses.reshape(target.shape)
+
+
+def binary_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Logistic loss of one logit a target, `[n, *positions]`, for classes 0 and 1."""
+    logits = one_a_target(output, target)
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+
+
+def mse(output: Tensor, target: Tensor) -> Tensor:
+    """Squared error of one number a target, `[n, *target_shape]`."""
+    output = one_a_target(output, target)
+    return F.mse_loss(output, target.to(output.dtype), reduction="none")
+
+
+def huber(output: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
+    """Huber loss: half the squared error up to `delta`, linear beyond."""
+    output = one_a_target(output, target)
+    return F.huber_loss(output, target.to(output.dtype), reduction="none", delta=delta)
+
+
+def one_a_target(output: Tensor, target: Tensor) -> Tensor:
+    """The output in the target's shape, without a last dimension of one.
+
+    Raises:
+        ValueError: it is not one number a target; torch would broadcast and average something else.
+    """
+    if output.ndim == target.ndim + 1 and output.shape[-1] == 1:
+        output = output.squeeze(-1)
+    if output.shape != target.shape:
+        raise ValueError(f"outputs of shape {list(output.shape)} are not one for each of {list(target.shape)} targets")
+    return output
+
+
+def weighted_mean(elements: Tensor, weight: Tensor | None) -> Tensor:
+    """The scalar Σ w·l / Σ w over all elements; 0, with gradient 0, where all weights are 0.
+
+    Args:
+        elements: losses, `[n]` or `[n, *positions]`.
+        weight: see `element_weight`.
+    """
+    if weight is None:
+        return elements.mean()
+    weight = element_weight(elements, weight)
+    total = weight.sum()
+    share = weight / (total + (total == 0))  # normalised first: less for autograd to record
+    return (share * elements).sum()
+
+
+def element_weight(elements: Tensor, weight: Tensor | None) -> Tensor:
+    """The weight of each element, in the elements' shape; None is 1 everywhere.
+
+    A weight a sample is given to all its positions; of weights a position, an element that stands for several has their
+    mean.
+    """
+    if weight is None:
+        return torch.ones_like(elements)
+    if weight.shape == elements.shape:
+        return weight
+    if weight.ndim > elements.ndim:
+        weight = weight.mean(dim=tuple(range(elements.ndim, weight.ndim)))
+    weight = weight.reshape(*weight.shape, *(1,) * (elements.ndim - weight.ndim))
+    return weight.expand_as(elements)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "mse": mse,
+    "huber": huber,
+}
+
+_FOR_CLASSES = ("cross_entropy", "binary_cross_entropy")
+
+
+def list_losses() -> dict[str, str]:
+    """Name and one-line description of every loss."""
+    return {name: (loss.__doc__ or "").splitlines()[0] for name, loss in LOSSES.items()}
+
+
+def loss_name(training: TrainingConfig, info: DataInfo) -> str:
+    """The configured loss, with `auto` made concrete: cross-entropy for classes, squared error for numbers."""
+    if training.loss != "auto":
+        return training.loss
+    return "cross_entropy" if info.task == "classification" else "mse"
+
+
+def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
+    """The loss that the configuration names.
+
+    Raises:
+        ConfigError: the loss does not suit the data's task, or an import string names no function.
+    """
+    name = loss_name(training, info)
+    if ":" in name:
+        custom = load(name, key="training.loss")
+        if not callable(custom) or isinstance(custom, type):
+            raise ConfigError(f"training.loss: {name!r} is no function of (output, target)")
+        return custom  # type: ignore[no-any-return]
+    if (name in _FOR_CLASSES) != (info.task == "classification"):
+        data, remedy = ("classes", "cross_entropy") if info.task == "classification" else ("numbers", "mse or huber")
+        raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")
+    if name == "binary_cross_entropy" and info.classes != 2:
+        raise ConfigError(f"training.loss: {name} is for two classes, the data has {info.classes}; use cross_entropy")
+    return partial(huber, delta=training.huber_delta) if name == "huber" else LOSSES[name]
+
+
+def check_loss(loss: Loss, output_shape: tuple[int, ...], info: DataInfo, *, name: str) -> None:
+    """Check a loss of the user's own on two blank samples.
+
+    Args:
+        loss: the loss.
+        output_shape: of the model for one sample, as `raysim.models.check_fit` returns it.
+        info: what a sample looks like.
+        name: what errors call the loss.
+
+    Raises:
+        ConfigError: it fails, or does not return one value a sample or a target.
+    """
+    output, target = blank_batch(output_shape, info)
+    output.requires_grad_()
+    try:
+        elements = loss(output, target)
+    except Exception as error:  # a user's function may raise anything
+        shapes = f"outputs {list(output.shape)} and targets {list(target.shape)}"
+        raise ConfigError(f"training.loss: {name} fails on {shapes}: {first_line(error)}") from error
+    found = f"shape {list(elements.shape)}" if isinstance(elements, Tensor) else f"a {type(elements).__name__}"
+    if not isinstance(elements, Tensor) or elements.shape not in (target.shape, target.shape[:1]):
+        raise ConfigError(
+            f"training.loss: {name} returned {found}; return one loss a sample or a target, "
+            f"shape {list(target.shape)}, not their mean (in torch: reduction='none')"
+        )
+    if not elements.requires_grad:
+        raise ConfigError(f"training.loss: {name} has no gradient with respect to the output; compute it in torch")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def blank_batch(output_shape: tuple[int, ...], info: DataInfo, samples: int = 2) -> tuple[Tensor, Tensor]:
+    """Outputs and targets of zeros, to check losses and metrics with."""
+    kind = torch.int64 if info.task == "classification" else torch.float32
+    return torch.zeros(samples, *output_shape), torch.zeros(samples, *info.target_shape, dtype=kind)

@@ -1,0 +1,181 @@
+"""What every algorithm promises, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from raysim.aggregation import RunningSum, mean
+from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
+from raysim.config import Experiment
+from raysim.training import ClientContext, LocalWork, ParameterLayout, RoundSetting
+
+MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+LAYOUT = ParameterLayout(MODULE)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=ALGORITHMS)
+def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+    """Every algorithm by its name, with server momentum so that there is a state to keep."""
+    values = {"name": request.param, "server_lr": 0.5, "server_momentum": 0.9}
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, LAYOUT)
+
+
+def draw(*shape: int, seed: int) -> torch.Tensor:
+    """Random values with the padding of a layout, zero."""
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    used = torch.zeros(LAYOUT.size, dtype=torch.bool)
+    for segment in LAYOUT.segments:
+        used[segment.start : segment.start + segment.size] = True
+    return values * used[: shape[-1]]
+
+
+def block(order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
+    """Final rows and context of some of five clients, in this order."""
+    chosen = list(order)
+    clients = np.array([3, 14, 15, 92, 65])[chosen]
+    samples, steps = np.array([50, 40, 40, 20, 10])[chosen], np.array([5, 4, 4, 2, 1])[chosen]
+    rows, grad = draw(5, LAYOUT.size, seed=1)[chosen], draw(5, LAYOUT.trainable, seed=2)[chosen]
+    setting = RoundSetting(seed=0, round=4, lr=0.1)
+    return rows, ClientContext(setting, draw(LAYOUT.size, seed=0), LAYOUT.trainable, clients, samples, steps, grad)
+
+
+def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
+    model = draw(LAYOUT.size, seed=0).numpy()
+    return model, algorithm.init(model)
+
+
+def averaged(algorithm: Algorithm, seed: int = 3) -> dict[str, Any]:
+    return {field.name: draw(field.size, seed=seed).double().numpy() for field in algorithm.fields()}
+
+
+def test_it_says_where_it_was_published_and_what_it_does(algorithm: Algorithm) -> None:
+    assert algorithm.paper
+    assert type(algorithm).__doc__
+
+
+def test_it_knows_how_much_a_client_does(algorithm: Algorithm) -> None:
+    client = Experiment().client
+    assert isinstance(algorithm.work(client), LocalWork)
+    assert algorithm.local_optimizer(client) in (None, client.optimizer)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_what_is_sent_is_what_the_fields_say(algorithm: Algorithm, k: int) -> None:
+    sent = algorithm.send(*block(range(k)))
+    fields = algorithm.fields()
+    assert [field.name for field in fields] == list(sent)
+    assert len({field.name for field in fields}) == len(fields)
+    for field in fields:
+        assert sent[field.name].shape == (k, field.size)
+        assert sent[field.name].dtype == torch.float32
+        assert torch.isfinite(sent[field.name]).all()
+
+
+def test_rows_are_treated_apart(algorithm: Algorithm) -> None:
+    turned = [3, 0, 4, 2, 1]
+    sent, again = algorithm.send(*block(range(5))), algorithm.send(*block(turned))
+    alone = algorithm.send(*block([2]))
+    for name, values in sent.items():
+        assert torch.equal(values[turned], again[name])
+        assert torch.equal(values[2], alone[name][0])
+
+
+def test_gradients_are_corrected_row_by_row_and_nothing_else_is_changed(algorithm: Algorithm) -> None:
+    def corrected(order: Sequence[int]) -> torch.Tensor:
+        rows, context = block(order)
+        before = (rows.clone(), context.broadcast.clone())
+        algorithm.correct(context.grad, rows[:, : LAYOUT.trainable], context)
+        assert torch.equal(rows, before[0])
+        assert torch.equal(context.broadcast, before[1])
+        return context.grad
+
+    turned = [3, 0, 4, 2, 1]
+    assert torch.equal(corrected(range(5))[turned], corrected(turned))
+    assert torch.equal(corrected(range(5))[2:3], corrected([2]))
+
+
+def test_sending_only_reads_and_hands_over_no_view(algorithm: Algorithm) -> None:
+    rows, context = block(range(3))
+    given = (rows, context.broadcast, context.grad)
+    before = [tensor.clone() for tensor in given]
+    for values in algorithm.send(rows, context).values():
+        values.fill_(7.0)
+    assert all(torch.equal(tensor, kept) for tensor, kept in zip(given, before, strict=True))
+
+
+def test_the_padding_of_an_update_is_zero(algorithm: Algorithm) -> None:
+    sent = algorithm.send(*block(range(3)))
+    padding = torch.ones(LAYOUT.size, dtype=torch.bool)
+    for segment in LAYOUT.segments:
+        padding[segment.start : segment.start + segment.size] = False
+    for field in algorithm.fields():
+        if field.size == LAYOUT.size:
+            assert not sent[field.name][:, padding].any()
+
+
+def test_applying_is_pure(algorithm: Algorithm) -> None:
+    model, state = model_and_state(algorithm)
+    update = averaged(algorithm)
+    for array in (model, *state.values(), *update.values()):
+        array.flags.writeable = False
+
+    one, after = algorithm.apply(model, state, update)
+    two, again = algorithm.apply(model, state, update)
+    assert (one.dtype, one.shape) == (np.float32, model.shape)
+    np.testing.assert_array_equal(one, two)
+    assert after.keys() == again.keys() == state.keys()
+    for name in state:
+        np.testing.assert_array_equal(after[name], again[name])
+        assert after[name].dtype == np.float64
+        assert not np.shares_memory(after[name], state[name])
+    assert not np.shares_memory(one, model)
+
+
+def test_nothing_is_kept_on_the_algorithm(algorithm: Algorithm) -> None:
+    before = {name: repr(value) for name, value in vars(algorithm).items()}
+    model, state = model_and_state(algorithm)
+    for _ in range(2):
+        rows, context = block(range(3))
+        algorithm.correct(context.grad, rows[:, : LAYOUT.trainable], context)
+        algorithm.send(rows, context)
+        model, state = algorithm.apply(model, state, averaged(algorithm))
+    assert {name: repr(value) for name, value in vars(algorithm).items()} == before
+
+
+def test_the_state_is_what_a_resume_can_store(algorithm: Algorithm) -> None:
+    model, state = model_and_state(algorithm)
+    assert all(isinstance(value, np.ndarray) and value.dtype == np.float64 for value in state.values())
+    _, again = model_and_state(algorithm)
+    assert state.keys() == again.keys()
+    straight = algorithm.apply(*algorithm.apply(model, state, averaged(algorithm)), averaged(algorithm, seed=4))
+    stored, kept = algorithm.apply(model, state, averaged(algorithm))
+    reloaded = {name: np.frombuffer(value.tobytes()) for name, value in kept.items()}
+    resumed = algorithm.apply(stored, reloaded, averaged(algorithm, seed=4))
+    np.testing.assert_array_equal(straight[0], resumed[0])
+
+
+def test_one_client_of_weight_one_is_the_mean(algorithm: Algorithm) -> None:
+    sent = algorithm.send(*block([2]))
+    running = RunningSum(4, algorithm.fields(), CPU)
+    assert running.fold(0, 1.0, {name: values[0] for name, values in sent.items()}) is None
+    found = mean(running.seal(), algorithm.fields())
+    for name, values in sent.items():
+        np.testing.assert_allclose(found[name], values[0].double().numpy(), rtol=0, atol=2.0**-52)
+    model, state = model_and_state(algorithm)
+    direct = {name: values[0].double().numpy() for name, values in sent.items()}
+    np.testing.assert_allclose(
+        algorithm.apply(model, state, found)[0], algorithm.apply(model, state, direct)[0], rtol=1e-7
+    )
+
+
+def test_a_mean_of_zeros_moves_nothing_in_the_first_round(algorithm: Algorithm) -> None:
+    model, state = model_and_state(algorithm)
+    nothing = {field.name: np.zeros(field.size) for field in algorithm.fields()}
+    np.testing.assert_array_equal(algorithm.apply(model, state, nothing)[0], model)

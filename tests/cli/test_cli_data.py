@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from typer.testing import Result
+
+Raysim = Callable[..., Result]
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes()))
+
+
+def test_build_says_where_the_shards_are_and_builds_them_once(raysim: Raysim) -> None:
+    first, second = raysim("data", "build", "tiny.yaml"), raysim("data", "build", "tiny.yaml")
+    assert first.exit_code == 0, first.output
+    assert first.stdout == second.stdout
+    folder = Path(first.stdout.splitlines()[-1].split()[1])
+    assert (folder / "manifest.json").is_file()
+    assert "6 clients, 1,438 training samples" in first.stdout
+
+
+def test_show_lists_clients_and_writes_a_picture(raysim: Raysim, folder: Path) -> None:
+    result = raysim("data", "show", "tiny.yaml", "data.partition.clients=100", "data.holdout=0.2")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-1].split() == ["picture", "tiny-partition.png"]
+    assert (folder / "tiny-partition.png").read_bytes().startswith(b"\x89PNG")
+    groups = [line.split()[0] for line in lines if line.startswith(("first", "largest", "smallest"))]
+    assert groups == ["first", "largest", "smallest"]
+
+
+def test_show_writes_the_picture_where_it_is_told_to(raysim: Raysim, folder: Path) -> None:
+    result = raysim("data", "show", "tiny.yaml", "--png", "pictures/skew.png")
+    assert result.stdout.splitlines()[-1].split() == ["picture", "pictures/skew.png"]
+    assert (folder / "pictures" / "skew.png").is_file()
+
+
+def test_show_names_owners_and_class_names_where_there_are_any(raysim: Raysim, folder: Path) -> None:
+    rows = "".join(f"{'north' if i % 3 else 'south'},{i},{'sick' if i % 5 else 'well'}\n" for i in range(60))
+    (folder / "rows.csv").write_text("where,a,y\n" + rows)
+    (folder / "rows.yaml").write_text(
+        "cohort: 2\ndata: {source: {name: csv, path: rows.csv, label: y, client: where}, partition: natural}\n"
+    )
+    result = raysim("data", "show", "rows.yaml")
+    assert result.exit_code == 0, result.output
+    north = next(line for line in result.stdout.splitlines() if "north" in line)
+    assert "sick: " in north
+
+
+def test_show_gives_the_range_of_targets_that_are_numbers(raysim: Raysim) -> None:
+    result = raysim("data", "show", "tiny.yaml", "data.source=diabetes")
+    assert result.exit_code == 0, result.output
+    assert " to " in result.stdout.splitlines()[-3]
+
+
+def test_import_copies_checked_files_to_the_data_home(raysim: Raysim, folder: Path) -> None:
+    download = folder / "download"
+    download.mkdir()
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 20)):
+        write_idx(download / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28)))
+        write_idx(download / f"{part}-labels-idx1-ubyte.gz", np.arange(count) % 10)
+    result = raysim("data", "import", "mnist", "download")
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.strip()).is_relative_to(folder / "home")
+    assert raysim("data", "build", "tiny.yaml", "data.source=mnist").exit_code == 0
+
+
+def test_import_of_what_cannot_be_imported_is_one_line(raysim: Raysim, folder: Path) -> None:
+    result = raysim("data", "import", "imagenet", "download")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: cannot import 'imagenet'; valid are mnist, cifar10\n",
+    )
+    result = raysim("data", "import", "mnist", "download")
+    assert (result.exit_code, result.stderr) == (2, "error: download: no such folder\n")

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import Result
+
+from raysim.tracking import RunDirectory, read_rounds
+
+Raysim = Callable[..., Result]
+
+ALGORITHM = """\
+from raysim.algorithms import Algorithm
+
+class Custom(Algorithm):
+    def correct(self, grad, rows, context):
+        if context.setting.round == 2:
+            raise {error}
+"""
+
+
+def rounds_of(run: Path) -> list[int]:
+    return read_rounds(RunDirectory.open(run))["round"].to_pylist()
+
+
+def test_run_trains_and_says_where_the_run_is(raysim: Raysim, folder: Path) -> None:
+    result = raysim("run", "tiny.yaml", "--directory", "out")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[-1].split() == ["run", "out"]
+    assert result.stdout == ""
+    assert rounds_of(folder / "out") == [1, 2]
+    assert (folder / "out" / "model.safetensors").is_file()
+
+
+def test_run_makes_its_directory_below_the_configured_one(raysim: Raysim, folder: Path) -> None:
+    assert raysim("run", "tiny.yaml", "tracking.directory=elsewhere", "name=other").exit_code == 0
+    (run,) = (folder / "elsewhere").iterdir()
+    assert run.name.startswith("other-")
+
+
+def test_run_names_the_report_unless_there_is_none(raysim: Raysim, folder: Path) -> None:
+    result = raysim("run", "tiny.yaml", "tracking.report=true", "--directory", "out")
+    assert result.stderr.splitlines()[-1].split() == ["report", "out/report.html"]
+    assert (folder / "out" / "report.html").is_file()
+    assert raysim("run", "tiny.yaml", "tracking.report=true", "--directory", "bare", "--no-report").exit_code == 0
+    assert not (folder / "bare" / "report.html").exists()
+
+
+def test_overrides_may_stand_on_both_sides_of_an_option(raysim: Raysim, folder: Path) -> None:
+    assert raysim("run", "tiny.yaml", "rounds=1", "--directory", "out", "client.optimizer.lr=0.5").exit_code == 0
+    experiment = RunDirectory.open("out").experiment()
+    assert (experiment.rounds, experiment.client.optimizer.lr) == (1, 0.5)
+
+
+def test_json_output_is_one_object_a_line(raysim: Raysim) -> None:
+    result = raysim("run", "tiny.yaml", "--json", "--directory", "out")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "round", "round", "finish"]
+    assert events[-1]["run"] == "out"
+    assert result.stderr == ""
+
+
+def test_quiet_prints_the_run_directory_alone(raysim: Raysim) -> None:
+    result = raysim("run", "tiny.yaml", "--quiet", "--directory", "out")
+    assert (result.stdout, result.stderr) == ("out\n", "")
+
+
+def test_output_options_exclude_each_other(raysim: Raysim) -> None:
+    result = raysim("run", "tiny.yaml", "--quiet", "--json")
+    assert result.exit_code == 2
+    assert result.stderr == "error: --quiet, --json and --plain exclude each other; give one of them\n"
+
+
+def test_resume_trains_on_to_the_bits_of_an_unbroken_run(raysim: Raysim) -> None:
+    assert raysim("run", "tiny.yaml", "--directory", "whole", "rounds=4").exit_code == 0
+    assert raysim("run", "tiny.yaml", "--directory", "parts").exit_code == 0
+    result = raysim("resume", "parts", "rounds=4", "--plain")
+    assert result.exit_code == 0, result.output
+    assert rounds_of(Path("parts")) == [1, 2, 3, 4]
+    whole, parts = load_file("whole/model.safetensors"), load_file("parts/model.safetensors")
+    assert {name: tensor.tobytes() for name, tensor in whole.items()} == {
+        name: tensor.tobytes() for name, tensor in parts.items()
+    }
+
+
+def test_resume_refuses_what_past_rounds_depend_on(raysim: Raysim) -> None:
+    assert raysim("run", "tiny.yaml", "--directory", "out").exit_code == 0
+    result = raysim("resume", "out", "client.optimizer.lr=0.7")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: out: belongs to another configuration: client.optimizer.lr is 0.1 there and 0.7 here; "
+        "start a new run instead\n"
+    )
+
+
+def test_ctrl_c_saves_the_run_and_says_how_to_go_on(raysim: Raysim, folder: Path) -> None:
+    (folder / "interrupting.py").write_text(ALGORITHM.format(error="KeyboardInterrupt"))
+    result = raysim("run", "tiny.yaml", "algorithm=interrupting:Custom", "--directory", "out")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "interrupted; continue with: raysim resume out"
+    assert rounds_of(folder / "out") == [1]
+
+
+def test_ctrl_c_before_the_first_round_says_that_there_is_nothing_to_resume(raysim: Raysim, folder: Path) -> None:
+    (folder / "hasty.py").write_text(ALGORITHM.format(error="KeyboardInterrupt").replace("== 2", "== 1"))
+    result = raysim("run", "tiny.yaml", "algorithm=hasty:Custom", "--directory", "out")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == ("interrupted before the first round was done: there is nothing to resume")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_of_a_clients_own_code_is_one_line_and_a_traceback_on_demand(
+    raysim: Raysim, folder: Path, debug: bool
+) -> None:
+    (folder / "failing.py").write_text(ALGORITHM.format(error="ValueError('boom')"))
+    result = raysim("run", "tiny.yaml", "algorithm=failing:Custom", "--quiet", *(["--debug"] if debug else []))
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    if debug:
+        assert last.endswith("round 2: ValueError: boom")
+        assert "failing.py" in result.stderr
+    else:
+        assert last.endswith("round 2: ValueError: boom (--debug shows the traceback)")
+        assert last.startswith("error: client ")
+        assert "Traceback" not in result.stderr
+
+
+def test_report_prints_the_path_of_what_it_wrote(raysim: Raysim, folder: Path) -> None:
+    assert raysim("run", "tiny.yaml", "--directory", "first").exit_code == 0
+    assert raysim("run", "tiny.yaml", "seed=1", "--directory", "second").exit_code == 0
+    assert raysim("report", "first").stdout == "first/report.html\n"
+    assert raysim("report", "first", "second", "--out", "both.html").stdout == "both.html\n"
+    assert "second" in (folder / "both.html").read_text()

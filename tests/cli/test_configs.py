@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from raysim import Experiment
+from raysim.tracking import RunDirectory, read_rounds
+
+Raysim = Callable[..., Result]
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+DATA = os.environ.get("RAYSIM_DATA")
+
+SMALL = {
+    "mnist_2nn": ["cohort=2", "evaluation.every=0", "stop={}"],
+    "mnist_cnn": ["cohort=1", "client.steps=1", "evaluation.every=0", "stop={}"],
+    "million_clients": ["cohort=3"],
+    "shakespeare_lstm": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
+    "synthetic_fedprox": ["client.epochs=1", "client.steps=2"],
+}
+"""Overrides that make a configuration quick to try."""
+
+
+def needs_files(experiment: Experiment) -> bool:
+    return experiment.data.source.name in ("mnist", "cifar10", "csv", "parquet", "npz", "idx")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_is_valid_and_explains_itself(path: Path) -> None:
+    Experiment.from_yaml(path)
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_whose_data_is_at_hand_trains(
+    raysim: Raysim, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if needs_files(Experiment.from_yaml(path)):
+        if DATA is None:
+            pytest.skip("needs data files in RAYSIM_DATA")
+        monkeypatch.setenv("RAYSIM_DATA", DATA)
+    overrides = ["rounds=1", "execution.executor=inprocess", "tracking.report=false", *SMALL.get(path.stem, [])]
+    assert raysim("plan", str(path), *overrides).exit_code == 0
+    result = raysim("run", str(path), *overrides, "--directory", "out")
+    assert result.exit_code == 0, result.output
+    assert read_rounds(RunDirectory.open("out")).num_rows == 1
+
+
+def test_the_quickstart_reaches_what_it_promises(raysim: Raysim) -> None:
+    quickstart = next(path for path in CONFIGS if path.stem == "quickstart")
+    overrides = ["execution.executor=inprocess", "tracking.report=false", "evaluation.every=20"]
+    result = raysim("run", str(quickstart), *overrides, "--directory", "out")
+    assert result.exit_code == 0, result.output
+    assert read_rounds(RunDirectory.open("out"))["test/accuracy"][-1].as_py() >= 0.93

@@ -1,0 +1,69 @@
+"""What every test may count on: quiet and deterministic libraries, a cache of its own, at most one Ray a session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before anything imports Ray: it reads these once, and a local start would write a token into the user's home.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules that tests of several rooms share
+
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+
+# A busy machine is no failure: only pytest's own timeout stops a slow example.
+settings.register_profile("raysim", deadline=None)
+settings.load_profile("raysim")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses Ray is marked `ray`, so that `-m "not ray"` leaves it out."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def raysim_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Shard stores of this session, instead of the user's."""
+    cache = tmp_path_factory.mktemp("raysim-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYSIM_CACHE", str(cache))
+        yield cache
+
+
+@pytest.fixture(autouse=True)
+def _restored_process() -> Iterator[None]:
+    """Put back the working directory and the import path, which import strings extend."""
+    directory, path = Path.cwd(), list(sys.path)
+    yield
+    os.chdir(directory)
+    sys.path[:] = path
+
+
+@pytest.fixture(scope="session")
+def ray_session(raysim_cache: Path) -> Iterator[Any]:
+    """One Ray with four CPUs for all tests that need it, started by the first of them."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        num_cpus=4,
+        object_store_memory=200 * 1024 * 1024,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    yield ray
+    ray.shutdown()

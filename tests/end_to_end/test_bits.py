@@ -1,0 +1,99 @@
+"""The promise: the same bits on any executor, with any number of actors, and after a resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from federations import digits, final_sha256, mnist_shaped, sha256
+
+from raysim import Experiment, Simulation
+
+SPREADS = {
+    "1 actor": ["execution.actors=1"],
+    "2 actors": ["execution.actors=2"],
+    "4 actors": ["execution.actors=4"],
+    "an actor a client": ["execution.clients_per_actor=1"],
+}
+
+
+@pytest.mark.ray
+def test_digits_end_in_the_same_bits_on_every_executor(tmp_path: Path, ray_session: object) -> None:
+    expected = final_sha256(digits(tmp_path))
+    for spread, overrides in SPREADS.items():
+        found = final_sha256(digits(tmp_path, "execution.executor=ray", *overrides))
+        assert found == expected, f"{spread} gives other bits than in process"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("model", ["{name: mlp, hidden: [200, 200]}", "cnn"])
+def test_mnist_models_end_in_the_same_bits_with_uneven_shards_and_a_last_batch_of_one(
+    tmp_path: Path, ray_session: object, model: str
+) -> None:
+    data = mnist_shaped([21, 7, 31, 10])  # batches of 10: the last ones have 1, 7, 1 and 10 samples
+    experiment = digits(
+        tmp_path, f"model={model}", "rounds=2", "data.partition=natural", "data.holdout=0", "client.epochs=2"
+    )
+    expected = final_sha256(experiment, data=data)
+    for actors in (1, 2, 4):
+        spread = experiment.updated(["execution.executor=ray", f"execution.actors={actors}"])
+        assert final_sha256(spread, data=data) == expected
+
+
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_a_resume_from_the_middle_ends_in_the_same_bits(tmp_path: Path, stop_after: int) -> None:
+    experiment = digits(tmp_path, "algorithm.server_momentum=0.9")
+    expected = final_sha256(experiment)
+    with Simulation(experiment) as simulation:
+        for committed in simulation:
+            if committed.number == stop_after:
+                break
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == stop_after
+        resumed.run()
+        assert sha256(resumed.model()) == expected
+
+
+@pytest.mark.ray
+def test_a_run_started_in_process_resumes_on_ray_to_the_same_bits(tmp_path: Path, ray_session: object) -> None:
+    expected = final_sha256(digits(tmp_path))
+    with Simulation(digits(tmp_path)) as simulation:
+        next(iter(simulation))
+    with Simulation.resume(simulation.directory, overrides=["execution.executor=ray", "execution.actors=2"]) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == expected
+
+
+def test_the_resolved_configuration_runs_again_to_the_same_bits(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        simulation.run()
+        expected = sha256(simulation.model())
+    assert final_sha256(Experiment.from_yaml(simulation.directory / "config.yaml")) == expected
+
+
+def test_another_seed_gives_another_model(tmp_path: Path) -> None:
+    assert final_sha256(digits(tmp_path)) != final_sha256(digits(tmp_path, "seed=1"))
+
+
+def test_the_number_of_torch_threads_of_the_caller_does_not_matter_and_is_restored(tmp_path: Path) -> None:
+    import torch
+
+    expected = final_sha256(digits(tmp_path))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert final_sha256(digits(tmp_path)) == expected
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_global_generators_are_neither_read_nor_moved(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(1)
+    expected = final_sha256(digits(tmp_path, "model.dropout=0.5", "rounds=2"))
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert final_sha256(digits(tmp_path, "model.dropout=0.5", "rounds=2")) == expected
+    assert torch.equal(torch.get_rng_state(), state)

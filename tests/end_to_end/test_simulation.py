@@ -1,0 +1,302 @@
+"""What a run leaves behind, when it stops, and what it does about bad clients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from federations import digits, final_sha256, sha256
+from safetensors.torch import load_file
+from torch import nn
+
+from raysim import Experiment, Simulation
+from raysim.algorithms import Algorithm
+from raysim.errors import ClientError, ConfigError, RunError
+from raysim.tracking import QuietProgress, RunDirectory
+
+
+def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path, "tracking.report=true", "evaluation.every=2")) as simulation:
+        summary = simulation.run()
+        module = simulation.model()
+    run = simulation.directory
+    assert summary.reason == "all rounds are done"
+    names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    assert {
+        "config.yaml", "environment.json", "rounds.parquet", "clients.parquet", "checkpoints", "model.safetensors",
+        "log.jsonl", "report.html",
+    } <= names  # fmt: skip
+    rounds = pq.read_table(run / "rounds.parquet").to_pydict()
+    assert rounds["round"] == [1, 2, 3, 4]
+    assert [value is None for value in rounds["test/accuracy"]] == [True, False, True, False]
+    for phase in ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "total"):
+        assert all(value >= 0 for value in rounds[f"seconds/{phase}"])
+    assert all(value > 0 for value in rounds["bytes_up"] + rounds["bytes_down"])
+    clients = pq.read_table(run / "clients.parquet")
+    assert clients.num_rows == 16
+    by_round = pq.read_table(run / "clients.parquet").group_by("round").aggregate([("weight", "sum")])
+    assert by_round["weight_sum"].to_pylist() == pytest.approx([1, 1, 1, 1])
+    saved = load_file(run / "model.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in module.state_dict().items())
+    assert json.loads((run / "environment.json").read_text())["bits"]["engine.name"] == "sequential"
+
+
+def test_one_round_at_a_time_with_metrics(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        rounds = [(r.number, r.metrics["test/accuracy"]) for r in simulation]
+    assert [number for number, _ in rounds] == [1, 2, 3, 4]
+    assert all(0 <= accuracy <= 1 for _, accuracy in rounds)
+
+
+def test_a_plain_module_and_arrays_are_enough_and_a_resume_wants_them_again(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
+    module = nn.Linear(4, 3)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    experiment = Experiment.parse(
+        {
+            "rounds": 2,
+            "cohort": 2,
+            "data": {"partition": {"name": "iid", "clients": 3}},
+            "execution": {"executor": "inprocess"},
+            "tracking": {"directory": str(tmp_path), "report": False},
+        }
+    )
+    with Simulation(experiment, model=module, data=(x, y)) as simulation:
+        simulation.run()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    run = simulation.directory
+    with pytest.raises(ConfigError, match="module of your own; pass it again"):
+        Simulation.resume(run)
+    with pytest.raises(ConfigError, match="arrays of your own; pass them again"):
+        Simulation.resume(run, model=module)
+    with pytest.raises(ConfigError, match="not the module"):
+        Simulation.resume(run, model=nn.Linear(4, 3), data=(x, y))
+    with Simulation.resume(run, model=module, data=(x, y), overrides=["rounds=3"]) as resumed:
+        assert resumed.run().rounds == 3
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [
+        ("{metric: test/accuracy, target: 0.01}", "test/accuracy reached 0.01"),
+        ("{metric: train/loss, target: 100}", "train/loss reached 100"),
+        ("{seconds: 1.0e-6}", "seconds are over"),
+    ],
+)
+def test_a_run_stops_early_when_told_to(tmp_path: Path, stop: str, reason: str) -> None:
+    with Simulation(digits(tmp_path, f"stop={stop}")) as simulation:
+        summary = simulation.run()
+    assert reason in summary.reason
+    assert summary.rounds < 4
+
+
+def test_patience_survives_a_resume(tmp_path: Path) -> None:
+    still = ["client.optimizer.lr=0", "rounds=9", "stop={metric: test/loss, patience: 4}"]
+    with Simulation(digits(tmp_path, *still)) as simulation:
+        for committed in simulation:
+            if committed.number == 3:
+                break
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.run().rounds == 5
+
+
+def test_a_metric_that_is_not_measured_cannot_be_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stop.metric: 'validation/accuracy' is not measured; measured are"):
+        Simulation(digits(tmp_path, "stop.metric=validation/accuracy"))
+
+
+class Poisoned(Algorithm):
+    """Client 2 sends a NaN, client 3 a value out of range."""
+
+    paper = "none"
+
+    def send(self, rows, context):  # type: ignore[no-untyped-def]
+        update = rows - context.broadcast
+        for row, client in enumerate(context.clients.tolist()):
+            if client in (2, 3):
+                update[row, 0] = float("nan") if client == 2 else 1e6
+        return {"update": update}
+
+
+def test_a_client_with_a_bad_update_is_left_out_counted_and_named(tmp_path: Path) -> None:
+    poisoned = ["algorithm=test_simulation:Poisoned", "cohort=1.0", "rounds=2"]
+    with Simulation(digits(tmp_path, *poisoned)) as simulation:
+        committed = next(iter(simulation))
+        assert all(torch.isfinite(p).all() for p in simulation.model().parameters())
+    assert (committed.row.cohort, committed.row.trained, committed.row.dropped) == (6, 4, 2)
+    reasons = committed.clients["dropped"].to_pylist()
+    assert reasons[2] == "update is not finite"
+    assert "beyond" in reasons[3]
+    events = [json.loads(line) for line in (simulation.directory / "log.jsonl").read_text().splitlines()]
+    assert {event["client"] for event in events if event["event"] == "client dropped"} == {2, 3}
+
+
+class Failing(Algorithm):
+    """Client 4's code raises."""
+
+    paper = "none"
+
+    def correct(self, grad, rows, context):  # type: ignore[no-untyped-def]
+        if 4 in context.clients:
+            raise ValueError("no such thing")
+
+
+def test_an_error_in_a_clients_own_code_names_the_client_and_the_round(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ClientError, match="client 4, round 1: ValueError: no such thing"),
+        Simulation(digits(tmp_path, "algorithm=test_simulation:Failing", "cohort=1.0")) as simulation,
+    ):
+        simulation.run()
+
+
+def test_a_diverging_run_says_that_every_client_was_dropped(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError, match=r"every client was dropped; the first, .* because update"),
+        Simulation(digits(tmp_path, "client.optimizer.lr=1e30")) as simulation,
+    ):
+        simulation.run()
+
+
+def test_an_empty_poisson_cohort_is_a_round_that_changes_nothing(tmp_path: Path) -> None:
+    rare = ["selection=poisson", "cohort=1", "rounds=12", "evaluation.every=1"]
+    with Simulation(digits(tmp_path, *rare)) as simulation:
+        rounds = list(simulation)
+    empty = [r for r in rounds if r.row.cohort == 0]
+    assert empty, "with an expected cohort of one, some of twelve rounds are empty"
+    for r in empty:
+        if r.number > 1:
+            assert r.metrics["test/loss"] == rounds[r.number - 2].metrics["test/loss"]
+
+
+def test_weights_that_sum_to_zero_are_an_error_that_names_the_round(tmp_path: Path) -> None:
+    nobody = ["aggregation.weights={name: explicit, table: {99: 1.0}}"]
+    with pytest.raises(RunError, match="round 1: the explicit weights of its 4 clients sum to zero"):
+        Simulation(digits(tmp_path, *nobody))
+    assert not list(tmp_path.iterdir()), "found out before anything is written"
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_to_the_same_bits(tmp_path: Path) -> None:
+    expected = final_sha256(digits(tmp_path, "rounds=6"))
+    with Simulation(digits(tmp_path, "rounds=6")) as simulation:
+        for committed in simulation:
+            if committed.number == 5:
+                break
+    run = simulation.directory
+    newest = max((run / "checkpoints").iterdir())
+    (newest / "server.safetensors").write_bytes(b"torn")
+    with Simulation.resume(run) as resumed:
+        assert resumed.number == 4
+        resumed.run()
+    again = pq.read_table(run / "rounds.parquet")["round"].to_pylist()
+    assert again == [1, 2, 3, 4, 5, 6]
+    assert sha256(resumed.model()) == expected
+
+
+def test_a_resume_refuses_what_the_rounds_so_far_depend_on(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        next(iter(simulation))
+    with pytest.raises(RunError, match=r"client.optimizer.lr is 0.1 there and 0.5 here"):
+        Simulation.resume(simulation.directory, overrides=["client.optimizer.lr=0.5"])
+
+
+def test_a_resume_on_another_machine_is_refused_unless_allowed(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        next(iter(simulation))
+    recorded = json.loads((simulation.directory / "environment.json").read_text())
+    recorded["bits"]["cpu_capability"] = "ANOTHER"
+    (simulation.directory / "environment.json").write_text(json.dumps(recorded))
+    with pytest.raises(RunError, match=r"cpu_capability was 'ANOTHER' .* --allow-different-bits"):
+        Simulation.resume(simulation.directory)
+    with Simulation.resume(simulation.directory, allow_different_bits=True) as resumed:
+        assert resumed.run().rounds == 4
+
+
+def test_an_interrupt_within_a_round_keeps_the_last_committed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = final_sha256(digits(tmp_path))
+    simulation = Simulation(digits(tmp_path))
+    evaluate, seen = simulation._executor.evaluate, []
+
+    def interrupted(*arguments: object) -> object:
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(simulation._executor, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulation.run()
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == 2
+        resumed.run()
+    assert sha256(resumed.model()) == expected
+
+
+def test_a_resume_notices_that_the_data_are_others(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("a,b,y\n" + "".join(f"{i},{-i},{i % 2}\n" for i in range(60)))
+    source = f"data={{source: {{name: csv, path: {table}, label: y}}, partition: {{name: iid, clients: 6}}}}"
+    with Simulation(digits(tmp_path, source)) as simulation:
+        next(iter(simulation))
+    table.write_text("a,b,y\n" + "".join(f"{i},{i},{i % 2}\n" for i in range(60)))
+    with pytest.raises(RunError, match=r"data was .* when the run was started"):
+        Simulation.resume(simulation.directory)
+    (simulation.directory / "environment.json").unlink()
+    with pytest.raises(RunError, match=r"environment.json: missing"):
+        Simulation.resume(simulation.directory)
+
+
+def test_a_closed_simulation_gives_its_model_and_refuses_to_train(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        next(iter(simulation))
+        expected = sha256(simulation.model())
+    assert sha256(simulation.model()) == expected
+    with pytest.raises(RunError, match="this simulation is closed"):
+        simulation.run()
+
+
+def test_a_display_that_fails_at_the_start_leaves_no_lock(tmp_path: Path) -> None:
+    class Broken(QuietProgress):
+        def start(self, *arguments: object, **more: object) -> None:
+            raise OSError("no terminal")
+
+    with pytest.raises(OSError, match="no terminal"):
+        Simulation(digits(tmp_path), progress=Broken(), directory=tmp_path / "run")
+    RunDirectory.open(tmp_path / "run").lock().release()
+
+
+def test_what_is_never_evaluated_is_neither_recorded_nor_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stop.metric: 'test/accuracy' is not measured"):
+        Simulation(digits(tmp_path, "evaluation.every=0", "stop={metric: test/accuracy, target: 0.5}"))
+    with Simulation(digits(tmp_path, "evaluation.every=0")) as simulation:
+        simulation.run()
+    assert not [name for name in pq.read_schema(simulation.directory / "rounds.parquet").names if "test/" in name]
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"execution.device: this process sees no GPU"):
+        Simulation(digits(tmp_path, "execution.device=cuda"))
+
+
+class Misshapen(Algorithm):
+    """Sends one number where the record has one for each column."""
+
+    paper = "none"
+
+    def send(self, rows, context):  # type: ignore[no-untyped-def]
+        return {"update": rows[:, :1]}
+
+
+def test_an_algorithm_that_sends_another_shape_is_told_so(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ClientError, match=r"the algorithm sends shape \[1\] for its field 'update' of \d+ values"),
+        Simulation(digits(tmp_path, "algorithm=test_simulation:Misshapen")) as simulation,
+    ):
+        simulation.run()

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raysim import Experiment
+from raysim.errors import PlacementError
+from raysim.execution import ACTOR_BYTES, ClientWorker, Lease, Node, draw_cohort, draw_round, prepare_job
+from raysim.execution.plan import actor_memory, make_plan, plan_round
+from raysim.execution.preparation import Prepared
+
+LAPTOP = Node("laptop", cpus=4.0, gpus=0.0, memory=8_000_000_000)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYSIM_CACHE", str(tmp_path))
+
+
+def prepared(**sections: Any) -> Prepared:
+    """Five clients with 1 to 21 samples of 16 features, 3 classes."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(5), [1, 6, 11, 16, 21])
+    data = {
+        "x": rng.random((55, 16), dtype=np.float32),
+        "y": rng.integers(0, 3, 55),
+        "client": owner,
+        "x_test": rng.random((9, 16), dtype=np.float32),
+        "y_test": rng.integers(0, 3, 9),
+    }
+    values = {"data": {"partition": "natural"}, "cohort": 5, "model": {"name": "mlp", "hidden": [32]}} | sections
+    return prepare_job(Experiment.parse(values), data=data)
+
+
+def test_an_actor_holds_the_vectors_that_its_worker_allocates() -> None:
+    job = prepared()
+    memory = actor_memory(job.job)
+    worker = ClientWorker(job.job, 0)
+    assert worker.trainer.engine.rows.numel() == job.columns
+    kept = [worker._host, worker.evaluator._row, worker.trainer.engine.rows, worker.trainer.engine.grad]
+    update_and_autograd = 2 * job.columns * 4
+    assert memory.model == sum(tensor.nbytes for tensor in kept) + update_and_autograd
+    assert memory.process == ACTOR_BYTES
+    assert memory.shard == 21 * (16 * 4 + 8)
+    assert memory.total == memory.process + memory.model + memory.optimizer + memory.sums + memory.shard
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "vectors"), [("sgd", 0), ({"name": "sgd", "momentum": 0.9}, 1), ("adam", 2), ("adamw", 2)]
+)
+def test_the_optimisers_state_is_counted(optimizer: Any, vectors: int) -> None:
+    job = prepared(client={"optimizer": optimizer})
+    assert actor_memory(job.job).optimizer == vectors * job.columns * 4
+
+
+def test_an_algorithm_without_local_steps_has_no_optimiser() -> None:
+    assert actor_memory(prepared(algorithm="fedsgd", client={"optimizer": "adam"}).job).optimizer == 0
+
+
+def test_a_gpu_has_a_broadcast_of_its_own() -> None:
+    job = prepared().job
+    on_gpu = replace(job, engine=replace(job.engine, device="cuda"))
+    assert actor_memory(on_gpu).model - actor_memory(job).model == 4 * prepared().columns
+
+
+def test_the_sums_of_a_round_are_as_large_as_planned() -> None:
+    job = prepared(execution={"executor": "inprocess"})
+    planned = plan_round(job, 1)
+    task = draw_round(job.experiment, job.federation, job.work, 1)
+    lease = Lease.of(task, np.arange(len(task.clients)))
+    total, report = ClientWorker(job.job, 0).train(lease, np.zeros(job.columns, np.float32))
+    assert planned.bytes_up == total.nbytes == report.bytes_up
+    assert planned.bytes_down == 4 * job.columns
+    assert planned.leases == 1
+    assert actor_memory(job.job).sums == sum(values.nbytes for values in total.totals.values())
+
+
+def test_steps_are_those_of_the_whole_population() -> None:
+    planned = plan_round(prepared(cohort=1, client={"batch_size": 5, "epochs": 2}), 1)
+    assert planned.cohort == 1
+    assert planned.steps == (2, 6.0, 10)
+
+
+def test_clients_are_spread_over_the_actors_longest_first() -> None:
+    planned = plan_round(prepared(client={"batch_size": 1}), 2)
+    assert planned.leases == 2
+    assert planned.imbalance == pytest.approx(28 / 27.5)  # 21 + 6 + 1 against 16 + 11
+
+
+def test_clients_with_actors_of_their_own_wait_for_the_longest() -> None:
+    plan = make_plan(prepared(client={"batch_size": 1}, execution={"clients_per_actor": 2}), [LAPTOP])
+    assert plan.placement is not None
+    assert plan.placement.actors == plan.round.leases == 3
+    assert plan.round.imbalance == pytest.approx(27 / (55 / 3))  # the loads are 1 + 6, 11 + 16 and 21
+
+
+def test_an_empty_cohort_has_nothing_to_lease() -> None:
+    by_chance = (prepared(cohort=1, selection="poisson", seed=seed) for seed in range(100))
+    job = next(job for job in by_chance if not len(draw_cohort(job.experiment, 5, 1)))
+    planned = plan_round(job, 4)
+    assert (planned.leases, planned.bytes_down, planned.bytes_up, planned.imbalance) == (0, 0, 0, 1.0)
+
+
+def test_a_run_in_process_is_placed_nowhere() -> None:
+    plan = make_plan(prepared(execution={"executor": "inprocess"}), [LAPTOP])
+    assert plan.placement is None
+    assert plan.nodes == (LAPTOP,)
+
+
+def test_actors_that_the_memory_does_not_hold_are_refused() -> None:
+    small = replace(LAPTOP, memory=2 * ACTOR_BYTES)
+    with pytest.raises(
+        PlacementError, match="4 actors of about 180 MiB need more than the 360 MiB that node laptop has"
+    ):
+        make_plan(prepared(execution={"actors": 4}), [small])
+    placement = make_plan(prepared(), [small]).placement
+    assert placement is not None
+    assert placement.actors < 4, "without a number asked for, as many as the memory holds"

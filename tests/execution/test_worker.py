@@ -1,0 +1,186 @@
+"""What a worker leaves as it found it: generators, thread counts, the broadcast, the bits of every client."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from listed_federation import ListedFederation, ListedSpec
+from torch import nn
+
+from raysim.aggregation import combine
+from raysim.config import Experiment
+from raysim.data import Samples
+from raysim.errors import ClientError
+from raysim.execution import (
+    ClientWorker,
+    EngineChoice,
+    Job,
+    Lease,
+    RoundTask,
+    ServerRange,
+    bits_fingerprint,
+    draw_round,
+    environment,
+)
+from raysim.training import torch_threads
+
+ENGINE = EngineChoice("sequential")
+SIZES = [12, 30, 0, 7, 18]
+
+
+def experiment_of(**values: Any) -> Experiment:
+    defaults = {
+        "cohort": 5,
+        "data": {"partition": "natural"},
+        "model": {"name": "mlp", "hidden": [6], "dropout": 0.5},
+        "client": {"batch_size": 5, "epochs": 2},
+    }
+    return Experiment.parse(defaults | values)
+
+
+def worker_of(experiment: Experiment, federation: ListedFederation, index: int = 0) -> ClientWorker:
+    return ClientWorker(Job(experiment, ListedSpec(federation), ENGINE), index)
+
+
+def first_model(worker: ClientWorker) -> Any:
+    layout = worker.algorithm.layout
+    model = layout.pack(worker.job.build_module(worker.federation.info)).numpy()
+    model.flags.writeable = False
+    return model
+
+
+def round_of(worker: ClientWorker) -> RoundTask:
+    return draw_round(worker.job.experiment, worker.federation, worker.trainer.work, 1)
+
+
+def test_a_lease_names_every_client_and_what_it_did() -> None:
+    worker = worker_of(experiment_of(), ListedFederation(SIZES), index=3)
+    total, report = worker.train(Lease.of(round_of(worker), range(5)), first_model(worker))
+    assert total.positions.tolist() == [0, 1, 2, 3, 4]
+    assert report.positions.tolist() == [1, 4, 0, 3, 2]
+    facts = report.facts
+    assert facts["samples"].to_pylist() == [30, 18, 12, 7, 0]
+    assert facts["steps"].to_pylist() == [12, 8, 6, 4, 0]
+    np.testing.assert_allclose(facts["weight"].to_numpy(), np.array([30, 18, 12, 7, 0]) / 67)
+    assert facts["worker"].to_pylist() == [3] * 5
+    assert facts["dropped"].null_count == 5
+    losses = facts["loss"].to_numpy(zero_copy_only=False)
+    assert np.isfinite(losses[:4]).all()
+    assert np.isnan(losses[4])
+    assert total.weight / 2**52 == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("weights", ["samples", "loss"])
+def test_leases_of_any_cut_on_any_worker_add_up_to_the_same_bits(weights: str) -> None:
+    experiment = experiment_of(aggregation={"weights": weights})
+    alone = worker_of(experiment, ListedFederation(SIZES))
+    task, model = round_of(alone), first_model(alone)
+    expected, _ = alone.train(Lease.of(task, range(5)), model)
+    others = [worker_of(experiment, ListedFederation(SIZES), i) for i in range(2)]
+    others[0].train(Lease.of(round_of(others[0]), [1]), model)  # has trained before
+    cuts = [(1, [3]), (0, [4, 0]), (0, [2]), (1, [1])]
+    found = combine([others[i].train(Lease.of(task, positions), model)[0] for i, positions in cuts])
+    assert found.weight == expected.weight
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    np.testing.assert_array_equal(found.totals["update"], expected.totals["update"])
+
+
+def test_the_callers_generator_and_threads_are_as_before() -> None:
+    worker = worker_of(experiment_of(), ListedFederation(SIZES, SIZES, test=9))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with torch_threads(2):
+        worker.train(Lease.of(round_of(worker), range(5)), first_model(worker))
+        worker.evaluate([ServerRange("test", 0, 9)], first_model(worker))
+        assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_broadcast_is_read_only_and_read_once() -> None:
+    worker = worker_of(experiment_of(), ListedFederation(SIZES))
+    model = first_model(worker)
+    before = model.copy()
+    task = round_of(worker)
+    one, _ = worker.train(Lease.of(task, range(5)), model)
+    np.testing.assert_array_equal(model, before)
+    kept = {name: total.copy() for name, total in one.totals.items()}
+    worker.train(Lease.of(replace(task, round=2), range(5)), model)
+    np.testing.assert_array_equal(one.totals["update"], kept["update"])  # a sealed sum is final
+
+
+def test_clients_of_whom_the_model_makes_nothing_finite_are_dropped_and_named() -> None:
+    class Broken(ListedFederation):
+        def shard(self, client: int, part: Any = "train") -> Samples:
+            shard = super().shard(client, part)
+            return Samples(np.full_like(shard.x, np.nan), shard.y) if client in (1, 3) else shard
+
+    for weights, reason in (
+        ("samples", "update is not finite"),
+        ("loss", "its loss under the broadcast model is not finite"),
+    ):
+        experiment = experiment_of(aggregation={"weights": weights})
+        worker, whole = worker_of(experiment, Broken(SIZES)), worker_of(experiment, ListedFederation(SIZES))
+        task, model = round_of(worker), first_model(worker)
+        total, report = worker.train(Lease.of(task, range(5)), model)
+        dropped = dict(zip(report.facts["client"].to_pylist(), report.facts["dropped"].to_pylist(), strict=True))
+        assert dropped == {0: None, 1: reason, 2: None, 3: reason, 4: None}
+        assert total.positions.tolist() == [0, 2, 4]
+        healthy, _ = whole.train(Lease.of(task, [0, 2, 4]), model)
+        np.testing.assert_array_equal(total.totals["update"], healthy.totals["update"])
+
+
+def test_an_error_in_a_clients_own_data_names_the_client_and_the_round() -> None:
+    class Failing(ListedFederation):
+        def shard(self, client: int, part: Any = "train") -> Samples:
+            if client == 3:
+                raise KeyError("no such shard")
+            return super().shard(client, part)
+
+    worker = worker_of(experiment_of(), Failing(SIZES))
+    with pytest.raises(ClientError, match=r"client 3, round 1: KeyError: 'no such shard'"):
+        worker.train(Lease.of(round_of(worker), range(5)), first_model(worker))
+
+
+def test_everyone_who_asks_a_job_gets_a_module_of_their_own() -> None:
+    federation, mine = ListedFederation(SIZES), nn.Linear(4, 3)
+    before = mine.weight.clone()
+    experiment = experiment_of(model={"name": "in_memory"})
+    job = Job(experiment, ListedSpec(federation), ENGINE, mine)
+    worker = ClientWorker(job, 0)
+    model = first_model(worker)
+    worker.train(Lease.of(round_of(worker), range(5)), model)
+    assert torch.equal(mine.weight, before)
+    assert torch.equal(torch.from_numpy(model.copy())[:12], before.detach().flatten())
+
+
+def test_threads_are_set_inside_and_restored_after_an_error() -> None:
+    outside, inside = torch.get_num_threads(), []
+
+    def fail() -> None:
+        with torch_threads(outside + 1):
+            inside.append(torch.get_num_threads())
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    assert inside == [outside + 1]
+    assert torch.get_num_threads() == outside
+
+
+def test_the_environment_names_what_the_bits_depend_on() -> None:
+    bits = bits_fingerprint(ENGINE)
+    assert bits == {
+        "engine.name": "sequential",
+        "engine.rows": 1,
+        "engine.device": "cpu",
+        "engine.threads": 1,
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    found = environment(bits_fingerprint(ENGINE))
+    assert found["bits"] == bits
+    assert found["packages"]["torch"] is not None

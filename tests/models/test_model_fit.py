@@ -1,0 +1,116 @@
+"""Whether a model fits the data is known before the first round."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raysim.config.model import LstmChar, Mlp, Softmax
+from raysim.data import DataInfo
+from raysim.errors import ModelError
+from raysim.models import build_model, check_fit, model_on_meta
+
+IMAGES = DataInfo("classification", (1, 28, 28), "pixels", classes=10)
+FLAT = DataInfo("classification", (784,), "real", classes=10)
+BINARY = DataInfo("classification", (4,), "real", classes=2)
+NUMBER = DataInfo("regression", (4,), "real")
+VECTOR = DataInfo("regression", (4,), "real", target_shape=(3,))
+TEXT = DataInfo("classification", (6,), "tokens", target_shape=(6,), classes=9, vocabulary=9)
+
+
+class Counting(nn.Module):
+    """Needs values, draws random numbers, and notes whether it ran in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.norm = nn.BatchNorm1d(2)
+        self.modes: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        shift = float(torch.rand(1).item() * 0)
+        return self.norm(self.linear(x)) + shift  # type: ignore[no-any-return]
+
+
+class TwoOutputs(nn.Linear):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(x), x
+
+
+class Mixing(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).sum(0)
+
+
+class Refusing(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("no\nreason")
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "loss", "shape"),
+    [
+        (build_model(Mlp(), IMAGES, seed=0), IMAGES, "auto", (10,)),
+        (build_model(LstmChar(hidden=4), TEXT, seed=0), TEXT, "auto", (6, 9)),
+        (nn.Linear(4, 2), BINARY, "cross_entropy", (2,)),
+        (nn.Linear(4, 1), BINARY, "binary_cross_entropy", (1,)),
+        (build_model(Softmax(), BINARY, seed=0, loss="binary_cross_entropy"), BINARY, "binary_cross_entropy", ()),
+        (nn.Linear(4, 1), NUMBER, "mse", (1,)),
+        (nn.Linear(4, 3), VECTOR, "huber", (3,)),
+        (nn.Embedding(9, 9), TEXT, "auto", (6, 9)),
+        (nn.Linear(4, 7), NUMBER, "my.losses:quantiles", (7,)),
+        (Counting(), BINARY, "auto", (2,)),
+        (model_on_meta(Mlp(), IMAGES), IMAGES, "auto", (10,)),
+        (model_on_meta(LstmChar(hidden=4), TEXT), TEXT, "auto", (6, 9)),
+        (Counting().to("meta"), BINARY, "auto", (2,)),
+    ],
+)
+def test_a_model_that_fits_tells_its_output_shape(
+    model: nn.Module, info: DataInfo, loss: str, shape: tuple[int, ...]
+) -> None:
+    assert check_fit(model, info, loss) == shape
+
+
+def test_checking_leaves_modes_weights_buffers_and_generator_alone() -> None:
+    model = Counting()
+    model.norm.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    check_fit(model, BINARY)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert model.training
+    assert not model.norm.training
+    assert not any(model.modes)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert all(p.device.type == "cpu" and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "loss", "line"),
+    [
+        (nn.Linear(784, 12), FLAT, "auto", r"model mine maps \[2, 784\] to \[2, 12\], but the data has 10 classes "),
+        (nn.Linear(4, 2), BINARY, "binary_cross_entropy", r"to \[2, 2\], but binary_cross_entropy wants one logit"),
+        (nn.Linear(4, 1), BINARY, "auto", r"the data has 2 classes \(expected \[2, 2\]\)"),
+        (nn.Linear(4, 2), VECTOR, "mse", r"the data's targets have shape \(3,\) \(expected \[2, 3\]\)"),
+        (Mixing(4, 3), BINARY, "my.losses:own", r"to \[3\], but the first dimension must be the sample's"),
+        (nn.Linear(7, 2), BINARY, "auto", r"model mine does not accept inputs of shape \(4,\): mat1 and mat2"),
+        (nn.Embedding(8, 9), TEXT, "auto", r"does not accept tokens of shape \(6,\): index out of range"),
+        (nn.Embedding(8, 9, device="meta"), TEXT, "auto", "index out of range"),
+        (nn.Embedding(9, 5), TEXT, "auto", r"the data has 9 classes for each of \(6,\) targets"),
+        (TwoOutputs(4, 2), BINARY, "auto", r"maps \[2, 4\] to a tuple; it must return one tensor"),
+        (Refusing(4, 2), BINARY, "auto", r"does not accept inputs of shape \(4,\): 'no"),
+        (nn.Linear(4, 2).half(), BINARY, "auto", r"'weight' is torch.float16; make it float32 with `.float\(\)`"),
+        (nn.ReLU(), BINARY, "auto", "model mine has no trainable parameters"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_line(model: nn.Module, info: DataInfo, loss: str, line: str) -> None:
+    with pytest.raises(ModelError, match=line) as caught:
+        check_fit(model, info, loss, name="mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unnamed_model_is_called_by_its_class() -> None:
+    with pytest.raises(ModelError, match="model Linear maps"):
+        check_fit(nn.Linear(4, 5), BINARY)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_runs import make_row
+
+from raysim.config import Experiment
+from raysim.tracking import Progress, QuietProgress, RunSummary, progress_for
+from raysim.tracking.progress import JsonProgress, Pace, PlainProgress
+from raysim.tracking.terminal import RichProgress
+
+SUMMARY = RunSummary(
+    4, "the target is reached", 2.0, {"test/accuracy": 0.75}, Path("runs/x"), Path("runs/x/report.html")
+)
+
+
+def drive(progress: Progress) -> None:
+    """A run that has everything odd: a NaN, a drop, a round without metrics, markup in a note."""
+    progress.start(Experiment(name="digits", rounds=10), {"clients": 20, "path": "a [red]b[/red]"})
+    progress.round(make_row(1))
+    progress.round(make_row(2))
+    progress.note("client 7 [bold] was dropped", "warning")
+    progress.round(make_row(3, trained=3, dropped=1, metrics={}, seconds={}))
+    progress.round(make_row(4, metrics={"train/loss": float("nan"), "test/accuracy": 0.75}))
+    progress.note("all is well")
+    progress.finish(SUMMARY)
+
+
+def test_plain_progress_is_a_line_a_round() -> None:
+    out = io.StringIO()
+    drive(PlainProgress(out))
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["digits: 10 rounds", "  clients: 20", "  path: a [red]b[/red]"]
+    rounds = [line for line in lines if line.startswith("round ")]
+    assert len(rounds) == 4
+    assert rounds[1].startswith("round 2/10  train/loss 1.0000  test/accuracy 0.5000")
+    assert "1 dropped" in rounds[2]
+    assert "warning: client 7 [bold] was dropped" in lines
+    assert lines[-1].endswith("runs/x/report.html")
+
+
+def test_json_progress_is_strict_json_lines() -> None:
+    out = io.StringIO()
+    drive(JsonProgress(out))
+    events = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in out.getvalue().splitlines()]
+    assert [event["event"] for event in events] == [
+        "start", "round", "round", "note", "round", "round", "note", "finish",
+    ]  # fmt: skip
+    assert events[2]["metrics"]["test/accuracy"] == 0.5
+    assert events[5]["metrics"]["train/loss"] is None
+    assert events[-1]["report"] == "runs/x/report.html"
+
+
+def test_json_goes_to_stdout_and_people_read_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    drive(JsonProgress())
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 8
+    assert captured.err == ""
+    drive(PlainProgress())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err
+
+
+def test_quiet_says_only_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    drive(QuietProgress())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "warning: client 7 [bold] was dropped\n"
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_the_live_display_shows_the_rounds_and_the_best(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None, highlight=False)
+    drive(RichProgress(console))
+    text = out.getvalue()
+    assert "digits" in text
+    assert "a [red]b[/red]" in text
+    assert "client 7 [bold] was dropped" in text
+    assert "the target is reached: 4 rounds in 2.0 s" in text
+    if width >= 80:
+        assert "4/10" in text
+        assert "best 0.7500 in round 4" in text
+
+
+def test_the_live_display_ends_even_if_nothing_happened() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+    progress = RichProgress(console)
+    progress.start(Experiment(), {})
+    progress.finish(RunSummary(0, "interrupted", 0.1))
+    RichProgress(console).finish(RunSummary(0, "failed", 0.0))
+
+
+def test_the_mode_chooses_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(progress_for("quiet"), QuietProgress)
+    assert isinstance(progress_for("json"), JsonProgress)
+    assert isinstance(progress_for("plain"), PlainProgress)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert isinstance(progress_for("auto"), PlainProgress)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert isinstance(progress_for("auto"), RichProgress)
+
+
+def test_a_resumed_run_counts_its_pace_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    pace = Pace(1000, after_round=990)
+    assert pace.left is None
+    now = 110.0
+    for round in range(991, 996):
+        pace.see(make_row(round))
+    assert pace.left == 10.0
+    assert pace.clients_per_second == 2.0
+    pace.see(make_row(1000))
+    assert pace.left is None

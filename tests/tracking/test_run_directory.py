@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raysim.config import Experiment
+from raysim.errors import RunError
+from raysim.tracking import RunDirectory
+
+HOLD = "import sys; from raysim.tracking.lock import RunLock; from pathlib import Path\n"
+HOLD += "lock = RunLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+
+
+def test_two_runs_in_the_same_second_get_different_directories(tmp_path: Path) -> None:
+    runs = [RunDirectory.create(tmp_path, "digits", Experiment()) for _ in range(3)]
+    assert len({run.path for run in runs}) == 3
+    assert all(run.path.name.startswith("digits-") and run.config.is_file() for run in runs)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(run.path.name for run in runs)
+
+
+def test_a_run_directory_gives_its_experiment_back(tmp_path: Path) -> None:
+    experiment = Experiment().updated(["model={name: mlp}", "rounds=3"])
+    created = RunDirectory.create(tmp_path, "x", experiment)
+    assert RunDirectory.open(created.path).experiment() == experiment
+
+
+def test_an_explicit_directory_may_exist_if_it_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert RunDirectory.create_at(tmp_path / "mine", Experiment()).config.is_file()
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    RunDirectory.create_at(tmp_path / "a", Experiment())
+    with pytest.raises(RunError, match=r"a: exists already; `raysim resume` continues it, or choose another"):
+        RunDirectory.create_at(tmp_path / "a", Experiment(rounds=7))
+    assert RunDirectory.open(tmp_path / "a").experiment().rounds == 100
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"b: exists already and is not empty"):
+        RunDirectory.create_at(tmp_path / "b", Experiment())
+    (tmp_path / "c").write_text("a file")
+    with pytest.raises(RunError, match="c: exists already"):
+        RunDirectory.create_at(tmp_path / "c", Experiment())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_parent_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot make the run directory"):
+        RunDirectory.create(tmp_path / "file", "x", Experiment())
+
+
+def test_opening_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere: no such run directory"):
+        RunDirectory.open(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"not a run directory \(no config.yaml in it\)"):
+        RunDirectory.open(tmp_path)
+
+
+def test_a_damaged_configuration_is_refused(run: RunDirectory) -> None:
+    run.config.write_text("rounds: many\n")
+    with pytest.raises(RunError, match=r"config.yaml: rounds: .*cannot be continued"):
+        run.experiment()
+
+
+def test_another_configuration_is_refused_and_the_first_keys_named(run: RunDirectory) -> None:
+    run.check_same_config(Experiment(rounds=10))
+    other = Experiment(rounds=20).updated(["client.optimizer.lr=0.5", "execution.actors=3"])
+    with pytest.raises(RunError) as caught:
+        run.check_same_config(other)
+    line = str(caught.value)
+    assert "belongs to another configuration: rounds is 10 there and 20 here" in line
+    assert "client.optimizer.lr is 0.1 there and 0.5 here" in line
+    assert "execution.actors is auto there and 3 here" in line
+    assert "\n" not in line
+    with pytest.raises(RunError, match=r"client.optimizer.lr is 0.1 there and 0.5 here; start"):
+        run.check_same_config(other, ignore=["rounds", "execution"])
+
+
+def test_only_the_first_three_differences_are_listed(run: RunDirectory) -> None:
+    other = Experiment(rounds=20, seed=1, name="y").updated(["client.epochs=5", "data.test=0.3"])
+    with pytest.raises(RunError, match=r" and 2 more; start a new run"):
+        run.check_same_config(other)
+
+
+def test_another_component_is_named_by_its_keys(run: RunDirectory) -> None:
+    with pytest.raises(RunError, match=r"model.name is softmax there and mlp here"):
+        run.check_same_config(Experiment(rounds=10).updated(["model={name: mlp}"]))
+
+
+def test_the_environment_is_kept(run: RunDirectory) -> None:
+    assert run.read_environment() == {}
+    run.write_environment({"torch": "2.6", "K": 1, "path": Path("/x")})
+    assert run.read_environment() == {"torch": "2.6", "K": 1, "path": "/x"}
+    run.environment.write_text("[1]")
+    with pytest.raises(RunError, match=r"environment.json: expected a JSON object"):
+        run.read_environment()
+    run.environment.write_text("{")
+    with pytest.raises(RunError, match=r"environment.json: cannot be read"):
+        run.read_environment()
+
+
+def test_a_run_has_one_writer(run: RunDirectory) -> None:
+    with (
+        run.lock(),
+        pytest.raises(RunError, match=rf"is being written by process {os.getpid()} on .*; stop that one first"),
+    ):
+        run.lock()
+    run.lock().release()
+
+
+def test_a_lock_is_released_once_and_for_all(run: RunDirectory) -> None:
+    lock = run.lock()
+    lock.release()
+    with run.lock():
+        lock.release()
+        with pytest.raises(RunError, match="is being written"):
+            run.lock()
+
+
+def test_another_process_keeps_this_one_out_until_it_is_killed(run: RunDirectory) -> None:
+    arguments = [sys.executable, "-c", HOLD, str(run.path / ".lock")]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match=f"process {other.pid} on"):
+            run.lock()
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    assert json.loads((run.path / ".lock").read_text())["pid"] == other.pid
+    with run.lock():
+        assert json.loads((run.path / ".lock").read_text())["pid"] == os.getpid()
