@@ -62,9 +62,14 @@ def uniform(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> npt.NDArray[np.
     return (bits(seed, purpose, *key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def integers(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Non-negative 63-bit integers (see `bits`), for seeding generators that insist on seeds of their own."""
+    return (bits(seed, purpose, *key) >> np.uint64(1)).astype(np.int64)
+
+
 def integer(seed: int, purpose: Purpose, *key: int) -> int:
-    """One non-negative 63-bit integer, for seeding a generator that insists on a seed of its own."""
-    return int(bits(seed, purpose, *key)) >> 1
+    """One such integer."""
+    return int(integers(seed, purpose, *key))
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -36,24 +36,28 @@ class FixedPoint:
         """Elements must be below this in magnitude: one bit is the sign, and rounding keeps clear of the edge."""
         return 2.0 ** (63 - self.fraction_bits) - 2.0**-10
 
-    def fold(self, total: Tensor, values: Tensor, weight: float) -> bool:
-        """Add `weight · values` to a running total in place, unless a value is not finite or out of range.
+    def in_range(self, values: Tensor) -> Tensor:
+        """Which rows of `[k, size]` can be added: bool `[k]`, false where a value is not finite or out of range."""
+        low, high = torch.aminmax(values, dim=1)  # propagates NaN
+        return (low > -self.limit) & (high < self.limit)
+
+    def add(self, total: Tensor, values: Tensor, weights: npt.NDArray[np.float64]) -> None:
+        """Add `Σ weights[i] · values[i]` to a running total in place, every addend rounded by itself.
 
         Args:
             total: int64 `[size]`, contiguous.
-            values: float32 `[size]`, on the same device.
-            weight: in [0, 1]; all weights that ever meet in one total must sum to at most 1.
-
-        Returns:
-            Whether it was added; if not, the total is as before.
+            values: float32 `[k, size]`, on the same device; rows of weight 0 are not looked at.
+            weights: float64 `[k]`, in [0, 1]; all weights that ever meet in one total must sum to at most 1.
         """
-        low, high = torch.aminmax(values)  # propagates NaN
-        if not bool((low > -self.limit) & (high < self.limit)):
-            return False
-        for start in range(0, values.numel(), _CHUNK):  # stay in the cache: the float64 copy is twice the values
+        rows = torch.from_numpy(np.flatnonzero(weights)).to(values.device)
+        if not len(rows):
+            return
+        if len(rows) < len(values):
+            values = values[rows]
+        scaled = torch.from_numpy(weights[weights != 0] * self.scale).to(values.device)[:, None]
+        for start in range(0, values.shape[1], _CHUNK):  # stay in the cache: the float64 copy is twice the values
             part = slice(start, start + _CHUNK)
-            total[part] += values[part].to(torch.float64).mul_(weight * self.scale).round_().to(torch.int64)
-        return True
+            total[part] += values[:, part].to(torch.float64).mul_(scaled).round_().to(torch.int64).sum(0)
 
     def encode(self, value: float) -> int:
         """One number in units, as a Python integer."""

@@ -66,28 +66,29 @@ class RunningSum:
         self._positions: list[int] = []
         self._weight = 0
 
-    def fold(self, position: int, weight: float, sent: Mapping[str, Tensor]) -> str | None:
-        """Add one client's record, `[size]` a field; all of its fields or none.
+    def fold(self, positions: Int32, weights: npt.NDArray[np.float64], sent: Mapping[str, Tensor]) -> list[str | None]:
+        """Add the records of a block of k clients, `[k, size]` a field; of each client all fields or none.
+
+        A client of weight zero is named as one that took part, and adds nothing.
 
         Returns:
-            None, or why the client was left out.
+            For each client None, or why it was left out.
         """
+        k = len(positions)
         for field in self.fields:
-            if field.name not in sent or tuple(sent[field.name].shape) != (field.size,):
-                found = f"shape {list(sent[field.name].shape)}" if field.name in sent else "nothing"
+            if field.name not in sent or tuple(sent[field.name].shape) != (k, field.size):
+                found = f"shape {list(sent[field.name].shape[1:])}" if field.name in sent else "nothing"
                 raise ValueError(f"the algorithm sends {found} for its field {field.name!r} of {field.size} values")
-        for i, field in enumerate(self.fields):
-            if not field.format.fold(self._totals[field.name], sent[field.name], weight):
-                for done in self.fields[:i]:
-                    done.format.fold(self._totals[done.name], sent[done.name], -weight)
-                return _reason(field, sent[field.name])
-        self._positions.append(position)
-        self._weight += WEIGHT.encode(weight)
-        return None
-
-    def attend(self, position: int) -> None:
-        """Name a client that has nothing to add: its shard is empty, its weight zero."""
-        self._positions.append(position)
+        fits = {f.name: f.format.in_range(sent[f.name]).cpu().numpy() | (weights == 0) for f in self.fields}
+        taken = np.logical_and.reduce(list(fits.values()))
+        for field in self.fields:
+            field.format.add(self._totals[field.name], sent[field.name], np.where(taken, weights, 0.0))
+        self._positions += positions[taken].tolist()
+        self._weight += sum(WEIGHT.encode(weight) for weight in weights[taken].tolist())
+        return [
+            None if taken[i] else next(_reason(f, sent[f.name][i]) for f in self.fields if not fits[f.name][i])
+            for i in range(k)
+        ]
 
     def seal(self) -> PartialSum:
         """The sum so far; nothing may be folded afterwards."""

@@ -119,5 +119,8 @@ class TrainingConfig(Section):
     """Training loss; `auto` is cross-entropy for classes and mean squared error for numbers."""
     huber_delta: float = Field(1.0, gt=0)
     """Where the Huber loss turns from quadratic to linear."""
-    engine: Literal["auto", "sequential"] = "auto"
-    """`sequential` trains one client at a time; `auto` picks the fastest engine once and records it."""
+    engine: Literal["auto", "sequential", "rows"] = "auto"
+    """`sequential` trains one client at a time, `rows` many at once as the rows of one matrix; `auto` times both on the
+    first round's clients, once, and records its choice. They differ in the last bits."""
+    rows: int | None = Field(None, ge=1)
+    """Clients that train at once with the `rows` engine; by default the fastest number found. It changes no bit."""

@@ -61,6 +61,8 @@ class ExecutionConfig(Section):
     """Torch threads of an actor: more or fewer change the last bits of a result."""
     object_store_memory: int | None = Field(None, ge=80 * 1024 * 1024)
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
+    shard_memory: int = Field(256 * 1024 * 1024, ge=0)
+    """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
     max_retries: int = Field(3, ge=0)
     """Times a lease is given out again when its actor dies."""
 

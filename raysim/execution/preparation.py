@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError
 from raysim.execution.cohort import cohort_size, draw_round
+from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.work import EngineChoice, Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -42,6 +43,7 @@ class Prepared:
         work: what a client does in a round.
         parameters: trainable values.
         columns: P, the length of a model as it travels.
+        engine: how clients are trained, and why so.
     """
 
     experiment: Experiment
@@ -51,6 +53,7 @@ class Prepared:
     work: LocalWork
     parameters: int
     columns: int
+    engine: Chosen
 
     @property
     def info(self) -> DataInfo:
@@ -83,17 +86,23 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     check_metrics(metrics, loss_function, output_shape, info)
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
-    engine = EngineChoice(
-        "sequential",
-        device="cuda" if experiment.execution.device == "cuda" else "cpu",
-        threads=experiment.execution.threads_per_client,
-    )
-    if engine.device == "cuda" and experiment.execution.executor == "inprocess" and not torch.cuda.is_available():
+    execution = experiment.execution
+    device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
+    if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():
         raise ConfigError("execution.device: this process sees no GPU; set execution.device=cpu and num_gpus=0")
-    job = Job(experiment, spec, engine, model)
+    engine = EngineChoice("sequential", device=device, threads=execution.threads_per_client)
     work = algorithm.work(experiment.client)
-    draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
-    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size)
+    task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
+    chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task)
+    experiment = _with_engine(experiment, chosen.engine)
+    job = Job(experiment, spec, chosen.engine, model)
+    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen)
+
+
+def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
+    values = experiment.to_dict()
+    values["training"] |= {"engine": engine.name, "rows": engine.rows if engine.name == "rows" else None}
+    return Experiment.parse(values)
 
 
 def _resolve(experiment: Experiment, model: nn.Module | None, data: Any) -> Experiment:
@@ -102,7 +111,6 @@ def _resolve(experiment: Experiment, model: nn.Module | None, data: Any) -> Expe
     execution = experiment.execution
     if execution.device == "cuda" and execution.executor == "ray" and execution.num_gpus == 0:
         raise ConfigError("execution.device: cuda needs a share of a GPU for each actor; set execution.num_gpus")
-    values["training"]["engine"] = "sequential"
     if experiment.execution.device == "auto":
         values["execution"]["device"] = "cuda" if experiment.execution.num_gpus > 0 else "cpu"
     if model is not None:

@@ -15,7 +15,7 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import build_model
-from raysim.training import ExactSums, torch_threads
+from raysim.training import EngineName, ExactSums, torch_threads
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ Int64 = npt.NDArray[np.int64]
 class EngineChoice:
     """The concrete engine that every worker must provide: resolved once, on the driver, and recorded."""
 
-    name: Literal["sequential"]
+    name: EngineName
     rows: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1

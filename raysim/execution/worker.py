@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,17 +11,30 @@ import torch
 
 from raysim.aggregation import PartialSum, RunningSum, Weighting
 from raysim.algorithms import build_algorithm
-from raysim.data import Samples
-from raysim.errors import ClientError, RaysimError
+from raysim.errors import ClientError, RaysimError, RunError
 from raysim.execution.environment import device_of, pin_gpu_bits
-from raysim.execution.work import Evaluated, EvaluationRange, Float32, Float64, HoldoutRange, Job, Lease, LeaseReport
+from raysim.execution.shards import DeviceShards
+from raysim.execution.work import (
+    Evaluated,
+    EvaluationRange,
+    Float32,
+    Float64,
+    HoldoutRange,
+    Int32,
+    Int64,
+    Job,
+    Lease,
+    LeaseReport,
+)
 from raysim.tracking.rows import client_batch
 from raysim.training import (
+    BlockResult,
+    CannotCapture,
     Evaluator,
     ParameterLayout,
     RoundSetting,
-    SequentialEngine,
     Trainer,
+    build_engine,
     resolve_loss,
     resolve_metrics,
     row_optimizer,
@@ -50,10 +63,17 @@ class ClientWorker:
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
         optimizer = self.algorithm.local_optimizer(experiment.client)
+        self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
+        work = self.algorithm.work(experiment.client)
+        with torch_threads(job.engine.threads):
+            try:
+                engine = build_engine(job.engine.name, job.engine.rows, module, layout, loss, info, work, self.device)
+            except CannotCapture as reason:
+                raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
-            SequentialEngine(module, layout, loss, info, self.device),
+            engine,
             None if optimizer is None else row_optimizer(optimizer),
-            self.algorithm.work(experiment.client),
+            work,
             experiment.client.clip_norm,
             self.algorithm,
         )
@@ -80,32 +100,16 @@ class ClientWorker:
         dropped: list[str | None] = [None] * count
         clamped = 0
         sizes = self.federation.sizes("train", lease.clients)
-        block_size = self.trainer.engine.capacity
-        for start in range(0, count, block_size):
-            block = range(start, min(start + block_size, count))
+        size = self.trainer.engine.capacity
+        for start in range(0, count, size):
+            block = slice(start, min(start + size, count))
             block_began = time.perf_counter()
-            clients = [int(lease.clients[i]) for i in block]
-            try:
-                shards = [self.federation.shard(client) for client in clients]
-                weights = [self._weight(lease.weights[i], shard) for i, shard in zip(block, shards, strict=True)]
-                result = self.trainer.train(setting, self._broadcast, clients, shards)
-                for row, i in enumerate(block):
-                    position, (w, was_clamped) = int(lease.positions[i]), weights[row]
-                    clamped += was_clamped
-                    loss[i] = result.loss[row]
-                    if sizes[i] == 0:
-                        running.attend(position)
-                    elif not np.isfinite(w):
-                        dropped[i] = "its loss under the broadcast model is not finite"
-                    else:
-                        dropped[i] = running.fold(position, w, {name: t[row] for name, t in result.sent.items()})
-                        weight[i] = 0.0 if dropped[i] else w
-            except RaysimError:
-                raise
-            except Exception as error:
-                who = f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}…{clients[-1]}"
-                raise ClientError(f"{who}, round {lease.round}: {type(error).__name__}: {error}") from error
-            seconds[block.start : block.stop] = (time.perf_counter() - block_began) / len(block)
+            result, factor, clamps = self._block(setting, lease.clients[block])
+            weight[block], loss[block] = lease.weights[block] * factor, result.loss
+            dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent)
+            clamped += clamps
+            seconds[block] = (time.perf_counter() - block_began) / (block.stop - start)
+        weight[[reason is not None for reason in dropped]] = 0.0
         total = running.seal()
         facts = client_batch(
             round=lease.round,
@@ -120,6 +124,43 @@ class ClientWorker:
         )
         spent = {"broadcast": received - began, "train": time.perf_counter() - received}
         return total, LeaseReport(facts, lease.positions, clamped, spent, total.nbytes)
+
+    def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:
+        """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
+        try:
+            shards = self.shards.of(clients.tolist())
+            factors, clamped = self._factors(clients)
+            return self.trainer.train(setting, self._broadcast, clients, shards), factors, clamped
+        except RaysimError:
+            raise
+        except Exception as error:
+            if len(clients) > 1:  # one of them is to blame
+                for one in range(len(clients)):
+                    self._block(setting, clients[one : one + 1])
+            raise ClientError(f"client {clients[0]}, round {setting.round}: {type(error).__name__}: {error}") from error
+
+    def _fold(
+        self, running: RunningSum, positions: Int32, weights: Float64, sent: Mapping[str, torch.Tensor]
+    ) -> list[str | None]:
+        """Add a block's records to the sum; why clients were left out."""
+        known = np.isfinite(weights)
+        if known.all():
+            return running.fold(positions, weights, sent)
+        rows = torch.from_numpy(np.flatnonzero(known)).to(self.device)
+        reasons = iter(running.fold(positions[known], weights[known], {name: t[rows] for name, t in sent.items()}))
+        return [next(reasons) if is_known else "its loss under the broadcast model is not finite" for is_known in known]
+
+    def _factors(self, clients: Int64) -> tuple[Float64, int]:
+        """What the loss of the broadcast model says about each client's weight, and how many were clamped."""
+        factors, clamped = np.ones(len(clients)), 0
+        if self.weighting.needs_loss:
+            self.evaluator.load(self._broadcast)
+            for i, client in enumerate(clients.tolist()):
+                shard = self.federation.shard(client)
+                if len(shard):
+                    factors[i], was_clamped = self.weighting.factor(self.evaluator.mean_loss(shard))
+                    clamped += was_clamped
+        return factors, clamped
 
     def evaluate(self, ranges: Sequence[EvaluationRange], model: Float32) -> list[Evaluated]:
         """Sums of the metrics of the model `[P]` over each range."""
@@ -136,13 +177,6 @@ class ClientWorker:
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
         return Evaluated(part.part, self.evaluator.exact_sums(samples.slice(part.start, part.stop)))
-
-    def _weight(self, base: float, shard: Samples) -> tuple[float, bool]:
-        if not self.weighting.needs_loss or not len(shard):
-            return base, False
-        self.evaluator.load(self._broadcast)
-        factor, clamped = self.weighting.factor(self.evaluator.mean_loss(shard))
-        return base * factor, clamped
 
     @contextmanager
     def _own_setting(self) -> Iterator[None]:

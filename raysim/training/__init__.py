@@ -1,7 +1,9 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
-from raysim.training.batches import LocalWork
-from raysim.training.engine import Engine, SequentialEngine
+from raysim.training.batches import BatchPlan, LocalWork, Shard
+from raysim.training.building import EngineName, build_engine
+from raysim.training.capture import CannotCapture
+from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import check_loss, resolve_loss
@@ -12,9 +14,13 @@ from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, ClientContext, RoundSetting, Trainer
 
 __all__ = [
+    "BatchPlan",
+    "Block",
     "BlockResult",
+    "CannotCapture",
     "ClientContext",
     "Engine",
+    "EngineName",
     "Evaluator",
     "ExactSums",
     "LocalWork",
@@ -23,7 +29,9 @@ __all__ = [
     "RoundSetting",
     "RowOptimizer",
     "SequentialEngine",
+    "Shard",
     "Trainer",
+    "build_engine",
     "check_loss",
     "check_metrics",
     "lr_factor",

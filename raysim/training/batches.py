@@ -6,18 +6,18 @@ aligned tensors: a view into a shard would have an alignment, and hence bits, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim import keyed
 from raysim.data import DataInfo, Samples
 
-InputKind = Literal["real", "pixels", "tokens"]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,65 @@ class LocalWork:
     epochs: int = 1
     steps: int | None = None
 
-    def count(
-        self, samples: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    def count(self, samples: Int64) -> Int64:
         """Local steps of clients with so many samples, int64; an empty client takes none."""
-        per_epoch = np.ones_like(samples) if self.batch_size is None else -(-samples // self.batch_size)
-        total = per_epoch * self.epochs if self.steps is None else np.full_like(samples, self.steps)
+        total = self.per_epoch(samples) * self.epochs if self.steps is None else np.full_like(samples, self.steps)
         return np.where(samples > 0, total, 0)
+
+    def per_epoch(self, samples: Int64) -> Int64:
+        """Batches that one pass over so many samples takes, int64."""
+        return np.ones_like(samples) if self.batch_size is None else -(-samples // self.batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The samples of every step of K clients, ordered by falling number of steps.
+
+    Attributes:
+        index: int64 `[S, K, B]`, positions within each client's own shard; 0 where `count` says that there is none.
+        count: int64 `[S, K]`, samples of each batch: the last one of an epoch may be short.
+        steps: int64 `[K]`, falling.
+    """
+
+    index: Int64
+    count: Int64
+    steps: Int64
+
+    @classmethod
+    def draw(cls, seed: int, round_number: int, clients: Int64, samples: Int64, work: LocalWork) -> BatchPlan:
+        """The plan of clients `[K]` with so many samples `[K]`; each one's part is its own, whoever is beside it."""
+        steps, per_epoch = work.count(samples), np.maximum(work.per_epoch(samples), 1)
+        k, last, longest = len(clients), int(steps.max(initial=0)), int(samples.max(initial=0))
+        size = longest if work.batch_size is None else work.batch_size
+        if not last:
+            return cls(np.zeros((0, k, size), np.int64), np.zeros((0, k), np.int64), steps)
+        epochs, batches = int(np.max(-(-steps // per_epoch))), int(per_epoch.max())
+        order = np.zeros((k, epochs, batches * size), dtype=np.int64)
+        if work.batch_size is None:
+            order[:, :, :longest] = np.arange(longest)
+        else:
+            for epoch in range(epochs):
+                order[:, epoch, :longest] = _permutations(seed, round_number, clients, epoch, samples)
+        step = np.arange(last)[:, None]
+        turn, batch = step // per_epoch, step % per_epoch
+        count = np.where(step < steps, np.minimum(samples - batch * size, size), 0)
+        turn = np.minimum(turn, epochs - 1)  # of clients that have finished, whose count is 0
+        index = order.reshape(k, epochs, batches, size)[np.arange(k), turn, batch]
+        return cls(np.where(np.arange(size) < count[:, :, None], index, 0), count, steps)
+
+
+def _permutations(seed: int, round_number: int, clients: Int64, epoch: int, samples: Int64) -> Int64:
+    """A permutation of each client's samples in the first of `[K, longest]`."""
+    position = np.arange(int(samples.max()))
+    key = keyed.bits(seed, keyed.Purpose.BATCHES, round_number, clients[:, None], epoch, position)
+    # What lies beyond a shard sorts behind it, also behind an equal key: the sort is stable.
+    key[position >= samples[:, None]] = np.iinfo(np.uint64).max
+    return np.argsort(key, axis=1, kind="stable")
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A client's samples on the training device, as stored (uint8 stays uint8)."""
+    """Samples on the training device, as stored (uint8 stays uint8)."""
 
     x: Tensor
     y: Tensor
@@ -60,8 +107,25 @@ class Shard:
             None if samples.weight is None else _aligned(samples.weight, device),
         )
 
+    @classmethod
+    def join(cls, shards: Sequence[Shard]) -> Shard:
+        """The samples of several shards, one after the other; one shard is itself."""
+        if len(shards) == 1:
+            return shards[0]
+        weights = [shard.weight for shard in shards if shard.weight is not None]
+        return cls(
+            torch.cat([shard.x for shard in shards]),
+            torch.cat([shard.y for shard in shards]),
+            torch.cat(weights) if weights else None,
+        )
+
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+        return self.x.nbytes + self.y.nbytes + (0 if self.weight is None else self.weight.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +137,8 @@ class Batch:
     weight: Tensor | None
 
 
-def orders(seed: int, round_number: int, client: int, samples: int, work: LocalWork) -> Iterator[Tensor]:
-    """The sample indices of each of a client's steps, int64 `[b]`; the last batch of an epoch may be short."""
-    steps = int(work.count(np.asarray(samples)))
-    if work.batch_size is None:
-        everything = torch.arange(samples)
-        yield from (everything for _ in range(steps))
-        return
-    done, epoch = 0, 0
-    while done < steps:
-        key = keyed.bits(seed, keyed.Purpose.BATCHES, round_number, client, epoch, np.arange(samples))
-        permutation = torch.from_numpy(np.argsort(key, kind="stable"))
-        for batch in torch.split(permutation, work.batch_size)[: steps - done]:
-            yield batch
-            done += 1
-        epoch += 1
-
-
 def gather(shard: Shard, index: Tensor, info: DataInfo) -> Batch:
     """Fresh, aligned tensors of these samples, ready for the model."""
-    index = index.to(shard.y.device, non_blocking=True)
     weight = None if shard.weight is None else shard.weight.index_select(0, index)
     return Batch(
         model_input(shard.x.index_select(0, index), info), target(shard.y.index_select(0, index), info), weight
@@ -111,7 +157,7 @@ def target(y: Tensor, info: DataInfo) -> Tensor:
     return y.to(torch.int64 if info.task == "classification" else torch.float32)
 
 
-def _aligned(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], device: torch.device) -> Tensor:
+def _aligned(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     # torch allocates on 64-byte boundaries; a tensor that wraps the memory map would not be, and could be written to.
     copy = torch.empty(array.shape, dtype=_DTYPES[array.dtype.name], pin_memory=device.type == "cuda")
     copy.numpy()[...] = array

@@ -8,14 +8,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from raysim.data import DataInfo, Samples
-from raysim.training.batches import Shard, gather
+from raysim.data import DataInfo
+from raysim.training.batches import BatchPlan, Shard, gather
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, weighted_mean
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """K clients that train together, ordered by falling number of steps.
+
+    Attributes:
+        shards: of each, on the training device.
+        plan: the samples of their steps.
+        keys: for each, a key for what its module draws by itself, int64 `[K]`.
+    """
+
+    shards: Sequence[Shard]
+    plan: BatchPlan
+    keys: Int64
 
 
 class Engine(ABC):
@@ -24,7 +44,7 @@ class Engine(ABC):
     Contract: `rows` is `[K, P]` float32 on the training device, every row on a 64-byte boundary; it stays the same
     tensor for life. `gradients` reads the first k rows, leaves the parameters alone, may write the float buffers'
     columns (running statistics), and writes `grad[:k]`, `[K, T]`, padding included (zero). A row's bits depend neither
-    on the other rows nor on its position.
+    on the other rows nor on its position nor on k.
     """
 
     name: str
@@ -37,15 +57,15 @@ class Engine(ABC):
         return len(self.rows)
 
     @abstractmethod
-    def load(self, shards: Sequence[Samples], keys: Sequence[int]) -> None:
-        """Take a block of at most K clients: their samples, and for each a key for what its module draws by itself."""
+    def load(self, block: Block) -> None:
+        """Take a block of at most K clients."""
 
     @abstractmethod
-    def gradients(self, indices: Sequence[Tensor]) -> Tensor:
-        """Gradients of the mean loss over the samples `indices[i]` of client i at row i, written to `grad[i]`.
+    def gradients(self, step: int, k: int) -> Tensor:
+        """Gradients of the mean loss over the samples of this step, of the block's first k clients, into `grad[:k]`.
 
         Args:
-            indices: int64 `[b]` for each of the first k clients of the block.
+            step: from 0; all k clients have samples in it.
 
         Returns:
             The mean losses, float32 `[k]`, detached, not synchronised with the host.
@@ -102,17 +122,19 @@ class SequentialEngine(Engine):
         self._kept = [(b, b.clone()) for b in module.buffers() if b.dtype != torch.float32]
         self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
 
-    def load(self, shards: Sequence[Samples], keys: Sequence[int]) -> None:
-        self._shard = Shard.load(shards[0], self.device)
+    def load(self, block: Block) -> None:
+        (self._shard,), plan = block.shards, block.plan
+        index = torch.from_numpy(plan.index[:, 0]).to(self.device)
+        self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self.module.train()
-        self._generator.manual_seed(keys[0])
+        self._generator.manual_seed(int(block.keys[0]))
         for slot in self._buffers:
             slot.restore()
         for buffer, initial in self._kept:
             buffer.copy_(initial)
 
-    def gradients(self, indices: Sequence[Tensor]) -> Tensor:
-        batch = gather(self._shard, indices[0], self.info)
+    def gradients(self, step: int, k: int) -> Tensor:
+        batch = gather(self._shard, self._batches[step], self.info)
         loss = weighted_mean(self.loss(self.module(batch.x), batch.y), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         torch._foreach_copy_(self._grad_views, list(grads))

@@ -1,8 +1,8 @@
 """Everything trainable is one flat vector: where each parameter lives in it, as views, without copying.
 
 Columns are ordered trainable parameters | float buffers. Every parameter starts on a 64-byte boundary and the total is
-a multiple of 64 bytes, so that in a `[K, P]` matrix every row does too: kernels that see another alignment give other
-bits. The padding between parameters is always zero.
+a multiple of 128 bytes, so that in a `[K, P]` matrix every row does too: kernels that see another alignment give other
+bits, and so do those that leave the end of a tensor to a scalar loop. The padding between parameters is always zero.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from raysim.errors import ModelError
 
 ALIGNMENT = 16
 """float32 values in 64 bytes."""
+TURN = 32
+"""float32 values that an elementwise kernel computes in a turn of its vectorised loop; a scalar loop does the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class ParameterLayout:
     Attributes:
         parameters: segments of the trainable parameters, in the module's order.
         buffers: segments of the float buffers (batch normalisation's running statistics).
-        trainable: T, the number of columns that a gradient has; a multiple of 16.
-        size: P, the number of columns; a multiple of 16.
+        trainable: T, the number of columns that a gradient has; a multiple of 32.
+        size: P, the number of columns; a multiple of 32.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -111,4 +113,4 @@ def _place(tensors: Sequence[tuple[str, Tensor]], start: int) -> tuple[tuple[Seg
     for name, tensor in tensors:
         segments.append(Segment(name, tuple(tensor.shape), start))
         start += -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
-    return tuple(segments), start
+    return tuple(segments), -(-start // TURN) * TURN

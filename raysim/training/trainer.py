@@ -6,18 +6,20 @@ One loop for every engine and every algorithm: the k clients that still have ste
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim import keyed
-from raysim.data import Samples
-from raysim.training.batches import LocalWork, orders
-from raysim.training.engine import Engine
+from raysim.training.batches import BatchPlan, LocalWork, Shard
+from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
+
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,16 @@ class ClientContext:
     setting: RoundSetting
     broadcast: Tensor
     trainable: int
-    clients: np.ndarray[tuple[int], np.dtype[np.int64]]
-    samples: np.ndarray[tuple[int], np.dtype[np.int64]]
-    steps: np.ndarray[tuple[int], np.dtype[np.int64]]
+    clients: Int64
+    samples: Int64
+    steps: Int64
     grad: Tensor
+
+    def first(self, k: int) -> ClientContext:
+        """What concerns the first k clients."""
+        return replace(
+            self, clients=self.clients[:k], samples=self.samples[:k], steps=self.steps[:k], grad=self.grad[:k]
+        )
 
 
 class ClientRule(Protocol):
@@ -78,7 +86,7 @@ class BlockResult:
     """
 
     sent: Mapping[str, Tensor]
-    loss: np.ndarray[tuple[int], np.dtype[np.float64]]
+    loss: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,50 +103,44 @@ class Trainer:
     clip_norm: float | None
     rule: ClientRule
 
-    def train(
-        self, setting: RoundSetting, broadcast: Tensor, clients: Sequence[int], shards: Sequence[Samples]
-    ) -> BlockResult:
+    def train(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Sequence[Shard]) -> BlockResult:
         """Train at most K clients from the broadcast model `[P]`, which is only read.
 
         Clients must be ordered by falling number of steps, so that the ones still training are a prefix.
         """
         k, trainable = len(clients), self.engine.grad.shape[1]
         samples = np.array([len(shard) for shard in shards], dtype=np.int64)
-        steps = self.work.count(samples)
-        assert np.all(np.diff(steps) <= 0), "clients are ordered by falling number of steps"
+        plan = BatchPlan.draw(setting.seed, setting.round, clients, samples, self.work)
+        assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         self.engine.rows[:k] = broadcast
-        rows, grad = self.engine.rows[:k, :trainable], self.engine.grad[:k]
-        self.engine.load(shards, [_module_key(setting, client) for client in clients])
-        if not steps.all():
+        keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
+        self.engine.load(Block(shards, plan, keys))
+        grad = self.engine.grad[:k]
+        if not plan.steps.all():
             grad.zero_()  # a client without steps has none of its own
-        if self.optimizer is not None:
-            self.optimizer.start(rows)
-
-        def context(active: int) -> ClientContext:
-            ids = np.asarray(clients[:active], dtype=np.int64)
-            return ClientContext(setting, broadcast, trainable, ids, samples[:active], steps[:active], grad[:active])
-
-        order = [
-            orders(setting.seed, setting.round, client, int(n), self.work)
-            for client, n in zip(clients, samples, strict=True)
-        ]
-        loss_sum = torch.zeros(k, dtype=torch.float64, device=rows.device)
-        active, now = k, context(k)
-        for step in range(int(steps.max(initial=0))):
-            still = int(np.count_nonzero(steps > step))
-            if still != active:
-                active, now = still, context(still)
-            loss_sum[:active] += self.engine.gradients([next(order[i]) for i in range(active)])
-            if self.clip_norm is not None:
-                clip_rows(grad[:active], self.clip_norm)
-            self.rule.correct(grad[:active], rows[:active], now)
-            if self.optimizer is not None:
-                self.optimizer.step(rows[:active], grad[:active], setting.lr)
-        sent = self.rule.send(self.engine.rows[:k], context(k))
+        context = ClientContext(setting, broadcast, trainable, clients, samples, plan.steps, grad)
+        loss_sum = self._steps(context, self.engine.rows[:k, :trainable])
+        sent = self.rule.send(self.engine.rows[:k], context)
         with np.errstate(invalid="ignore"):
-            loss = loss_sum.cpu().numpy() / np.where(steps > 0, steps, np.nan)
+            loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
         return BlockResult(sent, loss)
 
-
-def _module_key(setting: RoundSetting, client: int) -> int:
-    return keyed.integer(setting.seed, keyed.Purpose.MODULE, setting.round, client)
+    def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:
+        """All local steps of the rows `[K, T]`; the sum of each client's losses, float64 `[K]`."""
+        optimizer, clip_norm, lr = self.optimizer, self.clip_norm, context.setting.lr
+        if optimizer is not None:
+            optimizer.start(rows)
+        loss_sum = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        done = 0
+        for last in np.unique(context.steps[context.steps > 0]).tolist():  # between them, always the same clients train
+            k = int(np.count_nonzero(context.steps >= last))
+            active, losses, now = rows[:k], loss_sum[:k], context.first(k)
+            for step in range(done, last):
+                losses += self.engine.gradients(step, k)
+                if clip_norm is not None:
+                    clip_rows(now.grad, clip_norm)
+                self.rule.correct(now.grad, active, now)
+                if optimizer is not None:
+                    optimizer.step(active, now.grad, lr)
+            done = last
+        return loss_sum

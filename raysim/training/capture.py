@@ -1,0 +1,191 @@
+"""The gradient of one client's loss, captured as a graph of tensor operations that serves k clients at once.
+
+`torch.func.vmap` of a gradient says what is to be computed; to run it that way costs a small model several times its
+arithmetic, in dispatch. So it is traced, for two different k: what differs between the graphs must be multiples of k,
+and becomes so. The graph then runs as plain operations, except that a kernel which sees another alignment, or leaves
+the end of a tensor to a scalar loop, gives other bits: for such kernels every client's part gets a boundary of its own.
+A client's bits then depend neither on its neighbours, nor on its position, nor on k.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from raysim.training.layout import ALIGNMENT, TURN
+
+Vectorised = Callable[..., tuple[Tensor, ...]]
+"""Of tensors `[k, …]`, to tensors `[k, …]`."""
+
+aten: Any = torch.ops.aten
+
+_TRACED = (3, 5)
+"""The k that are traced: not one, which kernels treat in its own way, and not multiples of each other."""
+
+_ROUNDED_ONCE = {
+    aten._to_copy, aten.abs, aten.add, aten.bitwise_and, aten.bitwise_not, aten.ceil, aten.clamp, aten.clamp_min,
+    aten.clone, aten.copy, aten.div, aten.eq, aten.fill, aten.floor, aten.full_like, aten.ge, aten.gt,
+    aten.hardtanh, aten.le, aten.leaky_relu, aten.logical_and, aten.logical_not, aten.lt, aten.masked_fill,
+    aten.maximum, aten.minimum, aten.mul, aten.ne, aten.neg, aten.ones_like, aten.reciprocal, aten.relu,
+    aten.round, aten.rsub, aten.scalar_tensor, aten.sign, aten.sqrt, aten.sub, aten.threshold_backward, aten.where,
+    aten.zeros_like,
+}  # fmt: skip
+"""Elementwise operations that IEEE 754 leaves no choice: their scalar and vectorised loops give the same bits."""
+
+_WRITES = "its forward pass changes its buffers (such as the statistics of batch normalisation)"
+
+_SAME_SHAPE_SAME_VALUE = {aten.view.default, aten.expand.default, aten._unsafe_view.default, aten.detach.default}
+
+
+class CannotCapture(Exception):
+    """The function cannot be vectorised over clients; says why."""
+
+
+def capture(function: Vectorised, example: Callable[[int], Sequence[Tensor]]) -> Vectorised:
+    """The graph of a vectorised function, for any k ≥ 2.
+
+    Args:
+        function: traced as it is; it may use other tensors, which must stay as they are.
+        example: arguments for k clients.
+
+    Raises:
+        CannotCapture: it draws random numbers, or looks at values to decide what to compute.
+    """
+    try:
+        _check_reads_only(function, example(2))
+        module, twin = (make_fx(function)(*example(k)) for k in _TRACED)
+    except CannotCapture:
+        raise
+    except Exception as error:  # torch refuses in many ways
+        raise CannotCapture(_why(error)) from error
+    _drop_no_ops(module.graph)
+    _drop_no_ops(twin.graph)
+    _generalise(module.graph, twin.graph)
+    _lay_out(module.graph)
+    module.graph.lint()
+    captured = GraphModule(module, module.graph)
+    return captured.forward
+
+
+def _check_reads_only(function: Vectorised, arguments: Sequence[Tensor]) -> None:
+    before = [argument.clone() for argument in arguments]
+    function(*arguments)
+    if not all(torch.equal(argument, copy) for argument, copy in zip(arguments, before, strict=True)):
+        raise CannotCapture(_WRITES)
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    if "in-place operation" in text:
+        return _WRITES
+    if "random" in text:
+        return "its modules draw random numbers in training (such as dropout), which belong to each client alone"
+    if ".item()" in text or "data-dependent" in text:
+        return "it looks at values to decide what to compute"
+    return f"torch cannot vectorise it ({type(error).__name__}: {(text.strip().splitlines() or [''])[0][:160]})"
+
+
+def _drop_no_ops(graph: Graph) -> None:
+    """Remove what only gives its argument back."""
+    for node in graph.nodes:
+        reshaped = node.target in _SAME_SHAPE_SAME_VALUE and _shape(node) == _shape(node.args[0])
+        if reshaped or (node.target is aten.mul.Scalar and node.args[1] == 1):
+            node.replace_all_uses_with(node.args[0])
+    graph.eliminate_dead_code()
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(node.meta["tensor_meta"].shape)
+
+
+def _generalise(graph: Graph, twin: Graph) -> None:
+    """Make the graph for the first traced k one for any, by what is different in its twin for the second."""
+    nodes, twins = list(graph.nodes), list(twin.nodes)
+    if [(one.op, one.target) for one in nodes] != [(one.op, one.target) for one in twins]:
+        raise CannotCapture("it computes in another way for another number of clients")
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    with graph.inserting_after(inputs[-1]):
+        k = graph.call_function(len, (inputs[0],))
+    multiples: dict[int, Node] = {1: k}
+
+    def general(a: Any, b: Any) -> Any:
+        if isinstance(a, Node) or a == b:
+            return a
+        factor, remainder = divmod(a, _TRACED[0])
+        if type(a) is not int or remainder or b != factor * _TRACED[1]:
+            raise CannotCapture(f"it computes with {a} for {_TRACED[0]} clients and with {b} for {_TRACED[1]}")
+        if factor not in multiples:
+            with graph.inserting_after(k):
+                multiples[factor] = graph.call_function(operator.mul, (k, factor))
+        return multiples[factor]
+
+    for node, other in zip(nodes, twins, strict=True):
+        leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
+        others = pytree.tree_leaves((other.args, other.kwargs))
+        changed = [general(a, b) for a, b in zip(leaves, others, strict=True)]
+        node.args, node.kwargs = pytree.tree_unflatten(changed, structure)
+
+
+def _lay_out(graph: Graph) -> None:
+    """Replace the operations whose bits depend on where in a tensor, or in memory, a value is."""
+    for node in graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if node.target is aten.bmm.default:
+            node.target = aligned_bmm
+        elif torch.Tag.pointwise in node.target.tags and node.target.overloadpacket not in _ROUNDED_ONCE:
+            node.args = (node.target, *node.args)
+            node.target = in_whole_turns
+
+
+def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
+    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices begin alike on 64-byte boundaries."""
+    out = room(len(a), (a.shape[1], b.shape[2]), a)
+    return torch.bmm(_aligned(a), _aligned(b), out=out)
+
+
+def room(k: int, shape: Sequence[int], like: Tensor) -> Tensor:
+    """An uninitialised tensor `[k, *shape]`, of which every `[i]` is contiguous on a 64-byte boundary."""
+    size = 1
+    for length in shape:
+        size *= length
+    if size % ALIGNMENT == 0:
+        return like.new_empty((k, *shape))
+    padded = like.new_empty((k, -(-size // ALIGNMENT) * ALIGNMENT))
+    return padded[:, :size].view(k, *shape)
+
+
+def _aligned(matrices: Tensor) -> Tensor:
+    if matrices.stride(0) % ALIGNMENT == 0:
+        return matrices
+    if matrices.stride(2) != 1 and matrices.stride(1) == 1:  # keep a transposed one transposed
+        return _aligned(matrices.transpose(1, 2)).transpose(1, 2)
+    return room(len(matrices), matrices.shape[1:], matrices).copy_(matrices)
+
+
+def in_whole_turns(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """An elementwise operation whose vectorised loop does everything, each turn of it for one client alone.
+
+    `args` are tensors `[k, …]` that broadcast against each other, and others.
+    """
+    tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
+    shape = torch.Size(np.broadcast_shapes(*(one.shape for one in tensors)))
+    size = shape[1:].numel()
+    if size % TURN == 0:
+        return operation(*args, **kwargs)
+    padded = [_padded(arg, shape, size) if isinstance(arg, Tensor) and arg.ndim else arg for arg in args]
+    return operation(*padded, **kwargs)[:, :size].view(shape)
+
+
+def _padded(tensor: Tensor, shape: torch.Size, size: int) -> Tensor:
+    wide = tensor.new_ones((shape[0], -(-size // TURN) * TURN))
+    wide[:, :size].view(shape).copy_(tensor)
+    return wide
