@@ -120,7 +120,7 @@ class Shard:
         )
 
     def __len__(self) -> int:
-        return len(self.y)
+        return self.y.shape[0]
 
     @property
     def nbytes(self) -> int:

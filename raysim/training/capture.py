@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,12 @@ def _why(error: Exception) -> str:
 def _drop_no_ops(graph: Graph) -> None:
     """Remove what only gives its argument back."""
     for node in graph.nodes:
-        reshaped = node.target in _SAME_SHAPE_SAME_VALUE and _shape(node) == _shape(node.args[0])
-        if reshaped or (node.target is aten.mul.Scalar and node.args[1] == 1):
-            node.replace_all_uses_with(node.args[0])
+        target, args = node.target, node.args
+        reshaped = target in _SAME_SHAPE_SAME_VALUE and _shape(node) == _shape(args[0])
+        if reshaped or (target is aten.mul.Scalar and args[1] == 1):
+            node.replace_all_uses_with(args[0])
+        elif target is aten.transpose.int and args[0].target is target and args[0].args[1:] == args[1:]:
+            node.replace_all_uses_with(args[0].args[0])
     graph.eliminate_dead_code()
 
 
@@ -147,16 +151,32 @@ def _lay_out(graph: Graph) -> None:
 
 
 def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
-    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices begin alike on 64-byte boundaries."""
-    out = room(len(a), (a.shape[1], b.shape[2]), a)
-    return torch.bmm(_aligned(a), _aligned(b), out=out)
+    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices, and products, begin on 64-byte boundaries.
+
+    `m` is filled up for that: with `out=` of a wider stride, the products would be computed one by one.
+    """
+    m = a.shape[1]
+    unit = ALIGNMENT // gcd(b.shape[2], ALIGNMENT)
+    if m % unit == 0:
+        return torch.bmm(_aligned(a), _aligned(b))
+    return torch.bmm(_filled_up(a, -(-m // unit) * unit), _aligned(b))[:, :m]
+
+
+def _filled_up(matrices: Tensor, m: int) -> Tensor:
+    """`[k, m, n]`, aligned, with zeros in the last rows."""
+    k, given, n = matrices.shape
+    if matrices.stride(2) != 1 and matrices.stride(1) == 1:  # keep a transposed one transposed
+        wide = room(k, (n, m), matrices).transpose(1, 2)
+    else:
+        wide = room(k, (m, n), matrices)
+    wide[:, given:] = 0
+    wide[:, :given] = matrices
+    return wide
 
 
 def room(k: int, shape: Sequence[int], like: Tensor) -> Tensor:
     """An uninitialised tensor `[k, *shape]`, of which every `[i]` is contiguous on a 64-byte boundary."""
-    size = 1
-    for length in shape:
-        size *= length
+    size = prod(shape)
     if size % ALIGNMENT == 0:
         return like.new_empty((k, *shape))
     padded = like.new_empty((k, -(-size // ALIGNMENT) * ALIGNMENT))

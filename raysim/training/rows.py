@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vjp, vmap
 
 from raysim.data import DataInfo
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss, element_weight
+from raysim.training.losses import Loss, cross_entropy, element_weight, gathered_cross_entropy
 
 
 class RowsEngine(Engine):
@@ -52,6 +53,7 @@ class RowsEngine(Engine):
         self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         buffer = room(len(self.rows), (batch_size, *info.input_shape), self.rows)
         self._x = None if buffer.is_contiguous() or info.input_kind == "tokens" else buffer
+        loss = gathered_cross_entropy if loss is cross_entropy else loss
         self._gradient = self._captured(module.to(device).train(), loss)
         self._check()
 
@@ -105,24 +107,29 @@ class RowsEngine(Engine):
         names = [segment.name for segment in self._layout.segments]
         parameters = len(self._layout.parameters)
 
-        def mean_loss(
-            values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor, share: Tensor
-        ) -> Tensor:
+        def elements_of(values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
             given = dict(zip(names, (*values, *buffers), strict=True))
             used = dict(given)
             elements = loss(functional_call(module, used, (x,)), y)
             changed = [name for name in names if used[name] is not given[name]]
             if changed:
                 raise CannotCapture(f"its forward pass changes {changed[0]!r}")
-            total = (element_weight(elements, share) * elements).sum()
-            targets = share.numel() / elements.numel()  # those of a sample share its weight
-            return total if targets == 1 else total * targets
+            return elements
+
+        def of_one(
+            values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor, share: Tensor
+        ) -> tuple[Tensor, ...]:
+            elements, pull_back = vjp(partial(elements_of, buffers=buffers, x=x, y=y), values)[:2]
+            weight = element_weight(elements, share)
+            if elements.numel() != share.numel():  # the targets of a sample share its weight
+                weight = weight * (share.numel() / elements.numel())
+            (grads,) = pull_back(weight)
+            return (*grads, (weight * elements).sum())
 
         def function(*arguments: Tensor) -> tuple[Tensor, ...]:
             values, buffers = arguments[:parameters], arguments[parameters:-3]
-            each = vmap(grad_and_value(mean_loss), randomness="error")
-            grads, losses = each(values, buffers, *arguments[-3:])
-            return (*grads, losses)
+            found: tuple[Tensor, ...] = vmap(of_one, randomness="error")(values, buffers, *arguments[-3:])
+            return found
 
         kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
         self.rows[:] = self._layout.pack(module)
