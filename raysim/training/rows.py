@@ -15,7 +15,7 @@ from raysim.training.batches import Shard, model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss, cross_entropy, element_weight, gathered_cross_entropy
+from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
 
 
 class RowsEngine(Engine):
@@ -53,7 +53,7 @@ class RowsEngine(Engine):
         self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         buffer = room(len(self.rows), (batch_size, *info.input_shape), self.rows)
         self._x = None if buffer.is_contiguous() or info.input_kind == "tokens" else buffer
-        loss = gathered_cross_entropy if loss is cross_entropy else loss
+        loss = row_cross_entropy if loss is cross_entropy else loss
         self._gradient = self._captured(module.to(device).train(), loss)
         self._check()
 
