@@ -101,7 +101,8 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
 
 def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
     values = experiment.to_dict()
-    values["training"] |= {"engine": engine.name, "rows": engine.rows if engine.name == "rows" else None}
+    rows = engine.rows if engine.name == "rows" else None
+    values["training"] |= {"engine": engine.name, "rows": rows, "compile": engine.compiled}
     return Experiment.parse(values)
 
 

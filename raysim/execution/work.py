@@ -29,6 +29,7 @@ class EngineChoice:
 
     name: EngineName
     rows: int = 1
+    compiled: bool = False
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
 

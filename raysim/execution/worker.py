@@ -67,7 +67,10 @@ class ClientWorker:
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine.name, job.engine.rows, module, layout, loss, info, work, self.device)
+                choice = job.engine
+                engine = build_engine(
+                    choice.name, choice.rows, choice.compiled, module, layout, loss, info, work, self.device
+                )
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -128,7 +131,7 @@ class ClientWorker:
     def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
         try:
-            shards = self.shards.of(clients.tolist())
+            shards = self.shards.of(clients)
             factors, clamped = self._factors(clients)
             return self.trainer.train(setting, self._broadcast, clients, shards), factors, clamped
         except RaysimError:

@@ -1,6 +1,6 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
-from raysim.training.batches import BatchPlan, LocalWork, Shard
+from raysim.training.batches import BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
@@ -30,6 +30,7 @@ __all__ = [
     "RowOptimizer",
     "SequentialEngine",
     "Shard",
+    "Shards",
     "Trainer",
     "build_engine",
     "check_loss",

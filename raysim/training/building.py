@@ -21,6 +21,7 @@ EngineName = Literal["sequential", "rows"]
 def build_engine(
     name: EngineName,
     rows: int,
+    compiled: bool,
     module: nn.Module,
     layout: ParameterLayout,
     loss: Loss,
@@ -32,6 +33,7 @@ def build_engine(
 
     Args:
         rows: K, of the engines that train several clients at once.
+        compiled: whether `torch.compile` compiles the gradient.
         module: the engine's from now on.
 
     Raises:
@@ -43,4 +45,4 @@ def build_engine(
         raise CannotCapture("full batches are as long as the client's shard")
     if device.type == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
-    return RowsEngine(module, layout, loss, info, device, rows, work.batch_size)
+    return RowsEngine(module, layout, loss, info, device, rows, work.batch_size, compiled)

@@ -7,7 +7,6 @@ Which samples, which optimiser and which algorithm are the trainer's business.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
-from raysim.training.batches import BatchPlan, Shard, gather
+from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, weighted_mean
 
@@ -28,12 +27,12 @@ class Block:
     """K clients that train together, ordered by falling number of steps.
 
     Attributes:
-        shards: of each, on the training device.
+        shards: their samples.
         plan: the samples of their steps.
         keys: for each, a key for what its module draws by itself, int64 `[K]`.
     """
 
-    shards: Sequence[Shard]
+    shards: Shards
     plan: BatchPlan
     keys: Int64
 
@@ -123,8 +122,8 @@ class SequentialEngine(Engine):
         self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
 
     def load(self, block: Block) -> None:
-        (self._shard,), plan = block.shards, block.plan
-        index = torch.from_numpy(plan.index[:, 0]).to(self.device)
+        plan, self._pool = block.plan, block.shards.pool
+        index = torch.from_numpy(plan.index[:, 0] + block.shards.start).to(self.device)
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self.module.train()
         self._generator.manual_seed(int(block.keys[0]))
@@ -134,7 +133,7 @@ class SequentialEngine(Engine):
             buffer.copy_(initial)
 
     def gradients(self, step: int, k: int) -> Tensor:
-        batch = gather(self._shard, self._batches[step], self.info)
+        batch = gather(self._pool, self._batches[step], self.info)
         loss = weighted_mean(self.loss(self.module(batch.x), batch.y), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         torch._foreach_copy_(self._grad_views, list(grads))

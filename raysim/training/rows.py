@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from raysim.data import DataInfo
-from raysim.training.batches import Shard, model_input, target
+from raysim.training.batches import model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of rows `[k, P]`, their gradients' place `[k, T]`, x, y and share `[k, B, …]`; returns the losses `[k]`."""
 
 
 class RowsEngine(Engine):
@@ -36,12 +39,14 @@ class RowsEngine(Engine):
         device: torch.device,
         rows: int,
         batch_size: int,
+        compiled: bool = False,
     ) -> None:
         """Capture the gradient, and check that a row's bits depend on nothing but the row.
 
         Args:
             module: the engine's from now on.
             rows: K.
+            compiled: by `torch.compile`, which needs a C++ compiler and takes seconds; kept on disk for the next run.
 
         Raises:
             CannotCapture: the model cannot be trained this way; says why.
@@ -55,6 +60,7 @@ class RowsEngine(Engine):
         self._x = None if buffer.is_contiguous() or info.input_kind == "tokens" else buffer
         loss = row_cross_entropy if loss is cross_entropy else loss
         self._gradient = self._captured(module.to(device).train(), loss)
+        self._step: Step = self._compiled() if compiled else self._as_captured
         self._check()
 
     @property
@@ -62,14 +68,12 @@ class RowsEngine(Engine):
         return self._capacity
 
     def load(self, block: Block) -> None:
-        k, width = len(block.shards), max(len(block.shards), 2)
-        sizes = np.array([len(shard) for shard in block.shards])
-        start = np.cumsum(sizes) - sizes
-        index, count = block.plan.index + start[:, None], block.plan.count
+        k, width = len(block.keys), max(len(block.keys), 2)
+        index, count = block.plan.index + block.shards.start[:, None], block.plan.count
         if k == 1:
             index, count = np.repeat(index, 2, axis=1), np.repeat(count, 2, axis=1)
             self.rows[1] = self.rows[0]
-        self._samples = Shard.join(block.shards)
+        self._samples = block.shards.pool
         self._index = torch.from_numpy(index).to(self.device, non_blocking=True)
         chosen = self._index.flatten()
         y = target(self._samples.y.index_select(0, chosen), self.info)
@@ -82,10 +86,8 @@ class RowsEngine(Engine):
         x = x.view(width, self.batch_size, *x.shape[1:])
         if self._x is not None:  # every client's batch begins on a boundary of its own
             x = self._x[:width].copy_(x)
-        values, grads = self._views_of(width)
-        *found, losses = self._gradient(*values, x, self._y[step, :width], self._share[step, :width])
-        torch._foreach_copy_(grads, found)
-        return losses[:k]
+        y, share = self._y[step, :width], self._share[step, :width]
+        return self._step(self.rows[:width], self.grad[:width], x, y, share)[:k]
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
         """What each sample of a batch, or each of its targets, counts in the batch's mean loss: `[S, K, B, …]`."""
@@ -96,12 +98,28 @@ class RowsEngine(Engine):
         total = here.flatten(2).sum(2).view(*here.shape[:2], *(1,) * (here.ndim - 2))
         return here / (total + (total == 0))
 
-    def _views_of(self, width: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The first rows' parameters and buffers, and their gradients' places."""
+    def _as_captured(self, rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+        width = rows.shape[0]
         if width not in self._views:
-            values = list(self._layout.views(self.rows[:width]).values())
-            self._views[width] = values, list(self._layout.views(self.grad[:width]).values())
-        return self._views[width]
+            views = self._layout.views
+            self._views[width] = list(views(self.rows[:width]).values()), list(views(self.grad[:width]).values())
+        values, places = self._views[width]
+        *grads, losses = self._gradient(*values, x, y, share)
+        torch._foreach_copy_(places, grads)
+        return losses
+
+    def _compiled(self) -> Step:
+        gradient, layout = self._gradient, self._layout
+
+        def step(rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+            *grads, losses = gradient(*layout.views(rows).values(), x, y, share)
+            torch._foreach_copy_(list(layout.views(grad).values()), grads)
+            return losses
+
+        # torch counts compilations by code object, and gives up after a few: this engine's are its own.
+        step.__code__ = step.__code__.replace()
+        compiled: Step = torch.compile(step, fullgraph=True)
+        return compiled
 
     def _captured(self, module: nn.Module, loss: Loss) -> Vectorised:
         names = [segment.name for segment in self._layout.segments]
@@ -151,20 +169,24 @@ class RowsEngine(Engine):
 
     def _check(self) -> None:
         """A row's gradient is the same at every position, for every k, and whatever a batch is filled up with."""
-        ks = sorted({2, 3, len(self.rows) // 2 + 1, len(self.rows)} - {1})
-        *values, x, y, share = self._example(max(ks))
+        most = len(self.rows)
+        x, y, share = self._example(most)[-3:]
         if self._x is not None:
-            x = room(len(x), x.shape[1:], x).copy_(x)
-        first = [one[0].clone() for one in self._gradient(*(one[:2] for one in (*values, x, y, share)))]
+            x = self._x.copy_(x)
+        for tensor in (self.rows, self.grad, x, y, share):
+            torch._dynamo.mark_dynamic(tensor, 0)  # one compiled code for every k
+        self._step(self.rows, self.grad, x, y, share)
+        first = self.grad[0].clone()
 
-        def same(found: Sequence[Tensor]) -> bool:
-            return all(bool(torch.equal(many, one.expand_as(many))) for many, one in zip(found, first, strict=True))
+        def differs(k: int) -> bool:
+            self.grad.zero_()
+            self._step(self.rows[:k], self.grad[:k], x[:k], y[:k], share[:k])
+            return not torch.equal(self.grad[:k], first.expand(k, -1))
 
-        for k in ks:
-            if not same(self._gradient(*(one[:k] for one in (*values, x, y, share)))):
-                raise CannotCapture("a client's gradient would depend on its place among the others in the last bits")
+        if any(differs(k) for k in {2, min(3, most), most // 2 + 1, most}):
+            raise CannotCapture("a client's gradient would depend on its place among the others, in the last bits")
         x[:, -1] = x[:, 0]
-        if self.batch_size > 1 and not same(self._gradient(*(one[:2] for one in (*values, x, y, share)))):
+        if self.batch_size > 1 and differs(2):
             raise CannotCapture("the samples of a batch influence each other (as in batch normalisation)")
 
 
