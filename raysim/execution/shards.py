@@ -33,17 +33,23 @@ class DeviceShards:
         Raises:
             DataError: a shard cannot be read.
         """
-        ids = clients.tolist()
-        missing = [client for client in ids if client not in self._held]
-        if missing:
-            self._take(missing)
-            if any(client not in self._held for client in ids):  # some went when others came
-                self._held.clear()
-                self._end = 0
-                self._take(ids)
+        spans = self._spans(clients)
+        if spans is None:
+            self._take([client for client in clients.tolist() if client not in self._held])
+            spans = self._spans(clients)
+        if spans is None:  # some went when others came
+            self._held.clear()
+            self._end = 0
+            self._take(clients.tolist())
+            spans = self._spans(clients)
+        assert spans is not None, "there is room for a block"
         assert self._pool is not None, "there is at least one client"
-        spans: Int64 = np.array([self._held[client] for client in ids], dtype=np.int64).reshape(-1, 2)
         return Shards(self._pool, spans[:, 0], spans[:, 1] - spans[:, 0])
+
+    def _spans(self, clients: Int64) -> Int64 | None:
+        """Start and end of each client `[k, 2]`, if all of them are held."""
+        spans = [self._held.get(client) for client in clients.tolist()]
+        return None if None in spans else np.array(spans, dtype=np.int64).reshape(-1, 2)
 
     def _take(self, clients: list[int]) -> None:
         shards = [Shard.load(self._federation.shard(client), self._device) for client in clients]
