@@ -53,12 +53,15 @@ class CannotCapture(Exception):
     """The function cannot be vectorised over clients; says why."""
 
 
-def capture(function: Vectorised, example: Callable[[int], Sequence[Tensor]]) -> Vectorised:
+def capture(
+    function: Vectorised, example: Callable[[int], Sequence[Tensor]], *, align_products: bool = True
+) -> Vectorised:
     """The graph of a vectorised function, for any k ≥ 2.
 
     Args:
         function: traced as it is; it may use other tensors, which must stay as they are.
         example: arguments for k clients.
+        align_products: whether the products of matrices begin on boundaries as well; many shapes do not need it.
 
     Raises:
         CannotCapture: it draws random numbers, or looks at values to decide what to compute.
@@ -73,7 +76,7 @@ def capture(function: Vectorised, example: Callable[[int], Sequence[Tensor]]) ->
     _drop_no_ops(module.graph)
     _drop_no_ops(twin.graph)
     _generalise(module.graph, twin.graph)
-    _lay_out(module.graph)
+    _lay_out(module.graph, align_products)
     module.graph.lint()
     captured = GraphModule(module, module.graph)
     return captured.forward
@@ -141,28 +144,33 @@ def _generalise(graph: Graph, twin: Graph) -> None:
         node.args, node.kwargs = pytree.tree_unflatten(changed, structure)
 
 
-def _lay_out(graph: Graph) -> None:
+def _lay_out(graph: Graph, align_products: bool) -> None:
     """Replace the operations whose bits depend on where in a tensor, or in memory, a value is."""
     for node in graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         if node.target is aten.bmm.default:
-            node.target = aligned_bmm
+            node.target = filled_bmm if align_products else aligned_bmm
         elif torch.Tag.pointwise in node.target.tags and node.target.overloadpacket not in _SAME_ANYWHERE:
             node.args = (node.target, *node.args)
             node.target = in_whole_turns
 
 
 def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
-    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices, and products, begin on 64-byte boundaries.
+    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices begin on 64-byte boundaries."""
+    return torch.bmm(_aligned(a), _aligned(b))
 
-    `m` is filled up for that: with `out=` of a wider stride, the products would be computed one by one.
+
+def filled_bmm(a: Tensor, b: Tensor) -> Tensor:
+    """The same, with products that do so too.
+
+    For that `m` is filled up: with `out=` of a wider stride, the products would be computed one by one.
     """
     m = a.shape[1]
     unit = ALIGNMENT // gcd(b.shape[2], ALIGNMENT)
     if m % unit == 0:
-        return torch.bmm(_aligned(a), _aligned(b))
-    return torch.bmm(_filled_up(a, -(-m // unit) * unit), _aligned(b))[:, :m]
+        return aligned_bmm(a, b)
+    return aligned_bmm(_filled_up(a, -(-m // unit) * unit), b)[:, :m]
 
 
 def _filled_up(matrices: Tensor, m: int) -> Tensor:

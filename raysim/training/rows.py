@@ -14,8 +14,13 @@ from raysim.data import DataInfo
 from raysim.training.batches import model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine
-from raysim.training.layout import ParameterLayout
+from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+
+_TRIED = ALIGNMENT + 1
+"""Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
+_SMALL = 1 << 18
+"""Values of a model whose rows can be tried so many times over; of a larger one, matrices are wide, and few are."""
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """Of rows `[k, P]`, their gradients' place `[k, T]`, x, y and share `[k, B, …]`; returns the losses `[k]`."""
@@ -52,16 +57,26 @@ class RowsEngine(Engine):
             CannotCapture: the model cannot be trained this way; says why.
         """
         self.info, self.device, self.batch_size = info, device, batch_size
-        self.rows = torch.zeros((max(rows, 2), layout.size), device=device)
-        self.grad = torch.zeros((max(rows, 2), layout.trainable), device=device)
         self._layout, self._capacity = layout, rows
-        self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        buffer = room(len(self.rows), (batch_size, *info.input_shape), self.rows)
-        self._x = None if buffer.is_contiguous() or info.input_kind == "tokens" else buffer
         loss = row_cross_entropy if loss is cross_entropy else loss
-        self._gradient = self._captured(module.to(device).train(), loss)
-        self._step: Step = self._compiled() if compiled else self._as_captured
-        self._check()
+        module = module.to(device).train()
+        self._allocate(_TRIED if layout.size <= _SMALL else 5)
+        self.rows[:] = layout.pack(module)
+        for align_products in (False, True):
+            self._gradient = self._captured(module, loss, align_products)
+            self._step: Step = self._compiled() if compiled else self._as_captured
+            if (fault := self._fault()) is None:
+                break
+        else:
+            raise CannotCapture(fault)
+        self._allocate(max(rows, 2))
+
+    def _allocate(self, width: int) -> None:
+        self.rows = torch.zeros((width, self._layout.size), device=self.device)
+        self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
+        self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        buffer = room(width, (self.batch_size, *self.info.input_shape), self.rows)
+        self._x = None if buffer.is_contiguous() or self.info.input_kind == "tokens" else buffer
 
     @property
     def capacity(self) -> int:
@@ -121,7 +136,7 @@ class RowsEngine(Engine):
         compiled: Step = torch.compile(step, fullgraph=True)
         return compiled
 
-    def _captured(self, module: nn.Module, loss: Loss) -> Vectorised:
+    def _captured(self, module: nn.Module, loss: Loss, align_products: bool) -> Vectorised:
         names = [segment.name for segment in self._layout.segments]
         parameters = len(self._layout.parameters)
 
@@ -150,8 +165,7 @@ class RowsEngine(Engine):
             return found
 
         kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        self.rows[:] = self._layout.pack(module)
-        captured = capture(function, self._example)
+        captured = capture(function, self._example, align_products=align_products)
         for name, buffer in module.named_buffers():
             if not torch.equal(buffer, kept[name]):
                 raise CannotCapture(f"its forward pass changes {name!r}")
@@ -167,8 +181,11 @@ class RowsEngine(Engine):
         batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
         return [*values, *batch]
 
-    def _check(self) -> None:
-        """A row's gradient is the same at every position, for every k, and whatever a batch is filled up with."""
+    def _fault(self) -> str | None:
+        """Why a row's gradient depends on its position, on k, or on what a batch is filled up with; None if it does not.
+
+        What is tried is the same for every K, so that K decides nothing.
+        """
         most = len(self.rows)
         x, y, share = self._example(most)[-3:]
         if self._x is not None:
@@ -184,10 +201,11 @@ class RowsEngine(Engine):
             return not torch.equal(self.grad[:k], first.expand(k, -1))
 
         if any(differs(k) for k in {2, min(3, most), most // 2 + 1, most}):
-            raise CannotCapture("a client's gradient would depend on its place among the others, in the last bits")
+            return "a client's gradient would depend on its place among the others, in the last bits"
         x[:, -1] = x[:, 0]
         if self.batch_size > 1 and differs(2):
-            raise CannotCapture("the samples of a batch influence each other (as in batch normalisation)")
+            return "the samples of a batch influence each other (as in batch normalisation)"
+        return None
 
 
 def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:
