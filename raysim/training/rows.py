@@ -182,7 +182,7 @@ class RowsEngine(Engine):
         return [*values, *batch]
 
     def _fault(self) -> str | None:
-        """Why a row's gradient depends on its position, on k, or on what a batch is filled up with; None if it does not.
+        """Why a gradient depends on its position, on k, or on what a batch is filled up with; None if it does not.
 
         What is tried is the same for every K, so that K decides nothing.
         """
