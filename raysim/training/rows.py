@@ -160,12 +160,14 @@ class RowsEngine(Engine):
         def same(found: Sequence[Tensor]) -> bool:
             return all(bool(torch.equal(many, one.expand_as(many))) for many, one in zip(found, first, strict=True))
 
-        for k in ks:
-            if not same(self._gradient(*(one[:k] for one in (*values, x, y, share)))):
-                raise CannotCapture("a client's gradient would depend on its place among the others in the last bits")
+        last = x[:, -1].clone()
         x[:, -1] = x[:, 0]
         if self.batch_size > 1 and not same(self._gradient(*(one[:2] for one in (*values, x, y, share)))):
             raise CannotCapture("the samples of a batch influence each other (as in batch normalisation)")
+        x[:, -1] = last
+        for k in ks:
+            if not same(self._gradient(*(one[:k] for one in (*values, x, y, share)))):
+                raise CannotCapture("a client's gradient would depend on its place among the others in the last bits")
 
 
 def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:
