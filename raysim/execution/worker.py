@@ -109,7 +109,10 @@ class ClientWorker:
             block_began = time.perf_counter()
             result, factor, clamps = self._block(setting, lease.clients[block])
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
-            dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent)
+            try:
+                dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent)
+            except ValueError as error:  # what the algorithm sends is not what it declares
+                raise _client_error(lease.clients[block], lease.round, error) from error
             clamped += clamps
             seconds[block] = (time.perf_counter() - block_began) / (block.stop - start)
         weight[[reason is not None for reason in dropped]] = 0.0
@@ -140,7 +143,7 @@ class ClientWorker:
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
                     self._block(setting, clients[one : one + 1])
-            raise ClientError(f"client {clients[0]}, round {setting.round}: {type(error).__name__}: {error}") from error
+            raise _client_error(clients, setting.round, error) from error
 
     def _fold(
         self, running: RunningSum, positions: Int32, weights: Float64, sent: Mapping[str, torch.Tensor]
@@ -192,6 +195,11 @@ class ClientWorker:
         self._host.numpy()[:] = model
         if self._broadcast is not self._host:
             self._broadcast.copy_(self._host)
+
+
+def _client_error(clients: Int64, round_number: int, error: Exception) -> ClientError:
+    who = f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, {clients[1]}, … together"
+    return ClientError(f"{who}, round {round_number}: {type(error).__name__}: {error}")
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

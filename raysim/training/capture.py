@@ -33,18 +33,20 @@ _TRACED = (3, 5)
 
 _SAME_ANYWHERE = {
     aten._to_copy, aten.abs, aten.add, aten.addcmul, aten.bitwise_and, aten.bitwise_not, aten.ceil, aten.clamp,
-    aten.clamp_min, aten.clone, aten.copy, aten.cos, aten.div, aten.elu, aten.elu_backward, aten.eq, aten.erf,
-    aten.exp, aten.expm1, aten.fill, aten.floor, aten.full_like, aten.ge, aten.gt, aten.hardtanh,
-    aten.hardtanh_backward, aten.le, aten.leaky_relu, aten.leaky_relu_backward, aten.lerp, aten.log, aten.log1p,
-    aten.log2, aten.logical_and, aten.logical_not, aten.logical_or, aten.lt, aten.masked_fill, aten.maximum,
-    aten.minimum, aten.mul, aten.ne, aten.neg, aten.ones_like, aten.reciprocal, aten.relu, aten.round, aten.rsqrt,
-    aten.rsub, aten.scalar_tensor, aten.sigmoid_backward, aten.sign, aten.sin, aten.sqrt, aten.square, aten.sub,
-    aten.tanh, aten.tanh_backward, aten.threshold_backward, aten.where, aten.zeros_like,
+    aten.clamp_min, aten.clone, aten.copy, aten.cos, aten.div, aten.eq, aten.erf, aten.exp, aten.expm1, aten.fill,
+    aten.floor, aten.full_like, aten.ge, aten.gt, aten.hardtanh, aten.hardtanh_backward, aten.le, aten.leaky_relu,
+    aten.leaky_relu_backward, aten.lerp, aten.log, aten.log1p, aten.log2, aten.logical_and, aten.logical_not,
+    aten.logical_or, aten.lt, aten.masked_fill, aten.maximum, aten.minimum, aten.mul, aten.ne, aten.neg,
+    aten.ones_like, aten.reciprocal, aten.relu, aten.round, aten.rsqrt, aten.rsub, aten.scalar_tensor,
+    aten.sigmoid_backward, aten.sign, aten.sin, aten.sqrt, aten.square, aten.sub, aten.tanh, aten.tanh_backward,
+    aten.threshold_backward, aten.where, aten.zeros_like,
 }  # fmt: skip
 """Elementwise operations whose scalar and vectorised loops give the same bits: IEEE 754 leaves them no choice, or the
 kernel pads the end of a tensor by itself. The others, sigmoid and powers among them, were seen to differ."""
 
 _WRITES = "its forward pass changes its buffers (such as the statistics of batch normalisation)"
+
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
 
 _SAME_SHAPE_SAME_VALUE = {aten.view.default, aten.expand.default, aten._unsafe_view.default, aten.detach.default}
 
@@ -151,6 +153,8 @@ def _lay_out(graph: Graph, align_products: bool) -> None:
             continue
         if node.target is aten.bmm.default:
             node.target = filled_bmm if align_products else aligned_bmm
+        elif node.target in _VIEWS:  # of what is contiguous in the traced graph, and may have gaps in this one
+            node.target = aten.reshape.default
         elif torch.Tag.pointwise in node.target.tags and node.target.overloadpacket not in _SAME_ANYWHERE:
             node.args = (node.target, *node.args)
             node.target = in_whole_turns

@@ -164,7 +164,7 @@ def test_the_state_is_what_a_resume_can_store(algorithm: Algorithm) -> None:
 def test_one_client_of_weight_one_is_the_mean(algorithm: Algorithm) -> None:
     sent = algorithm.send(*block([2]))
     running = RunningSum(4, algorithm.fields(), CPU)
-    assert running.fold(0, 1.0, {name: values[0] for name, values in sent.items()}) is None
+    assert running.fold(np.array([0], dtype=np.int32), np.array([1.0]), sent) == [None]
     found = mean(running.seal(), algorithm.fields())
     for name, values in sent.items():
         np.testing.assert_allclose(found[name], values[0].double().numpy(), rtol=0, atol=2.0**-52)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_orders import orders
 from torch import nn
 
 from raysim.aggregation import RunningSum, combine, mean
@@ -18,8 +19,7 @@ from raysim.algorithms import Algorithm, FedAvg, FedSgd, build_algorithm
 from raysim.config import Experiment
 from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
-from raysim.training import LocalWork, ParameterLayout, RoundSetting, SequentialEngine, Trainer, row_optimizer
-from raysim.training.batches import orders
+from raysim.training import LocalWork, ParameterLayout, RoundSetting, SequentialEngine, Shard, Trainer, row_optimizer
 from raysim.training.losses import cross_entropy
 
 CPU = torch.device("cpu")
@@ -61,8 +61,8 @@ def federated_round(algorithm: Algorithm, experiment: Experiment, *, clip_norm: 
     sums = []
     for client, size in enumerate(SIZES):
         running = RunningSum(1, algorithm.fields(), CPU)
-        sent = trainer.train(SETTING, broadcast, [client], [shard(client)]).sent
-        running.fold(client, size / sum(SIZES), {name: values[0] for name, values in sent.items()})
+        sent = trainer.train(SETTING, broadcast, np.array([client]), [Shard.load(shard(client), CPU)]).sent
+        assert running.fold(np.array([client], dtype=np.int32), np.array([size / sum(SIZES)]), sent) == [None]
         sums.append(running.seal())
     model = broadcast.numpy()
     return algorithm.apply(model, algorithm.init(model), mean(combine(sums), algorithm.fields()))[0]

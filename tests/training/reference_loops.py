@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysim.data import DataInfo, Samples
+from raysim.training import BatchPlan, Block, Shard
 
 IMAGES = DataInfo("classification", (1, 8, 8), "pixels", classes=10)
 
@@ -40,6 +41,19 @@ def images(count: int, seed: int = 0, *, weighted: bool = False) -> Samples:
     x = generator.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8)
     weight = generator.uniform(0.1, 2.0, count).astype(np.float32) if weighted else None
     return Samples(x, generator.integers(0, 10, count), weight)
+
+
+def block_of(samples: Sequence[Samples], batches: Sequence[Sequence[Tensor]], keys: Sequence[int] = ()) -> Block:
+    """A block of clients on the CPU, each with these batches: indices `[b]` of its own samples."""
+    steps = np.array([len(mine) for mine in batches])
+    size = max((len(batch) for mine in batches for batch in mine), default=0)
+    index = np.zeros((max(steps), len(batches), size), dtype=np.int64)
+    count = np.zeros(index.shape[:2], dtype=np.int64)
+    for client, mine in enumerate(batches):
+        for step, batch in enumerate(mine):
+            index[step, client, : len(batch)], count[step, client] = batch.numpy(), len(batch)
+    shards = [Shard.load(one, torch.device("cpu")) for one in samples]
+    return Block(shards, BatchPlan(index, count, steps), np.array(keys or range(len(batches)), dtype=np.int64))
 
 
 def mean_loss(model: nn.Module, samples: Samples, index: Tensor) -> Tensor:

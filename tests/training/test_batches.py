@@ -11,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_orders import orders
 
 from raysim import keyed
 from raysim.data import DataInfo, Samples
-from raysim.training.batches import LocalWork, Shard, gather, model_input, orders, target
+from raysim.training.batches import BatchPlan, LocalWork, Shard, gather, model_input, target
 
 PIXELS = DataInfo("classification", (3,), "pixels", classes=4)
 REAL = DataInfo("classification", (3,), "real", classes=4)
@@ -28,7 +29,46 @@ WORKS = st.builds(
 
 
 def listed(samples: int, work: LocalWork, *, seed: int = 0, round_number: int = 1, client: int = 0) -> list[list[int]]:
-    return [batch.tolist() for batch in orders(seed, round_number, client, samples, work)]
+    """A client's batches, planned alone."""
+    plan = BatchPlan.draw(seed, round_number, np.array([client]), np.array([samples]), work)
+    return batches_of(plan, 0)
+
+
+def batches_of(plan: BatchPlan, client: int) -> list[list[int]]:
+    """What the plan says of one of its clients."""
+    index, count = plan.index[:, client], plan.count[:, client]
+    return [index[step, : count[step]].tolist() for step in range(int(plan.steps[client]))]
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=6), WORKS, st.integers(0, 9), st.integers(1, 9))
+def test_the_plan_of_many_clients_is_every_clients_plain_loop(
+    sizes: list[int], work: LocalWork, seed: int, round_number: int
+) -> None:
+    samples = np.array(sizes)
+    samples = samples[np.argsort(-work.count(samples), kind="stable")]
+    clients = np.arange(len(sizes)) * 7 + 3
+    plan = BatchPlan.draw(seed, round_number, clients, samples, work)
+    longest = int(plan.steps.max())
+    size = int(samples.max()) if work.batch_size is None else work.batch_size
+    assert plan.index.shape == (longest, len(sizes), size)
+    assert plan.count.shape == (longest, len(sizes))
+    assert plan.index.dtype == plan.count.dtype == plan.steps.dtype == np.int64
+    np.testing.assert_array_equal(plan.steps, work.count(samples))
+    for i, (client, count) in enumerate(zip(clients.tolist(), samples.tolist(), strict=True)):
+        expected = [batch.tolist() for batch in orders(seed, round_number, client, count, work)]
+        assert batches_of(plan, i) == expected
+        assert not plan.count[len(expected) :, i].any()
+    beyond = np.arange(size) >= plan.count[:, :, None]
+    assert not plan.index[beyond].any()
+
+
+def test_clients_with_very_unequal_shards_take_the_steps_that_they_would_take_alone() -> None:
+    clients, samples = np.array([5, 0, 9, 2]), np.array([1000, 21, 1, 0])
+    for work in (LocalWork(20, 3), LocalWork(20, steps=4), LocalWork(None, 2)):
+        together = BatchPlan.draw(1, 2, clients, samples, work)
+        for i in range(4):
+            alone = BatchPlan.draw(1, 2, clients[i : i + 1], samples[i : i + 1], work)
+            assert batches_of(together, i) == batches_of(alone, 0)
 
 
 @given(st.integers(0, 30), WORKS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from reference_loops import IMAGES, MODULES, images, mean_loss, module
+from reference_loops import IMAGES, MODULES, block_of, images, mean_loss, module
 from torch import Tensor, nn
 
 from raysim.training import ParameterLayout, SequentialEngine
@@ -38,8 +38,8 @@ def test_gradients_and_losses_are_autograds(name: str, weighted: bool) -> None:
     samples, index = images(9, weighted=weighted), torch.tensor([3, 8, 0, 5, 1])
     engine.grad.fill_(7.0)
     engine.grad[0] = 0
-    engine.load([samples], [1])
-    loss = engine.gradients([index])
+    engine.load(block_of([samples], [[index]]))
+    loss = engine.gradients(0, 1)
 
     plain = module(name).train()
     expected = mean_loss(plain, samples, index)
@@ -54,8 +54,8 @@ def test_gradients_and_losses_are_autograds(name: str, weighted: bool) -> None:
 def test_gradients_leave_the_parameters_and_the_padding_alone(name: str) -> None:
     engine, layout = engine_of(module(name))
     before = engine.rows.clone()
-    engine.load([images(6)], [1])
-    engine.gradients([torch.arange(6)])
+    engine.load(block_of([images(6)], [[torch.arange(6)]]))
+    engine.gradients(0, 1)
     assert torch.equal(engine.rows[:, : layout.trainable], before[:, : layout.trainable])
     padding = torch.ones(layout.trainable, dtype=torch.bool)
     for segment in layout.parameters:
@@ -75,9 +75,10 @@ def test_rows_and_gradients_are_aligned_and_one_client_fits() -> None:
 def test_running_statistics_move_in_the_buffers_columns() -> None:
     engine, layout = engine_of(module("batch_norm"))
     plain, samples = module("batch_norm").train(), images(6)
-    engine.load([samples], [1])
-    for index in (torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])):
-        engine.gradients([index])
+    batches = [torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])]
+    engine.load(block_of([samples], [batches]))
+    for step, index in enumerate(batches):
+        engine.gradients(step, 1)
         mean_loss(plain, samples, index)
     views = layout.views(engine.rows[0])
     for name, buffer in plain.named_buffers():
@@ -103,11 +104,10 @@ def test_integer_buffers_start_every_client_from_the_modules_values() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         engine, _ = engine_of(Counting())
-    index = torch.arange(4)
     seen = []
     for _ in range(3):
-        engine.load([images(4)], [1])
-        seen.append([engine.gradients([index]).item() for _ in range(3)])
+        engine.load(block_of([images(4)], [[torch.arange(4)] * 3]))
+        seen.append([engine.gradients(step, 1).item() for step in range(3)])
     assert seen[0] == seen[1] == seen[2]
     assert len(set(seen[0])) == 3
     assert engine.module.get_buffer("calls") == 5
@@ -116,8 +116,8 @@ def test_integer_buffers_start_every_client_from_the_modules_values() -> None:
 def test_batch_normalisations_counter_starts_anew() -> None:
     engine, _ = engine_of(module("batch_norm"))
     for _ in range(2):
-        engine.load([images(4)], [1])
-        engine.gradients([torch.arange(4)])
+        engine.load(block_of([images(4)], [[torch.arange(4)]]))
+        engine.gradients(0, 1)
         assert engine.module.get_buffer("1.num_batches_tracked") == 1
 
 
@@ -147,8 +147,8 @@ def test_buffers_that_a_module_replaces_are_the_rows_and_do_not_reach_the_next_c
     seen = []
     for _ in range(2):
         engine.rows[:] = start
-        engine.load([images(4)], [1])
-        seen.append([engine.gradients([torch.arange(4)]).item() for _ in range(3)])
+        engine.load(block_of([images(4)], [[torch.arange(4)] * 3]))
+        seen.append([engine.gradients(step, 1).item() for step in range(3)])
         x = torch.from_numpy(images(4).x).float().flatten(1).mean(0) / 255
         average = 0.25 * x + 0.5 * x / 2 + x / 3
         torch.testing.assert_close(layout.views(engine.rows[0])["inner.average"], average)
@@ -171,9 +171,9 @@ class Sometimes(nn.Module):
 
 def test_an_unused_parameter_has_a_gradient_of_zero_even_after_it_had_another() -> None:
     engine, layout = engine_of(Sometimes())
-    engine.load([images(6)], [1])
-    for index, used, unused in ((torch.arange(2), "few", "many"), (torch.arange(6), "many", "few")):
-        engine.gradients([index])
+    engine.load(block_of([images(6)], [[torch.arange(2), torch.arange(6)]]))
+    for step, (used, unused) in enumerate((("few", "many"), ("many", "few"))):
+        engine.gradients(step, 1)
         views = layout.views(engine.grad[0])
         assert views[f"{used}.weight"].any()
         assert not views[f"{unused}.weight"].any()
@@ -185,8 +185,8 @@ def test_frozen_parameters_are_used_but_neither_moved_nor_differentiated() -> No
     start.get_parameter("1.weight").requires_grad_(False)
     frozen = start.get_parameter("1.weight").clone()
     engine, layout = engine_of(start)
-    engine.load([images(6)], [1])
-    engine.gradients([torch.arange(6)])
+    engine.load(block_of([images(6)], [[torch.arange(6)]]))
+    engine.gradients(0, 1)
     assert "1.weight" not in layout.views(engine.grad[0])
     assert torch.equal(engine.module.get_parameter("1.weight"), frozen)
 
@@ -214,8 +214,8 @@ def test_a_tied_parameters_gradient_is_that_of_all_its_uses_and_a_scalar_has_one
     mean_loss(plain, images(5), torch.arange(5)).backward()
     expected, slope = plain.one.weight.grad, plain.scale.grad
     engine, layout = engine_of(plain)
-    engine.load([images(5)], [1])
-    engine.gradients([torch.arange(5)])
+    engine.load(block_of([images(5)], [[torch.arange(5)]]))
+    engine.gradients(0, 1)
     views = layout.views(engine.grad[0])
     torch.testing.assert_close(views["one.weight"], expected)
     torch.testing.assert_close(views["scale"], slope)
@@ -223,7 +223,7 @@ def test_a_tied_parameters_gradient_is_that_of_all_its_uses_and_a_scalar_has_one
 
 def test_the_module_trains_in_training_mode() -> None:
     engine, _ = engine_of(module("dropout").eval())
-    engine.load([images(4)], [1])
+    engine.load(block_of([images(4)], [[torch.arange(4)]]))
     assert all(part.training for part in engine.module.modules())
 
 
@@ -231,8 +231,8 @@ def test_what_a_module_draws_belongs_to_its_key() -> None:
     engine, _ = engine_of(module("dropout"))
 
     def losses(key: int) -> list[float]:
-        engine.load([images(6)], [key])
-        return [engine.gradients([torch.arange(6)]).item() for _ in range(3)]
+        engine.load(block_of([images(6)], [[torch.arange(6)] * 3], [key]))
+        return [engine.gradients(step, 1).item() for step in range(3)]
 
     first = losses(1)
     assert losses(2) != first

@@ -56,7 +56,7 @@ def test_every_parameter_and_every_row_starts_on_a_boundary_of_64_bytes(
 ) -> None:
     layout = ParameterLayout(Values(parameters, buffers))
     matrix = torch.zeros(rows, layout.size)
-    assert layout.size % 16 == layout.trainable % 16 == 0
+    assert layout.size % 32 == layout.trainable % 32 == 0
     for i in range(rows):
         assert matrix[i].data_ptr() % 64 == 0
         for name, view in layout.views(matrix[i]).items():
@@ -146,8 +146,8 @@ def test_tied_parameters_are_there_once_and_stay_tied() -> None:
     module[1].weight = module[0].weight
     layout = ParameterLayout(module)
     assert [segment.name for segment in layout.parameters] == ["0.weight"]
-    assert layout.count == layout.size == 16
-    row = torch.arange(16.0)
+    assert (layout.count, layout.size) == (16, 32)
+    row = torch.arange(32.0)
     layout.bind(row, module)
     assert module[0].weight.data_ptr() == module[1].weight.data_ptr() == row.data_ptr()
 
@@ -158,7 +158,7 @@ def test_frozen_parameters_and_integer_buffers_stay_in_the_module() -> None:
     layout = ParameterLayout(module)
     assert [segment.name for segment in layout.parameters] == ["0.bias", "1.weight", "1.bias"]
     assert [segment.name for segment in layout.buffers] == ["1.running_mean", "1.running_var"]
-    assert (layout.trainable, layout.size) == (48, 80)
+    assert (layout.trainable, layout.size) == (64, 96)
     frozen = module[0].weight.clone()
     layout.bind(torch.zeros(layout.size), module)
     assert torch.equal(module[0].weight, frozen)

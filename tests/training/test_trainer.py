@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pytest
 import torch
+from plain_orders import orders
 from reference_loops import IMAGES, images, module, plain_training
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -14,16 +15,19 @@ from torch.func import functional_call
 from raysim.config.client import Adam, OptimizerConfig, Sgd
 from raysim.data import Samples
 from raysim.training import (
+    Block,
+    BlockResult,
     ClientContext,
     Engine,
     LocalWork,
     ParameterLayout,
     RoundSetting,
     SequentialEngine,
+    Shard,
     Trainer,
     row_optimizer,
 )
-from raysim.training.batches import Shard, gather, orders
+from raysim.training.batches import gather
 from raysim.training.losses import cross_entropy, weighted_mean
 
 CPU = torch.device("cpu")
@@ -70,14 +74,15 @@ class ManyRows(Engine):
         self.module, self.layout = start, layout
         self.rows, self.grad = torch.zeros(k, layout.size), torch.full((k, layout.trainable), 9.0)
 
-    def load(self, shards: Sequence[Samples], keys: Sequence[int]) -> None:
-        self.shards = [Shard.load(samples, CPU) for samples in shards]
+    def load(self, block: Block) -> None:
+        self.block = block
 
-    def gradients(self, indices: Sequence[Tensor]) -> Tensor:
-        losses = []
-        for i, index in enumerate(indices):
+    def gradients(self, step: int, k: int) -> Tensor:
+        losses, plan = [], self.block.plan
+        for i in range(k):
             row = self.rows[i, : self.layout.trainable].clone().requires_grad_()
-            batch = gather(self.shards[i], index, IMAGES)
+            index = torch.from_numpy(plan.index[step, i, : plan.count[step, i]])
+            batch = gather(self.block.shards[i], index, IMAGES)
             output = functional_call(self.module, self.layout.views(row), (batch.x,))
             loss = weighted_mean(cross_entropy(output, batch.y), batch.weight)
             (self.grad[i],) = torch.autograd.grad(loss, row)
@@ -113,8 +118,12 @@ class Bench:
         self, clients: Sequence[int], shards: Sequence[Samples], setting: RoundSetting = SETTING
     ) -> tuple[Tensor, np.ndarray[tuple[int], np.dtype[np.float64]]]:
         """Final rows `[k, P]` and losses `[k]`."""
-        result = self.trainer.train(setting, self.broadcast, clients, shards)
+        result = self.result(clients, shards, setting)
         return result.sent["row"], result.loss
+
+    def result(self, clients: Sequence[int], shards: Sequence[Samples], setting: RoundSetting = SETTING) -> BlockResult:
+        loaded = [Shard.load(samples, CPU) for samples in shards]
+        return self.trainer.train(setting, self.broadcast, np.array(clients, dtype=np.int64), loaded)
 
     def batches(self, client: int, count: int) -> Iterator[Tensor]:
         return orders(SETTING.seed, SETTING.round, client, count, self.work)
@@ -246,7 +255,7 @@ def test_an_empty_client_takes_no_steps_and_has_no_gradient(rows: int | None) ->
     bench = Bench("mlp", rule=rule, rows=rows)
     bench.train([1], [images(5)])
     rule.corrected.clear()
-    result = bench.trainer.train(SETTING, bench.broadcast, [7], [images(0)])
+    result = bench.result([7], [images(0)])
     assert torch.equal(result.sent["row"][0], bench.broadcast)
     assert not result.sent["grad"].any()
     assert np.isnan(result.loss).all()
@@ -255,7 +264,7 @@ def test_an_empty_client_takes_no_steps_and_has_no_gradient(rows: int | None) ->
 
 def test_without_an_optimiser_the_rows_stay_and_the_gradient_is_that_at_the_broadcast() -> None:
     bench, samples = Bench("mlp", LocalWork(None, steps=1), sends_gradients=True, clip_norm=1e3), images(13)
-    result = bench.trainer.train(SETTING, bench.broadcast, [7], [samples])
+    result = bench.result([7], [samples])
     assert torch.equal(result.sent["row"][0], bench.broadcast)
     plain, _ = plain_training(bench.start, samples, [torch.arange(13)], lr=1.0)
     step = bench.broadcast - bench.layout.pack(plain)
