@@ -17,7 +17,9 @@ from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.errors import ConfigError
 from raysim.execution.environment import device_of
+from raysim.execution.scheduling import even_blocks
 from raysim.execution.work import EngineChoice, Float64, Int64, Job, RoundTask
+from raysim.machine import cores
 from raysim.training import (
     BatchPlan,
     Block,
@@ -40,6 +42,8 @@ WORTH_TIMING = 2000
 """Client-steps of a whole run below which any engine is done before it is timed."""
 WORTH_COMPILING = 60.0
 """Seconds of a whole run below which a compilation, of 5 to 20 s, would not be paid back."""
+WORTH_SHARING = 8e-3
+"""Seconds of a round that two workers would do no faster than one, for all that they have to tell each other."""
 CLEARLY = 0.9
 """Another engine is chosen where it takes less than this share of the time: it changes the last bits."""
 
@@ -119,20 +123,32 @@ def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTas
     training = job.experiment.training
     falling = np.sort(task.steps)[::-1]
     most = training.rows or max(_most_rows(timing.algorithm, task), 2)
-    rows, seconds = timing.best_rows(replace(sequential, name="rows", rows=most), falling, training.rows)
+    choice = replace(sequential, name="rows", rows=most)
+    measured = timing.of(choice)
+    if measured.best(falling, training.rows)[1] > WORTH_SHARING:
+        falling = falling[:: _workers(job)]  # one worker's part of the round
+    rows, seconds = measured.best(falling, training.rows)
     times = {"in rows": seconds}
-    if training.compile is True or (
-        training.compile == "auto" and seconds * job.experiment.rounds > WORTH_COMPILING and has_compiler()
-    ):
-        compiled, compiled_seconds = timing.best_rows(replace(rows, compiled=True, rows=most), falling, training.rows)
+    chosen = replace(choice, rows=rows)
+    long = seconds * job.experiment.rounds > WORTH_COMPILING
+    if training.compile is True or (training.compile == "auto" and long and has_compiler()):
+        rows, compiled_seconds = timing.of(replace(choice, compiled=True)).best(falling, training.rows)
         times["in compiled rows"] = compiled_seconds
         if training.compile is True or compiled_seconds < CLEARLY * seconds:
-            rows, seconds = compiled, compiled_seconds
-    times["one client at a time"] = timing.seconds(sequential, falling)
-    reason = ", ".join(f"{1e3 * value:.3g} ms {name}" for name, value in times.items())
-    if training.engine == "rows" or seconds < CLEARLY * times["one client at a time"]:
-        return Chosen(rows, reason)
+            chosen, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
+    alone = timing.of(sequential).round_seconds(falling, 1)
+    times["one client at a time"] = alone
+    reason = "a worker's part of a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
+    if training.engine == "rows" or seconds < CLEARLY * alone:
+        return Chosen(chosen, reason)
     return Chosen(sequential, reason)
+
+
+def _workers(job: Job) -> int:
+    execution = job.experiment.execution
+    if execution.executor == "inprocess":
+        return 1
+    return max(int(cores()), 1) if execution.actors == "auto" else execution.actors
 
 
 class _Timing:
@@ -144,23 +160,12 @@ class _Timing:
         longest = np.argsort(-task.steps, kind="stable")[:MOST_ROWS]
         self._clients, self._round = task.clients[longest[task.steps[longest] > 0]], task.round
 
-    def best_rows(self, choice: EngineChoice, falling: Int64, fixed: int | None) -> tuple[EngineChoice, float]:
-        """With the fastest number of rows up to that of the choice, or with a fixed one; and seconds of the round.
+    def of(self, choice: EngineChoice) -> Measured:
+        """What steps and blocks take with an engine.
 
         Raises:
             CannotCapture: the engine cannot do it.
         """
-        measured = self._measure(choice)
-        options = [fixed] if fixed else [k for k in measured.ks.tolist() if k > 1]
-        found = {rows: measured.round_seconds(falling, rows) for rows in options}
-        rows = min(found, key=lambda rows: found[rows])
-        return replace(choice, rows=rows), found[rows]
-
-    def seconds(self, choice: EngineChoice, falling: Int64) -> float:
-        """Of the round, with exactly this engine."""
-        return self._measure(choice).round_seconds(falling, choice.rows)
-
-    def _measure(self, choice: EngineChoice) -> Measured:
         engine = build(self._job, self.algorithm, choice)
         device, experiment = device_of(choice), self._job.experiment
         clients = np.resize(self._clients, choice.rows)  # a round may have fewer
@@ -196,14 +201,21 @@ class Measured:
     a_step: Float64
     a_block: float
 
+    def best(self, falling: Int64, fixed: int | None) -> tuple[int, float]:
+        """The number of rows, unless it is fixed, that does such a round fastest, and the seconds that it takes."""
+        options = [fixed] if fixed else [k for k in self.ks.tolist() if k > 1]
+        found = {rows: self.round_seconds(falling, rows) for rows in options}
+        rows = min(found, key=lambda rows: found[rows])
+        return rows, found[rows]
+
     def round_seconds(self, falling: Int64, rows: int) -> float:
         """Of a round whose clients take so many steps, the longest first, and train in blocks of so many rows.
 
         In a block's step s train those with more than s steps.
         """
         total = 0.0
-        for start in range(0, len(falling), rows):
-            steps = falling[start : start + rows]
+        for block in even_blocks(len(falling), rows):
+            steps = falling[block]
             active = np.count_nonzero(steps[:, None] > np.arange(int(steps[0])), axis=0)
             total += self.a_block + float(np.interp(active, self.ks, self.a_step).sum())
         return total

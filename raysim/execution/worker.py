@@ -13,6 +13,7 @@ from raysim.aggregation import PartialSum, RunningSum, Weighting
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
 from raysim.execution.environment import device_of, pin_gpu_bits
+from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
     Evaluated,
@@ -103,9 +104,8 @@ class ClientWorker:
         dropped: list[str | None] = [None] * count
         clamped = 0
         sizes = self.federation.sizes("train", lease.clients)
-        size = self.trainer.engine.capacity
-        for start in range(0, count, size):
-            block = slice(start, min(start + size, count))
+        steps = self.trainer.work.count(sizes)
+        for block in even_blocks(count, self.trainer.engine.capacity):
             block_began = time.perf_counter()
             result, factor, clamps = self._block(setting, lease.clients[block])
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
@@ -114,22 +114,25 @@ class ClientWorker:
             except ValueError as error:  # what the algorithm sends is not what it declares
                 raise _client_error(lease.clients[block], lease.round, error) from error
             clamped += clamps
-            seconds[block] = (time.perf_counter() - block_began) / (block.stop - start)
+            spent = time.perf_counter() - block_began
+            seconds[block] = (
+                spent * (steps[block] + 1) / (steps[block] + 1).sum()
+            )  # an estimate where they train at once
         weight[[reason is not None for reason in dropped]] = 0.0
         total = running.seal()
         facts = client_batch(
             round=lease.round,
             client=lease.clients,
             samples=sizes,
-            steps=self.trainer.work.count(sizes),
+            steps=steps,
             weight=weight,
             loss=loss,
             seconds=seconds,
             worker=np.full(count, self.index),
             dropped=dropped,
         )
-        spent = {"broadcast": received - began, "train": time.perf_counter() - received}
-        return total, LeaseReport(facts, lease.positions, clamped, spent, total.nbytes)
+        phases = {"broadcast": received - began, "train": time.perf_counter() - received}
+        return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes)
 
     def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
