@@ -1,8 +1,8 @@
 """raysim, by its public interface: an `Experiment`, a `Simulation`, arrays in memory.
 
 Variants `ENGINE-EXECUTOR`, such as `auto-ray` (an actor on every core), `compiled-ray` or `sequential-inprocess` (one
-process, one core). Nothing is evaluated or written during the timing but what the workload asks for: no report, no clients' table,
-no checkpoint before the end.
+process, one core). Nothing is evaluated or written during the timing but what the workload asks for: no report, no
+clients' table, no checkpoint before the end.
 """
 
 from __future__ import annotations

@@ -16,15 +16,15 @@ from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.errors import ConfigError
-from raysim.execution.environment import device_of
 from raysim.execution.scheduling import even_blocks
-from raysim.execution.work import EngineChoice, Float64, Int64, Job, RoundTask
+from raysim.execution.work import Float64, Int64, Job, RoundTask
 from raysim.machine import cores
 from raysim.training import (
     BatchPlan,
     Block,
     CannotCapture,
     Engine,
+    EngineChoice,
     ParameterLayout,
     Shard,
     Shards,
@@ -101,8 +101,7 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> Engine:
     module = job.build_module(info)
     loss = resolve_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
-    layout, device = ParameterLayout(module), device_of(choice)
-    return build_engine(choice.name, choice.rows, choice.compiled, module, layout, loss, info, work, device)
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work)
 
 
 def _not_worth_timing(job: Job, algorithm: Algorithm, task: RoundTask) -> str | None:
@@ -167,7 +166,7 @@ class _Timing:
             CannotCapture: the engine cannot do it.
         """
         engine = build(self._job, self.algorithm, choice)
-        device, experiment = device_of(choice), self._job.experiment
+        device, experiment = choice.torch_device, self._job.experiment
         clients = np.resize(self._clients, choice.rows)  # a round may have fewer
         shards = {c: Shard.load(self._federation.shard(c), device) for c in set(clients.tolist())}
         joined = Shards.join([shards[c] for c in clients.tolist()])

@@ -12,7 +12,7 @@ import torch
 from raysim.aggregation import PartialSum, RunningSum, Weighting
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
-from raysim.execution.environment import device_of, pin_gpu_bits
+from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
@@ -51,7 +51,7 @@ class ClientWorker:
         self.job, self.index = job, index
         self.federation = job.federation.open()
         info = self.federation.info
-        self.device = device_of(job.engine)
+        self.device = job.engine.torch_device
         if self.device.type == "cuda":
             pin_gpu_bits()
         module = job.build_module(info)
@@ -68,10 +68,7 @@ class ClientWorker:
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                choice = job.engine
-                engine = build_engine(
-                    choice.name, choice.rows, choice.compiled, module, layout, loss, info, work, self.device
-                )
+                engine = build_engine(job.engine, module, layout, loss, info, work)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -115,9 +112,7 @@ class ClientWorker:
                 raise _client_error(lease.clients[block], lease.round, error) from error
             clamped += clamps
             spent = time.perf_counter() - block_began
-            seconds[block] = (
-                spent * (steps[block] + 1) / (steps[block] + 1).sum()
-            )  # an estimate where they train at once
+            seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
         weight[[reason is not None for reason in dropped]] = 0.0
         total = running.seal()
         facts = client_batch(

@@ -28,6 +28,8 @@ Vectorised = Callable[..., tuple[Tensor, ...]]
 
 aten: Any = torch.ops.aten
 
+_BYTES = 4 * ALIGNMENT
+"""Boundaries are so many bytes apart."""
 _TRACED = (3, 5)
 """The k that are traced: not one, which kernels treat in its own way, and not multiples of each other."""
 
@@ -171,7 +173,8 @@ def filled_bmm(a: Tensor, b: Tensor) -> Tensor:
     For that `m` is filled up: with `out=` of a wider stride, the products would be computed one by one.
     """
     m = a.shape[1]
-    unit = ALIGNMENT // gcd(b.shape[2], ALIGNMENT)
+    boundary = _BYTES // a.element_size()
+    unit = boundary // gcd(b.shape[2], boundary)
     if m % unit == 0:
         return aligned_bmm(a, b)
     return aligned_bmm(_filled_up(a, -(-m // unit) * unit), b)[:, :m]
@@ -191,15 +194,15 @@ def _filled_up(matrices: Tensor, m: int) -> Tensor:
 
 def room(k: int, shape: Sequence[int], like: Tensor) -> Tensor:
     """An uninitialised tensor `[k, *shape]`, of which every `[i]` is contiguous on a 64-byte boundary."""
-    size = prod(shape)
-    if size % ALIGNMENT == 0:
+    size, boundary = prod(shape), _BYTES // like.element_size()
+    if size % boundary == 0:
         return like.new_empty((k, *shape))
-    padded = like.new_empty((k, -(-size // ALIGNMENT) * ALIGNMENT))
+    padded = like.new_empty((k, -(-size // boundary) * boundary))
     return padded[:, :size].view(k, *shape)
 
 
 def _aligned(matrices: Tensor) -> Tensor:
-    if matrices.stride(0) % ALIGNMENT == 0:
+    if matrices.stride(0) % (_BYTES // matrices.element_size()) == 0:
         return matrices
     if matrices.stride(2) != 1 and matrices.stride(1) == 1:  # keep a transposed one transposed
         return _aligned(matrices.transpose(1, 2)).transpose(1, 2)
@@ -214,13 +217,13 @@ def in_whole_turns(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) 
     tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
     shape = torch.Size(np.broadcast_shapes(*(one.shape for one in tensors)))
     size = shape[1:].numel()
-    if size % TURN == 0:
+    if size % (2 * TURN) == 0:  # whole turns of 16-bit values, too
         return operation(*args, **kwargs)
     padded = [_padded(arg, shape, size) if isinstance(arg, Tensor) and arg.ndim else arg for arg in args]
     return operation(*padded, **kwargs)[:, :size].view(shape)
 
 
 def _padded(tensor: Tensor, shape: torch.Size, size: int) -> Tensor:
-    wide = tensor.new_ones((shape[0], -(-size // TURN) * TURN))
+    wide = tensor.new_ones((shape[0], -(-size // (2 * TURN)) * (2 * TURN)))
     wide[:, :size].view(shape).copy_(tensor)
     return wide

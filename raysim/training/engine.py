@@ -7,6 +7,7 @@ Which samples, which optimiser and which algorithm are the trainer's business.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,15 @@ def generator_of(device: torch.device) -> torch.Generator:
     return generator
 
 
+def in_bf16(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A forward pass under autocast, whose output comes back in float32: losses are computed in full.
+
+    No cast is kept for the next pass, which may be of other weights in the same place.
+    """
+    with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+        return forward(x).to(torch.float32)
+
+
 class _Slot:
     """Where a module holds a buffer. Its forward may put another tensor there (`self.ema = 0.9 * self.ema + …`), which
     would no longer be a view of the row, and would last until the next client."""
@@ -106,9 +116,16 @@ class SequentialEngine(Engine):
     name = "sequential"
 
     def __init__(
-        self, module: nn.Module, layout: ParameterLayout, loss: Loss, info: DataInfo, device: torch.device
+        self,
+        module: nn.Module,
+        layout: ParameterLayout,
+        loss: Loss,
+        info: DataInfo,
+        device: torch.device,
+        *,
+        bf16: bool = False,
     ) -> None:
-        self.module = module.to(device)
+        self.module, self.bf16 = module.to(device), bf16
         self.loss, self.info, self.device = loss, info, device
         self.rows = torch.zeros((1, layout.size), device=device)
         self.grad = torch.zeros((1, layout.trainable), device=device)
@@ -134,7 +151,8 @@ class SequentialEngine(Engine):
 
     def gradients(self, step: int, k: int) -> Tensor:
         batch = gather(self._pool, self._batches[step], self.info)
-        loss = weighted_mean(self.loss(self.module(batch.x), batch.y), batch.weight)
+        output = self.module(batch.x) if not self.bf16 else in_bf16(self.module, batch.x)
+        loss = weighted_mean(self.loss(output, batch.y), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         torch._foreach_copy_(self._grad_views, list(grads))
         for slot in self._buffers:

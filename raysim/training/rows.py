@@ -13,7 +13,7 @@ from torch.func import functional_call, vjp, vmap
 from raysim.data import DataInfo
 from raysim.training.batches import model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
-from raysim.training.engine import Block, Engine
+from raysim.training.engine import Block, Engine, in_bf16
 from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
 
@@ -44,7 +44,9 @@ class RowsEngine(Engine):
         device: torch.device,
         rows: int,
         batch_size: int,
+        *,
         compiled: bool = False,
+        bf16: bool = False,
     ) -> None:
         """Capture the gradient, and check that a row's bits depend on nothing but the row.
 
@@ -57,7 +59,7 @@ class RowsEngine(Engine):
             CannotCapture: the model cannot be trained this way; says why.
         """
         self.info, self.device, self.batch_size = info, device, batch_size
-        self._layout, self._capacity = layout, rows
+        self._layout, self._capacity, self._bf16 = layout, rows, bf16
         loss = row_cross_entropy if loss is cross_entropy else loss
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
@@ -143,7 +145,8 @@ class RowsEngine(Engine):
         def elements_of(values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
             given = dict(zip(names, (*values, *buffers), strict=True))
             used = dict(given)
-            elements = loss(functional_call(module, used, (x,)), y)
+            forward = partial(functional_call, module, used)
+            elements = loss(in_bf16(forward, x) if self._bf16 else forward(x), y)
             changed = [name for name in names if used[name] is not given[name]]
             if changed:
                 raise CannotCapture(f"its forward pass changes {changed[0]!r}")

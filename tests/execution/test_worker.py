@@ -17,7 +17,6 @@ from raysim.data import Samples
 from raysim.errors import ClientError
 from raysim.execution import (
     ClientWorker,
-    EngineChoice,
     Job,
     Lease,
     RoundTask,
@@ -26,7 +25,7 @@ from raysim.execution import (
     draw_round,
     environment,
 )
-from raysim.training import torch_threads
+from raysim.training import EngineChoice, torch_threads
 
 ENGINE = EngineChoice("sequential")
 SIZES = [12, 30, 0, 7, 18]
