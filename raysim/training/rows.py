@@ -64,7 +64,9 @@ class RowsEngine(Engine):
     def load(self, block: Block) -> None:
         k, width = len(block.shards), max(len(block.shards), 2)
         sizes = np.array([len(shard) for shard in block.shards])
-        start = np.cumsum(sizes) - sizes
+        start = np.minimum(
+            np.cumsum(sizes) - sizes, max(int(sizes.sum()) - 1, 0)
+        )  # an empty shard points at any sample
         index, count = block.plan.index + start[:, None], block.plan.count
         if k == 1:
             index, count = np.repeat(index, 2, axis=1), np.repeat(count, 2, axis=1)
@@ -82,18 +84,21 @@ class RowsEngine(Engine):
         x = x.view(width, self.batch_size, *x.shape[1:])
         if self._x is not None:  # every client's batch begins on a boundary of its own
             x = self._x[:width].copy_(x)
-        values, grads = self._views_of(width)
+        values, _ = self._views_of(width)
         *found, losses = self._gradient(*values, x, self._y[step, :width], self._share[step, :width])
-        torch._foreach_copy_(grads, found)
+        # Where a companion is idle, its gradient stays what it was.
+        torch._foreach_copy_(self._views_of(k)[1], [grad[:k] for grad in found] if k < width else found)
         return losses[:k]
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
-        """What each sample of a batch, or each of its targets, counts in the batch's mean loss: `[S, K, B, …]`."""
+        """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
         here = (torch.arange(self.batch_size, device=self.device) < count.unsqueeze(-1)).to(torch.float32)
-        if self._samples.weight is not None:
-            weight = self._samples.weight.index_select(0, chosen).view(*here.shape, *self._samples.weight.shape[1:])
-            here = weight * here.view(*here.shape, *(1,) * (weight.ndim - here.ndim))
-        total = here.flatten(2).sum(2).view(*here.shape[:2], *(1,) * (here.ndim - 2))
+        samples, weight, targets = here.shape, self._samples.weight, self.info.target_shape
+        here = here.view(*samples, *(1,) * len(targets)).expand(*samples, *targets)
+        if weight is not None:
+            weight = weight.index_select(0, chosen).view(*samples, *weight.shape[1:])
+            here = here * weight.view(*weight.shape, *(1,) * (here.ndim - weight.ndim))
+        total = here.flatten(2).sum(2).view(*samples[:2], *(1,) * (here.ndim - 2))
         return here / (total + (total == 0))
 
     def _views_of(self, width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -121,7 +126,7 @@ class RowsEngine(Engine):
         ) -> tuple[Tensor, ...]:
             elements, pull_back = vjp(partial(elements_of, buffers=buffers, x=x, y=y), values)[:2]
             weight = element_weight(elements, share)
-            if elements.numel() != share.numel():  # the targets of a sample share its weight
+            if elements.numel() != share.numel():  # one loss for all targets of a sample
                 weight = weight * (share.numel() / elements.numel())
             (grads,) = pull_back(weight)
             return (*grads, (weight * elements).sum())
@@ -143,9 +148,10 @@ class RowsEngine(Engine):
         """Arguments of the captured function: k clients with the same batch, whose last sample weighs nothing."""
         values = self._layout.views(self.rows[:1].expand(k, -1).clone()).values()
         x, y = random_batch(self.info, self.batch_size)
-        share = torch.ones(self.batch_size) / max(self.batch_size - 1, 1)
+        share = torch.ones(y.shape)
         if self.batch_size > 1:
             share[-1] = 0
+        share /= share.sum()
         batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
         return [*values, *batch]
 
