@@ -10,6 +10,7 @@ A client's bits then depend neither on its neighbours, nor on its position, nor 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from math import gcd, prod
 from typing import Any
@@ -71,8 +72,10 @@ def capture(
         CannotCapture: it draws random numbers, or looks at values to decide what to compute.
     """
     try:
-        _check_reads_only(function, example(2))
-        module, twin = (make_fx(function)(*example(k)) for k in _TRACED)
+        with warnings.catch_warnings():  # of what torch would do slowly, and is refused here
+            warnings.simplefilter("ignore", UserWarning)
+            _check_reads_only(function, example(2))
+            module, twin = (make_fx(function)(*example(k)) for k in _TRACED)
     except CannotCapture:
         raise
     except Exception as error:  # torch refuses in many ways

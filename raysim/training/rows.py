@@ -86,11 +86,12 @@ class RowsEngine(Engine):
 
     def load(self, block: Block) -> None:
         k, width = len(block.keys), max(len(block.keys), 2)
-        index, count = block.plan.index + block.shards.start[:, None], block.plan.count
+        self._samples = block.shards.pool
+        start = np.minimum(block.shards.start, max(len(self._samples) - 1, 0))  # an empty shard points at any sample
+        index, count = block.plan.index + start[:, None], block.plan.count
         if k == 1:
             index, count = np.repeat(index, 2, axis=1), np.repeat(count, 2, axis=1)
             self.rows[1] = self.rows[0]
-        self._samples = block.shards.pool
         self._index = torch.from_numpy(index).to(self.device, non_blocking=True)
         chosen = self._index.flatten()
         y = target(self._samples.y.index_select(0, chosen), self.info)
@@ -104,15 +105,22 @@ class RowsEngine(Engine):
         if self._x is not None:  # every client's batch begins on a boundary of its own
             x = self._x[:width].copy_(x)
         y, share = self._y[step, :width], self._share[step, :width]
-        return self._step(self.rows[:width], self.grad[:width], x, y, share)[:k]
+        if k == width:
+            return self._step(self.rows[:k], self.grad[:k], x, y, share)
+        idle = self.grad[k:width].clone()  # a companion that has finished keeps its last gradient
+        losses = self._step(self.rows[:width], self.grad[:width], x, y, share)
+        self.grad[k:width] = idle
+        return losses[:k]
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
-        """What each sample of a batch, or each of its targets, counts in the batch's mean loss: `[S, K, B, …]`."""
+        """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
         here = (torch.arange(self.batch_size, device=self.device) < count.unsqueeze(-1)).to(torch.float32)
-        if self._samples.weight is not None:
-            weight = self._samples.weight.index_select(0, chosen).view(*here.shape, *self._samples.weight.shape[1:])
-            here = weight * here.view(*here.shape, *(1,) * (weight.ndim - here.ndim))
-        total = here.flatten(2).sum(2).view(*here.shape[:2], *(1,) * (here.ndim - 2))
+        samples, weight, targets = here.shape, self._samples.weight, self.info.target_shape
+        here = here.view(*samples, *(1,) * len(targets)).expand(*samples, *targets)
+        if weight is not None:
+            weight = weight.index_select(0, chosen).view(*samples, *weight.shape[1:])
+            here = here * weight.view(*weight.shape, *(1,) * (here.ndim - weight.ndim))
+        total = here.flatten(2).sum(2).view(*samples[:2], *(1,) * (here.ndim - 2))
         return here / (total + (total == 0))
 
     def _as_captured(self, rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
@@ -157,7 +165,7 @@ class RowsEngine(Engine):
         ) -> tuple[Tensor, ...]:
             elements, pull_back = vjp(partial(elements_of, buffers=buffers, x=x, y=y), values)[:2]
             weight = element_weight(elements, share)
-            if elements.numel() != share.numel():  # the targets of a sample share its weight
+            if elements.numel() != share.numel():  # one loss for all targets of a sample
                 weight = weight * (share.numel() / elements.numel())
             (grads,) = pull_back(weight)
             return (*grads, (weight * elements).sum())
@@ -178,9 +186,10 @@ class RowsEngine(Engine):
         """Arguments of the captured function: k clients with the same batch, whose last sample weighs nothing."""
         values = self._layout.views(self.rows[:1].expand(k, -1).clone()).values()
         x, y = random_batch(self.info, self.batch_size)
-        share = torch.ones(self.batch_size) / max(self.batch_size - 1, 1)
+        share = torch.ones(y.shape)
         if self.batch_size > 1:
             share[-1] = 0
+        share /= share.sum()
         batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
         return [*values, *batch]
 

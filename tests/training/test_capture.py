@@ -228,10 +228,7 @@ POSITIVE = {"log", "log1p", "log2", "sqrt", "rsqrt"}
 @pytest.mark.parametrize("packet", sorted(_SAME_ANYWHERE, key=str), ids=lambda packet: packet.__name__)
 def test_an_operation_that_is_left_as_it_is_has_the_same_bits_in_a_tensor_of_any_length(packet: Any) -> None:
     name = packet.__name__
-    if name in SPECIAL:
-        operation = SPECIAL[name]
-    else:
-        operation = packet if name in BINARY else lambda a, b: packet(a)
+    operation = SPECIAL[name] if name in SPECIAL else packet if name in BINARY else lambda a, b: packet(a)
     for scale in (1e-3, 1.0, 10.0):
         a, b = scale * random(4096, seed=1), scale * random(4096, seed=2)
         if name in POSITIVE:
