@@ -102,6 +102,11 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
     return Plan(tuple(nodes), placement, memory, plan_round(prepared, 1 if placement is None else placement.actors))
 
 
+def model_columns(job: Job) -> int:
+    """Columns P of a job's model vector."""
+    return _model(job, job.federation.open())[0].size
+
+
 def actor_memory(job: Job) -> ActorMemory:
     """Estimate what one client actor of a job needs.
 
