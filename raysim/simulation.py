@@ -1,9 +1,9 @@
-"""The round loop: draw a cohort, train it, average, step, evaluate, commit."""
+"""The round loop: draw cohorts, have them worked on, commit a finished round at a time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,10 @@ from raysim.execution import (
     InProcessExecutor,
     Job,
     Prepared,
-    RoundTask,
-    ServerHandle,
-    cohort_facts,
+    RoundDone,
+    RoundWork,
     draw_round,
-    nobody,
     prepare_job,
-    round_row,
     summarise,
 )
 from raysim.models import load_weights
@@ -176,6 +173,7 @@ class Simulation:
         self._prepared = prepared
         self._finished: RunSummary | None = None
         self._closed = False
+        self._rounds: Generator[RoundDone] | None = None
         self._checkpoint_seconds = 0.0
         self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
         names = ["train/loss", *self._evaluation.names]
@@ -211,13 +209,16 @@ class Simulation:
         """
         if self._closed:
             raise RunError(f"{self.directory}: this simulation is closed; continue the run with Simulation.resume")
+        self._since = time.perf_counter() - self._checkpoint_seconds
         try:
             while (reason := self._reason_to_stop()) is None:
-                committed = self._round(self.number + 1)
+                committed = self._commit(self._next_round())
                 every = self.experiment.tracking.checkpoint_every
                 if every and self.number % every == 0:
                     self._checkpoint()
+                left = time.perf_counter()
                 yield committed
+                self._since += time.perf_counter() - left  # the caller's own time is no round's
         except KeyboardInterrupt:
             self._finish("interrupted")
             raise
@@ -254,39 +255,31 @@ class Simulation:
             self._abandon(error)
         self.close()
 
-    def _round(self, number: int) -> Round:
-        began = time.perf_counter()
-        task = draw_round(self.experiment, self._prepared.federation, self._prepared.work, number)
-        row, clients, server = self._train(task)
-        evaluating = time.perf_counter()
-        metrics = {**row.metrics, **self._evaluate(number, server)}
-        done = time.perf_counter()
-        seconds = {
-            **row.seconds,
-            "evaluate": done - evaluating,
-            "checkpoint": self._checkpoint_seconds,
-            "total": done - began + self._checkpoint_seconds,
-        }
-        self._checkpoint_seconds = 0.0
-        row = replace(row, seconds=seconds, metrics=metrics)
-        self._recorder.commit(row, clients)
-        self.number, self._server = number, server  # only now: an interrupt leaves the last committed round
+    def _next_round(self) -> RoundDone:
+        """The next finished round. Who stops iterating and begins again goes on with the rounds under way."""
+        if self._rounds is None:
+            self._rounds = self._executor.rounds(self._works(), self._server)
+        return next(self._rounds)
+
+    def _works(self) -> Iterator[RoundWork]:
+        """The rounds that are left, drawn when the executor gets to them."""
+        every, last = self.experiment.tracking.checkpoint_every, self.experiment.rounds
+        for number in range(self.number + 1, last + 1):
+            task = draw_round(self.experiment, self._prepared.federation, self._prepared.work, number)
+            kept = number == last or (every > 0 and number % every == 0)
+            yield RoundWork(task, self._evaluation.due(number), kept)
+
+    def _commit(self, done: RoundDone) -> Round:
+        facts = done.facts
+        metrics = {**facts.row.metrics, **summarise(facts.evaluated, self._prepared.metrics)}
+        now = time.perf_counter()
+        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": now - self._since}
+        self._since, self._checkpoint_seconds = now, 0.0
+        row = replace(facts.row, seconds=seconds, metrics=metrics)
+        self._recorder.commit(row, facts.clients)
+        self.number, self._server = row.round, done.server  # only now: an interrupt leaves the last committed round
         self._stopping.see(metrics)
-        return Round(number, metrics, row, clients)
-
-    def _train(self, task: RoundTask) -> tuple[RoundRow, pa.RecordBatch, ServerHandle]:
-        """Train and apply one round; an empty cohort changes nothing."""
-        if not len(task.clients):
-            return RoundRow(task.round, 0, 0, 0, 0, 0, 0, 0, 0, task.lr), nobody(), self._server
-        trained = self._executor.train(task, self._server)
-        facts = cohort_facts(task, trained)
-        applied = self._executor.apply(task, facts.contributed, self._server, trained)
-        row = round_row(task, facts, trained, applied, 4 * self._prepared.columns)
-        return row, facts.clients, applied.server
-
-    def _evaluate(self, number: int, server: ServerHandle) -> dict[str, float]:
-        ranges = self._evaluation.due(number)
-        return summarise(self._executor.evaluate(ranges, server), self._prepared.metrics) if ranges else {}
+        return Round(row.round, metrics, row, facts.clients)
 
     def _reason_to_stop(self) -> str | None:
         if self.number >= self.experiment.rounds:
@@ -303,6 +296,8 @@ class Simulation:
         if self._closed:
             return
         try:
+            if self._rounds is not None:
+                self._rounds.close()
             self._checkpoint()
             self._executor.export(str(self._recorder.run.model.resolve()), self._server)
         except BaseException as error:

@@ -107,6 +107,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
                 f"{_counted(a_round.leases, 'lease')}, predicted imbalance {a_round.imbalance:.2f}; "
                 f"{size(a_round.bytes_down)} down, {size(a_round.bytes_up)} up",
             ),
+            ("", _pace(experiment.execution, a_round)),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
             ("", _where(prepared, plan)),
         ]
@@ -120,6 +121,23 @@ def _steps(a_round: RoundPlan) -> str:
     if fewest == most:
         return f"{_counted(most, 'local step')} each"
     return f"{fewest:,} to {most:,} local steps each (median {median:,.0f})"
+
+
+def _pace(execution: ExecutionConfig, a_round: RoundPlan) -> str:
+    """Who works on a round, and why. Until a run has measured its clients, a local step counts as a millisecond."""
+    from raysim.tracking.units import duration
+
+    if execution.executor == "inprocess":
+        return f"about {duration(a_round.alone)} a round at a guess of 1 ms a local step"
+    workers = f"on {_counted(a_round.workers, 'worker')}"
+    if execution.clients_per_actor is not None:
+        return f"{workers}, the clients' own, never several rounds in a call"
+    why = f"at a guess of 1 ms a local step {duration(a_round.alone)} on one worker, {duration(a_round.shared)} shared"
+    if execution.rounds_ahead == 0:
+        return f"{workers}, one round after the other (execution.rounds_ahead is 0); {why}"
+    if a_round.batch:
+        return f"small: {_counted(a_round.batch, 'round')} in a call to one worker; {why}"
+    return f"{workers}, one round in a call; {why}"
 
 
 def _parts(plan: Plan) -> str:

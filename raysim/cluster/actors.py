@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,13 @@ from raysim.execution import (
     Job,
     Lease,
     LeaseReport,
+    RoundFacts,
+    RoundWork,
     Server,
+    ServerHandle,
     bits_fingerprint,
 )
+from raysim.execution.small_rounds import whole_rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class ClientActor:
     def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
+        self._built_server: Server | None = None
 
     def bits(self) -> dict[str, Any]:
         """Build the worker; what its bits depend on."""
@@ -75,9 +81,23 @@ class ClientActor:
         """Two objects: the partial sum, which stays in the object store, and the small report."""
         return self._worker().train(lease, model)
 
-    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> list[Evaluated]:
-        """Sums of metrics over ranges."""
-        return self._worker().evaluate(ranges, model)
+    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> tuple[list[Evaluated], float]:
+        """Sums of metrics over ranges, and the seconds that it took."""
+        began = time.perf_counter()
+        return self._worker().evaluate(ranges, model), time.perf_counter() - began
+
+    def train_rounds(
+        self, works: Sequence[RoundWork], state: Any, model: Any
+    ) -> tuple[list[RoundFacts], list[tuple[Any, Any]], Any, Any]:
+        """Whole rounds, one after the other, from the server's state and model; fewer where a later one fails.
+
+        Four objects: the rounds' facts; state and model after each of them; and those after the last one once more, so
+        that the next call need not read the others.
+        """
+        if self._built_server is None:
+            self._built_server = Server(self._worker().job)
+        facts, handles = whole_rounds(self._worker(), self._built_server, works, ServerHandle(state, model))
+        return facts, [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
 
     def _worker(self) -> ClientWorker:
         if self._built is None:
@@ -105,6 +125,10 @@ class Aggregator:
     def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
         """The next state and model, and the seconds that it took."""
         return self._server().apply(round_number, expected, state, model, *sums)
+
+    def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any]:
+        """State and model after one of several rounds, as objects of their own."""
+        return history[index]
 
     def save(self, folder: str, state: Any, model: Any) -> None:
         """Write a checkpoint's vectors."""

@@ -1,46 +1,41 @@
-"""The client actors: leases go out longest first, come back as sums and facts, and go out again when an actor dies."""
+"""The client actors: pieces of work go to whoever is idle, and out again when an actor dies."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from raysim.cluster.actors import ClientActor, JobReference
-from raysim.cluster.reduction import NodeSum
+from raysim.cluster.flights import Evaluation, Flight, Training
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError, RaysimError, RunError
 from raysim.execution import (
     CostModel,
-    Evaluated,
     EvaluationRange,
     Lease,
-    LeaseReport,
     Placement,
     RoundTask,
-    Trained,
     schedule,
     schedule_by_owner,
-    spread,
 )
+
+_F = TypeVar("_F", bound=Flight)
 
 START_SECONDS = 600.0
 """How long actors may take to start, importing torch on a slow machine included."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
-    """A lease that an actor works on, and the reference to the sum that it will make."""
+class _Call:
+    """A piece of a flight that an actor works on, and what to keep until it comes back."""
 
-    lease: Lease
+    flight: Flight
+    piece: Any
     worker: int
-    total: Any
+    kept: Any
 
 
 class ClientPool:
@@ -50,12 +45,22 @@ class ClientPool:
     work goes to others. An actor that Ray gives up is not asked again.
     """
 
-    def __init__(self, runtime: Runtime, job: JobReference, placement: Placement, execution: ExecutionConfig) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        job: JobReference,
+        placement: Placement,
+        execution: ExecutionConfig,
+        costs: CostModel,
+    ) -> None:
+        """Create the actors; leases are cut by `costs`, whoever teaches it."""
         self._ray, self._placement = runtime.ray, placement
         self._clients_per_actor, self._max_retries = execution.clients_per_actor, execution.max_retries
-        self._lost = (runtime.ray.exceptions.RayActorError, runtime.ray.exceptions.ActorUnschedulableError)
-        self._costs = CostModel()
+        self.lost = (runtime.ray.exceptions.RayActorError, runtime.ray.exceptions.ActorUnschedulableError)
+        self._costs = costs
         self._idle = set(range(placement.actors))
+        self._flights: list[Flight] = []
+        self._calls: dict[Any, _Call] = {}
         self._reviving: dict[Any, int] = {}
         actor = self._ray.remote(ClientActor)
         self._actors = [
@@ -87,84 +92,120 @@ class ClientPool:
             ) from None
         return found
 
-    def train(self, task: RoundTask, model: Any) -> Trained:
-        """Train a cohort.
+    def train(self, task: RoundTask, model: Any) -> Training:
+        """Give out a cohort's leases; `wait` for the flight.
+
+        `wait` raises `ClientError` where a client's own code failed, and `RunError` where a lease was lost more often
+        than `execution.max_retries`.
+        """
+        first, rest = self._plan(task)
+        return self._depart(Training(task, model, first, rest, self._max_retries))
+
+    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> Evaluation:
+        """Give out ranges, behind whatever was given out before; `wait` for the flight."""
+        return self._depart(Evaluation(ranges, model, len(self._actors) - len(self._reviving)))
+
+    def wait(self, flight: Flight) -> None:
+        """Go on with everything that is out until this flight has landed.
 
         Raises:
-            ClientError: a client's own code failed.
-            RunError: a lease was lost more often than `execution.max_retries`, or every actor is lost.
+            RunError: every actor is lost.
+            Exception: what went wrong with the flight.
         """
-        began = time.perf_counter()
-        first, waiting = self._plan(task)
-        running: dict[Any, _Running] = {}
-        sums: list[NodeSum] = []
-        reports: list[LeaseReport] = []
-        workers: set[int] = set()
-        while first or waiting or running:
-            for worker in sorted(self._idle):
-                lease = first.pop(worker, None) or (waiting.popleft() if waiting else None)
-                if lease is not None:
-                    self._give(lease, worker, model, running)
-            for ready in self._next([*running, *self._reviving]):
+        while not flight.landed:
+            for ready in self._next([*self._calls, *self._reviving]):
                 if ready in self._reviving:
                     self._revive(ready)
-                    continue
-                done = running.pop(ready)
-                try:
-                    with unwrapped(self._ray):
-                        reports.append(self._ray.get(ready))
-                except self._lost as error:
-                    self._reviving[self._ask(done.worker)] = done.worker
-                    waiting.appendleft(self._again(done.lease, error))
-                    continue
-                self._idle.add(done.worker)
-                sums.append(NodeSum(done.total, self._placement.nodes[done.worker]))
-                workers.add(done.worker)
-            for worker in first.keys() - self._idle - {one.worker for one in running.values()}:
-                waiting.append(first.pop(worker))  # its actor is being started again: anybody may do it
-        self._learn(reports)
-        return Trained(tuple(sums), tuple(reports), len(workers), time.perf_counter() - began, len(reports))
+                else:
+                    self._receive(ready)
+            self._give_out()
+        self._flights = [one for one in self._flights if not one.landed]
+        if flight.error is not None:
+            raise flight.error
 
-    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> list[Evaluated]:
-        """Evaluate a model over ranges, spread over the actors that are up; what an actor loses goes to others."""
-        results: list[Evaluated] = []
-        while ranges:
-            while not self._idle:
-                self._revive(self._next(list(self._reviving))[0])
-            workers = sorted(self._idle)
-            calls = {
-                worker: (part, self._actors[worker].evaluate.remote(part, model))
-                for worker, part in zip(workers, spread(ranges, len(workers)), strict=False)
-            }
-            ranges = []
-            for worker, (part, call) in calls.items():
-                try:
-                    with unwrapped(self._ray):
-                        results += self._ray.get(call)
-                except self._lost:
-                    ranges += part
-                    self._idle.discard(worker)
-                    self._reviving[self._ask(worker)] = worker
-        return results
+    def forget(self) -> None:
+        """Throw away all that is out. Its actors come to the end of what they do before they do anything else."""
+        self._idle |= {call.worker for call in self._calls.values()}
+        self._calls.clear()
+        self._flights.clear()
+
+    def lives_on(self, node: str) -> bool:
+        """Whether an actor was placed on this node."""
+        return node in self._placement.nodes
+
+    def reserve(self, node: str) -> int | None:
+        """An actor on this node for calls of one's own, until `release`; None where there are none any more."""
+        while (worker := min((w for w in self._idle if self._placement.nodes[w] == node), default=None)) is None:
+            if node not in (self._placement.nodes[w] for w in self._reviving.values()):
+                return None
+            for ready in self._next(list(self._reviving)):
+                self._revive(ready)
+        self._idle.discard(worker)
+        return worker
+
+    def release(self, worker: int) -> None:
+        """The actor is idle again."""
+        self._idle.add(worker)
+
+    def actor(self, worker: int) -> Any:
+        """The actor itself."""
+        return self._actors[worker]
+
+    def bury(self, worker: int) -> None:
+        """The actor died: it gets work again when it answers."""
+        self._reviving[self._actors[worker].bits.options(max_task_retries=-1).remote()] = worker
 
     def close(self) -> None:
         """Stop the actors."""
         for actor in self._actors:
             self._ray.kill(actor)
 
-    def _plan(self, task: RoundTask) -> tuple[dict[int, Lease], deque[Lease]]:
+    def _plan(self, task: RoundTask) -> tuple[dict[int, Lease], list[Lease]]:
         """The first lease of each worker, and those that wait for whoever is idle."""
         if self._clients_per_actor is not None:
             plan = schedule_by_owner(task.clients // self._clients_per_actor)
         else:
             plan = schedule(self._costs.seconds(task.steps), len(self._actors))
         first = {worker: Lease.of(task, positions) for worker, positions in enumerate(plan.first) if len(positions)}
-        return first, deque(Lease.of(task, positions) for positions in plan.rest)
+        return first, [Lease.of(task, positions) for positions in plan.rest]
 
-    def _give(self, lease: Lease, worker: int, model: Any, running: dict[Any, _Running]) -> None:
+    def _depart(self, flight: _F) -> _F:
+        self._flights.append(flight)
+        self._give_out()
+        return flight
+
+    def _give_out(self) -> None:
+        """Pieces for all idle actors, of the flights in their order."""
+        for flight in self._flights:
+            if flight.error is not None:
+                continue
+            flight.reassign(self._idle | {call.worker for call in self._calls.values()})
+            for worker in sorted(self._idle):
+                if (piece := flight.piece_for(worker)) is not None:
+                    self._give(flight, piece, worker)
+
+    def _give(self, flight: Flight, piece: Any, worker: int) -> None:
         self._idle.discard(worker)
-        total, report = self._actors[worker].train.options(num_returns=2).remote(lease, model)
-        running[report] = _Running(lease, worker, total)
+        reference, kept = flight.send(self._actors[worker], piece)
+        flight.out += 1
+        self._calls[reference] = _Call(flight, piece, worker, kept)
+
+    def _receive(self, ready: Any) -> None:
+        call = self._calls.pop(ready)
+        call.flight.out -= 1
+        try:
+            with unwrapped(self._ray):
+                result = self._ray.get(ready)
+        except self.lost as error:
+            self.bury(call.worker)
+            call.flight.lost(call.piece, error)
+            return
+        except Exception as error:
+            self._idle.add(call.worker)
+            call.flight.error = error
+            return
+        self._idle.add(call.worker)
+        call.flight.receive(call.worker, self._placement.nodes[call.worker], call.kept, result)
 
     def _next(self, references: list[Any]) -> list[Any]:
         """Whatever is ready, at least one."""
@@ -173,28 +214,11 @@ class ClientPool:
         ready, _ = self._ray.wait(references, num_returns=1)
         return list(ready)
 
-    def _ask(self, worker: int) -> Any:
-        """A sign of life: ready once the actor answers, or is given up."""
-        return self._actors[worker].bits.options(max_task_retries=-1).remote()
-
     def _revive(self, ready: Any) -> None:
         worker = self._reviving.pop(ready)
-        with suppress(*self._lost), unwrapped(self._ray):
+        with suppress(*self.lost), unwrapped(self._ray):
             self._ray.get(ready)
             self._idle.add(worker)
-
-    def _again(self, lease: Lease, error: Exception) -> Lease:
-        if lease.attempt >= self._max_retries:
-            raise RunError(
-                f"round {lease.round}: a lease of {len(lease.clients)} clients (first {lease.clients[0]}) was lost "
-                f"{lease.attempt + 1} times; its actor died each time ({str(error).splitlines()[0]})"
-            ) from error
-        return replace(lease, attempt=lease.attempt + 1)
-
-    def _learn(self, reports: Sequence[LeaseReport]) -> None:
-        steps = np.concatenate([report.facts["steps"].to_numpy() for report in reports])
-        seconds = np.concatenate([report.facts["seconds"].to_numpy() for report in reports])
-        self._costs.observe(steps, seconds)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ def import_ray() -> Any:
     """Import Ray with settings that must be made before: no working directory is uploaded, nothing phones home."""
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A call that fails has several objects, of which one is read: Ray would print the error again for the others.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 

@@ -65,6 +65,9 @@ class ExecutionConfig(Section):
     """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
     max_retries: int = Field(3, ge=0)
     """Times a lease is given out again when its actor dies."""
+    rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
+    Rounds too small to be worth sharing then go to one actor several at a time."""
 
 
 class TrackingConfig(Section):

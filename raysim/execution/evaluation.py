@@ -56,9 +56,9 @@ class EvaluationPlan:
         together = tuple(one for ranges in server.values() for one in ranges)
         return cls(experiment.rounds, together, every, tuple(holdouts), clients_every, tuple(names))
 
-    def due(self, round_number: int) -> list[EvaluationRange]:
+    def due(self, round_number: int) -> tuple[EvaluationRange, ...]:
         """What to evaluate after this round."""
-        ranges: list[EvaluationRange] = []
+        ranges: tuple[EvaluationRange, ...] = ()
         for every, planned in ((self.server_every, self.server), (self.clients_every, self.holdouts)):
             if every and (round_number % every == 0 or round_number == self.rounds):
                 ranges += planned

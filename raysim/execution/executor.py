@@ -1,29 +1,21 @@
-"""The executor's contract: where a round's work runs. It changes how long a round takes, never what comes out."""
+"""The executor's contract: where rounds are worked on. It changes how long they take, never what comes out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
-from raysim.execution.work import (
-    Applied,
-    Evaluated,
-    EvaluationRange,
-    Float32,
-    Int32,
-    RoundTask,
-    ServerHandle,
-    Trained,
-)
+from raysim.execution.work import Float32, RoundDone, RoundWork, ServerHandle
 
 
 class Executor(ABC):
-    """Runs the parts of a round. Use as a context manager: leaving it releases everything that it started.
+    """Works on rounds. Use as a context manager: leaving it releases everything that it started.
 
-    Contract: `train` returns partial sums over disjoint positions that together are the cohort minus the clients whose
-    row in the reports says `dropped`. Errors of a client's own code are raised as `ClientError`. A handle stays usable
-    until the executor is closed, so that the same handle can be trained from, evaluated, saved and applied to.
+    Contract: `rounds` yields every work that it is given, in order, each as the pure function of the work and of the
+    server after the one before: a cohort's partial sums cover its positions but for the clients whose row says
+    `dropped`, and an empty cohort changes nothing. Errors of a client's own code are raised as `ClientError`. A handle
+    stays usable until the executor is closed, so that the same handle can be trained from, saved and fetched.
     """
 
     name: str
@@ -39,16 +31,17 @@ class Executor(ABC):
         """The server before the first round."""
 
     @abstractmethod
-    def train(self, task: RoundTask, server: ServerHandle) -> Trained:
-        """Train the cohort from the server's model."""
+    def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
+        """Finished rounds, in the order of their works, the first of them trained from `server`.
 
-    @abstractmethod
-    def apply(self, task: RoundTask, expected: Int32, server: ServerHandle, trained: Trained) -> Applied:
-        """The server's step over the partial sums; `expected` are the positions that they must hold."""
+        Works may be taken, and worked on, before the rounds in front of them are yielded, at most
+        `execution.rounds_ahead` of them. Closing the iterator throws away what was not yielded. An error, also one of
+        `works` itself, is raised once all rounds in front of it are yielded.
 
-    @abstractmethod
-    def evaluate(self, ranges: Sequence[EvaluationRange], server: ServerHandle) -> list[Evaluated]:
-        """Evaluate the server's model over ranges; results in any order."""
+        Raises:
+            ClientError: a client's own code failed; names the client, the round and the error.
+            RunError: a round cannot be trained or applied.
+        """
 
     @abstractmethod
     def save(self, folder: str, server: ServerHandle) -> None:

@@ -60,6 +60,11 @@ def nobody() -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=CLIENT_SCHEMA)
 
 
+def empty_row(task: RoundTask) -> RoundRow:
+    """What is recorded of a round without clients."""
+    return RoundRow(task.round, 0, 0, 0, 0, 0, 0, 0, 0, task.lr)
+
+
 def train_loss(clients: pa.RecordBatch) -> float:
     """The clients' mean training losses, averaged with their weights; NaN where nobody has one."""
     trained = clients.filter(pc.and_(pc.greater(clients["weight"], 0), pc.is_finite(clients["loss"])))

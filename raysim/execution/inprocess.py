@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
-
-import numpy as np
 
 from raysim.execution.environment import bits_fingerprint, environment
 from raysim.execution.executor import Executor
 from raysim.execution.server import Server
-from raysim.execution.work import (
-    Applied,
-    Evaluated,
-    EvaluationRange,
-    Float32,
-    Int32,
-    Job,
-    Lease,
-    RoundTask,
-    ServerHandle,
-    Trained,
-)
+from raysim.execution.small_rounds import whole_round
+from raysim.execution.work import Float32, Job, RoundDone, RoundWork, ServerHandle
 from raysim.execution.worker import ClientWorker
 
 
 class InProcessExecutor(Executor):
-    """Trains a cohort as one lease, here."""
+    """Works on one round after the other, here; a cohort is one lease."""
 
     name = "inprocess"
     workers = 1
@@ -42,19 +29,10 @@ class InProcessExecutor(Executor):
     def first(self) -> ServerHandle:
         return ServerHandle(*self.server.first())
 
-    def train(self, task: RoundTask, server: ServerHandle) -> Trained:
-        began = time.perf_counter()
-        total, report = self.worker.train(Lease.of(task, np.arange(len(task.clients))), server.model)
-        return Trained((total,), (report,), 1, time.perf_counter() - began, broadcasts=1)
-
-    def apply(self, task: RoundTask, expected: Int32, server: ServerHandle, trained: Trained) -> Applied:
-        state, model, (reduce, apply) = self.server.apply(
-            task.round, expected, server.state, server.model, *trained.sums
-        )
-        return Applied(ServerHandle(state, model), reduce, apply)
-
-    def evaluate(self, ranges: Sequence[EvaluationRange], server: ServerHandle) -> list[Evaluated]:
-        return self.worker.evaluate(ranges, server.model)
+    def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
+        for work in works:
+            facts, server = whole_round(self.worker, self.server, work, server)
+            yield RoundDone(facts, server)
 
     def save(self, folder: str, server: ServerHandle) -> None:
         self.server.save(folder, server.state, server.model)

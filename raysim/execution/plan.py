@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from torch import Tensor
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
 from raysim.execution.cohort import cohort_size, draw_round
+from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.placement import ACTOR_BYTES, Node, Placement, place
 from raysim.execution.preparation import Prepared
+from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.scheduling import CostModel, schedule, schedule_by_owner
-from raysim.execution.work import Float64, Int64, Job
+from raysim.execution.upcoming import Upcoming
+from raysim.execution.work import Float64, Int64, Job, RoundWork
 from raysim.models import model_on_meta
 from raysim.training import ParameterLayout, row_optimizer
 
@@ -54,7 +57,11 @@ class RoundPlan:
         cohort: clients; their expected number for Poisson sampling.
         steps: fewest, median and most local steps of a client, over the whole population.
         leases: lists of clients handed out.
+        workers: workers that the round is cut over, if it is.
         imbalance: the busiest actor's estimated work over the mean of the actors that have any; 1 is perfect.
+        alone: predicted seconds of the round on one worker, evaluation included.
+        shared: predicted seconds cut over the workers, messages included.
+        batch: rounds that go to one worker in a call, as far as these predictions hold; 0 where they are shared.
         bytes_down: the model, float32, once for each lease.
         bytes_up: the partial sums, int64, one for each lease.
     """
@@ -62,7 +69,11 @@ class RoundPlan:
     cohort: int
     steps: tuple[int, float, int]
     leases: int
+    workers: int
     imbalance: float
+    alone: float
+    shared: float
+    batch: int
     bytes_down: int
     bytes_up: int
 
@@ -102,6 +113,11 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
     return Plan(tuple(nodes), placement, memory, plan_round(prepared, 1 if placement is None else placement.actors))
 
 
+def model_columns(job: Job) -> int:
+    """Columns P of a job's model vector."""
+    return _model(job, job.federation.open())[0].size
+
+
 def actor_memory(job: Job) -> ActorMemory:
     """Estimate what one client actor of a job needs.
 
@@ -139,15 +155,35 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
         plan = schedule(cost, actors)
         leases, imbalance = _busy(plan.first) + len(plan.rest), plan.imbalance
     steps = work.count(federation.sizes("train"))
+    ranges = EvaluationPlan.of(experiment, federation, prepared.metrics).due(1)
+    alone, shared, batch = _rounds_ahead(prepared, actors, RoundWork(task, ranges))
     return RoundPlan(
         cohort=cohort_size(experiment, federation.population),
         steps=(int(steps.min()), float(np.median(steps)), int(steps.max())),
         leases=leases,
+        workers=min(leases, actors),
         imbalance=imbalance,
+        alone=alone,
+        shared=shared,
+        batch=batch,
         bytes_down=leases * _FLOAT32 * prepared.columns,
         # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
         bytes_up=leases * _INT64 * (1 + sum(field.size for field in algorithm.fields())) + 4 * len(task.clients),
     )
+
+
+def _rounds_ahead(prepared: Prepared, actors: int, work: RoundWork) -> tuple[float, float, int]:
+    """Seconds on one worker and shared, and the rounds of a call, if later rounds are like this one."""
+    execution, every = prepared.experiment.execution, prepared.experiment.tracking.checkpoint_every
+    costs = RoundCosts(actors)
+    alone, shared = costs.alone(work), costs.shared(work)
+    ahead = rounds_ahead(execution)
+    if execution.executor == "inprocess" or execution.clients_per_actor is not None or not ahead or alone > shared:
+        return alone, shared, 0
+    like_it = (
+        replace(work, kept=bool(every) and number == every) for number in range(1, prepared.experiment.rounds + 1)
+    )
+    return alone, shared, len(costs.cut(Upcoming(like_it, ahead), prepared.columns))
 
 
 def _model(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorithm, int]:

@@ -15,6 +15,7 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import build_model
+from raysim.tracking.rows import RoundRow
 from raysim.training import EngineChoice, ExactSums, torch_threads
 
 Float32 = npt.NDArray[np.float32]
@@ -64,6 +65,38 @@ class RoundTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerRange:
+    """Evaluate the model on samples `[start, stop)` of the server's set."""
+
+    part: Literal["validation", "test"]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutRange:
+    """Evaluate the model on the holdouts of these clients, `[n]`, each by itself."""
+
+    clients: Int64
+
+
+EvaluationRange = ServerRange | HoldoutRange
+
+
+@dataclass(frozen=True, slots=True)
+class RoundWork:
+    """All of a round: what to train, and what to evaluate afterwards.
+
+    Attributes:
+        kept: the server after this round will be asked for (a checkpoint), so that it is best kept ready to hand.
+    """
+
+    task: RoundTask
+    ranges: tuple[EvaluationRange, ...] = ()
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Some of a round's clients, handed to one worker. A lease given out again has a higher `attempt`."""
 
@@ -100,25 +133,6 @@ class LeaseReport:
     clamped: int
     seconds: Mapping[str, float]
     bytes_up: int
-
-
-@dataclass(frozen=True, slots=True)
-class ServerRange:
-    """Evaluate the model on samples `[start, stop)` of the server's set."""
-
-    part: Literal["validation", "test"]
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class HoldoutRange:
-    """Evaluate the model on the holdouts of these clients, `[n]`, each by itself."""
-
-    clients: Int64
-
-
-EvaluationRange = ServerRange | HoldoutRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +179,26 @@ class Applied:
     server: ServerHandle
     reduce: float
     apply: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """What is recorded of a finished round. Small, whatever the model.
+
+    Attributes:
+        row: all but the metrics of `evaluated`.
+        clients: a row for each client of the cohort (`CLIENT_SCHEMA`), by ascending id.
+        evaluated: sums over the ranges that were asked for, in any order.
+    """
+
+    row: RoundRow
+    clients: pa.RecordBatch
+    evaluated: tuple[Evaluated, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """A finished round: its facts, and the server after it."""
+
+    facts: RoundFacts
+    server: ServerHandle

@@ -10,7 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 PHASES = ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "checkpoint")
-"""Where the time of a round goes, in the order of the round. `total` is the whole round by the clock."""
+"""Where the time of a round goes, in the order of the round.
+
+`broadcast` and `train` are the mean over the workers that took part, `wait` what is left of the time that leases were
+out: for other workers, for messages, and, where rounds are worked on ahead, for the model of the round before. `reduce`
+and `apply` are the server's step, messages included in the first; `evaluate` goes from the first range given out to the
+last that came back, and may lie beside the next round's training. Phases of a round that one worker did as a whole are
+measured there. `total` is the time from one commit to the next, without what the caller did with the round: rounds that
+come back together from one call take hardly any, but for the first of them. Where rounds overlap, phases may add up to
+more than their totals; sums over many rounds compare.
+"""
 
 TOTAL = "total"
 

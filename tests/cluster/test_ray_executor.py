@@ -26,8 +26,8 @@ def kill_after_giving(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     """Kill the actor that was just given a lease, so many times; Ray starts it again."""
     give, killed = ClientPool._give, []
 
-    def give_and_kill(self: ClientPool, lease: Any, worker: int, *rest: Any) -> None:
-        give(self, lease, worker, *rest)
+    def give_and_kill(self: ClientPool, flight: Any, piece: Any, worker: int) -> None:
+        give(self, flight, piece, worker)
         if len(killed) < times:
             killed.append(worker)
             self._ray.kill(self._actors[worker], no_restart=False)

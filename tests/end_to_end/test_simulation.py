@@ -221,7 +221,8 @@ def test_an_interrupt_within_a_round_keeps_the_last_committed_one(
 ) -> None:
     expected = final_sha256(digits(tmp_path))
     simulation = Simulation(digits(tmp_path))
-    evaluate, seen = simulation._executor.evaluate, []
+    worker, seen = simulation._executor.worker, []
+    evaluate = worker.evaluate
 
     def interrupted(*arguments: object) -> object:
         seen.append(1)
@@ -229,7 +230,7 @@ def test_an_interrupt_within_a_round_keeps_the_last_committed_one(
             raise KeyboardInterrupt
         return evaluate(*arguments)
 
-    monkeypatch.setattr(simulation._executor, "evaluate", interrupted)
+    monkeypatch.setattr(worker, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         simulation.run()
     with Simulation.resume(simulation.directory) as resumed:

@@ -98,6 +98,18 @@ def test_clients_with_actors_of_their_own_wait_for_the_longest() -> None:
     assert plan.round.imbalance == pytest.approx(27 / (55 / 3))  # the loads are 1 + 6, 11 + 16 and 21
 
 
+def test_rounds_that_one_worker_is_done_with_first_go_together_up_to_a_checkpoint() -> None:
+    every = {"tracking": {"checkpoint_every": 4}}
+    planned = plan_round(prepared(client={"batch_size": 20}, **every), 2)  # 6 steps of a guessed ms; sharing costs 4
+    assert planned.alone < planned.shared
+    assert planned.batch == 4
+    for section in ({"rounds_ahead": 0}, {"executor": "inprocess"}, {"clients_per_actor": 3}):
+        assert plan_round(prepared(execution=section, **every), 2).batch == 0
+    long = plan_round(prepared(client={"batch_size": 1}, **every), 2)
+    assert (long.batch, long.workers) == (0, 2)
+    assert long.alone > long.shared
+
+
 def test_an_empty_cohort_has_nothing_to_lease() -> None:
     by_chance = (prepared(cohort=1, selection="poisson", seed=seed) for seed in range(100))
     job = next(job for job in by_chance if not len(draw_cohort(job.experiment, 5, 1)))

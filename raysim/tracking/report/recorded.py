@@ -112,10 +112,16 @@ class RecordedRun:
 
     @property
     def seconds(self) -> dict[str, Float64]:
-        """Seconds of each phase, by round; `other` is what the phases leave of the round's total."""
+        """Seconds of each phase, by round; `other` is what the phases leave of the totals.
+
+        Rounds that came back together have one long total and short ones, so what is left is taken over all rounds and
+        laid where a round has some.
+        """
         phases = {phase: self.columns[f"seconds/{phase}"] for phase in PHASES}
         rest = self.columns[f"seconds/{TOTAL}"] - sum(phases.values(), np.zeros(self.rounds))
-        return {**phases, "other": np.maximum(rest, 0.0)}
+        other = np.maximum(rest, 0.0)
+        share = max(0.0, float(rest.sum())) / float(other.sum()) if other.any() else 0.0
+        return {**phases, "other": share * other}
 
     @property
     def time(self) -> float:
