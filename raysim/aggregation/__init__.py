@@ -1,8 +1,9 @@
 """Fixed-point records, weightings and server optimisers: pure functions that do not know who computes where."""
 
+from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.records import Field, PartialSum, RunningSum, combine, mean
 from raysim.aggregation.server_optimizer import ServerSgd
 from raysim.aggregation.weights import Weighting
 
-__all__ = ["Field", "FixedPoint", "PartialSum", "RunningSum", "ServerSgd", "Weighting", "combine", "mean"]
+__all__ = ["Buffers", "Field", "FixedPoint", "PartialSum", "RunningSum", "ServerSgd", "Weighting", "combine", "mean"]

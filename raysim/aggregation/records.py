@@ -15,10 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysim.aggregation.fixed_point import FixedPoint, magnitudes
+from raysim.aggregation.buffers import Buffers
+from raysim.aggregation.fixed_point import FixedPoint
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Total = npt.NDArray[np.int64]
 
 UPDATE = FixedPoint(52)
 """Format of model updates."""
@@ -58,52 +61,94 @@ class PartialSum:
 
 
 class RunningSum:
-    """A worker's running partial sum; `fold` clients, then `seal` it."""
+    """A worker's running partial sum; `fold` blocks of clients, then `seal` it.
 
-    def __init__(self, round_number: int, fields: Sequence[Field], device: torch.device) -> None:
+    Args:
+        buffers: where to take the totals from; they are used again once the sealed sum is gone.
+    """
+
+    def __init__(
+        self, round_number: int, fields: Sequence[Field], device: torch.device, buffers: Buffers | None = None
+    ) -> None:
         self.round, self.fields = round_number, fields
-        self._totals = {f.name: torch.zeros(f.size, dtype=torch.int64, device=device) for f in fields}
-        self._positions: list[int] = []
+        self._device, self._buffers = device, buffers if buffers is not None else Buffers()
+        self._totals: dict[str, Tensor] = {}
+        self._positions: set[int] = set()
         self._weight = 0
+        self._sealed = False
 
-    def fold(self, positions: Int32, weights: npt.NDArray[np.float64], sent: Mapping[str, Tensor]) -> list[str | None]:
-        """Add the records of a block of k clients, `[k, size]` a field; of each client all fields or none.
+    def fold(self, positions: Int32 | Int64, weights: Float64, sent: Mapping[str, Tensor]) -> list[str | None]:
+        """Add the records of a block of k clients; of each client all fields or none.
 
-        A client of weight zero is named as one that took part, and adds nothing.
+        Args:
+            positions: in the cohort, `[k]`.
+            weights: in [0, 1], `[k]`; a client of weight zero is named as one that took part and adds nothing,
+                whatever it sent.
+            sent: for each field a float32 tensor `[k, size]`, which is only read.
 
         Returns:
             For each client None, or why it was left out.
-        """
-        k = len(positions)
-        for field in self.fields:
-            if field.name not in sent or tuple(sent[field.name].shape) != (k, field.size):
-                found = f"shape {list(sent[field.name].shape[1:])}" if field.name in sent else "nothing"
-                raise ValueError(f"the algorithm sends {found} for its field {field.name!r} of {field.size} values")
-        largest = {field.name: magnitudes(sent[field.name]) for field in self.fields}
-        fits = {f.name: (largest[f.name] < f.format.limit) | (weights == 0) for f in self.fields}
-        taken = np.logical_and.reduce(list(fits.values()))
-        added = np.flatnonzero(taken & (weights != 0))
-        for field in self.fields:
-            values = sent[field.name] if len(added) == k else sent[field.name][torch.from_numpy(added)]
-            field.format.add(self._totals[field.name], values, weights[added], largest[field.name][added])
-        self._positions += positions[taken].tolist()
-        self._weight += int(np.rint(weights[taken] * WEIGHT.scale).astype(np.int64).sum())
-        return [
-            None if taken[i] else next(_reason(f, sent[f.name][i]) for f in self.fields if not fits[f.name][i])
-            for i in range(k)
-        ]
-
-    def seal(self) -> PartialSum:
-        """The sum so far; nothing may be folded afterwards.
 
         Raises:
-            ValueError: a client was folded twice.
+            ValueError: a field is missing or has another shape, or a position is there for the second time; nothing
+                was added.
         """
-        positions = np.sort(np.array(self._positions, dtype=np.int32))
-        if np.any(positions[1:] == positions[:-1]):
-            raise ValueError("a client was folded twice")
-        totals = {name: total.cpu().numpy() for name, total in self._totals.items()}
-        return PartialSum(self.round, positions, self._weight, totals)
+        k = len(positions)
+        self._check(positions, sent)
+        fits: npt.NDArray[np.bool_] = (
+            torch.stack([field.format.in_range(sent[field.name]) for field in self.fields]).cpu().numpy()
+        )
+        fits |= weights == 0
+        taken = np.logical_and.reduce(fits)
+        complete = bool(taken.all())
+        counted = weights if complete else np.where(taken, weights, 0.0)
+        for field in self.fields:
+            fresh = field.name not in self._totals
+            field.format.add(self._total(field), sent[field.name], counted, fresh=fresh)
+        self._positions.update((positions if complete else positions[taken]).tolist())
+        self._weight += int(np.rint(counted * WEIGHT.scale).astype(np.int64).sum())
+        reasons: list[str | None] = [None] * k
+        for i in np.flatnonzero(~taken).tolist():
+            field = self.fields[int(np.argmin(fits[:, i]))]
+            reasons[i] = _reason(field, sent[field.name][i])
+        return reasons
+
+    def seal(self) -> PartialSum:
+        """The sum so far, handed over without a copy; nothing may be folded afterwards."""
+        self._sealed = True
+        totals: dict[str, Total] = {}
+        for field in self.fields:
+            empty = field.name not in self._totals
+            total = self._total(field)
+            if empty:
+                total.zero_()
+            if self._device.type != "cpu":
+                total = torch.from_numpy(self._buffers.take(field.size, field.format.dtype)).copy_(total)
+            totals[field.name] = total.numpy()
+        self._totals = {}
+        return PartialSum(self.round, np.array(sorted(self._positions), dtype=np.int32), self._weight, totals)
+
+    def _check(self, positions: Int32 | Int64, sent: Mapping[str, Tensor]) -> None:
+        if self._sealed:
+            raise ValueError("the sum is sealed")
+        for field in self.fields:
+            if field.name not in sent or tuple(sent[field.name].shape) != (len(positions), field.size):
+                found = f"shape {list(sent[field.name].shape[1:])}" if field.name in sent else "nothing"
+                raise ValueError(f"the algorithm sends {found} for its field {field.name!r} of {field.size} values")
+        named = positions.tolist()
+        if len(set(named)) < len(named) or not self._positions.isdisjoint(named):
+            twice = [position for i, position in enumerate(named) if position in {*named[:i], *self._positions}]
+            raise ValueError(f"clients at positions {twice[:5]} of the cohort are folded twice")
+
+    def _total(self, field: Field) -> Tensor:
+        total = self._totals.get(field.name)
+        if total is None:
+            if self._device.type == "cpu":
+                total = torch.from_numpy(self._buffers.take(field.size, field.format.dtype))
+            else:
+                total = torch.empty(field.size, dtype=torch.int64, device=self._device)
+            self._totals[field.name] = total
+        return total
 
 
 def combine(sums: Iterable[PartialSum]) -> PartialSum:

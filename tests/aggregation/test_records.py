@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.aggregation import Field, FixedPoint, PartialSum, RunningSum, combine, mean
+from raysim.aggregation import Buffers, Field, FixedPoint, PartialSum, RunningSum, combine, mean
 
 CPU = torch.device("cpu")
 UPDATE = (Field("update", 16),)
@@ -31,10 +31,16 @@ def weights_of(clients: int, seed: int = 0) -> npt.NDArray[np.float64]:
     return raw / raw.sum()
 
 
+def fold(running: RunningSum, position: int, weight: float, sent: Mapping[str, torch.Tensor]) -> str | None:
+    """Fold one client: a block of one."""
+    block = {name: values[None] for name, values in sent.items()}
+    return running.fold(np.array([position], dtype=np.int32), np.array([weight]), block)[0]
+
+
 def summed(positions: Sequence[int], weights: Sequence[float], fields: Sequence[Field] = UPDATE) -> PartialSum:
     running = RunningSum(3, fields, CPU)
     for position in positions:
-        assert running.fold(position, float(weights[position]), record(fields, position)) is None
+        assert fold(running, position, float(weights[position]), record(fields, position)) is None
     return read_only(running.seal())
 
 
@@ -87,7 +93,7 @@ def test_ten_thousand_clients_sum_to_the_exact_mean_within_a_tenth_of_a_milliont
     weights = generator.permutation(raw / raw.sum())
     running = RunningSum(1, (Field("update", size),), CPU)
     for position, (update, weight) in enumerate(zip(torch.from_numpy(updates), weights.tolist(), strict=True)):
-        assert running.fold(position, weight, {"update": update}) is None
+        assert fold(running, position, weight, {"update": update}) is None
     found = mean(running.seal(), (Field("update", size),))["update"]
 
     addends = weights[:, None] * updates.astype(np.float64)
@@ -111,8 +117,8 @@ def test_the_mean_is_near_the_exact_one_for_skewed_weights(clients: int, exponen
 def test_two_clients_of_weights_six_and_four_tenths_average_as_they_should() -> None:
     a, b = record(UPDATE, 0)["update"], record(UPDATE, 1)["update"]
     running = RunningSum(1, UPDATE, CPU)
-    running.fold(0, 0.6, {"update": a})
-    running.fold(1, 0.4, {"update": b})
+    fold(running, 0, 0.6, {"update": a})
+    fold(running, 1, 0.4, {"update": b})
     found = mean(running.seal(), UPDATE)["update"]
     np.testing.assert_allclose(found, 0.6 * a.double().numpy() + 0.4 * b.double().numpy(), rtol=0, atol=1e-15)
 
@@ -139,10 +145,10 @@ def test_the_mean_is_over_the_clients_that_made_it() -> None:
 )
 def test_a_client_that_does_not_fit_is_left_out_with_a_reason(bad: float, reason: str) -> None:
     running = RunningSum(3, UPDATE, CPU)
-    assert running.fold(0, 0.5, record(UPDATE, 0)) is None
+    assert fold(running, 0, 0.5, record(UPDATE, 0)) is None
     broken = record(UPDATE, 1)
     broken["update"][7] = bad
-    assert running.fold(1, 0.5, broken) == reason
+    assert fold(running, 1, 0.5, broken) == reason
     assert same(running.seal(), summed([0], [0.5]))
 
 
@@ -150,32 +156,110 @@ def test_a_client_that_does_not_fit_is_left_out_with_a_reason(bad: float, reason
 def test_a_record_with_one_bad_field_is_taken_back_whole(field: str) -> None:
     running = RunningSum(3, SCAFFOLD, CPU)
     for position in (0, 1):
-        assert running.fold(position, 0.25, record(SCAFFOLD, position)) is None
+        assert fold(running, position, 0.25, record(SCAFFOLD, position)) is None
     broken = record(SCAFFOLD, 2, scale=10.0)
     broken[field][-1] = math.nan
-    assert running.fold(2, 0.3, broken) == f"{field} is not finite"
+    assert fold(running, 2, 0.3, broken) == f"{field} is not finite"
     assert same(running.seal(), summed([0, 1], [0.25, 0.25], SCAFFOLD))
 
 
 def test_a_field_has_the_range_of_its_own_format() -> None:
     running = RunningSum(3, SCAFFOLD, CPU)
-    assert running.fold(0, 1.0, record(SCAFFOLD, 0) | {"tau": torch.tensor([1e6])}) is None
-    assert running.fold(1, 1.0, record(SCAFFOLD, 1) | {"tau": torch.tensor([1e7])}) == (
+    assert fold(running, 0, 1.0, record(SCAFFOLD, 0) | {"tau": torch.tensor([1e6])}) is None
+    assert fold(running, 1, 1.0, record(SCAFFOLD, 1) | {"tau": torch.tensor([1e7])}) == (
         "tau has an element beyond ±8388608"
     )
     assert mean(running.seal(), SCAFFOLD)["tau"] == 1e6
 
 
-def test_an_empty_client_is_named_and_adds_nothing() -> None:
+def test_an_empty_client_is_named_and_adds_nothing_whatever_it_sends() -> None:
     running = RunningSum(3, UPDATE, CPU)
-    running.attend(5)
-    running.fold(2, 0.5, record(UPDATE, 2))
-    running.attend(0)
+    broken = {"update": torch.full((16,), math.nan)}
+    assert fold(running, 5, 0.0, broken) is None
+    fold(running, 2, 0.5, record(UPDATE, 2))
+    assert fold(running, 0, 0.0, record(UPDATE, 0)) is None
     partial = running.seal()
     assert partial.positions.tolist() == [0, 2, 5]
     assert partial.positions.dtype == np.int32
     assert partial.weight == 2**51
     np.testing.assert_array_equal(partial.totals["update"], summed([2], [0, 0, 0.5]).totals["update"])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["fine", "fine", "empty", "nan", "far"]), min_size=1, max_size=9), st.data())
+def test_a_block_is_its_clients_one_at_a_time_and_a_plain_loop(kinds: list[str], data: st.DataObject) -> None:
+    clients = len(kinds)
+    weights = np.where([kind == "empty" for kind in kinds], 0.0, weights_of(clients, seed=clients))
+    sent = [record(SCAFFOLD, client) for client in range(clients)]
+    for client, kind in enumerate(kinds):
+        if kind != "fine":
+            field = data.draw(st.sampled_from([field.name for field in SCAFFOLD]))
+            sent[client][field][-1] = math.nan if kind != "far" else 1e9
+    alone = RunningSum(3, SCAFFOLD, CPU)
+    reasons = [fold(alone, client, float(weights[client]), sent[client]) for client in range(clients)]
+    expected = alone.seal()
+
+    cut = data.draw(st.integers(0, clients))
+    together, found = RunningSum(3, SCAFFOLD, CPU), []
+    for block in (list(range(cut)), list(range(cut, clients))):
+        if block:
+            rows = {field.name: torch.stack([sent[client][field.name] for client in block]) for field in SCAFFOLD}
+            found += together.fold(np.array(block, dtype=np.int32), weights[block], rows)
+    assert found == reasons
+    assert same(together.seal(), expected)
+
+    taken = [client for client, kind in enumerate(kinds) if kind in ("fine", "empty")]
+    assert [reason is None for reason in reasons] == [client in taken for client in range(clients)]
+    for field in SCAFFOLD:
+        total = np.zeros(field.size, dtype=np.int64)
+        for client in taken:
+            if weights[client]:
+                addend = sent[client][field.name].double().numpy() * (weights[client] * field.format.scale)
+                total += np.rint(addend).astype(np.int64)
+        np.testing.assert_array_equal(expected.totals[field.name], total)
+
+
+def test_a_client_folded_twice_is_refused_and_nothing_is_added() -> None:
+    running = RunningSum(3, UPDATE, CPU)
+    fold(running, 4, 0.5, record(UPDATE, 4))
+    with pytest.raises(ValueError, match=r"clients at positions \[4\] of the cohort are folded twice"):
+        fold(running, 4, 0.5, record(UPDATE, 4))
+    block = {"update": torch.ones(2, 16)}
+    with pytest.raises(ValueError, match=r"positions \[1\] of the cohort are folded twice"):
+        running.fold(np.array([1, 1], dtype=np.int32), np.array([0.1, 0.1]), block)
+    assert same(running.seal(), summed([4], [0, 0, 0, 0, 0.5]))
+
+
+def test_a_sealed_sum_takes_nobody_else_in() -> None:
+    running = RunningSum(3, UPDATE, CPU)
+    running.seal()
+    with pytest.raises(ValueError, match="sealed"):
+        fold(running, 0, 1.0, record(UPDATE, 0))
+
+
+@pytest.mark.parametrize("sent", [{}, {"update": torch.ones(1, 15)}, {"update": torch.ones(2, 16)}])
+def test_a_record_of_another_shape_is_refused(sent: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="for its field 'update' of 16 values"):
+        RunningSum(3, UPDATE, CPU).fold(np.array([0], dtype=np.int32), np.array([1.0]), sent)
+
+
+def test_totals_are_handed_over_and_their_memory_comes_back_when_the_sum_is_gone() -> None:
+    buffers = Buffers()
+
+    def one() -> PartialSum:
+        running = RunningSum(3, UPDATE, CPU, buffers)
+        fold(running, 1, 0.5, record(UPDATE, 1))
+        return running.seal()
+
+    first, second = one(), one()
+    assert not np.shares_memory(first.totals["update"], second.totals["update"])
+    assert same(first, second)
+    place, kept = first.totals["update"].ctypes.data, second.totals["update"].copy()
+    del first
+    third = one()
+    assert third.totals["update"].ctypes.data == place
+    assert same(third, second)
+    np.testing.assert_array_equal(second.totals["update"], kept)
 
 
 def test_a_lease_without_clients_is_the_neutral_element() -> None:
@@ -223,7 +307,7 @@ def test_combining_never_writes_into_its_arguments() -> None:
 def test_folding_only_reads_what_a_client_sends() -> None:
     running, sent = RunningSum(3, UPDATE, CPU), record(UPDATE, 0)
     before, version = sent["update"].clone(), sent["update"]._version
-    running.fold(0, 0.5, sent)
+    fold(running, 0, 0.5, sent)
     assert torch.equal(sent["update"], before)
     assert sent["update"]._version == version
 

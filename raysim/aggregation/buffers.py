@@ -1,0 +1,62 @@
+"""Vectors that are used again, round after round.
+
+Memory that is touched for the first time costs more than what is then done with it: the system must find and clear
+every page. A run that allocates sums and models of the same sizes in each round therefore keeps them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[Any]
+
+SPARES = 8
+"""Times that a vector may be passed over before it is given back to the system."""
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    vector: Vector
+    passed_over: int = 0
+
+
+class Buffers:
+    """Hands out vectors of any content, and hands one out again as soon as nobody else refers to it.
+
+    Whoever holds a vector, a view of it, or a torch tensor on it, keeps it from being used again: there is nothing to
+    give back, and nothing to forget.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[_Kept] = []
+
+    def take(self, size: int, dtype: npt.DTypeLike) -> Vector:
+        """A vector `[size]` whose elements are whatever they are."""
+        found: _Kept | None = None
+        for kept in list(self._kept):
+            fits = len(kept.vector) == size and kept.vector.dtype == dtype
+            if not fits or _references(kept) != _ALONE:
+                continue
+            if found is None:
+                found = kept
+                continue
+            kept.passed_over += 1
+            if kept.passed_over > SPARES:
+                self._kept.remove(kept)
+        if found is None:
+            found = _Kept(np.empty(size, dtype))
+            self._kept.append(found)
+        found.passed_over = 0
+        return found.vector[:]  # a view: it, and all views of it, hold a reference to the vector that is kept
+
+
+def _references(kept: _Kept) -> int:
+    return sys.getrefcount(kept.vector)
+
+
+_ALONE = _references(_Kept(np.empty(0)))
