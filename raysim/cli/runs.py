@@ -13,6 +13,7 @@ import typer
 
 from raysim.cli.app import INTERRUPTED, app, examples
 from raysim.cli.options import Config, Overrides, Run, read_experiment
+from raysim.cli.profile import print_profile
 from raysim.errors import ClientError, ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line
 Plain = Annotated[bool, typer.Option("--plain", help="Print a line a round, also in a terminal.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html at the end.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when a client's own code fails.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Print at the end where the time of a round went; the report has it, too.")
+]
 
 
 @app.command(
@@ -44,17 +48,18 @@ def run(
     plain: Plain = False,
     no_report: NoReport = False,
     debug: Debug = False,
+    profile: Profile = False,
 ) -> None:
     """Train the federation that CONFIG describes.
 
     Leaves a run directory with the resolved configuration, a row for every round and client, checkpoints, the model
     and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there.
     """
-    progress = _progress(quiet, json, plain)
+    progress = _progress(quiet, json, plain, profile)
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
     from raysim.simulation import Simulation
 
-    _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, debug)
+    _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, debug, profile)
 
 
 @app.command(
@@ -76,6 +81,7 @@ def resume(
     plain: Plain = False,
     no_report: NoReport = False,
     debug: Debug = False,
+    profile: Profile = False,
 ) -> None:
     """Continue a run, to the same bits that it would have come to.
 
@@ -83,7 +89,7 @@ def resume(
 
     Only what no past round depends on may change: rounds, and the sections stop, execution, tracking.
     """
-    progress = _progress(quiet, json, plain)
+    progress = _progress(quiet, json, plain, profile)
     from raysim.simulation import Simulation
 
     _train(
@@ -95,6 +101,7 @@ def resume(
         ),
         quiet,
         debug,
+        profile,
     )
 
 
@@ -117,7 +124,7 @@ def report(
     typer.echo(write_report(runs, out))
 
 
-def _train(start: Callable[[], Simulation], quiet: bool, debug: bool) -> None:
+def _train(start: Callable[[], Simulation], quiet: bool, debug: bool, profile: bool) -> None:
     """Train to the end, or to Ctrl-C; how it went is said by the simulation's own progress."""
     simulation: Simulation | None = None
     try:
@@ -129,6 +136,8 @@ def _train(start: Callable[[], Simulation], quiet: bool, debug: bool) -> None:
         else:
             typer.echo(f"interrupted; continue with: raysim resume {simulation.directory}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    if profile:
+        print_profile(simulation.directory)
     if quiet:
         typer.echo(simulation.directory)
 
@@ -146,11 +155,13 @@ def _client_errors(debug: bool) -> Iterator[None]:
         raise
 
 
-def _progress(quiet: bool, json: bool, plain: bool) -> Progress:
+def _progress(quiet: bool, json: bool, plain: bool, profile: bool) -> Progress:
     from raysim.tracking import progress_for
 
     if quiet + json + plain > 1:
         raise ConfigError("--quiet, --json and --plain exclude each other; give one of them")
+    if json and profile:
+        raise ConfigError("--json and --profile exclude each other; rounds.parquet has the same as seconds/…")
     return progress_for("quiet" if quiet else "json" if json else "plain" if plain else "auto")
 
 

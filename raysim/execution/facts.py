@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from raysim.errors import RunError
 from raysim.execution.work import Applied, Int32, RoundTask, Trained
-from raysim.tracking.rows import CLIENT_SCHEMA, RoundRow
+from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, RoundRow
 
 Float64 = npt.NDArray[np.float64]
 
@@ -76,9 +76,8 @@ def train_loss(clients: pa.RecordBatch) -> float:
 def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:
     """What is recorded of a round, before it is evaluated."""
     took_part = facts.clients.filter(pc.is_null(facts.clients["dropped"]))
-    busy = [sum(report.seconds.values()) for report in trained.reports]
-    broadcast = sum(report.seconds["broadcast"] for report in trained.reports) / trained.workers
-    train = sum(report.seconds["train"] for report in trained.reports) / trained.workers
+    names = ("broadcast", "train", *PARTS)
+    spent = {name: sum(report.seconds[name] for report in trained.reports) / trained.workers for name in names}
     loss = train_loss(facts.clients)
     return RoundRow(
         round=task.round,
@@ -92,9 +91,8 @@ def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Ap
         bytes_down=trained.broadcasts * model_bytes,
         lr=task.lr,
         seconds={
-            "broadcast": broadcast,
-            "train": train,
-            "wait": max(0.0, trained.wall - sum(busy) / trained.workers),
+            **spent,
+            "wait": max(0.0, trained.wall - spent["broadcast"] - spent["train"]),
             "reduce": applied.reduce,
             "apply": applied.apply,
         },

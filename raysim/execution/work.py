@@ -124,7 +124,8 @@ class LeaseReport:
             not yet normalised.
         positions: positions of these clients in the cohort.
         clamped: clients whose weight was clamped to the stated range.
-        seconds: time copying the model into the rows (`broadcast`) and training (`train`).
+        seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
+            (`raysim.tracking.rows.PARTS`).
         bytes_up: bytes of the partial sum.
     """
 

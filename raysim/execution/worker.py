@@ -27,7 +27,7 @@ from raysim.execution.work import (
     Lease,
     LeaseReport,
 )
-from raysim.tracking.rows import client_batch
+from raysim.tracking.rows import PARTS, client_batch
 from raysim.training import (
     BlockResult,
     CannotCapture,
@@ -102,9 +102,11 @@ class ClientWorker:
         clamped = 0
         sizes = self.federation.sizes("train", lease.clients)
         steps = self.trainer.work.count(sizes)
+        parts = dict.fromkeys(PARTS, 0.0)
         for block in even_blocks(count, self.trainer.engine.capacity):
             block_began = time.perf_counter()
             result, factor, clamps = self._block(setting, lease.clients[block])
+            trained = time.perf_counter() - block_began
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
             try:
                 dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent)
@@ -113,6 +115,10 @@ class ClientWorker:
             clamped += clamps
             spent = time.perf_counter() - block_began
             seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
+            parts["train/shards"] += trained - sum(result.seconds.values())
+            parts["train/batches"] += result.seconds["batches"]
+            parts["train/steps"] += result.seconds["steps"]
+            parts["train/fold"] += spent - trained
         weight[[reason is not None for reason in dropped]] = 0.0
         total = running.seal()
         facts = client_batch(
@@ -126,7 +132,7 @@ class ClientWorker:
             worker=np.full(count, self.index),
             dropped=dropped,
         )
-        phases = {"broadcast": received - began, "train": time.perf_counter() - received}
+        phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
         return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes)
 
     def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:

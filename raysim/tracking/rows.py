@@ -21,6 +21,11 @@ come back together from one call take hardly any, but for the first of them. Whe
 more than their totals; sums over many rounds compare.
 """
 
+PARTS = ("train/shards", "train/batches", "train/steps", "train/fold")
+"""What `train` goes into: taking samples to the device, drawing batches and taking up blocks of clients, gradients and
+updates, and folding what clients send. On a GPU, whose work is waited for only when it is needed, much of the steps'
+time is the fold's."""
+
 TOTAL = "total"
 
 
@@ -49,7 +54,7 @@ class RoundRow:
     lr: float
     """Client learning rate of this round."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of each of `PHASES` and of `total`; a phase left out took none."""
+    """Seconds of each of `PHASES`, of `PARTS` and of `total`; what is left out took none."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What was measured: `train/loss`, `test/accuracy`, `clients/accuracy/worst10`, …"""
 
@@ -83,7 +88,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bytes_up", pa.int64(), nullable=False),
     pa.field("bytes_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
-    *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, TOTAL)),
+    *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 
 CLIENT_SCHEMA = pa.schema(
@@ -117,7 +122,7 @@ def round_batch(row: RoundRow, schema: pa.Schema) -> pa.RecordBatch:
     values: dict[str, float | None] = {
         name: getattr(row, name) for name in RoundRow.__dataclass_fields__ if name not in ("seconds", "metrics")
     }
-    values |= {f"seconds/{phase}": 0.0 for phase in (*PHASES, TOTAL)}
+    values |= {f"seconds/{phase}": 0.0 for phase in (*PHASES, *PARTS, TOTAL)}
     values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
     values |= dict(row.metrics)
     undeclared = sorted(values.keys() - set(schema.names))

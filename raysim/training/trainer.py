@@ -5,6 +5,7 @@ One loop for every engine and every algorithm: the k clients that still have ste
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -83,10 +84,12 @@ class BlockResult:
     Attributes:
         sent: the record's fields, each `[K, size]`, valid until the engine's next block.
         loss: mean training loss over each client's steps, float64 `[K]`; NaN where it took none.
+        seconds: that it took to draw batches and take up the block (`batches`), and to train (`steps`).
     """
 
     sent: Mapping[str, Tensor]
     loss: npt.NDArray[np.float64]
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +111,14 @@ class Trainer:
 
         Clients must be ordered by falling number of steps, so that the ones still training are a prefix.
         """
+        began = time.perf_counter()
         k, trainable = len(clients), self.engine.grad.shape[1]
         plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         self.engine.rows[:k] = broadcast
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
         self.engine.load(Block(shards, plan, keys))
+        loaded = time.perf_counter()
         grad = self.engine.grad[:k]
         if not plan.steps.all():
             grad.zero_()  # a client without steps has none of its own
@@ -122,7 +127,7 @@ class Trainer:
         sent = self.rule.send(self.engine.rows[:k], context)
         with np.errstate(invalid="ignore"):
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
-        return BlockResult(sent, loss)
+        return BlockResult(sent, loss, {"batches": loaded - began, "steps": time.perf_counter() - loaded})
 
     def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:
         """All local steps of the rows `[K, T]`; the sum of each client's losses, float64 `[K]`."""

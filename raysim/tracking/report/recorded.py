@@ -18,7 +18,7 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import headline_metric, improves
 from raysim.tracking.log import FINISHED, STARTED, read_events
 from raysim.tracking.reading import gathered, read_clients, read_rounds
-from raysim.tracking.rows import PHASES, ROUND_FIELDS, TOTAL
+from raysim.tracking.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -122,6 +122,12 @@ class RecordedRun:
         other = np.maximum(rest, 0.0)
         share = max(0.0, float(rest.sum())) / float(other.sum()) if other.any() else 0.0
         return {**phases, "other": share * other}
+
+    @property
+    def parts(self) -> dict[str, Float64]:
+        """Seconds of each of `PARTS`, by round; a run of an older version may not have them."""
+        columns = {part: self.columns.get(f"seconds/{part}") for part in PARTS}
+        return {part: column for part, column in columns.items() if column is not None}
 
     @property
     def time(self) -> float:

@@ -117,8 +117,21 @@ def time_spent(run: RecordedRun, place: Place) -> Html:
             mark = join([swatch(PHASE_COLORS[phase]), phase])
             spent = float(seconds.sum())
             rows.append([mark, duration(spent), duration(float(seconds.mean())), f"{100 * spent / run.time:.1f} %"])
+            rows += _parts(run, phase)
     shares = table(["phase", "in all", "a round", "share"], rows)
     return section("Where the time went", element("div", join([place([time_over_rounds(run)]), shares]), kind="side"))
+
+
+def _parts(run: RecordedRun, phase: str) -> list[list[Content]]:
+    """What a phase goes into, where that is known."""
+    rows: list[list[Content]] = []
+    for part, seconds in run.parts.items():
+        whole, name = part.split("/")
+        if whole == phase and seconds.any():
+            spent = float(seconds.sum())
+            share = f"{100 * spent / run.time:.1f} %"
+            rows.append([f"– {name}", duration(spent), duration(float(seconds.mean())), share])
+    return rows
 
 
 def taking_part(run: RecordedRun, place: Place) -> Html:
