@@ -1,0 +1,60 @@
+"""Compiled rows: the same result, the same bits for any number of rows, and a clear error without a compiler."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from federations import digits, sha256
+
+from raysim import Simulation
+from raysim.config import Experiment
+from raysim.errors import ConfigError
+from raysim.execution import engine_choice
+
+pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
+
+
+def trained(experiment: Experiment) -> tuple[str, torch.Tensor, Experiment]:
+    with Simulation(experiment) as simulation:
+        simulation.run()
+        module = simulation.model()
+        vector = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+        return sha256(module), vector, simulation.experiment
+
+
+def test_compiled_rows_agree_with_one_client_at_a_time_and_k_decides_nothing(tmp_path: Path) -> None:
+    compiled = ("training.engine=rows", "training.compile=true", "rounds=1")
+    found, vector, resolved = trained(digits(tmp_path, *compiled, "training.rows=4"))
+    assert resolved.training.compile is True
+    assert trained(digits(tmp_path, *compiled, "training.rows=2"))[0] == found
+    assert trained(resolved.updated([f"tracking.directory={tmp_path}"]))[0] == found
+    _, expected, _ = trained(digits(tmp_path, "rounds=1"))
+    assert (vector - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_without_a_compiler_asking_for_it_is_an_error_and_auto_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"training\.compile: no C\+\+ compiler is found; install g\+\+"):
+        Simulation(digits(tmp_path, "training.engine=rows", "training.compile=true"))
+    monkeypatch.setattr(engine_choice, "WORTH_COMPILING", 0.0)
+    with Simulation(digits(tmp_path, "training.engine=rows")) as simulation:
+        assert simulation.experiment.training.compile is False
+
+
+def test_auto_tries_to_compile_where_the_run_is_long_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "WORTH_COMPILING", 0.0)
+    monkeypatch.setattr(engine_choice, "CLEARLY", 100.0)  # whatever a busy machine measures
+    with Simulation(digits(tmp_path, "training.engine=auto", "rounds=1000", "training.rows=4")) as simulation:
+        training = simulation.experiment.training
+        assert (training.engine, training.compile, training.rows) == ("rows", True, 4)
+        assert "ms in compiled rows" in simulation._prepared.engine.reason
+
+
+def test_only_rows_can_be_compiled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="compile needs the rows engine"):
+        digits(tmp_path, "training.compile=true")
