@@ -63,15 +63,18 @@ def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: 
         return Chosen(sequential, "as configured")
     if asked == "rows" and training.rows is not None:
         return _tried(job, algorithm, replace(job.engine, name="rows", rows=training.rows))
-    most = min(max(len(task.clients), 1), MOST_ROWS, max(MOST_VALUES // algorithm.layout.size, 1))
+    room = min(MOST_ROWS, max(MOST_VALUES // algorithm.layout.size, 1))
+    most = min(len(task.clients), room)
     if asked == "auto":
         total = int(task.steps.sum()) * job.experiment.rounds
         if total < WORTH_TIMING:
             return Chosen(sequential, f"about {total} local steps in all are done before an engine is timed")
         if most < 2:
             return Chosen(sequential, "the model, or the cohort of one, leaves nothing to do at once")
-    most = max(most, 2)
-    with torch_threads(job.engine.threads):
+    if not task.steps.any():  # nobody to be timed with
+        return _tried(job, algorithm, replace(job.engine, name="rows", rows=max(room, 2)))
+    most, device = max(most, 2), device_of(job.engine)
+    with torch_threads(job.engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         timing = _Timing(job, federation, algorithm, task)
         try:
             steps, seconds = timing.of(replace(job.engine, name="rows", rows=most))
