@@ -1,8 +1,8 @@
 """raysim, by its public interface: an `Experiment`, a `Simulation`, arrays in memory.
 
-Variants `ENGINE-EXECUTOR`, such as `auto-ray` (an actor on every core) or `sequential-inprocess` (one process, one
-core). Nothing is evaluated or written during the timing but what the workload asks for: no report, no clients' table,
-no checkpoint before the end.
+Variants `ENGINE-EXECUTOR`, such as `auto-ray` (an actor on every core), `compiled-ray` or `sequential-inprocess` (one
+process, one core). Nothing is evaluated or written during the timing but what the workload asks for: no report, no
+clients' table, no checkpoint before the end.
 """
 
 from __future__ import annotations
@@ -41,11 +41,18 @@ def setting(task: Task, folder: str) -> dict[str, Any]:
         },
         "model": {"name": workload.model},
         "client": {"optimizer": {"name": "sgd", "lr": workload.lr}, "batch_size": workload.batch},
-        "training": {"engine": engine},
+        "training": training(engine),
         "execution": {"executor": executor},
         "evaluation": {"every": int(workload.evaluated)},
         "tracking": quiet(folder),
     }
+
+
+def training(engine: str) -> dict[str, Any]:
+    """A `training` section: `auto`, `sequential`, `rows`, or `compiled`, which is rows compiled."""
+    if engine == "compiled":
+        return {"engine": "rows", "compile": True}
+    return {"engine": engine, "compile": "auto" if engine == "auto" else False}
 
 
 def quiet(folder: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysim.aggregation.fixed_point import FixedPoint
+from raysim.aggregation.fixed_point import FixedPoint, magnitudes
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -79,21 +79,31 @@ class RunningSum:
             if field.name not in sent or tuple(sent[field.name].shape) != (k, field.size):
                 found = f"shape {list(sent[field.name].shape[1:])}" if field.name in sent else "nothing"
                 raise ValueError(f"the algorithm sends {found} for its field {field.name!r} of {field.size} values")
-        fits = {f.name: f.format.in_range(sent[f.name]).cpu().numpy() | (weights == 0) for f in self.fields}
+        largest = {field.name: magnitudes(sent[field.name]) for field in self.fields}
+        fits = {f.name: (largest[f.name] < f.format.limit) | (weights == 0) for f in self.fields}
         taken = np.logical_and.reduce(list(fits.values()))
+        added = np.flatnonzero(taken & (weights != 0))
         for field in self.fields:
-            field.format.add(self._totals[field.name], sent[field.name], np.where(taken, weights, 0.0))
+            values = sent[field.name] if len(added) == k else sent[field.name][torch.from_numpy(added)]
+            field.format.add(self._totals[field.name], values, weights[added], largest[field.name][added])
         self._positions += positions[taken].tolist()
-        self._weight += sum(WEIGHT.encode(weight) for weight in weights[taken].tolist())
+        self._weight += int(np.rint(weights[taken] * WEIGHT.scale).astype(np.int64).sum())
         return [
             None if taken[i] else next(_reason(f, sent[f.name][i]) for f in self.fields if not fits[f.name][i])
             for i in range(k)
         ]
 
     def seal(self) -> PartialSum:
-        """The sum so far; nothing may be folded afterwards."""
+        """The sum so far; nothing may be folded afterwards.
+
+        Raises:
+            ValueError: a client was folded twice.
+        """
+        positions = np.sort(np.array(self._positions, dtype=np.int32))
+        if np.any(positions[1:] == positions[:-1]):
+            raise ValueError("a client was folded twice")
         totals = {name: total.cpu().numpy() for name, total in self._totals.items()}
-        return PartialSum(self.round, np.sort(np.array(self._positions, dtype=np.int32)), self._weight, totals)
+        return PartialSum(self.round, positions, self._weight, totals)
 
 
 def combine(sums: Iterable[PartialSum]) -> PartialSum:

@@ -124,3 +124,14 @@ class TrainingConfig(Section):
     first round's clients, once, and records its choice. They differ in the last bits."""
     rows: int | None = Field(None, ge=1)
     """Clients that train at once with the `rows` engine; by default the fastest number found. It changes no bit."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` computes forward and backward pass under bfloat16 autocast; weights, updates and losses stay float32."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the gradient of the `rows` engine with `torch.compile`, which needs a C++ compiler and takes seconds, the
+    first time; `auto` tries it where a run is long enough to pay for it."""
+
+    @model_validator(mode="after")
+    def _only_rows_compile(self) -> TrainingConfig:
+        if self.compile is True and self.engine == "sequential":
+            raise ValueError("compile needs the rows engine; set engine to rows or auto")
+        return self

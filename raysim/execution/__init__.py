@@ -1,7 +1,7 @@
 """The executor's contract, leases, scheduling, and the executor without Ray. Knows nothing of Ray."""
 
 from raysim.execution.cohort import draw_cohort, draw_round
-from raysim.execution.environment import bits_fingerprint, device_of, environment
+from raysim.execution.environment import bits_fingerprint, environment
 from raysim.execution.evaluation import EvaluationPlan, spread, summarise
 from raysim.execution.executor import Executor
 from raysim.execution.facts import CohortFacts, cohort_facts, nobody, round_row
@@ -12,7 +12,6 @@ from raysim.execution.scheduling import CostModel, Schedule, schedule, schedule_
 from raysim.execution.server import Server
 from raysim.execution.work import (
     Applied,
-    EngineChoice,
     Evaluated,
     EvaluationRange,
     HoldoutRange,
@@ -32,7 +31,6 @@ __all__ = [
     "ClientWorker",
     "CohortFacts",
     "CostModel",
-    "EngineChoice",
     "Evaluated",
     "EvaluationPlan",
     "EvaluationRange",
@@ -53,7 +51,6 @@ __all__ = [
     "Trained",
     "bits_fingerprint",
     "cohort_facts",
-    "device_of",
     "draw_cohort",
     "draw_round",
     "environment",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,15 +15,19 @@ import torch
 from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.data import Federation
-from raysim.execution.environment import device_of
-from raysim.execution.work import EngineChoice, Float64, Int64, Job, RoundTask
+from raysim.errors import ConfigError
+from raysim.execution.scheduling import even_blocks
+from raysim.execution.work import Float64, Int64, Job, RoundTask
+from raysim.machine import cores
 from raysim.training import (
     BatchPlan,
     Block,
     CannotCapture,
     Engine,
+    EngineChoice,
     ParameterLayout,
     Shard,
+    Shards,
     build_engine,
     resolve_loss,
     row_optimizer,
@@ -29,15 +35,17 @@ from raysim.training import (
 )
 
 MOST_ROWS = 128
-"""Clients that train at once: more of them share out nothing that is left to share."""
+"""Clients that train at once: with more of them, there is nothing left to share."""
 MOST_VALUES = 1 << 22
 """Values of the matrix that they train in: beyond, it is out of every cache, and larger blocks only cost memory."""
 WORTH_TIMING = 2000
 """Client-steps of a whole run below which any engine is done before it is timed."""
+WORTH_COMPILING = 60.0
+"""Seconds of a whole run below which a compilation, of 5 to 20 s, would not be paid back."""
+WORTH_SHARING = 8e-3
+"""Seconds of a round that two workers would do no faster than one, for all that they have to tell each other."""
 CLEARLY = 0.9
-"""Rows are chosen where they take less than this share of the sequential time: they change the last bits."""
-_AS_GOOD = 1.05
-"""Of several numbers of rows that are so close to the fastest, the smallest takes the least memory."""
+"""Another engine is chosen where it takes less than this share of the time: it changes the last bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,131 +63,183 @@ def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: 
     Args:
         job: its engine says device and threads.
         task: a round, to be timed.
+
+    Raises:
+        ConfigError: what was asked for needs a C++ compiler, and there is none.
     """
     training = job.experiment.training
-    asked = training.engine
+    if training.compile is True and not has_compiler():
+        raise ConfigError("training.compile: no C++ compiler is found; install g++ or clang++, or set it to false")
     sequential = replace(job.engine, name="sequential", rows=1)
-    if asked == "sequential":
+    if training.engine == "sequential":
         return Chosen(sequential, "as configured")
-    if asked == "rows" and training.rows is not None:
-        return _tried(job, algorithm, replace(job.engine, name="rows", rows=training.rows))
-    room = min(MOST_ROWS, max(MOST_VALUES // algorithm.layout.size, 1))
-    most = min(len(task.clients), room)
-    if asked == "auto":
-        total = int(task.steps.sum()) * job.experiment.rounds
-        if total < WORTH_TIMING:
-            return Chosen(sequential, f"about {total} local steps in all are done before an engine is timed")
-        if most < 2:
-            return Chosen(sequential, "the model, or the cohort of one, leaves nothing to do at once")
-    if not task.steps.any():  # nobody to be timed with
-        return _tried(job, algorithm, replace(job.engine, name="rows", rows=max(room, 2)))
-    most, device = max(most, 2), device_of(job.engine)
+    if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
+        return Chosen(sequential, why)
+    nobody = not task.steps.any()  # to be timed with
+    device = job.engine.torch_device
     with torch_threads(job.engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        timing = _Timing(job, federation, algorithm, task)
         try:
-            steps, seconds = timing.of(replace(job.engine, name="rows", rows=most))
+            if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
+                rows = training.rows or max(_room(algorithm), 2)
+                choice = replace(job.engine, name="rows", rows=rows, compiled=training.compile is True)
+                build(job, algorithm, choice)
+                return Chosen(choice, "as configured")
+            return _fastest(job, sequential, _Timing(job, federation, algorithm, task), task)
         except CannotCapture as reason:
-            return Chosen(sequential, f"one client at a time: {reason}", replaced=asked == "rows")
-        rows, together = _best_rows(np.sort(task.steps)[::-1], steps, seconds)
-        alone = float(timing.of(sequential)[1][0]) * int(task.steps.sum())
-    speed = f"{1e3 * together:.3g} ms a round in rows of {rows}, {1e3 * alone:.3g} ms one client at a time"
-    if asked == "rows" or together < CLEARLY * alone:
-        return Chosen(replace(job.engine, name="rows", rows=rows), speed)
-    return Chosen(sequential, speed)
+            return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
 
 
-def _tried(job: Job, algorithm: Algorithm, choice: EngineChoice) -> Chosen:
-    try:
-        with torch_threads(choice.threads):
-            _build(job, algorithm, choice)
-    except CannotCapture as reason:
-        return Chosen(replace(choice, name="sequential", rows=1), f"one client at a time: {reason}", replaced=True)
-    return Chosen(choice, "as configured")
+def has_compiler() -> bool:
+    """Whether `torch.compile` would find a C++ compiler."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
 
 
-def _build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> Engine:
+def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> Engine:
+    """An engine for the job.
+
+    Raises:
+        CannotCapture: the model, or the work, is not for this engine; says why.
+    """
     info = job.federation.open().info
     module = job.build_module(info)
     loss = resolve_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
-    layout = ParameterLayout(module)
-    return build_engine(choice.name, choice.rows, module, layout, loss, info, work, device_of(choice))
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work)
+
+
+def _not_worth_timing(job: Job, algorithm: Algorithm, task: RoundTask) -> str | None:
+    total = int(task.steps.sum()) * job.experiment.rounds
+    if total < WORTH_TIMING:
+        return f"about {total} local steps in all are done before an engine is timed"
+    if _most_rows(algorithm, task) < 2:
+        return "the model is too large, or the cohort too small, to do anything at once"
+    return None
+
+
+def _most_rows(algorithm: Algorithm, task: RoundTask) -> int:
+    return min(len(task.clients), _room(algorithm))
+
+
+def _room(algorithm: Algorithm) -> int:
+    return min(MOST_ROWS, MOST_VALUES // algorithm.layout.size)
+
+
+def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTask) -> Chosen:
+    """Of rows, compiled rows and one client at a time, what the configuration leaves open and does a round fastest."""
+    training = job.experiment.training
+    falling = np.sort(task.steps)[::-1]
+    most = training.rows or max(_most_rows(timing.algorithm, task), 2)
+    choice = replace(sequential, name="rows", rows=most)
+    measured = timing.of(choice)
+    if measured.best(falling, training.rows)[1] > WORTH_SHARING:
+        falling = falling[:: _workers(job)]  # one worker's part of the round
+    rows, seconds = measured.best(falling, training.rows)
+    times = {"in rows": seconds}
+    chosen = replace(choice, rows=rows)
+    long = seconds * job.experiment.rounds > WORTH_COMPILING
+    if training.compile is True or (training.compile == "auto" and long and has_compiler()):
+        rows, compiled_seconds = timing.of(replace(choice, compiled=True)).best(falling, training.rows)
+        times["in compiled rows"] = compiled_seconds
+        if training.compile is True or compiled_seconds < CLEARLY * seconds:
+            chosen, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
+    alone = timing.of(sequential).round_seconds(falling, 1)
+    times["one client at a time"] = alone
+    reason = "a worker's part of a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
+    if training.engine == "rows" or seconds < CLEARLY * alone:
+        return Chosen(chosen, reason)
+    return Chosen(sequential, reason)
+
+
+def _workers(job: Job) -> int:
+    execution = job.experiment.execution
+    if execution.executor == "inprocess":
+        return 1
+    return max(int(cores()), 1) if execution.actors == "auto" else execution.actors
 
 
 class _Timing:
-    """Seconds of a local step of the first k clients of a round, the longest ones."""
+    """Times engines on the clients of a round."""
 
     def __init__(self, job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask) -> None:
-        self._job, self._federation, self._algorithm = job, federation, algorithm
+        self.algorithm = algorithm
+        self._job, self._federation = job, federation
         longest = np.argsort(-task.steps, kind="stable")[:MOST_ROWS]
         self._clients, self._round = task.clients[longest[task.steps[longest] > 0]], task.round
 
-    def of(self, choice: EngineChoice) -> tuple[Int64, Float64]:
-        """Some k up to the number of rows, ascending, and the seconds of a step of so many clients.
+    def of(self, choice: EngineChoice) -> Measured:
+        """What steps and blocks take with an engine.
 
         Raises:
             CannotCapture: the engine cannot do it.
         """
-        engine = _build(self._job, self._algorithm, choice)
-        device, experiment = device_of(choice), self._job.experiment
+        engine = build(self._job, self.algorithm, choice)
+        device, experiment = choice.torch_device, self._job.experiment
         clients = np.resize(self._clients, choice.rows)  # a round may have fewer
         shards = {c: Shard.load(self._federation.shard(c), device) for c in set(clients.tolist())}
-        blocks = [shards[c] for c in clients.tolist()]
-        sizes = np.array([len(shard) for shard in blocks])
-        work = self._algorithm.work(experiment.client)
-        plan = BatchPlan.draw(experiment.seed, self._round, clients, sizes, work)
-        engine.load(Block(blocks, plan, keyed.integers(experiment.seed, keyed.Purpose.MODULE, self._round, clients)))
-        config = self._algorithm.local_optimizer(experiment.client)
+        joined = Shards.join([shards[c] for c in clients.tolist()])
+        work = self.algorithm.work(experiment.client)
+        keys = keyed.integers(experiment.seed, keyed.Purpose.MODULE, self._round, clients)
+        config = self.algorithm.local_optimizer(experiment.client)
         optimizer = None if config is None else row_optimizer(config)
-        trainable = engine.grad.shape[1]
+        rows = engine.rows[: choice.rows, : engine.grad.shape[1]]
+
+        def load() -> None:
+            plan = BatchPlan.draw(experiment.seed, self._round, clients, joined.count, work)
+            engine.load(Block(joined, plan, keys))
+            if optimizer is not None:
+                optimizer.start(rows)
 
         def step(k: int) -> None:
             engine.gradients(0, k)
             if optimizer is not None:
-                optimizer.step(engine.rows[:k, :trainable], engine.grad[:k], 0.0)
+                optimizer.step(rows[:k], engine.grad[:k], 0.0)
 
-        if optimizer is not None:
-            optimizer.start(engine.rows[: choice.rows, :trainable])
+        a_block = _seconds(load, device)
         ks = np.unique(np.minimum([1, 2, 4, 8, 16, 32, 64, MOST_ROWS], choice.rows))
-        return ks, np.array([_seconds(partial(step, k), device) for k in ks[::-1].tolist()])[::-1]
+        return Measured(ks, np.array([_seconds(partial(step, k), device) for k in ks.tolist()]), a_block)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds of a local step of some k clients at once, and of taking up a block."""
+
+    ks: Int64
+    a_step: Float64
+    a_block: float
+
+    def best(self, falling: Int64, fixed: int | None) -> tuple[int, float]:
+        """The number of rows, unless it is fixed, that does such a round fastest, and the seconds that it takes."""
+        options = [fixed] if fixed else [k for k in self.ks.tolist() if k > 1]
+        found = {rows: self.round_seconds(falling, rows) for rows in options}
+        rows = min(found, key=lambda rows: found[rows])
+        return rows, found[rows]
+
+    def round_seconds(self, falling: Int64, rows: int) -> float:
+        """Of a round whose clients take so many steps, the longest first, and train in blocks of so many rows.
+
+        In a block's step s train those with more than s steps.
+        """
+        total = 0.0
+        for block in even_blocks(len(falling), rows):
+            steps = falling[block]
+            active = np.count_nonzero(steps[:, None] > np.arange(int(steps[0])), axis=0)
+            total += self.a_block + float(np.interp(active, self.ks, self.a_step).sum())
+        return total
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:
     """Of one call: the fastest of a few short series, since everything else on the machine only adds to it."""
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
     call()
     began = time.perf_counter()
     call()
     repeat = max(1, min(20, int(2e-3 / max(time.perf_counter() - began, 1e-6))))
     found = []
     for _ in range(3):
-        began = time.thread_time() if device.type == "cpu" else time.perf_counter()
+        began = clock()
         for _ in range(repeat):
             call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        found.append((time.thread_time() if device.type == "cpu" else time.perf_counter()) - began)
+        found.append(clock() - began)
     return min(found) / repeat
-
-
-def _best_rows(falling: Int64, ks: Int64, seconds: Float64) -> tuple[int, float]:
-    """The number of rows to train a round in, and the seconds that it takes.
-
-    Args:
-        falling: local steps of each client, the longest first.
-        ks, seconds: what a step of so many clients at once takes.
-    """
-    options = [k for k in ks.tolist() if k > 1]
-    found = {rows: _round_seconds(falling, rows, ks, seconds) for rows in options}
-    fastest = min(found.values())
-    rows = next(rows for rows in options if found[rows] <= _AS_GOOD * fastest)
-    return rows, found[rows]
-
-
-def _round_seconds(falling: Int64, rows: int, ks: Int64, seconds: Float64) -> float:
-    """Clients train in blocks of `rows`; in a block's step s train those with more than s steps."""
-    total = 0.0
-    for start in range(0, len(falling), rows):
-        steps = falling[start : start + rows]
-        active = np.count_nonzero(steps[:, None] > np.arange(int(steps[0])), axis=0)
-        total += float(np.interp(active, ks, seconds).sum())
-    return total

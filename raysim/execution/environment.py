@@ -12,14 +12,9 @@ from typing import Any
 
 import torch
 
-from raysim.execution.work import EngineChoice
+from raysim.training import EngineChoice
 
 PACKAGES = ("raysim", "torch", "ray", "numpy", "pyarrow", "optuna")
-
-
-def device_of(engine: EngineChoice) -> torch.device:
-    """The device that this process trains on: Ray shows an actor only the GPU that it was given."""
-    return torch.device(engine.device, 0) if engine.device == "cuda" else torch.device("cpu")
 
 
 def pin_gpu_bits() -> None:

@@ -19,9 +19,10 @@ from raysim.data.sources import load_source
 from raysim.errors import ConfigError
 from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
-from raysim.execution.work import EngineChoice, Job
+from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
+    EngineChoice,
     LocalWork,
     Metric,
     ParameterLayout,
@@ -90,7 +91,8 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
     if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():
         raise ConfigError("execution.device: this process sees no GPU; set execution.device=cpu and num_gpus=0")
-    engine = EngineChoice("sequential", device=device, threads=execution.threads_per_client)
+    precision, threads = experiment.training.precision, execution.threads_per_client
+    engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
     task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task)
@@ -101,7 +103,8 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
 
 def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
     values = experiment.to_dict()
-    values["training"] |= {"engine": engine.name, "rows": engine.rows if engine.name == "rows" else None}
+    rows = engine.rows if engine.name == "rows" else None
+    values["training"] |= {"engine": engine.name, "rows": rows, "compile": engine.compiled}
     return Experiment.parse(values)
 
 

@@ -92,6 +92,13 @@ def schedule_by_owner(owner: Int64) -> Schedule:
     return Schedule(first, (), 1.0)
 
 
+def even_blocks(count: int, most: int) -> list[slice]:
+    """Cut so many clients, in their order, into as few blocks of at most `most` as will do, all of about one size."""
+    blocks = -(-count // most)
+    ends = [count * (i + 1) // blocks for i in range(blocks)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def _longest_first(cost: Float64, order: Int64, workers: int) -> tuple[list[list[int]], list[float]]:
     parts: list[list[int]] = [[] for _ in range(workers)]
     loads = [(0.0, worker) for worker in range(workers)]

@@ -1,42 +1,101 @@
-"""A worker's shards on its device: each client's samples travel there once, and the least recently used go first."""
+"""A worker's shards on its device: each client's samples travel there once, as long as there is room."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from raysim.data import Federation
-from raysim.training import Shard
+from raysim.execution.work import Int64
+from raysim.training import Shard, Shards
 
 
 class DeviceShards:
-    """Training shards by client, within a budget of bytes; a block in use may exceed it."""
+    """Training shards side by side in one tensor, so that a block's batches are gathered from it without a copy.
+
+    The tensor is filled from its beginning to its end, then from its beginning again, over what came first. With
+    cohorts drawn at random that is as good as any other order to let go of shards.
+    """
 
     def __init__(self, federation: Federation, device: torch.device, budget: int) -> None:
+        """Hold shards within a budget of bytes; a single block may exceed it."""
         self._federation, self._device, self._budget = federation, device, budget
-        self._held: OrderedDict[int, Shard] = OrderedDict()
-        self._bytes = 0
+        self._held: OrderedDict[int, tuple[int, int]] = OrderedDict()  # client: start and end, the first to go first
+        self._pool: Shard | None = None
+        self._end = 0
 
-    def of(self, clients: Iterable[int]) -> list[Shard]:
-        """The shards of these clients, in their order.
+    def of(self, clients: Int64) -> Shards:
+        """The shards of these clients.
 
         Raises:
             DataError: a shard cannot be read.
         """
-        found = [self._shard(client) for client in clients]
-        while self._bytes > self._budget and self._held:
-            _, oldest = self._held.popitem(last=False)
-            self._bytes -= oldest.nbytes
-        return found
+        spans = self._spans(clients)
+        if spans is None:
+            self._take([client for client in clients.tolist() if client not in self._held])
+            spans = self._spans(clients)
+        if spans is None:  # some went when others came
+            self._held.clear()
+            self._end = 0
+            self._take(clients.tolist())
+            spans = self._spans(clients)
+        assert spans is not None, "there is room for a block"
+        assert self._pool is not None, "there is at least one client"
+        return Shards(self._pool, spans[:, 0], spans[:, 1] - spans[:, 0])
 
-    def _shard(self, client: int) -> Shard:
-        shard = self._held.get(client)
-        if shard is None:
-            shard = Shard.load(self._federation.shard(client), self._device)
-            self._held[client] = shard
-            self._bytes += shard.nbytes
-        else:
-            self._held.move_to_end(client)
-        return shard
+    def _spans(self, clients: Int64) -> Int64 | None:
+        """Start and end of each client `[k, 2]`, if all of them are held."""
+        spans = [self._held.get(client) for client in clients.tolist()]
+        return None if None in spans else np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+    def _take(self, clients: list[int]) -> None:
+        shards = [Shard.load(self._federation.shard(client), self._device) for client in clients]
+        size = sum(len(shard) for shard in shards)
+        if self._pool is None or size > len(self._pool):
+            self._pool = self._room(shards[0], size)
+            self._held.clear()
+            self._end = 0
+        for client, shard in zip(clients, shards, strict=True):
+            start = self._place(len(shard))
+            _write(self._pool, shard, start)
+            self._held[client] = start, self._end
+
+    def _place(self, size: int) -> int:
+        """Where the next so many samples go; whoever is there is let go."""
+        assert self._pool is not None
+        start = self._end if self._end + size <= len(self._pool) else 0
+        if start < self._end:  # around the corner: what lies beyond the end is the oldest
+            self._let_go(self._end, len(self._pool))
+        self._let_go(start, start + size)
+        self._end = start + size
+        return start
+
+    def _let_go(self, start: int, end: int) -> None:
+        while self._held:
+            client, (first, last) = next(iter(self._held.items()))
+            if first < last and (first >= end or last <= start):
+                return
+            del self._held[client]
+
+    def _room(self, like: Shard, size: int) -> Shard:
+        """An empty pool for the budget, but not for fewer than `size` samples, nor for more than there are."""
+        bytes_each = max(like.nbytes // max(len(like), 1), 1)
+        total = int(self._federation.sizes("train").sum())
+        count = max(size, min(total, self._budget // bytes_each))
+        return Shard(
+            _room(like.x, count), _room(like.y, count), None if like.weight is None else _room(like.weight, count)
+        )
+
+
+def _room(like: Tensor, count: int) -> Tensor:
+    return like.new_empty((count, *like.shape[1:]))
+
+
+def _write(pool: Shard, shard: Shard, start: int) -> None:
+    part = slice(start, start + len(shard))
+    pool.x[part], pool.y[part] = shard.x, shard.y
+    if pool.weight is not None and shard.weight is not None:
+        pool.weight[part] = shard.weight

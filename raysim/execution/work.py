@@ -15,22 +15,12 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import build_model
-from raysim.training import EngineName, ExactSums, torch_threads
+from raysim.training import EngineChoice, ExactSums, torch_threads
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineChoice:
-    """The concrete engine that every worker must provide: resolved once, on the driver, and recorded."""
-
-    name: EngineName
-    rows: int = 1
-    device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

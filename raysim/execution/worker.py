@@ -12,7 +12,8 @@ import torch
 from raysim.aggregation import PartialSum, RunningSum, Weighting
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
-from raysim.execution.environment import device_of, pin_gpu_bits
+from raysim.execution.environment import pin_gpu_bits
+from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
     Evaluated,
@@ -50,7 +51,7 @@ class ClientWorker:
         self.job, self.index = job, index
         self.federation = job.federation.open()
         info = self.federation.info
-        self.device = device_of(job.engine)
+        self.device = job.engine.torch_device
         if self.device.type == "cuda":
             pin_gpu_bits()
         module = job.build_module(info)
@@ -67,7 +68,7 @@ class ClientWorker:
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine.name, job.engine.rows, module, layout, loss, info, work, self.device)
+                engine = build_engine(job.engine, module, layout, loss, info, work)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -100,9 +101,8 @@ class ClientWorker:
         dropped: list[str | None] = [None] * count
         clamped = 0
         sizes = self.federation.sizes("train", lease.clients)
-        size = self.trainer.engine.capacity
-        for start in range(0, count, size):
-            block = slice(start, min(start + size, count))
+        steps = self.trainer.work.count(sizes)
+        for block in even_blocks(count, self.trainer.engine.capacity):
             block_began = time.perf_counter()
             result, factor, clamps = self._block(setting, lease.clients[block])
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
@@ -111,27 +111,28 @@ class ClientWorker:
             except ValueError as error:  # what the algorithm sends is not what it declares
                 raise _client_error(lease.clients[block], lease.round, error) from error
             clamped += clamps
-            seconds[block] = (time.perf_counter() - block_began) / (block.stop - start)
+            spent = time.perf_counter() - block_began
+            seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
         weight[[reason is not None for reason in dropped]] = 0.0
         total = running.seal()
         facts = client_batch(
             round=lease.round,
             client=lease.clients,
             samples=sizes,
-            steps=self.trainer.work.count(sizes),
+            steps=steps,
             weight=weight,
             loss=loss,
             seconds=seconds,
             worker=np.full(count, self.index),
             dropped=dropped,
         )
-        spent = {"broadcast": received - began, "train": time.perf_counter() - received}
-        return total, LeaseReport(facts, lease.positions, clamped, spent, total.nbytes)
+        phases = {"broadcast": received - began, "train": time.perf_counter() - received}
+        return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes)
 
     def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
         try:
-            shards = self.shards.of(clients.tolist())
+            shards = self.shards.of(clients)
             factors, clamped = self._factors(clients)
             return self.trainer.train(setting, self._broadcast, clients, shards), factors, clamped
         except RaysimError:

@@ -1,7 +1,7 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
-from raysim.training.batches import BatchPlan, LocalWork, Shard
-from raysim.training.building import EngineName, build_engine
+from raysim.training.batches import BatchPlan, LocalWork, Shard, Shards
+from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
@@ -20,6 +20,7 @@ __all__ = [
     "CannotCapture",
     "ClientContext",
     "Engine",
+    "EngineChoice",
     "EngineName",
     "Evaluator",
     "ExactSums",
@@ -30,6 +31,7 @@ __all__ = [
     "RowOptimizer",
     "SequentialEngine",
     "Shard",
+    "Shards",
     "Trainer",
     "build_engine",
     "check_loss",

@@ -107,18 +107,6 @@ class Shard:
             None if samples.weight is None else _aligned(samples.weight, device),
         )
 
-    @classmethod
-    def join(cls, shards: Sequence[Shard]) -> Shard:
-        """The samples of several shards, one after the other; one shard is itself."""
-        if len(shards) == 1:
-            return shards[0]
-        weights = [shard.weight for shard in shards if shard.weight is not None]
-        return cls(
-            torch.cat([shard.x for shard in shards]),
-            torch.cat([shard.y for shard in shards]),
-            torch.cat(weights) if weights else None,
-        )
-
     def __len__(self) -> int:
         return self.y.shape[0]
 
@@ -126,6 +114,31 @@ class Shard:
     def nbytes(self) -> int:
         """Bytes on the device."""
         return self.x.nbytes + self.y.nbytes + (0 if self.weight is None else self.weight.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Where the samples of K clients lie in one tensor.
+
+    Attributes:
+        pool: samples on the training device, of these clients and perhaps of others.
+        start, count: of each client, int64 `[K]`.
+    """
+
+    pool: Shard
+    start: Int64
+    count: Int64
+
+    @classmethod
+    def join(cls, shards: Sequence[Shard]) -> Shards:
+        """Shards one after the other, copied unless there is only one."""
+        weights = [shard.weight for shard in shards if shard.weight is not None]
+        count = np.array([len(shard) for shard in shards], dtype=np.int64)
+        pool = shards[0]
+        if len(shards) > 1:
+            x, y = torch.cat([shard.x for shard in shards]), torch.cat([shard.y for shard in shards])
+            pool = Shard(x, y, torch.cat(weights) if weights else None)
+        return cls(pool, np.cumsum(count) - count, count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""The engines by name."""
+"""Which engine computes, and how it is made."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,29 +19,48 @@ from raysim.training.rows import RowsEngine
 EngineName = Literal["sequential", "rows"]
 
 
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """A concrete engine: resolved once, on the driver, recorded, and provided by every worker.
+
+    Attributes:
+        rows: K, the clients that train at once.
+        compiled: whether `torch.compile` compiles the gradient.
+        precision: of forward and backward pass; rows are float32.
+        threads: of torch, in each worker.
+    """
+
+    name: EngineName
+    rows: int = 1
+    compiled: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device that this process trains on: Ray shows an actor only the GPU that it was given."""
+        return torch.device(self.device, 0) if self.device == "cuda" else torch.device("cpu")
+
+
 def build_engine(
-    name: EngineName,
-    rows: int,
-    module: nn.Module,
-    layout: ParameterLayout,
-    loss: Loss,
-    info: DataInfo,
-    work: LocalWork,
-    device: torch.device,
+    choice: EngineChoice, module: nn.Module, layout: ParameterLayout, loss: Loss, info: DataInfo, work: LocalWork
 ) -> Engine:
     """The engine that was chosen.
 
     Args:
-        rows: K, of the engines that train several clients at once.
         module: the engine's from now on.
 
     Raises:
         CannotCapture: the model, or the work, is not for this engine; says why.
     """
-    if name == "sequential":
-        return SequentialEngine(module, layout, loss, info, device)
+    device, bf16 = choice.torch_device, choice.precision == "bf16"
+    if choice.name == "sequential":
+        return SequentialEngine(module, layout, loss, info, device, bf16=bf16)
     if work.batch_size is None:
         raise CannotCapture("full batches are as long as the client's shard")
-    if device.type == "cpu" and torch.get_num_threads() > 1:
+    if choice.device == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
-    return RowsEngine(module, layout, loss, info, device, rows, work.batch_size)
+    return RowsEngine(
+        module, layout, loss, info, device, choice.rows, work.batch_size, compiled=choice.compiled, bf16=bf16
+    )

@@ -29,6 +29,8 @@ Vectorised = Callable[..., tuple[Tensor, ...]]
 
 aten: Any = torch.ops.aten
 
+_BYTES = 4 * ALIGNMENT
+"""Boundaries are so many bytes apart."""
 _TRACED = (3, 5)
 """The k that are traced: not one, which kernels treat in its own way, and not multiples of each other."""
 
@@ -56,12 +58,15 @@ class CannotCapture(Exception):
     """The function cannot be vectorised over clients; says why."""
 
 
-def capture(function: Vectorised, example: Callable[[int], Sequence[Tensor]]) -> Vectorised:
+def capture(
+    function: Vectorised, example: Callable[[int], Sequence[Tensor]], *, align_products: bool = True
+) -> Vectorised:
     """The graph of a vectorised function, for any k ≥ 2.
 
     Args:
         function: traced as it is; it may use other tensors, which must stay as they are.
         example: arguments for k clients.
+        align_products: whether the products of matrices begin on boundaries as well; many shapes do not need it.
 
     Raises:
         CannotCapture: it draws random numbers, or looks at values to decide what to compute.
@@ -78,7 +83,7 @@ def capture(function: Vectorised, example: Callable[[int], Sequence[Tensor]]) ->
     _drop_no_ops(module.graph)
     _drop_no_ops(twin.graph)
     _generalise(module.graph, twin.graph)
-    _lay_out(module.graph)
+    _lay_out(module.graph, align_products)
     module.graph.lint()
     captured = GraphModule(module, module.graph)
     return captured.forward
@@ -146,13 +151,13 @@ def _generalise(graph: Graph, twin: Graph) -> None:
         node.args, node.kwargs = pytree.tree_unflatten(changed, structure)
 
 
-def _lay_out(graph: Graph) -> None:
+def _lay_out(graph: Graph, align_products: bool) -> None:
     """Replace the operations whose bits depend on where in a tensor, or in memory, a value is."""
     for node in graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         if node.target is aten.bmm.default:
-            node.target = aligned_bmm
+            node.target = filled_bmm if align_products else aligned_bmm
         elif node.target in _VIEWS:  # of what is contiguous in the traced graph, and may have gaps in this one
             node.target = aten.reshape.default
         elif torch.Tag.pointwise in node.target.tags and node.target.overloadpacket not in _SAME_ANYWHERE:
@@ -161,15 +166,21 @@ def _lay_out(graph: Graph) -> None:
 
 
 def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
-    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices, and products, begin on 64-byte boundaries.
+    """`torch.bmm` of `[k, m, n]` and `[k, n, p]`, all of whose matrices begin on 64-byte boundaries."""
+    return torch.bmm(_aligned(a), _aligned(b))
 
-    `m` is filled up for that: with `out=` of a wider stride, the products would be computed one by one.
+
+def filled_bmm(a: Tensor, b: Tensor) -> Tensor:
+    """The same, with products that do so too.
+
+    For that `m` is filled up: with `out=` of a wider stride, the products would be computed one by one.
     """
     m = a.shape[1]
-    unit = ALIGNMENT // gcd(b.shape[2], ALIGNMENT)
+    boundary = _BYTES // a.element_size()
+    unit = boundary // gcd(b.shape[2], boundary)
     if m % unit == 0:
-        return torch.bmm(_aligned(a), _aligned(b))
-    return torch.bmm(_filled_up(a, -(-m // unit) * unit), _aligned(b))[:, :m]
+        return aligned_bmm(a, b)
+    return aligned_bmm(_filled_up(a, -(-m // unit) * unit), b)[:, :m]
 
 
 def _filled_up(matrices: Tensor, m: int) -> Tensor:
@@ -186,15 +197,15 @@ def _filled_up(matrices: Tensor, m: int) -> Tensor:
 
 def room(k: int, shape: Sequence[int], like: Tensor) -> Tensor:
     """An uninitialised tensor `[k, *shape]`, of which every `[i]` is contiguous on a 64-byte boundary."""
-    size = prod(shape)
-    if size % ALIGNMENT == 0:
+    size, boundary = prod(shape), _BYTES // like.element_size()
+    if size % boundary == 0:
         return like.new_empty((k, *shape))
-    padded = like.new_empty((k, -(-size // ALIGNMENT) * ALIGNMENT))
+    padded = like.new_empty((k, -(-size // boundary) * boundary))
     return padded[:, :size].view(k, *shape)
 
 
 def _aligned(matrices: Tensor) -> Tensor:
-    if matrices.stride(0) % ALIGNMENT == 0:
+    if matrices.stride(0) % (_BYTES // matrices.element_size()) == 0:
         return matrices
     if matrices.stride(2) != 1 and matrices.stride(1) == 1:  # keep a transposed one transposed
         return _aligned(matrices.transpose(1, 2)).transpose(1, 2)
@@ -209,13 +220,13 @@ def in_whole_turns(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) 
     tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
     shape = torch.Size(np.broadcast_shapes(*(one.shape for one in tensors)))
     size = shape[1:].numel()
-    if size % TURN == 0:
+    if size % (2 * TURN) == 0:  # whole turns of 16-bit values, too
         return operation(*args, **kwargs)
     padded = [_padded(arg, shape, size) if isinstance(arg, Tensor) and arg.ndim else arg for arg in args]
     return operation(*padded, **kwargs)[:, :size].view(shape)
 
 
 def _padded(tensor: Tensor, shape: torch.Size, size: int) -> Tensor:
-    wide = tensor.new_ones((shape[0], -(-size // TURN) * TURN))
+    wide = tensor.new_ones((shape[0], -(-size // (2 * TURN)) * (2 * TURN)))
     wide[:, :size].view(shape).copy_(tensor)
     return wide

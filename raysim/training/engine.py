@@ -7,7 +7,7 @@ Which samples, which optimiser and which algorithm are the trainer's business.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
-from raysim.training.batches import BatchPlan, Shard, gather
+from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, weighted_mean
 
@@ -28,12 +28,12 @@ class Block:
     """K clients that train together, ordered by falling number of steps.
 
     Attributes:
-        shards: of each, on the training device.
+        shards: their samples.
         plan: the samples of their steps.
         keys: for each, a key for what its module draws by itself, int64 `[K]`.
     """
 
-    shards: Sequence[Shard]
+    shards: Shards
     plan: BatchPlan
     keys: Int64
 
@@ -81,6 +81,15 @@ def generator_of(device: torch.device) -> torch.Generator:
     return generator
 
 
+def in_bf16(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A forward pass under autocast, whose output comes back in float32: losses are computed in full.
+
+    No cast is kept for the next pass, which may be of other weights in the same place.
+    """
+    with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+        return forward(x).to(torch.float32)
+
+
 class _Slot:
     """Where a module holds a buffer. Its forward may put another tensor there (`self.ema = 0.9 * self.ema + …`), which
     would no longer be a view of the row, and would last until the next client."""
@@ -107,9 +116,16 @@ class SequentialEngine(Engine):
     name = "sequential"
 
     def __init__(
-        self, module: nn.Module, layout: ParameterLayout, loss: Loss, info: DataInfo, device: torch.device
+        self,
+        module: nn.Module,
+        layout: ParameterLayout,
+        loss: Loss,
+        info: DataInfo,
+        device: torch.device,
+        *,
+        bf16: bool = False,
     ) -> None:
-        self.module = module.to(device)
+        self.module, self.bf16 = module.to(device), bf16
         self.loss, self.info, self.device = loss, info, device
         self.rows = torch.zeros((1, layout.size), device=device)
         self.grad = torch.zeros((1, layout.trainable), device=device)
@@ -123,8 +139,8 @@ class SequentialEngine(Engine):
         self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
 
     def load(self, block: Block) -> None:
-        (self._shard,), plan = block.shards, block.plan
-        index = torch.from_numpy(plan.index[:, 0]).to(self.device)
+        plan, self._pool = block.plan, block.shards.pool
+        index = torch.from_numpy(plan.index[:, 0] + block.shards.start).to(self.device)
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self.module.train()
         self._generator.manual_seed(int(block.keys[0]))
@@ -134,8 +150,9 @@ class SequentialEngine(Engine):
             buffer.copy_(initial)
 
     def gradients(self, step: int, k: int) -> Tensor:
-        batch = gather(self._shard, self._batches[step], self.info)
-        loss = weighted_mean(self.loss(self.module(batch.x), batch.y), batch.weight)
+        batch = gather(self._pool, self._batches[step], self.info)
+        output = self.module(batch.x) if not self.bf16 else in_bf16(self.module, batch.x)
+        loss = weighted_mean(self.loss(output, batch.y), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         torch._foreach_copy_(self._grad_views, list(grads))
         for slot in self._buffers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,11 +11,19 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from raysim.data import DataInfo
-from raysim.training.batches import Shard, model_input, target
+from raysim.training.batches import model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
-from raysim.training.engine import Block, Engine
-from raysim.training.layout import ParameterLayout
+from raysim.training.engine import Block, Engine, in_bf16
+from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+
+_TRIED = ALIGNMENT + 1
+"""Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
+_SMALL = 1 << 18
+"""Values of a model whose rows can be tried so many times over; of a larger one, matrices are wide, and few are."""
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of rows `[k, P]`, their gradients' place `[k, T]`, x, y and share `[k, B, …]`; returns the losses `[k]`."""
 
 
 class RowsEngine(Engine):
@@ -36,42 +44,55 @@ class RowsEngine(Engine):
         device: torch.device,
         rows: int,
         batch_size: int,
+        *,
+        compiled: bool = False,
+        bf16: bool = False,
     ) -> None:
         """Capture the gradient, and check that a row's bits depend on nothing but the row.
 
         Args:
             module: the engine's from now on.
             rows: K.
+            compiled: by `torch.compile`, which needs a C++ compiler and takes seconds; kept on disk for the next run.
 
         Raises:
             CannotCapture: the model cannot be trained this way; says why.
         """
         self.info, self.device, self.batch_size = info, device, batch_size
-        self.rows = torch.zeros((max(rows, 2), layout.size), device=device)
-        self.grad = torch.zeros((max(rows, 2), layout.trainable), device=device)
-        self._layout, self._capacity = layout, rows
-        self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        buffer = room(len(self.rows), (batch_size, *info.input_shape), self.rows)
-        self._x = None if buffer.is_contiguous() or info.input_kind == "tokens" else buffer
+        self._layout, self._capacity, self._bf16 = layout, rows, bf16
         loss = row_cross_entropy if loss is cross_entropy else loss
-        self._gradient = self._captured(module.to(device).train(), loss)
-        self._check()
+        module = module.to(device).train()
+        self._allocate(_TRIED if layout.size <= _SMALL else 5)
+        self.rows[:] = layout.pack(module)
+        for align_products in (False, True):
+            self._gradient = self._captured(module, loss, align_products)
+            self._step: Step = self._compiled() if compiled else self._as_captured
+            if (fault := self._fault()) is None:
+                break
+        else:
+            raise CannotCapture(fault)
+        self._allocate(max(rows, 2))
+
+    def _allocate(self, width: int) -> None:
+        self.rows = torch.zeros((width, self._layout.size), device=self.device)
+        self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
+        self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        buffer = room(width, (self.batch_size, *self.info.input_shape), self.rows)
+        self._x = None if buffer.is_contiguous() or self.info.input_kind == "tokens" else buffer
 
     @property
     def capacity(self) -> int:
         return self._capacity
 
     def load(self, block: Block) -> None:
-        k, width = len(block.shards), max(len(block.shards), 2)
-        sizes = np.array([len(shard) for shard in block.shards])
-        start = np.minimum(
-            np.cumsum(sizes) - sizes, max(int(sizes.sum()) - 1, 0)
-        )  # an empty shard points at any sample
+        k, width = len(block.keys), max(len(block.keys), 2)
+        self._samples = block.shards.pool
+        # An empty shard points at a sample of another: who takes no steps may still keep the last one company.
+        start = np.where(block.shards.count > 0, block.shards.start, block.shards.start[0])
         index, count = block.plan.index + start[:, None], block.plan.count
         if k == 1:
             index, count = np.repeat(index, 2, axis=1), np.repeat(count, 2, axis=1)
             self.rows[1] = self.rows[0]
-        self._samples = Shard.join(block.shards)
         self._index = torch.from_numpy(index).to(self.device, non_blocking=True)
         chosen = self._index.flatten()
         y = target(self._samples.y.index_select(0, chosen), self.info)
@@ -84,10 +105,12 @@ class RowsEngine(Engine):
         x = x.view(width, self.batch_size, *x.shape[1:])
         if self._x is not None:  # every client's batch begins on a boundary of its own
             x = self._x[:width].copy_(x)
-        values, _ = self._views_of(width)
-        *found, losses = self._gradient(*values, x, self._y[step, :width], self._share[step, :width])
-        # Where a companion is idle, its gradient stays what it was.
-        torch._foreach_copy_(self._views_of(k)[1], [grad[:k] for grad in found] if k < width else found)
+        y, share = self._y[step, :width], self._share[step, :width]
+        if k == width:
+            return self._step(self.rows[:k], self.grad[:k], x, y, share)
+        idle = self.grad[k:width].clone()  # a companion that has finished keeps its last gradient
+        losses = self._step(self.rows[:width], self.grad[:width], x, y, share)
+        self.grad[k:width] = idle
         return losses[:k]
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
@@ -101,21 +124,38 @@ class RowsEngine(Engine):
         total = here.flatten(2).sum(2).view(*samples[:2], *(1,) * (here.ndim - 2))
         return here / (total + (total == 0))
 
-    def _views_of(self, width: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The first rows' parameters and buffers, and their gradients' places."""
+    def _as_captured(self, rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+        width = rows.shape[0]
         if width not in self._views:
-            values = list(self._layout.views(self.rows[:width]).values())
-            self._views[width] = values, list(self._layout.views(self.grad[:width]).values())
-        return self._views[width]
+            views = self._layout.views
+            self._views[width] = list(views(self.rows[:width]).values()), list(views(self.grad[:width]).values())
+        values, places = self._views[width]
+        *grads, losses = self._gradient(*values, x, y, share)
+        torch._foreach_copy_(places, grads)
+        return losses
 
-    def _captured(self, module: nn.Module, loss: Loss) -> Vectorised:
+    def _compiled(self) -> Step:
+        gradient, layout = self._gradient, self._layout
+
+        def step(rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+            *grads, losses = gradient(*layout.views(rows).values(), x, y, share)
+            torch._foreach_copy_(list(layout.views(grad).values()), grads)
+            return losses
+
+        # torch counts compilations by code object, and gives up after a few: this engine's are its own.
+        step.__code__ = step.__code__.replace()
+        compiled: Step = torch.compile(step, fullgraph=True)
+        return compiled
+
+    def _captured(self, module: nn.Module, loss: Loss, align_products: bool) -> Vectorised:
         names = [segment.name for segment in self._layout.segments]
         parameters = len(self._layout.parameters)
 
         def elements_of(values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
             given = dict(zip(names, (*values, *buffers), strict=True))
             used = dict(given)
-            elements = loss(functional_call(module, used, (x,)), y)
+            forward = partial(functional_call, module, used)
+            elements = loss(in_bf16(forward, x) if self._bf16 else forward(x), y)
             changed = [name for name in names if used[name] is not given[name]]
             if changed:
                 raise CannotCapture(f"its forward pass changes {changed[0]!r}")
@@ -137,8 +177,7 @@ class RowsEngine(Engine):
             return found
 
         kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        self.rows[:] = self._layout.pack(module)
-        captured = capture(function, self._example)
+        captured = capture(function, self._example, align_products=align_products)
         for name, buffer in module.named_buffers():
             if not torch.equal(buffer, kept[name]):
                 raise CannotCapture(f"its forward pass changes {name!r}")
@@ -155,25 +194,33 @@ class RowsEngine(Engine):
         batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
         return [*values, *batch]
 
-    def _check(self) -> None:
-        """A row's gradient is the same at every position, for every k, and whatever a batch is filled up with."""
-        ks = sorted({2, 3, len(self.rows) // 2 + 1, len(self.rows)} - {1})
-        *values, x, y, share = self._example(max(ks))
-        if self._x is not None:
-            x = room(len(x), x.shape[1:], x).copy_(x)
-        first = [one[0].clone() for one in self._gradient(*(one[:2] for one in (*values, x, y, share)))]
+    def _fault(self) -> str | None:
+        """Why a gradient depends on its position, on k, or on what a batch is filled up with; None if it does not.
 
-        def same(found: Sequence[Tensor]) -> bool:
-            return all(bool(torch.equal(many, one.expand_as(many))) for many, one in zip(found, first, strict=True))
+        What is tried is the same for every K, so that K decides nothing.
+        """
+        most = len(self.rows)
+        x, y, share = self._example(most)[-3:]
+        if self._x is not None:
+            x = self._x.copy_(x)
+        for tensor in (self.rows, self.grad, x, y, share):
+            torch._dynamo.mark_dynamic(tensor, 0)  # one compiled code for every k
+        self._step(self.rows, self.grad, x, y, share)
+        first = self.grad[0].clone()
+
+        def differs(k: int) -> bool:
+            self.grad.zero_()
+            self._step(self.rows[:k], self.grad[:k], x[:k], y[:k], share[:k])
+            return not torch.equal(self.grad[:k], first.expand(k, -1))
 
         last = x[:, -1].clone()
         x[:, -1] = x[:, 0]
-        if self.batch_size > 1 and not same(self._gradient(*(one[:2] for one in (*values, x, y, share)))):
-            raise CannotCapture("the samples of a batch influence each other (as in batch normalisation)")
+        if self.batch_size > 1 and differs(2):
+            return "the samples of a batch influence each other (as in batch normalisation)"
         x[:, -1] = last
-        for k in ks:
-            if not same(self._gradient(*(one[:k] for one in (*values, x, y, share)))):
-                raise CannotCapture("a client's gradient would depend on its place among the others in the last bits")
+        if any(differs(k) for k in {2, min(3, most), most // 2 + 1, most}):
+            return "a client's gradient would depend on its place among the others, in the last bits"
+        return None
 
 
 def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ One loop for every engine and every algorithm: the k clients that still have ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from raysim import keyed
-from raysim.training.batches import BatchPlan, LocalWork, Shard
+from raysim.training.batches import BatchPlan, LocalWork, Shards
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
@@ -103,14 +103,13 @@ class Trainer:
     clip_norm: float | None
     rule: ClientRule
 
-    def train(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Sequence[Shard]) -> BlockResult:
+    def train(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards) -> BlockResult:
         """Train at most K clients from the broadcast model `[P]`, which is only read.
 
         Clients must be ordered by falling number of steps, so that the ones still training are a prefix.
         """
         k, trainable = len(clients), self.engine.grad.shape[1]
-        samples = np.array([len(shard) for shard in shards], dtype=np.int64)
-        plan = BatchPlan.draw(setting.seed, setting.round, clients, samples, self.work)
+        plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         self.engine.rows[:k] = broadcast
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
@@ -118,7 +117,7 @@ class Trainer:
         grad = self.engine.grad[:k]
         if not plan.steps.all():
             grad.zero_()  # a client without steps has none of its own
-        context = ClientContext(setting, broadcast, trainable, clients, samples, plan.steps, grad)
+        context = ClientContext(setting, broadcast, trainable, clients, shards.count, plan.steps, grad)
         loss_sum = self._steps(context, self.engine.rows[:k, :trainable])
         sent = self.rule.send(self.engine.rows[:k], context)
         with np.errstate(invalid="ignore"):

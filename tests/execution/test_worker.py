@@ -18,7 +18,6 @@ from raysim.data import Samples
 from raysim.errors import ClientError, RunError
 from raysim.execution import (
     ClientWorker,
-    EngineChoice,
     Job,
     Lease,
     RoundTask,
@@ -27,7 +26,7 @@ from raysim.execution import (
     draw_round,
     environment,
 )
-from raysim.training import ClientContext, torch_threads
+from raysim.training import ClientContext, EngineChoice, torch_threads
 
 ENGINE = EngineChoice("sequential")
 SIZES = [12, 30, 0, 7, 18]
