@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from raysim import Experiment, Simulation
 from raysim.execution import draw_round, engine_choice
-from raysim.execution.engine_choice import _best_rows, _round_seconds
+from raysim.execution.engine_choice import Measured
 from raysim.execution.preparation import Prepared, prepare_job
 from raysim.tracking import QuietProgress
 
@@ -50,31 +50,31 @@ def test_a_run_that_is_soon_done_trains_one_client_at_a_time(tmp_path: Path) -> 
 def test_a_cohort_of_one_has_nothing_to_do_at_once(tmp_path: Path) -> None:
     found = prepared(tmp_path, *MUCH_WORK, "cohort=1")
     assert (found.engine.engine.name, found.engine.replaced) == ("sequential", False)
-    assert "nothing to do at once" in found.engine.reason
+    assert "to do anything at once" in found.engine.reason
 
 
 def test_a_large_model_is_not_timed_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_choice, "MOST_VALUES", 1)
     found = prepared(tmp_path, *MUCH_WORK)
     assert (found.engine.engine.name, found.engine.replaced) == ("sequential", False)
-    assert "nothing to do at once" in found.engine.reason
+    assert "to do anything at once" in found.engine.reason
 
 
 @pytest.mark.parametrize(("together", "name"), [(0.5, "rows"), (0.95, "sequential"), (2.0, "sequential")])
 def test_rows_are_chosen_where_they_are_clearly_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: float, name: str
 ) -> None:
-    def timed(self: object, choice: Any) -> Any:
+    def timed(self: object, choice: Any) -> Measured:
         if choice.name == "sequential":
-            return np.array([1]), np.array([1e-3])
+            return Measured(np.array([1]), np.array([1e-3]), 0.0)
         ks = np.arange(1, choice.rows + 1)
-        return ks, together * 1e-3 * ks  # no faster for being many
+        return Measured(ks, together * 1e-3 * (ks + 1e-6 * ks**2), 0.0)  # no faster for being many
 
     monkeypatch.setattr(engine_choice._Timing, "of", timed)
     found = prepared(tmp_path, *MUCH_WORK)
     assert (found.engine.engine.name, found.engine.replaced) == (name, False)
-    assert "ms a round in rows of 2" in found.engine.reason
-    assert "one client at a time" in found.engine.reason
+    assert "ms in rows, " in found.engine.reason
+    assert "ms one client at a time" in found.engine.reason
     assert found.experiment.training.engine == name
     assert found.experiment.training.rows == (2 if name == "rows" else None)
     asked = prepared(tmp_path, "training.engine=rows")
@@ -84,7 +84,7 @@ def test_rows_are_chosen_where_they_are_clearly_faster(
 def test_a_real_timing_ends_in_an_engine_that_trains(tmp_path: Path) -> None:
     """Which one is the machine's business; the work is enough to time."""
     found = prepared(tmp_path, *MUCH_WORK, "cohort=1.0")
-    assert "ms a round in rows of" in found.engine.reason
+    assert "ms in rows, " in found.engine.reason
     assert found.job.engine == found.engine.engine
     resolved = found.experiment.updated(["rounds=1"])
     assert len(final_sha256(resolved)) == 64
@@ -166,7 +166,7 @@ def test_what_was_chosen_is_written_down_and_runs_again_to_the_same_bits(
     def no_timing(*arguments: object) -> None:
         raise AssertionError("what was chosen is not chosen again")
 
-    monkeypatch.setattr(engine_choice, "_best_rows", no_timing)
+    monkeypatch.setattr(engine_choice._Timing, "of", no_timing)
     with Simulation.resume(simulation.directory) as resumed:
         resumed.run()
         expected = sha256(resumed.model())
@@ -176,26 +176,30 @@ def test_what_was_chosen_is_written_down_and_runs_again_to_the_same_bits(
 STEPS = st.lists(st.integers(0, 12), min_size=1, max_size=20).map(lambda steps: np.array(sorted(steps, reverse=True)))
 
 
-@given(STEPS, st.integers(1, 25), st.lists(st.floats(1e-6, 1.0), min_size=3, max_size=3))
+@given(STEPS, st.integers(1, 25), st.lists(st.floats(1e-6, 1.0), min_size=4, max_size=4))
 def test_the_seconds_of_a_round_are_those_of_a_plain_loop(steps: Any, rows: int, seconds: list[float]) -> None:
-    ks = np.array([1, 4, 25])
-    expected = 0.0
-    for start in range(0, len(steps), rows):
-        block = steps[start : start + rows]
+    ks, a_block = np.array([1, 4, 25]), seconds[3]
+    expected, left, blocks = 0.0, steps.tolist(), -(-len(steps) // rows)
+    for i in range(blocks):
+        size = len(steps) * (i + 1) // blocks - len(steps) * i // blocks
+        assert size <= rows
+        block, left = left[:size], left[size:]
+        expected += a_block
         for step in range(max(block)):
             active = sum(1 for count in block if count > step)
-            expected += float(np.interp(active, ks, seconds))
-    assert _round_seconds(steps, rows, ks, np.array(seconds)) == pytest.approx(expected)
+            expected += float(np.interp(active, ks, seconds[:3]))
+    assert not left
+    assert Measured(ks, np.array(seconds[:3]), a_block).round_seconds(steps, rows) == pytest.approx(expected)
 
 
-@given(STEPS, st.lists(st.floats(1e-6, 1.0), min_size=5, max_size=5))
-def test_the_fewest_rows_that_are_about_as_fast_as_any_are_best(steps: Any, seconds: list[float]) -> None:
+@given(STEPS, st.lists(st.floats(1e-6, 1.0), min_size=6, max_size=6))
+def test_the_best_number_of_rows_is_the_fastest(steps: Any, seconds: list[float]) -> None:
     ks = np.array([1, 2, 4, 8, 16])
-    rows, together = _best_rows(steps, ks, np.array(seconds))
-    found = {k: _round_seconds(steps, k, ks, np.array(seconds)) for k in (2, 4, 8, 16)}
-    assert together == found[rows]
-    assert together <= 1.05 * min(found.values())
-    assert all(found[k] > 1.05 * min(found.values()) for k in found if k < rows)
+    measured = Measured(ks, np.array(seconds[:5]), seconds[5])
+    rows, together = measured.best(steps, None)
+    assert rows in (2, 4, 8, 16)
+    assert together == measured.round_seconds(steps, rows) == min(measured.round_seconds(steps, k) for k in ks[1:])
+    assert measured.best(steps, 8) == (8, measured.round_seconds(steps, 8))
 
 
 def test_timing_leaves_the_callers_generators_and_threads_as_they_were(tmp_path: Path) -> None:

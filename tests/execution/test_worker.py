@@ -275,6 +275,8 @@ def test_the_environment_names_what_the_bits_depend_on() -> None:
     assert bits == {
         "engine.name": "sequential",
         "engine.rows": 1,
+        "engine.compiled": False,
+        "engine.precision": "fp32",
         "engine.device": "cpu",
         "engine.threads": 1,
         "torch": torch.__version__,

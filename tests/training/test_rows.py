@@ -22,11 +22,13 @@ from raysim.training import (
     CannotCapture,
     ClientContext,
     Engine,
+    EngineChoice,
     LocalWork,
     ParameterLayout,
     RoundSetting,
     SequentialEngine,
     Shard,
+    Shards,
     Trainer,
     build_engine,
     row_optimizer,
@@ -127,7 +129,7 @@ def trained(
     trainer = Trainer(engine, row_optimizer(config), work or LocalWork(BATCH, 2), clip_norm, Plain())
     loaded = [Shard.load(shard, CPU) for shard in shards]
     with torch.random.fork_rng(devices=[]):
-        return trainer.train(SETTING, broadcast, np.array(clients, dtype=np.int64), loaded)
+        return trainer.train(SETTING, broadcast, np.array(clients, dtype=np.int64), Shards.join(loaded))
 
 
 class Crowd:
@@ -258,7 +260,7 @@ ZOO: dict[str, tuple[dict[str, object], DataInfo]] = {
 }
 """The zoo's models, small."""
 
-PLACE = "depend on its place among the others in the last bits"
+PLACE = "depend on its place among the others, in the last bits"
 REFUSALS = {
     "cnn": PLACE,
     "cnn_cifar": PLACE,
@@ -348,6 +350,21 @@ def test_a_model_whose_modules_draw_or_loop_says_why_it_has_no_rows() -> None:
         RowsEngine(module, ParameterLayout(module), cross_entropy, PIXELS, CPU, 4, BATCH)
 
 
+def test_an_empty_client_keeps_company_without_samples_of_its_own() -> None:
+    """It may lie where nothing has been written yet."""
+    crowd = Crowd("mlp_13")
+    alone, engine = crowd.train([0]), rows_engine("mlp_13", 10)
+    shard = Shard.load(crowd.shards[0], CPU)
+    beyond = Shard(torch.full_like(shard.x, 255), torch.full_like(shard.y, 1 << 40), None)
+    pool = Shards.join([shard, beyond]).pool
+    shards = Shards(pool, np.array([0, len(shard)]), np.array([len(shard), 0]))
+    trainer = Trainer(engine, row_optimizer(Sgd()), LocalWork(BATCH, 2), None, Plain())
+    found = trainer.train(SETTING, crowd.broadcast, np.array([0, 9]), shards)
+    assert torch.equal(found.sent["row"][0], alone.sent["row"][0])
+    assert torch.equal(found.sent["row"][1], crowd.broadcast)
+    assert not found.sent["grad"][1].any()
+
+
 def weighted_positions(samples: Samples) -> Samples:
     """The samples with a weight for every target; the last one's is zero."""
     weight = np.random.default_rng(len(samples.y)).uniform(0, 2, samples.y.shape).astype(np.float32)
@@ -397,4 +414,4 @@ def test_work_that_rows_cannot_do_is_refused(work: LocalWork, threads: int, reas
     build, info, loss = CASES["softmax"]
     module = drawn(build)
     with torch_threads(threads), pytest.raises(CannotCapture, match=reason):
-        build_engine("rows", 4, module, ParameterLayout(module), loss, info, work, CPU)
+        build_engine(EngineChoice("rows", 4), module, ParameterLayout(module), loss, info, work)
