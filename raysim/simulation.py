@@ -196,6 +196,8 @@ class Simulation:
                     self._stopping.see({name: value for name, value in row.items() if value is not None})
             counts = {"parameters": prepared.parameters, "population": prepared.federation.population}
             self._recorder.start(self._facts(), {**environment, "bits": bits, **counts})
+            if prepared.engine.replaced:
+                self._recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
             for text, level in notes:
                 self._recorder.note(text, level)
             undo.pop_all()
@@ -316,12 +318,13 @@ class Simulation:
                 self._executor.close()
 
     def _facts(self) -> dict[str, object]:
-        prepared = self._prepared
+        prepared, engine = self._prepared, self._prepared.job.engine
+        together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
         return {
             "run": str(self._recorder.run.path),
             "data": f"{self.experiment.data.source.name}, {prepared.federation.population:,} clients",
             "model": f"{self.experiment.model.name}, {prepared.parameters:,} parameters",
-            "workers": f"{self._executor.workers} ({self._executor.name}, {prepared.job.engine.name} engine)",
+            "workers": f"{self._executor.workers} ({self._executor.name}, {engine.name} engine{together})",
         }
 
 

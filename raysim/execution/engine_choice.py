@@ -75,10 +75,13 @@ def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: 
         return Chosen(sequential, "as configured")
     if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
         return Chosen(sequential, why)
-    with torch_threads(job.engine.threads):
+    nobody = not task.steps.any()  # to be timed with
+    device = job.engine.torch_device
+    with torch_threads(job.engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
-            if training.rows is not None and training.compile != "auto" and training.engine == "rows":
-                choice = replace(job.engine, name="rows", rows=training.rows, compiled=training.compile)
+            if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
+                rows = training.rows or max(_room(algorithm), 2)
+                choice = replace(job.engine, name="rows", rows=rows, compiled=training.compile is True)
                 build(job, algorithm, choice)
                 return Chosen(choice, "as configured")
             return _fastest(job, sequential, _Timing(job, federation, algorithm, task), task)
@@ -114,7 +117,11 @@ def _not_worth_timing(job: Job, algorithm: Algorithm, task: RoundTask) -> str | 
 
 
 def _most_rows(algorithm: Algorithm, task: RoundTask) -> int:
-    return min(len(task.clients), MOST_ROWS, MOST_VALUES // algorithm.layout.size)
+    return min(len(task.clients), _room(algorithm))
+
+
+def _room(algorithm: Algorithm) -> int:
+    return min(MOST_ROWS, MOST_VALUES // algorithm.layout.size)
 
 
 def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTask) -> Chosen:

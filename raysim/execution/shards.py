@@ -24,6 +24,7 @@ class DeviceShards:
         """Hold shards within a budget of bytes; a single block may exceed it."""
         self._federation, self._device, self._budget = federation, device, budget
         self._held: OrderedDict[int, tuple[int, int]] = OrderedDict()  # client: start and end, the first to go first
+        self._empty: set[int] = set()
         self._pool: Shard | None = None
         self._end = 0
 
@@ -35,12 +36,12 @@ class DeviceShards:
         """
         spans = self._spans(clients)
         if spans is None:
-            self._take([client for client in clients.tolist() if client not in self._held])
+            known = self._held.keys() | self._empty
+            self._take([client for client in dict.fromkeys(clients.tolist()) if client not in known])
             spans = self._spans(clients)
         if spans is None:  # some went when others came
-            self._held.clear()
-            self._end = 0
-            self._take(clients.tolist())
+            self._forget()
+            self._take(list(dict.fromkeys(clients.tolist())))
             spans = self._spans(clients)
         assert spans is not None, "there is room for a block"
         assert self._pool is not None, "there is at least one client"
@@ -48,20 +49,26 @@ class DeviceShards:
 
     def _spans(self, clients: Int64) -> Int64 | None:
         """Start and end of each client `[k, 2]`, if all of them are held."""
-        spans = [self._held.get(client) for client in clients.tolist()]
+        spans = [(0, 0) if client in self._empty else self._held.get(client) for client in clients.tolist()]
         return None if None in spans else np.array(spans, dtype=np.int64).reshape(-1, 2)
 
     def _take(self, clients: list[int]) -> None:
         shards = [Shard.load(self._federation.shard(client), self._device) for client in clients]
+        self._empty |= {client for client, shard in zip(clients, shards, strict=True) if not len(shard)}
         size = sum(len(shard) for shard in shards)
         if self._pool is None or size > len(self._pool):
             self._pool = self._room(shards[0], size)
-            self._held.clear()
-            self._end = 0
+            self._forget()
         for client, shard in zip(clients, shards, strict=True):
+            if not len(shard):
+                continue
             start = self._place(len(shard))
             _write(self._pool, shard, start)
             self._held[client] = start, self._end
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._end = 0
 
     def _place(self, size: int) -> int:
         """Where the next so many samples go; whoever is there is let go."""
@@ -76,13 +83,14 @@ class DeviceShards:
     def _let_go(self, start: int, end: int) -> None:
         while self._held:
             client, (first, last) = next(iter(self._held.items()))
-            if first < last and (first >= end or last <= start):
+            if first >= end or last <= start:
                 return
             del self._held[client]
 
     def _room(self, like: Shard, size: int) -> Shard:
         """An empty pool for the budget, but not for fewer than `size` samples, nor for more than there are."""
-        bytes_each = max(like.nbytes // max(len(like), 1), 1)
+        tensors = [tensor for tensor in (like.x, like.y, like.weight) if tensor is not None]
+        bytes_each = max(sum(tensor.shape[1:].numel() * tensor.element_size() for tensor in tensors), 1)
         total = int(self._federation.sizes("train").sum())
         count = max(size, min(total, self._budget // bytes_each))
         return Shard(

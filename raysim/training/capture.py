@@ -47,6 +47,18 @@ _SAME_ANYWHERE = {
 """Elementwise operations whose scalar and vectorised loops give the same bits: IEEE 754 leaves them no choice, or the
 kernel pads the end of a tensor by itself. The others, sigmoid and powers among them, were seen to differ."""
 
+_ELEMENTWISE = {
+    aten.binary_cross_entropy, aten.binary_cross_entropy_backward, aten.elu_backward, aten.hardsigmoid_backward,
+    aten.hardswish, aten.hardswish_backward, aten.huber_loss, aten.huber_loss_backward, aten.mish_backward,
+    aten.mse_loss_backward, aten.smooth_l1_loss, aten.smooth_l1_loss_backward, aten.softplus_backward,
+}  # fmt: skip
+"""Elementwise operations that torch does not tag as such."""
+
+_DECOMPOSED: Any = torch._decomp.get_decompositions(
+    [aten.glu, aten.glu_backward, aten.log_sigmoid_forward, aten.log_sigmoid_backward]
+)
+"""Those that cannot be laid out as a whole: their arguments and results are of several shapes."""
+
 _WRITES = "its forward pass changes its buffers (such as the statistics of batch normalisation)"
 
 _VIEWS = {aten.view.default, aten._unsafe_view.default}
@@ -75,7 +87,7 @@ def capture(
         with warnings.catch_warnings():  # of what torch would do slowly, and is refused here
             warnings.simplefilter("ignore", UserWarning)
             _check_reads_only(function, example(2))
-            module, twin = (make_fx(function)(*example(k)) for k in _TRACED)
+            module, twin = (make_fx(function, _DECOMPOSED)(*example(k)) for k in _TRACED)
     except CannotCapture:
         raise
     except Exception as error:  # torch refuses in many ways
@@ -160,9 +172,13 @@ def _lay_out(graph: Graph, align_products: bool) -> None:
             node.target = filled_bmm if align_products else aligned_bmm
         elif node.target in _VIEWS:  # of what is contiguous in the traced graph, and may have gaps in this one
             node.target = aten.reshape.default
-        elif torch.Tag.pointwise in node.target.tags and node.target.overloadpacket not in _SAME_ANYWHERE:
+        elif _is_elementwise(node.target) and node.target.overloadpacket not in _SAME_ANYWHERE:
             node.args = (node.target, *node.args)
             node.target = in_whole_turns
+
+
+def _is_elementwise(operation: torch._ops.OpOverload) -> bool:
+    return torch.Tag.pointwise in operation.tags or operation.overloadpacket in _ELEMENTWISE
 
 
 def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class RowsEngine(Engine):
         loss = row_cross_entropy if loss is cross_entropy else loss
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
-        self.rows[:] = layout.pack(module)
+        self.rows[:] = _somewhere_near(layout, module)
         for align_products in (False, True):
             self._gradient = self._captured(module, loss, align_products)
             self._step: Step = self._compiled() if compiled else self._as_captured
@@ -87,7 +87,8 @@ class RowsEngine(Engine):
     def load(self, block: Block) -> None:
         k, width = len(block.keys), max(len(block.keys), 2)
         self._samples = block.shards.pool
-        start = np.minimum(block.shards.start, max(len(self._samples) - 1, 0))  # an empty shard points at any sample
+        # An empty shard points at a sample of another: who takes no steps may still keep the last one company.
+        start = np.where(block.shards.count > 0, block.shards.start, block.shards.start[0])
         index, count = block.plan.index + start[:, None], block.plan.count
         if k == 1:
             index, count = np.repeat(index, 2, axis=1), np.repeat(count, 2, axis=1)
@@ -220,6 +221,15 @@ class RowsEngine(Engine):
         if any(differs(k) for k in {2, min(3, most), most // 2 + 1, most}):
             return "a client's gradient would depend on its place among the others, in the last bits"
         return None
+
+
+def _somewhere_near(layout: ParameterLayout, module: nn.Module) -> Tensor:
+    """A vector `[P]` like the module's, without the zeros and ones of first weights, with which rounding is exact."""
+    row, generator = layout.pack(module), torch.Generator().manual_seed(1)
+    for view in layout.views(row[: layout.trainable]).values():
+        relative, absolute = torch.randn((2, *view.shape), generator=generator)
+        view.mul_(1 + 0.1 * relative).add_(absolute, alpha=0.01)
+    return row
 
 
 def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:

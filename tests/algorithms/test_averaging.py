@@ -19,7 +19,16 @@ from raysim.algorithms import Algorithm, FedAvg, FedSgd, build_algorithm
 from raysim.config import Experiment
 from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
-from raysim.training import LocalWork, ParameterLayout, RoundSetting, SequentialEngine, Shard, Trainer, row_optimizer
+from raysim.training import (
+    LocalWork,
+    ParameterLayout,
+    RoundSetting,
+    SequentialEngine,
+    Shard,
+    Shards,
+    Trainer,
+    row_optimizer,
+)
 from raysim.training.losses import cross_entropy
 
 CPU = torch.device("cpu")
@@ -61,7 +70,7 @@ def federated_round(algorithm: Algorithm, experiment: Experiment, *, clip_norm: 
     sums = []
     for client, size in enumerate(SIZES):
         running = RunningSum(1, algorithm.fields(), CPU)
-        sent = trainer.train(SETTING, broadcast, np.array([client]), [Shard.load(shard(client), CPU)]).sent
+        sent = trainer.train(SETTING, broadcast, np.array([client]), Shards.join([Shard.load(shard(client), CPU)])).sent
         assert running.fold(np.array([client], dtype=np.int32), np.array([size / sum(SIZES)]), sent) == [None]
         sums.append(running.seal())
     model = broadcast.numpy()

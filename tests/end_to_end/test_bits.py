@@ -17,12 +17,48 @@ SPREADS = {
 }
 
 
+ENGINES = {"sequential": "training.engine=sequential", "rows": "training={engine: rows, rows: 3}"}
+ENGINE = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+
+
 @pytest.mark.ray
-def test_digits_end_in_the_same_bits_on_every_executor(tmp_path: Path, ray_session: object) -> None:
-    expected = final_sha256(digits(tmp_path))
+@ENGINE
+def test_digits_end_in_the_same_bits_on_every_executor(tmp_path: Path, ray_session: object, engine: str) -> None:
+    expected = final_sha256(digits(tmp_path, engine))
     for spread, overrides in SPREADS.items():
-        found = final_sha256(digits(tmp_path, "execution.executor=ray", *overrides))
+        found = final_sha256(digits(tmp_path, engine, "execution.executor=ray", *overrides))
         assert found == expected, f"{spread} gives other bits than in process"
+
+
+@pytest.mark.parametrize("optimizer", ["{name: sgd, lr: 0.1, momentum: 0.9}", "{name: adamw, lr: 0.01}"])
+@pytest.mark.parametrize("model", ["softmax", "{name: mlp, hidden: [13]}"])
+def test_any_number_of_rows_ends_in_the_same_bits(tmp_path: Path, model: str, optimizer: str) -> None:
+    data = mnist_shaped([21, 7, 31, 10, 31, 1, 12])  # batches of 10: some of the last ones have a single sample
+    experiment = digits(
+        tmp_path, f"model={model}", f"client.optimizer={optimizer}", "rounds=3", "cohort=5", "client.epochs=2",
+        "data.partition=natural", "data.holdout=0",
+    )  # fmt: skip
+    found = {
+        rows: final_sha256(experiment.updated([f"training={{engine: rows, rows: {rows}}}"]), data=data)
+        for rows in (1, 2, 3, 64)
+    }
+    assert len(set(found.values())) == 1, found
+
+
+def test_shards_that_do_not_stay_on_the_device_give_the_same_bits(tmp_path: Path) -> None:
+    for engine in ENGINES.values():
+        expected = final_sha256(digits(tmp_path, engine))
+        assert final_sha256(digits(tmp_path, engine, "execution.shard_memory=0")) == expected
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("rows", [1, 64])
+def test_rows_on_actors_end_in_the_bits_of_any_other_number_in_process(
+    tmp_path: Path, ray_session: object, rows: int
+) -> None:
+    expected = final_sha256(digits(tmp_path, "training={engine: rows, rows: 3}", "cohort=1.0"))
+    spread = [f"training={{engine: rows, rows: {rows}}}", "cohort=1.0", "execution.executor=ray", "execution.actors=2"]
+    assert final_sha256(digits(tmp_path, *spread)) == expected
 
 
 @pytest.mark.ray
@@ -41,8 +77,9 @@ def test_mnist_models_end_in_the_same_bits_with_uneven_shards_and_a_last_batch_o
 
 
 @pytest.mark.parametrize("stop_after", [2, 3])
-def test_a_resume_from_the_middle_ends_in_the_same_bits(tmp_path: Path, stop_after: int) -> None:
-    experiment = digits(tmp_path, "algorithm.server_momentum=0.9")
+@ENGINE
+def test_a_resume_from_the_middle_ends_in_the_same_bits(tmp_path: Path, stop_after: int, engine: str) -> None:
+    experiment = digits(tmp_path, engine, "algorithm.server_momentum=0.9")
     expected = final_sha256(experiment)
     with Simulation(experiment) as simulation:
         for committed in simulation:
@@ -55,9 +92,12 @@ def test_a_resume_from_the_middle_ends_in_the_same_bits(tmp_path: Path, stop_aft
 
 
 @pytest.mark.ray
-def test_a_run_started_in_process_resumes_on_ray_to_the_same_bits(tmp_path: Path, ray_session: object) -> None:
-    expected = final_sha256(digits(tmp_path))
-    with Simulation(digits(tmp_path)) as simulation:
+@ENGINE
+def test_a_run_started_in_process_resumes_on_ray_to_the_same_bits(
+    tmp_path: Path, ray_session: object, engine: str
+) -> None:
+    expected = final_sha256(digits(tmp_path, engine))
+    with Simulation(digits(tmp_path, engine)) as simulation:
         next(iter(simulation))
     with Simulation.resume(simulation.directory, overrides=["execution.executor=ray", "execution.actors=2"]) as resumed:
         resumed.run()
@@ -75,14 +115,15 @@ def test_another_seed_gives_another_model(tmp_path: Path) -> None:
     assert final_sha256(digits(tmp_path)) != final_sha256(digits(tmp_path, "seed=1"))
 
 
-def test_the_number_of_torch_threads_of_the_caller_does_not_matter_and_is_restored(tmp_path: Path) -> None:
+@ENGINE
+def test_the_number_of_torch_threads_of_the_caller_does_not_matter_and_is_restored(tmp_path: Path, engine: str) -> None:
     import torch
 
-    expected = final_sha256(digits(tmp_path))
+    expected = final_sha256(digits(tmp_path, engine))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert final_sha256(digits(tmp_path)) == expected
+        assert final_sha256(digits(tmp_path, engine)) == expected
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

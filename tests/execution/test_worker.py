@@ -12,9 +12,10 @@ from listed_federation import ListedFederation, ListedSpec
 from torch import nn
 
 from raysim.aggregation import combine
+from raysim.algorithms import Algorithm
 from raysim.config import Experiment
 from raysim.data import Samples
-from raysim.errors import ClientError
+from raysim.errors import ClientError, RunError
 from raysim.execution import (
     ClientWorker,
     Job,
@@ -25,7 +26,7 @@ from raysim.execution import (
     draw_round,
     environment,
 )
-from raysim.training import EngineChoice, torch_threads
+from raysim.training import ClientContext, EngineChoice, torch_threads
 
 ENGINE = EngineChoice("sequential")
 SIZES = [12, 30, 0, 7, 18]
@@ -41,8 +42,10 @@ def experiment_of(**values: Any) -> Experiment:
     return Experiment.parse(defaults | values)
 
 
-def worker_of(experiment: Experiment, federation: ListedFederation, index: int = 0) -> ClientWorker:
-    return ClientWorker(Job(experiment, ListedSpec(federation), ENGINE), index)
+def worker_of(
+    experiment: Experiment, federation: ListedFederation, index: int = 0, engine: EngineChoice = ENGINE
+) -> ClientWorker:
+    return ClientWorker(Job(experiment, ListedSpec(federation), engine), index)
 
 
 def first_model(worker: ClientWorker) -> Any:
@@ -132,6 +135,103 @@ def test_clients_of_whom_the_model_makes_nothing_finite_are_dropped_and_named() 
         np.testing.assert_array_equal(total.totals["update"], healthy.totals["update"])
 
 
+class Nans(ListedFederation):
+    """Clients 1 and 3 have features that are no numbers."""
+
+    def shard(self, client: int, part: Any = "train") -> Samples:
+        shard = super().shard(client, part)
+        return Samples(np.full_like(shard.x, np.nan), shard.y) if client in (1, 3) else shard
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 64])
+@pytest.mark.parametrize("weights", ["samples", "loss"])
+def test_clients_of_nans_among_the_rows_are_dropped_and_named_and_the_others_keep_their_bits(
+    rows: int, weights: str
+) -> None:
+    experiment = experiment_of(aggregation={"weights": weights}, model={"name": "mlp", "hidden": [6]})
+    engine = EngineChoice("rows", rows)
+    broken, whole = (worker_of(experiment, kind(SIZES), engine=engine) for kind in (Nans, ListedFederation))
+    task, model = round_of(broken), first_model(broken)
+    total, report = broken.train(Lease.of(task, range(5)), model)
+    assert report.facts["client"].to_pylist() == [1, 4, 0, 3, 2]
+    reason = "update is not finite" if weights == "samples" else "its loss under the broadcast model is not finite"
+    assert report.facts["dropped"].to_pylist() == [reason, None, None, reason, None]
+    assert total.positions.tolist() == [0, 2, 4]
+    healthy, expected = whole.train(Lease.of(task, [0, 2, 4]), model)
+    np.testing.assert_array_equal(total.totals["update"], healthy.totals["update"])
+    assert total.weight == healthy.weight
+    losses = dict(zip(report.facts["client"].to_pylist(), report.facts["loss"].to_pylist(), strict=True))
+    for client, loss in zip(expected.facts["client"].to_pylist(), expected.facts["loss"].to_pylist(), strict=True):
+        np.testing.assert_array_equal(losses[client], loss)
+
+
+@pytest.mark.parametrize("weights", ["samples", "loss"])
+def test_leases_of_any_cut_add_up_to_the_same_bits_with_any_number_of_rows(weights: str) -> None:
+    experiment = experiment_of(aggregation={"weights": weights}, model={"name": "mlp", "hidden": [6]})
+    workers = [worker_of(experiment, ListedFederation(SIZES), engine=EngineChoice("rows", k)) for k in (64, 1, 3)]
+    task, model = round_of(workers[0]), first_model(workers[0])
+    expected, _ = workers[0].train(Lease.of(task, range(5)), model)
+    for cuts in ([(1, [0, 1, 2, 3, 4])], [(2, [3]), (0, [4, 0]), (1, [2]), (2, [1])], [(2, [4, 1, 2]), (0, [0, 3])]):
+        found = combine([workers[i].train(Lease.of(task, positions), model)[0] for i, positions in cuts])
+        assert found.weight == expected.weight
+        np.testing.assert_array_equal(found.totals["update"], expected.totals["update"])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_a_client_whose_data_fails_among_the_rows_is_named_alone(rows: int) -> None:
+    class Failing(ListedFederation):
+        def shard(self, client: int, part: Any = "train") -> Samples:
+            if client == 3:
+                raise KeyError("no such shard")
+            return super().shard(client, part)
+
+    experiment = experiment_of(model={"name": "mlp", "hidden": [6]})
+    worker = worker_of(experiment, Failing(SIZES), engine=EngineChoice("rows", rows))
+    with pytest.raises(ClientError) as caught:
+        worker.train(Lease.of(round_of(worker), range(5)), first_model(worker))
+    assert str(caught.value) == "client 3, round 1: KeyError: 'no such shard'"
+
+
+class FailsFor3(Algorithm):
+    """An algorithm whose own code fails for client 3, or where two clients meet."""
+
+    paper = "none"
+
+    def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
+        if 3 in context.clients:
+            raise ZeroDivisionError("not for this one")
+
+
+class FailsTogether(Algorithm):
+    """An algorithm that is not written for several rows."""
+
+    paper = "none"
+
+    def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
+        if len(rows) > 1:
+            raise ZeroDivisionError("one at a time")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FailsFor3", "client 3, round 1: ZeroDivisionError: not for this one"),
+        ("FailsTogether", "clients 1, 4, … together, round 1: ZeroDivisionError: one at a time"),
+    ],
+)
+def test_a_client_whose_code_fails_among_the_rows_is_named_alone(name: str, message: str) -> None:
+    experiment = experiment_of(model={"name": "mlp", "hidden": [6]}, algorithm=f"test_worker:{name}")
+    worker = worker_of(experiment, ListedFederation(SIZES), engine=EngineChoice("rows", 64))
+    with pytest.raises(ClientError) as caught:
+        worker.train(Lease.of(round_of(worker), range(5)), first_model(worker))
+    assert str(caught.value) == message
+
+
+def test_a_worker_that_cannot_train_rows_as_the_driver_can_says_so() -> None:
+    with pytest.raises(RunError, match="this worker cannot train rows as the driver can: its modules draw random"):
+        worker_of(experiment_of(), ListedFederation(SIZES), engine=EngineChoice("rows", 4))
+
+
 def test_an_error_in_a_clients_own_data_names_the_client_and_the_round() -> None:
     class Failing(ListedFederation):
         def shard(self, client: int, part: Any = "train") -> Samples:
@@ -175,6 +275,8 @@ def test_the_environment_names_what_the_bits_depend_on() -> None:
     assert bits == {
         "engine.name": "sequential",
         "engine.rows": 1,
+        "engine.compiled": False,
+        "engine.precision": "fp32",
         "engine.device": "cpu",
         "engine.threads": 1,
         "torch": torch.__version__,

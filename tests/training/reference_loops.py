@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysim.data import DataInfo, Samples
-from raysim.training import BatchPlan, Block, Shard
+from raysim.training import BatchPlan, Block, Shard, Shards
 
 IMAGES = DataInfo("classification", (1, 8, 8), "pixels", classes=10)
 
@@ -53,7 +53,9 @@ def block_of(samples: Sequence[Samples], batches: Sequence[Sequence[Tensor]], ke
         for step, batch in enumerate(mine):
             index[step, client, : len(batch)], count[step, client] = batch.numpy(), len(batch)
     shards = [Shard.load(one, torch.device("cpu")) for one in samples]
-    return Block(shards, BatchPlan(index, count, steps), np.array(keys or range(len(batches)), dtype=np.int64))
+    return Block(
+        Shards.join(shards), BatchPlan(index, count, steps), np.array(keys or range(len(batches)), dtype=np.int64)
+    )
 
 
 def mean_loss(model: nn.Module, samples: Samples, index: Tensor) -> Tensor:

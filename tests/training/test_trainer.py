@@ -24,6 +24,7 @@ from raysim.training import (
     RoundSetting,
     SequentialEngine,
     Shard,
+    Shards,
     Trainer,
     row_optimizer,
 )
@@ -81,8 +82,8 @@ class ManyRows(Engine):
         losses, plan = [], self.block.plan
         for i in range(k):
             row = self.rows[i, : self.layout.trainable].clone().requires_grad_()
-            index = torch.from_numpy(plan.index[step, i, : plan.count[step, i]])
-            batch = gather(self.block.shards[i], index, IMAGES)
+            index = torch.from_numpy(plan.index[step, i, : plan.count[step, i]] + self.block.shards.start[i])
+            batch = gather(self.block.shards.pool, index, IMAGES)
             output = functional_call(self.module, self.layout.views(row), (batch.x,))
             loss = weighted_mean(cross_entropy(output, batch.y), batch.weight)
             (self.grad[i],) = torch.autograd.grad(loss, row)
@@ -123,7 +124,7 @@ class Bench:
 
     def result(self, clients: Sequence[int], shards: Sequence[Samples], setting: RoundSetting = SETTING) -> BlockResult:
         loaded = [Shard.load(samples, CPU) for samples in shards]
-        return self.trainer.train(setting, self.broadcast, np.array(clients, dtype=np.int64), loaded)
+        return self.trainer.train(setting, self.broadcast, np.array(clients, dtype=np.int64), Shards.join(loaded))
 
     def batches(self, client: int, count: int) -> Iterator[Tensor]:
         return orders(SETTING.seed, SETTING.round, client, count, self.work)

@@ -1,0 +1,210 @@
+"""The engine that a run gets: as configured, as timed, or the one that can do the work, with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from federations import digits, final_sha256, sha256
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysim import Experiment, Simulation
+from raysim.execution import draw_round, engine_choice
+from raysim.execution.engine_choice import Measured
+from raysim.execution.preparation import Prepared, prepare_job
+from raysim.tracking import QuietProgress
+
+MUCH_WORK = ["rounds=1000", "training.engine=auto"]
+
+
+def prepared(tmp_path: Path, *overrides: str) -> Prepared:
+    return prepare_job(digits(tmp_path, *overrides))
+
+
+class Telling(QuietProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts: dict[str, object] = {}
+        self.notes: list[tuple[str, str]] = []
+
+    def start(self, experiment: Experiment, facts: Any, *, after_round: int = 0) -> None:
+        self.facts = dict(facts)
+
+    def note(self, text: str, level: Any = "info") -> None:
+        self.notes.append((text, level))
+
+
+def test_a_run_that_is_soon_done_trains_one_client_at_a_time(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "training.engine=auto")
+    assert (found.engine.engine.name, found.engine.engine.rows, found.engine.replaced) == ("sequential", 1, False)
+    assert "local steps in all are done before an engine is timed" in found.engine.reason
+    assert (found.experiment.training.engine, found.experiment.training.rows) == ("sequential", None)
+
+
+def test_a_cohort_of_one_has_nothing_to_do_at_once(tmp_path: Path) -> None:
+    found = prepared(tmp_path, *MUCH_WORK, "cohort=1")
+    assert (found.engine.engine.name, found.engine.replaced) == ("sequential", False)
+    assert "to do anything at once" in found.engine.reason
+
+
+def test_a_large_model_is_not_timed_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "MOST_VALUES", 1)
+    found = prepared(tmp_path, *MUCH_WORK)
+    assert (found.engine.engine.name, found.engine.replaced) == ("sequential", False)
+    assert "to do anything at once" in found.engine.reason
+
+
+@pytest.mark.parametrize(("together", "name"), [(0.5, "rows"), (0.95, "sequential"), (2.0, "sequential")])
+def test_rows_are_chosen_where_they_are_clearly_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: float, name: str
+) -> None:
+    def timed(self: object, choice: Any) -> Measured:
+        if choice.name == "sequential":
+            return Measured(np.array([1]), np.array([1e-3]), 0.0)
+        ks = np.arange(1, choice.rows + 1)
+        return Measured(ks, together * 1e-3 * (ks + 1e-6 * ks**2), 0.0)  # no faster for being many
+
+    monkeypatch.setattr(engine_choice._Timing, "of", timed)
+    found = prepared(tmp_path, *MUCH_WORK)
+    assert (found.engine.engine.name, found.engine.replaced) == (name, False)
+    assert "ms in rows, " in found.engine.reason
+    assert "ms one client at a time" in found.engine.reason
+    assert found.experiment.training.engine == name
+    assert found.experiment.training.rows == (2 if name == "rows" else None)
+    asked = prepared(tmp_path, "training.engine=rows")
+    assert (asked.engine.engine.name, asked.engine.engine.rows, asked.engine.replaced) == ("rows", 2, False)
+
+
+def test_a_real_timing_ends_in_an_engine_that_trains(tmp_path: Path) -> None:
+    """Which one is the machine's business; the work is enough to time."""
+    found = prepared(tmp_path, *MUCH_WORK, "cohort=1.0")
+    assert "ms in rows, " in found.engine.reason
+    assert found.job.engine == found.engine.engine
+    resolved = found.experiment.updated(["rounds=1"])
+    assert len(final_sha256(resolved)) == 64
+
+
+@pytest.mark.parametrize("engine", ["rows", "auto"])
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("model.dropout=0.5", "its modules draw random numbers in training (such as dropout)"),
+        ("client.batch_size=full", "full batches are as long as the client's shard"),
+        ("execution.threads_per_client=2", "several threads a client"),
+        ("algorithm=fedsgd", "full batches are as long as the client's shard"),
+    ],
+)
+def test_work_that_rows_cannot_do_is_done_one_client_at_a_time(
+    tmp_path: Path, engine: str, override: str, reason: str
+) -> None:
+    found = prepared(tmp_path, "rounds=100000", f"training.engine={engine}", override)
+    assert found.engine.engine.name == found.job.engine.name == "sequential"
+    assert found.engine.replaced == (engine == "rows")
+    assert reason in found.engine.reason
+    assert (found.experiment.training.engine, found.experiment.training.rows) == ("sequential", None)
+
+
+def test_a_given_number_of_rows_is_taken_and_refused_alike(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "training={engine: rows, rows: 7}")
+    assert (found.engine.engine.name, found.engine.engine.rows, found.engine.replaced) == ("rows", 7, False)
+    assert (found.experiment.training.engine, found.experiment.training.rows) == ("rows", 7)
+    found = prepared(tmp_path, "training={engine: rows, rows: 7}", "model.dropout=0.5")
+    assert (found.engine.engine.name, found.engine.engine.rows, found.engine.replaced) == ("sequential", 1, True)
+
+
+def test_rows_can_be_asked_for_where_the_first_cohort_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "MOST_ROWS", 5)
+    rare = ["selection=poisson", "cohort=1", "training.engine=rows"]
+    empty = 0
+    for seed in range(6):
+        found = prepared(tmp_path, *rare, f"seed={seed}")
+        assert found.engine.engine.name == "rows"
+        if not len(draw_round(found.experiment, found.federation, found.work, 1).clients):
+            empty += 1
+            assert found.engine.engine.rows == 5
+    assert empty, "with an expected cohort of one, some of six first rounds are empty"
+
+
+def test_a_run_says_what_it_trains_with_and_why_not_as_asked(tmp_path: Path) -> None:
+    telling = Telling()
+    with Simulation(digits(tmp_path, "training.engine=rows", "model.dropout=0.5"), progress=telling):
+        pass
+    assert telling.notes[0] == (
+        "training.engine: rows is not possible; one client at a time: its modules draw random numbers in training "
+        "(such as dropout), which belong to each client alone",
+        "warning",
+    )
+    assert telling.facts["workers"] == "1 (inprocess, sequential engine)"
+    telling = Telling()
+    with Simulation(digits(tmp_path, "training={engine: rows, rows: 3}"), progress=telling):
+        pass
+    assert not [note for note in telling.notes if "training.engine" in note[0]]
+    assert telling.facts["workers"] == "1 (inprocess, rows engine, 3 clients at a time)"
+
+
+@pytest.mark.parametrize("asked", ["auto", "rows"])
+def test_what_was_chosen_is_written_down_and_runs_again_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(engine_choice, "WORTH_TIMING", 0)
+    monkeypatch.setattr(engine_choice, "CLEARLY", float("inf"))  # so that `auto` takes rows
+    with Simulation(digits(tmp_path, f"training.engine={asked}")) as simulation:
+        for committed in simulation:
+            if committed.number == 3:
+                break
+    written = Experiment.from_yaml(simulation.directory / "config.yaml")
+    assert written.training.engine == "rows"
+    assert written.training.rows is not None
+    assert written.training.rows >= 2
+
+    def no_timing(*arguments: object) -> None:
+        raise AssertionError("what was chosen is not chosen again")
+
+    monkeypatch.setattr(engine_choice._Timing, "of", no_timing)
+    with Simulation.resume(simulation.directory) as resumed:
+        resumed.run()
+        expected = sha256(resumed.model())
+    assert final_sha256(written) == expected
+
+
+STEPS = st.lists(st.integers(0, 12), min_size=1, max_size=20).map(lambda steps: np.array(sorted(steps, reverse=True)))
+
+
+@given(STEPS, st.integers(1, 25), st.lists(st.floats(1e-6, 1.0), min_size=4, max_size=4))
+def test_the_seconds_of_a_round_are_those_of_a_plain_loop(steps: Any, rows: int, seconds: list[float]) -> None:
+    ks, a_block = np.array([1, 4, 25]), seconds[3]
+    expected, left, blocks = 0.0, steps.tolist(), -(-len(steps) // rows)
+    for i in range(blocks):
+        size = len(steps) * (i + 1) // blocks - len(steps) * i // blocks
+        assert size <= rows
+        block, left = left[:size], left[size:]
+        expected += a_block
+        for step in range(max(block)):
+            active = sum(1 for count in block if count > step)
+            expected += float(np.interp(active, ks, seconds[:3]))
+    assert not left
+    assert Measured(ks, np.array(seconds[:3]), a_block).round_seconds(steps, rows) == pytest.approx(expected)
+
+
+@given(STEPS, st.lists(st.floats(1e-6, 1.0), min_size=6, max_size=6))
+def test_the_best_number_of_rows_is_the_fastest(steps: Any, seconds: list[float]) -> None:
+    ks = np.array([1, 2, 4, 8, 16])
+    measured = Measured(ks, np.array(seconds[:5]), seconds[5])
+    rows, together = measured.best(steps, None)
+    assert rows in (2, 4, 8, 16)
+    assert together == measured.round_seconds(steps, rows) == min(measured.round_seconds(steps, k) for k in ks[1:])
+    assert measured.best(steps, 8) == (8, measured.round_seconds(steps, 8))
+
+
+def test_timing_leaves_the_callers_generators_and_threads_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    prepared(tmp_path, *MUCH_WORK, "cohort=1.0")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
