@@ -20,7 +20,7 @@ from raysim.execution import (
     round_row,
 )
 from raysim.execution.facts import train_loss
-from raysim.tracking import CLIENT_SCHEMA, client_batch
+from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, client_batch
 
 CLIENTS = np.array([3, 8, 9, 40])
 TASK = RoundTask(5, 0.1, CLIENTS, np.array([0.1, 0.2, 0.3, 0.4]), np.array([2, 4, 6, 8]))
@@ -47,7 +47,8 @@ def report(
         worker=np.full(len(chosen), worker),
         dropped=dropped or [None] * len(chosen),
     )
-    return LeaseReport(facts, chosen, 1, {"broadcast": 0.5, "train": 2.0}, 100)
+    parts = dict(zip(PARTS, (0.125, 0.25, 1.0, 0.5), strict=True))
+    return LeaseReport(facts, chosen, 1, {"broadcast": 0.5, "train": 2.0, **parts}, 100)
 
 
 def trained(*reports: LeaseReport, workers: int = 2, wall: float = 4.0) -> Trained:
@@ -111,7 +112,9 @@ def test_a_rounds_row_counts_the_clients_that_trained() -> None:
     assert (row.samples, row.steps) == (10 + 20 + 30, 2 + 4 + 6)
     assert (row.bytes_up, row.bytes_down) == (200, 3000)
     assert row.metrics == {"train/loss": pytest.approx((0.1 * 1 + 0.2 * 2 + 0.3 * 3) / 0.6)}
-    assert row.seconds == {"broadcast": 0.5, "train": 2.0, "wait": 1.5, "reduce": 0.25, "apply": 0.125}
+    parts = {"train/shards": 0.125, "train/batches": 0.25, "train/steps": 1.0, "train/fold": 0.5}
+    phases = {"broadcast": 0.5, "train": 2.0, "wait": 1.5, "reduce": 0.25, "apply": 0.125}
+    assert row.seconds == phases | parts
 
 
 def test_a_round_without_a_loss_records_none() -> None:

@@ -13,7 +13,6 @@ from raysim.config import Experiment
 from raysim.errors import ClientError, RunError
 from raysim.execution import (
     ClientWorker,
-    EngineChoice,
     Job,
     RoundFacts,
     RoundTask,
@@ -28,6 +27,7 @@ from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.small_rounds import whole_round, whole_rounds
 from raysim.execution.upcoming import Upcoming
 from raysim.tracking import RoundRow, client_batch
+from raysim.training import EngineChoice
 
 
 def work(number: int, steps: Sequence[int] = (5, 5), *, kept: bool = False) -> RoundWork:
