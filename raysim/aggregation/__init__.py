@@ -2,8 +2,20 @@
 
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
-from raysim.aggregation.records import Field, PartialSum, RunningSum, combine, mean
+from raysim.aggregation.records import Field, PartialSum, RunningSum, column_mean, combine, mean, union
 from raysim.aggregation.server_optimizer import ServerSgd
 from raysim.aggregation.weights import Weighting
 
-__all__ = ["Buffers", "Field", "FixedPoint", "PartialSum", "RunningSum", "ServerSgd", "Weighting", "combine", "mean"]
+__all__ = [
+    "Buffers",
+    "Field",
+    "FixedPoint",
+    "PartialSum",
+    "RunningSum",
+    "ServerSgd",
+    "Weighting",
+    "column_mean",
+    "combine",
+    "mean",
+    "union",
+]

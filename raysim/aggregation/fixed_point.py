@@ -75,7 +75,9 @@ class FixedPoint:
 
     def decode(self, total: Int64) -> Float64:
         """A total back as float64."""
-        return total.astype(np.float64) / self.scale
+        found = total.astype(np.float64)
+        found *= 1.0 / self.scale  # a power of two: nothing is rounded
+        return found
 
 
 def weighted(values: Tensor, weights: Float64) -> Iterator[tuple[slice, Tensor, bool]]:

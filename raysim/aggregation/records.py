@@ -151,31 +151,46 @@ class RunningSum:
         return total
 
 
-def combine(sums: Iterable[PartialSum]) -> PartialSum:
-    """The sum over the union of the clients.
+def union(sums: Sequence[PartialSum]) -> tuple[Int32, int]:
+    """The clients of disjoint partial sums, as sorted positions, and the sum of their weights in units.
 
     Raises:
         ValueError: no sums, sums of different rounds, or a client in two of them.
     """
-    parts = list(sums)
-    if not parts:
+    if not sums:
         raise ValueError("nothing to combine")
-    if len(parts) == 1:
-        return parts[0]
-    if len({part.round for part in parts}) != 1:
-        raise ValueError(f"partial sums of different rounds: {sorted({part.round for part in parts})}")
-    positions = np.sort(np.concatenate([part.positions for part in parts]))
+    if len({part.round for part in sums}) != 1:
+        raise ValueError(f"partial sums of different rounds: {sorted({part.round for part in sums})}")
+    positions = np.sort(np.concatenate([part.positions for part in sums]))
     if np.any(positions[1:] == positions[:-1]):
         twice = positions[1:][positions[1:] == positions[:-1]]
         raise ValueError(f"clients at positions {twice[:5].tolist()} of the cohort are in two partial sums")
-    totals = {name: parts[0].totals[name] + parts[1].totals[name] for name in parts[0].totals}
-    for part in parts[2:]:
-        for name, total in totals.items():
-            np.add(total, part.totals[name], out=total)
-    return PartialSum(parts[0].round, positions, sum(part.weight for part in parts), totals)
+    return positions, sum(part.weight for part in sums)
 
 
-def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, npt.NDArray[np.float64]]:
+def combine(sums: Iterable[PartialSum], buffers: Buffers | None = None) -> PartialSum:
+    """The sum over the union of the clients; a single sum is returned as it is.
+
+    Args:
+        buffers: where to take the totals from.
+
+    Raises:
+        ValueError: see `union`.
+    """
+    parts = list(sums)
+    if len(parts) == 1:
+        return parts[0]
+    positions, weight = union(parts)
+    buffers = Buffers() if buffers is None else buffers
+    totals = {name: buffers.take(len(one), one.dtype) for name, one in parts[0].totals.items()}
+    for name, total in totals.items():
+        for start in range(0, len(total), _CACHED):  # the total stays in the cache, every part is read once
+            columns = slice(start, start + _CACHED)
+            _add_up([part.totals[name][columns] for part in parts], total[columns])
+    return PartialSum(parts[0].round, positions, weight, totals)
+
+
+def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
     """The weighted mean of every field, float64 `[size]`.
 
     Raises:
@@ -184,10 +199,34 @@ def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, npt.NDArray[np
     if total.weight == 0:
         raise ZeroDivisionError("the weights sum to zero")  # NumPy would only warn
     weight = total.weight / WEIGHT.scale
-    return {field.name: field.format.decode(total.totals[field.name]) / weight for field in fields}
+    return {field.name: column_mean([total], field, weight, slice(None)) for field in fields}
+
+
+def column_mean(sums: Sequence[PartialSum], field: Field, weight: float, columns: slice) -> Float64:
+    """The weighted mean of one field over disjoint sums, in these columns.
+
+    Args:
+        weight: the sum of all weights, above 0.
+    """
+    parts = [part.totals[field.name][columns] for part in sums]
+    total = parts[0] if len(parts) == 1 else _add_up(parts, np.empty(len(parts[0]), parts[0].dtype))
+    found = field.format.decode(total)
+    found /= weight
+    return found
+
+
+def _add_up(parts: Sequence[Total], out: Total) -> Total:
+    np.add(parts[0], parts[1], out=out)
+    for part in parts[2:]:
+        np.add(out, part, out=out)
+    return out
 
 
 def _reason(field: Field, values: Tensor) -> str:
     if not bool(torch.isfinite(values).all()):
         return f"{field.name} is not finite"
     return f"{field.name} has an element beyond ±{field.format.limit:.0f}"
+
+
+_CACHED = 1 << 15
+"""Elements of a total that stay in the second-level cache while parts are added to them."""

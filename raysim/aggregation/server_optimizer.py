@@ -38,4 +38,5 @@ class ServerSgd:
             after["momentum"] = self.momentum * state["momentum"] + update[: self.trainable]
             move[: self.trainable] = after["momentum"]
         move[: self.trainable] *= self.lr
-        return (model.astype(np.float64) + move).astype(np.float32), after
+        move += model
+        return move.astype(np.float32), after

@@ -34,6 +34,6 @@ class FedSgd(Algorithm):
         return None
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        update = rows - context.broadcast  # zero, but for running statistics
-        update[:, : context.trainable] = torch.neg(context.grad)
-        return {"update": update}
+        rows[:, context.trainable :] -= context.broadcast[context.trainable :]
+        torch.neg(context.grad, out=rows[:, : context.trainable])
+        return {"update": rows}

@@ -30,11 +30,16 @@ class Algorithm(ABC):
     - `work`, `local_optimizer`: how much a client does, and with what.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
-    - `init`, `apply`: the server's state, and the next model from the averaged fields.
+    - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
+      `apply` needs whole vectors (a norm, a maximum).
     """
 
     paper: ClassVar[str]
     """Where it was published."""
+    columnwise: ClassVar[bool] = True
+    """Whether `apply` treats columns apart. If so it is called on one range of columns after another, which it must not
+    notice: vectors of P or T values come cut to the range, whatever else is in the state and the mean comes whole, and
+    `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
 
     def __init__(self, config: AlgorithmConfig, layout: ParameterLayout) -> None:
         self.config, self.layout = config, layout
@@ -58,8 +63,11 @@ class Algorithm(ABC):
         return (Field("update", self.layout.size),)
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        """The clients' records from their final rows `[k, P]`: for each field a float32 tensor `[k, size]`."""
-        return {"update": rows - context.broadcast}
+        """The clients' records from their final rows `[k, P]`: for each field a float32 tensor `[k, size]`.
+
+        Nobody looks at the rows afterwards: a record may be computed in their place.
+        """
+        return {"update": rows.sub_(context.broadcast)}  # `rows - broadcast`, without another matrix
 
     def init(self, model: Float32) -> dict[str, Float64]:
         """The server's state before the first round, for a model `[P]`."""

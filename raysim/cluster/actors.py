@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from raysim.aggregation import PartialSum, combine
+from raysim.aggregation import Buffers, PartialSum, combine
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -69,6 +69,8 @@ class ClientActor:
     """
 
     def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
+        # Read at torch's first allocation: large tensors in huge pages, or a big model's step is mostly page faults.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
         self._built_server: Server | None = None
@@ -149,8 +151,11 @@ class Aggregator:
 
 
 class NodeReducer:
-    """Adds up the partial sums of its node before they travel."""
+    """Adds up the partial sums of its node before they travel. Keeps nothing but memory to use again."""
+
+    def __init__(self) -> None:
+        self._buffers = Buffers()
 
     def combine(self, *sums: PartialSum) -> PartialSum:
         """One sum for many."""
-        return combine(sums)
+        return combine(sums, self._buffers)

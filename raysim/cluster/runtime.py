@@ -15,12 +15,18 @@ from raysim.machine import cores
 
 
 def import_ray() -> Any:
-    """Import Ray with settings that must be made before: no working directory is uploaded, nothing phones home."""
+    """Import Ray with settings that must be made before: no working directory is uploaded, nothing phones home.
+
+    Nor does the object store fill up with what is no longer needed: without the two last ones each model would keep the
+    partial sums that it was made of, for Ray to make it again, and what is freed would stay for a second.
+    """
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A call that fails has several objects, of which one is read: Ray would print the error again for the others.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_lineage_pinning_enabled", "0")
+    os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
     import ray
 
     return ray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
-from raysim.aggregation import PartialSum, combine, mean
+from raysim.aggregation import PartialSum, union
+from raysim.aggregation.records import WEIGHT
 from raysim.algorithms import build_algorithm
 from raysim.errors import RunError
-from raysim.execution.work import Float32, Float64, Int32, Job
+from raysim.execution.columns import ServerStep, State
+from raysim.execution.work import Float32, Int32, Job
 from raysim.training import ParameterLayout
-
-State = Mapping[str, Float64]
 
 VECTORS = "server.safetensors"
 LAYOUT = "layout.json"
@@ -34,7 +34,8 @@ class Server:
         info = job.federation.open().info
         self.module = job.build_module(info)
         self.layout = ParameterLayout(self.module)
-        self.algorithm = build_algorithm(experiment.algorithm, self.layout)
+        self._step = ServerStep(partial(build_algorithm, experiment.algorithm), self.layout)
+        self.algorithm = self._step.algorithm
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
@@ -44,7 +45,9 @@ class Server:
     def apply(
         self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum
     ) -> tuple[State, Float32, tuple[float, float]]:
-        """The next state and model, and the seconds that reducing and applying took.
+        """The next state and model, and the seconds that checking the sums and applying them took.
+
+        Adding up the last few sums is part of applying: it is done range of columns by range.
 
         Args:
             expected: positions of the cohort that must be in the sums, each once: all but the recorded drops.
@@ -53,15 +56,14 @@ class Server:
             RunError: the sums do not cover the cohort, or the weights sum to zero.
         """
         began = time.perf_counter()
-        total = combine(sums)
-        if total.round != round_number or not np.array_equal(total.positions, np.sort(expected)):
+        positions, weight = union(sums)
+        if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
             raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
-        if total.weight == 0:
+        if weight == 0:
             raise RunError(f"round {round_number}: the weights of the clients that trained sum to zero")
-        averaged = mean(total, self.algorithm.fields())
-        reduced = time.perf_counter()
-        next_model, next_state = self.algorithm.apply(model, state, averaged)
-        return next_state, next_model, (reduced - began, time.perf_counter() - reduced)
+        checked = time.perf_counter()
+        next_state, next_model = self._step(sums, weight / WEIGHT.scale, state, model)
+        return next_state, next_model, (checked - began, time.perf_counter() - checked)
 
     def save(self, folder: str, state: State, model: Float32) -> None:
         """Write state and model into a checkpoint's folder."""

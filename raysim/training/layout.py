@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,10 @@ class ParameterLayout:
         """Number of trainable values, without padding."""
         return sum(segment.size for segment in self.parameters)
 
+    def part(self, start: int, stop: int) -> LayoutPart:
+        """Columns `[start, stop)`, for algebra that treats columns apart."""
+        return LayoutPart(stop - start, min(max(self.trainable - start, 0), stop - start))
+
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """Views of `[..., P]` (or `[..., T]`, parameters only) by name, each `[..., *shape]`."""
         segments = self.parameters if rows.shape[-1] == self.trainable else self.segments
@@ -106,6 +111,21 @@ class ParameterLayout:
         parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
         yield from (parameters[segment.name] for segment in self.parameters)
         yield from (buffers[segment.name] for segment in self.buffers)
+
+
+class LayoutPart(ParameterLayout):
+    """A range of a layout's columns: how many, and how many of them are trainable, and no more.
+
+    Parameters may be cut anywhere, so there are no segments.
+    """
+
+    def __init__(self, size: int, trainable: int) -> None:
+        self.size, self.trainable = size, trainable
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"a part of a layout has no {name}: an algorithm that needs it sets columnwise = False in its class"
+        )
 
 
 def _place(tensors: Sequence[tuple[str, Tensor]], start: int) -> tuple[tuple[Segment, ...], int]:
