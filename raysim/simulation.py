@@ -182,6 +182,8 @@ class Simulation:
             self._executor = undo.enter_context(_executor(prepared.job))
             environment = self._executor.environment()
             bits = {**environment["bits"], "data": prepared.federation.fingerprint}
+            if not self.experiment.aggregation.exact:
+                bits["sums"] = "float32, the result depends on who trained whom"
             _refuse_other_bits(recorded_bits or {}, bits)
             self._server = (
                 self._executor.first() if checkpoint is None else self._executor.load(str(checkpoint.path.resolve()))
@@ -200,6 +202,8 @@ class Simulation:
                 self._recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
             for text, level in notes:
                 self._recorder.note(text, level)
+            if "sums" in bits:
+                self._recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
             undo.pop_all()
 
     def __iter__(self) -> Iterator[Round]:

@@ -2,7 +2,8 @@
 
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
-from raysim.aggregation.records import Field, PartialSum, RunningSum, column_mean, combine, mean, union
+from raysim.aggregation.float_sum import FloatSum
+from raysim.aggregation.records import Field, PartialSum, RunningSum, column_mean, combine, mean, sum_fields, union
 from raysim.aggregation.server_optimizer import ServerSgd
 from raysim.aggregation.weights import Weighting
 
@@ -10,6 +11,7 @@ __all__ = [
     "Buffers",
     "Field",
     "FixedPoint",
+    "FloatSum",
     "PartialSum",
     "RunningSum",
     "ServerSgd",
@@ -17,5 +19,6 @@ __all__ = [
     "column_mean",
     "combine",
     "mean",
+    "sum_fields",
     "union",
 ]

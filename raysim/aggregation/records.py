@@ -8,7 +8,8 @@ ones, so that work done twice (a lease given out again) cannot be counted twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
+from raysim.aggregation.float_sum import FloatSum
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-Total = npt.NDArray[np.int64]
+Total = npt.NDArray[Any]
 
 UPDATE = FixedPoint(52)
 """Format of model updates."""
@@ -35,7 +37,17 @@ class Field:
 
     name: str
     size: int
-    format: FixedPoint = UPDATE
+    format: FixedPoint | FloatSum = UPDATE
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its total in a partial sum."""
+        return self.size * self.format.dtype.itemsize
+
+
+def sum_fields(fields: Sequence[Field], *, exact: bool) -> tuple[Field, ...]:
+    """The fields as they are summed: each in its own fixed point, or all in float32."""
+    return tuple(fields if exact else (replace(field, format=FloatSum()) for field in fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +58,13 @@ class PartialSum:
         round: the round that it belongs to.
         positions: positions in the cohort of the clients in the sum, sorted, int32.
         weight: sum of their weights, in units of 2^-52.
-        totals: for each field the sum of `w·field`, int64 `[size]`.
+        totals: for each field the sum of `w·field`, `[size]`: int64, or float32 where sums are not exact.
     """
 
     round: int
     positions: Int32
     weight: int
-    totals: Mapping[str, Int64]
+    totals: Mapping[str, Total]
 
     @property
     def nbytes(self) -> int:
@@ -146,7 +158,7 @@ class RunningSum:
             if self._device.type == "cpu":
                 total = torch.from_numpy(self._buffers.take(field.size, field.format.dtype))
             else:
-                total = torch.empty(field.size, dtype=torch.int64, device=self._device)
+                total = torch.from_numpy(np.empty(field.size, field.format.dtype)).to(self._device)
             self._totals[field.name] = total
         return total
 

@@ -108,6 +108,9 @@ class AggregationConfig(Section):
 
     weights: WeightsConfig = SamplesWeights()
     """How much each client counts; always normalised to sum to 1."""
+    exact: bool = True
+    """Sums in 64-bit fixed point, which cannot depend on who trains whom. False: in float32, half the bytes, and the
+    last bits of the result depend on it."""
     fan_in: int = Field(8, ge=2)
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from raysim.aggregation import Buffers, PartialSum, column_mean
+from raysim.aggregation import Buffers, PartialSum, column_mean, sum_fields
 from raysim.algorithms import Algorithm
 from raysim.errors import RunError
 from raysim.execution.work import Float32, Float64
@@ -28,15 +28,21 @@ class ServerStep:
     Args:
         build: the algorithm on a layout.
         columns: of a range.
+        exact: whether sums are in fixed point.
     """
 
     def __init__(
-        self, build: Callable[[ParameterLayout], Algorithm], layout: ParameterLayout, columns: int = RANGE
+        self,
+        build: Callable[[ParameterLayout], Algorithm],
+        layout: ParameterLayout,
+        columns: int = RANGE,
+        *,
+        exact: bool = True,
     ) -> None:
         self.algorithm, self.layout = build(layout), layout
         self._build, self._columns = build, columns if self.algorithm.columnwise else layout.size
         self._parts: dict[tuple[int, int], Algorithm] = {(layout.size, layout.trainable): self.algorithm}
-        self._buffers = Buffers()
+        self._fields, self._buffers = sum_fields(self.algorithm.fields(), exact=exact), Buffers()
         self._part(slice(0, min(self._columns, layout.size)))  # an algorithm that cannot do with a part fails at once
 
     def __call__(
@@ -51,14 +57,13 @@ class ServerStep:
         Raises:
             RunError: the algorithm returns a state of other names or sizes than it was given.
         """
-        fields = self.algorithm.fields()
         next_model = self._buffers.take(len(model), np.float32)
         next_state: dict[str, Float64] = {}
 
         for start in range(0, self.layout.size, self._columns):
             columns = slice(start, min(start + self._columns, self.layout.size))
             # A field that is no vector over the columns goes into every call whole.
-            mean = {f.name: column_mean(sums, f, weight, self._cut(f.size, columns)) for f in fields}
+            mean = {f.name: column_mean(sums, f, weight, self._cut(f.size, columns)) for f in self._fields}
             given = {name: vector[self._cut(len(vector), columns)] for name, vector in state.items()}
             next_model[columns], part = self._part(columns).apply(model[columns], given, mean)
             self._keep(state, part, columns, next_state)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.aggregation import Field, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
+from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.evaluation import EvaluationPlan
@@ -22,7 +24,7 @@ from raysim.execution.work import Float64, Int64, Job, RoundWork
 from raysim.models import model_on_meta
 from raysim.training import ParameterLayout, row_optimizer
 
-_FLOAT32, _INT64 = 4, 8
+_FLOAT32, _WEIGHT = 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class RoundPlan:
         shared: predicted seconds cut over the workers, messages included.
         batch: rounds that go to one worker in a call, as far as these predictions hold; 0 where they are shared.
         bytes_down: the model, float32, once for each lease.
-        bytes_up: the partial sums, int64, one for each lease.
+        bytes_up: the partial sums, int64 (float32 where sums are not exact), one for each lease.
     """
 
     cohort: int
@@ -134,7 +136,7 @@ def actor_memory(job: Job) -> ActorMemory:
         process=ACTOR_BYTES,
         model=_FLOAT32 * vectors + 2 * frozen,
         optimizer=_optimizer_bytes(job, algorithm, rows, trainable),
-        sums=_INT64 * sum(field.size for field in algorithm.fields()),
+        sums=sum(field.nbytes for field in _summed(job.experiment, algorithm)),
         shard=rows * _largest_shard(federation),
     )
 
@@ -168,7 +170,8 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
         batch=batch,
         bytes_down=leases * _FLOAT32 * prepared.columns,
         # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
-        bytes_up=leases * _INT64 * (1 + sum(field.size for field in algorithm.fields())) + 4 * len(task.clients),
+        bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in _summed(experiment, algorithm)))
+        + 4 * len(task.clients),
     )
 
 
@@ -195,6 +198,10 @@ def _model(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorithm
     tensors = [*module.named_parameters(), *module.named_buffers()]
     frozen = sum(tensor.nbytes for name, tensor in tensors if name not in inside)
     return layout, build_algorithm(experiment.algorithm, layout), frozen
+
+
+def _summed(experiment: Experiment, algorithm: Algorithm) -> tuple[Field, ...]:
+    return sum_fields(algorithm.fields(), exact=experiment.aggregation.exact)
 
 
 def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:

@@ -34,7 +34,9 @@ class Server:
         info = job.federation.open().info
         self.module = job.build_module(info)
         self.layout = ParameterLayout(self.module)
-        self._step = ServerStep(partial(build_algorithm, experiment.algorithm), self.layout)
+        self._step = ServerStep(
+            partial(build_algorithm, experiment.algorithm), self.layout, exact=experiment.aggregation.exact
+        )
         self.algorithm = self._step.algorithm
 
     def first(self) -> tuple[State, Float32]:

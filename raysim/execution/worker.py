@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from raysim.aggregation import Buffers, PartialSum, RunningSum, Weighting
+from raysim.aggregation import Buffers, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
 from raysim.execution.environment import pin_gpu_bits
@@ -78,6 +78,7 @@ class ClientWorker:
             experiment.client.clip_norm,
             self.algorithm,
         )
+        self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._host, self._buffers = torch.zeros(layout.size), Buffers()
         self._broadcast = self._host.to(self.device)
 
@@ -94,7 +95,7 @@ class ClientWorker:
         began = time.perf_counter()
         self._receive(model)
         received = time.perf_counter()
-        running = RunningSum(lease.round, self.algorithm.fields(), self.device, self._buffers)
+        running = RunningSum(lease.round, self._fields, self.device, self._buffers)
         setting = RoundSetting(self.job.experiment.seed, lease.round, lease.lr)
         count = len(lease.clients)
         weight, loss, seconds = np.zeros(count), np.full(count, np.nan), np.zeros(count)

@@ -67,8 +67,9 @@ def test_a_gpu_has_a_broadcast_of_its_own() -> None:
     assert actor_memory(on_gpu).model - actor_memory(job).model == 4 * prepared().columns
 
 
-def test_the_sums_of_a_round_are_as_large_as_planned() -> None:
-    job = prepared(execution={"executor": "inprocess"})
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_sums_of_a_round_are_as_large_as_planned(exact: bool) -> None:
+    job = prepared(execution={"executor": "inprocess"}, aggregation={"exact": exact})
     planned = plan_round(job, 1)
     task = draw_round(job.experiment, job.federation, job.work, 1)
     lease = Lease.of(task, np.arange(len(task.clients)))
