@@ -57,7 +57,10 @@ def _restored_process() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def ray_session(raysim_cache: Path) -> Iterator[Any]:
     """One Ray with four CPUs for all tests that need it, started by the first of them."""
-    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray")
+    from raysim.cluster.runtime import import_ray
+
+    ray = import_ray()
     ray.init(
         num_cpus=4,
         object_store_memory=200 * 1024 * 1024,
