@@ -100,7 +100,8 @@ def compare(name: str, sides: list[str], given: argparse.Namespace) -> None:
             trials = [case(replace(short, variant=variant)) for variant in variants]
             cases.append(case(replace(task, variant=_fastest(book, trials, given))))
         else:
-            cases.append(case(replace(task, variant=variants[0])))
+            longer = rounds * workload.more if label.startswith("raysim") else rounds
+            cases.append(case(replace(task, variant=variants[0], rounds=longer)))
     _run(book, cases, given)
     # What was not asked for now may be there from before: it is in the table, so it is checked too.
     check_work(book.values["runs"])

@@ -50,7 +50,7 @@ def test_equal_work_passes_and_failed_runs_are_left_out_of_the_comparison() -> N
             {"work": [[100, 10, 10], [60, 6, 6], [61, 7, 7]]},
             "round 3: torch1 trained 61 samples in 7 batches and 7 steps, raysim 62",
         ),
-        ({"work": [[100, 10, 10]]}, "torch1 ran 1 rounds, raysim 3"),
+        ({"work": 4 * [[100, 10, 10]]}, "torch1 ran 4 rounds, raysim 3"),
         ({"parameters": 7840}, "torch1 trained 7,840 parameters, raysim 7,850"),
         ({"versions": {"python": "3.11.7", "torch": "2.12.0"}}, "torch1 ran torch 2.12.0, raysim 2.13.0"),
     ],
@@ -58,6 +58,13 @@ def test_equal_work_passes_and_failed_runs_are_left_out_of_the_comparison() -> N
 def test_unequal_work_is_an_error_that_names_the_side_and_the_place(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(WorkMismatch, match=words):
         check_work({"raysim": [run()], "torch1": [run(), run(**changes)]})
+
+
+def test_only_raysim_may_be_timed_over_more_rounds() -> None:
+    longer = [*run()["work"], [70, 7, 7]]
+    check_work({"raysim": [run(work=longer)], "torch1": [run()]})
+    with pytest.raises(WorkMismatch, match="pfl ran 4 rounds, torch1 3"):
+        check_work({"torch1": [run()], "pfl": [run(work=longer)]})
 
 
 def test_a_build_of_the_same_torch_counts_as_the_same() -> None:

@@ -19,7 +19,7 @@ from peers.side import Meter, Task, say
 from peers.workloads import SEED, Federation
 from raysim import Experiment, Simulation
 
-BEYOND = 16
+BEYOND = 200
 """Rounds that the experiment has beyond those that are timed. Rounds may be worked on ahead: with more to come, as many
 are under way when the timing ends as when it begins, and the span between holds the work of the timed rounds."""
 

@@ -46,6 +46,9 @@ class Workload:
     """Timed rounds, after `warmup` others."""
     warmup: int = 2
     batch: int = 10
+    more: int = 1
+    """raysim is timed over so many times the rounds: small ones it delivers many at a time, so that a short span would
+    hold a few deliveries of work that began before it, and miss others."""
     evaluated: bool = False
     """Whether the model is evaluated on the test set after every round."""
 
@@ -56,12 +59,24 @@ class Workload:
 
 
 _MNIST = Workload(
-    "MNIST softmax 784→10, 10 of 1000 clients of power-law size", "mnist", "softmax", (784,), 1000, 10, 0, 0.03, 100, 20
+    "MNIST softmax 784→10, 10 of 1000 clients of power-law size",
+    "mnist",
+    "softmax",
+    (784,),
+    1000,
+    10,
+    0,
+    0.03,
+    100,
+    20,
+    more=8,
 )
 WORKLOADS = {
     "A": _MNIST,
     "Ae": Workload(**{**asdict(_MNIST), "title": f"{_MNIST.title}, evaluated each round", "evaluated": True}),
-    "B": Workload("softmax 60→10, 100 of 1000 clients of 60", "gaussian", "softmax", (60,), 1000, 100, 60, 0.1, 40, 20),
+    "B": Workload(
+        "softmax 60→10, 100 of 1000 clients of 60", "gaussian", "softmax", (60,), 1000, 100, 60, 0.1, 40, 20, more=25
+    ),
     "C": Workload("784-200-200-10, 10 of 100 clients of 600", "gaussian", "mlp", (784,), 100, 10, 600, 0.1, 15),
     "D": Workload(
         "pfl's CNN on 3x32x32, 50 of 1000 clients of 50", "gaussian", "cnn_cifar", (3, 32, 32), 1000, 50, 50, 0.05, 5, 1

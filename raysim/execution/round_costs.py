@@ -38,6 +38,9 @@ _WORTH_A_TRIAL = 2.0
 """How much longer a round may be predicted to take on one worker, for that to be tried once. Workers that share cores
 are slower than one that has them for itself, so before the trial the prediction is too high."""
 
+SWITCH = 0.01
+"""Seconds that it costs to leave off calls with several rounds for one that had better be shared, and to come back."""
+
 AHEAD = 3 * BATCH_ROUNDS
 """Rounds that are worked on ahead if the configuration leaves it open: two calls, and one that is being committed."""
 
@@ -87,10 +90,15 @@ class RoundCosts:
         longest = max(float(cost.max(initial=0.0)), float(cost.sum()) / self.workers)
         return longest + self.evaluation * len(work.ranges) / self.workers + self.step + self.overhead
 
-    def small(self, work: RoundWork) -> bool:
-        """Whether one worker is predicted to be done with it before several would be, or that is worth a trial."""
+    def small(self, work: RoundWork, *, among_small: bool = False) -> bool:
+        """Whether one worker is predicted to be done with it before several would be, or that is worth a trial.
+
+        Args:
+            among_small: the rounds before it went to one worker, so that sharing this one must pay for the switch.
+        """
         allowed = 1.0 if self.lone is not None else _WORTH_A_TRIAL
-        return self.alone(work) <= min(allowed * self.shared(work), BATCH_SECONDS)
+        shared = allowed * self.shared(work) + (SWITCH if among_small else 0.0)
+        return self.alone(work) <= min(shared, BATCH_SECONDS)
 
     def cut(self, upcoming: Upcoming, columns: int) -> list[RoundWork]:
         """Take the small rounds of one call, none where the next round is not small; no further than one that is kept.
@@ -101,7 +109,9 @@ class RoundCosts:
         most = max(1, min(BATCH_ROUNDS, HISTORY_BYTES // (_STATE_AND_MODEL * columns)))
         works: list[RoundWork] = []
         seconds = 0.0
-        while len(works) < most and (work := upcoming.peek()) is not None and self.small(work):
+        while len(works) < most and (work := upcoming.peek()) is not None:
+            if not self.small(work, among_small=True):
+                break
             seconds += self.alone(work)
             if works and seconds > BATCH_SECONDS:
                 break
