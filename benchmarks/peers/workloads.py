@@ -77,7 +77,7 @@ WORKLOADS = {
     "B": Workload(
         "softmax 60→10, 100 of 1000 clients of 60", "gaussian", "softmax", (60,), 1000, 100, 60, 0.1, 40, 20, more=25
     ),
-    "C": Workload("784-200-200-10, 10 of 100 clients of 600", "gaussian", "mlp", (784,), 100, 10, 600, 0.1, 15),
+    "C": Workload("784-200-200-10, 10 of 100 clients of 600", "gaussian", "mlp", (784,), 100, 10, 600, 0.1, 20, 10),
     "D": Workload(
         "pfl's CNN on 3x32x32, 50 of 1000 clients of 50", "gaussian", "cnn_cifar", (3, 32, 32), 1000, 50, 50, 0.05, 5, 1
     ),
