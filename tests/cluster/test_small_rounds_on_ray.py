@@ -33,7 +33,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
     monkeypatch.setattr(Batches, "_send", noted)
     monkeypatch.setattr(RoundCosts, "measured", True)
-    monkeypatch.setattr(RoundCosts, "small", lambda self, work: True)
+    monkeypatch.setattr(RoundCosts, "small", lambda self, work, *, among_small=False: True)
     monkeypatch.setattr(round_costs, "BATCH_ROUNDS", 3)
     monkeypatch.setattr(round_costs, "BATCH_SECONDS", 1e9)
     return made
