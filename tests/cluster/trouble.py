@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import numpy as np
 import torch
 
 from raysim.algorithms import FedAvg
+from raysim.data import Federation
+from raysim.data.federation import Samples
+from raysim.data.store import ArrowFederation, StoreSpec
 from raysim.errors import DataError
 from raysim.training import ClientContext
 
@@ -98,3 +102,36 @@ def hog() -> None:
         np.ones(2**27)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@dataclass(frozen=True)
+class PatchySpec:
+    """A federation that one node has no store of, or of which it cannot read the shards of some clients."""
+
+    inner: StoreSpec
+    node: str
+    clients: tuple[int, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    def open(self) -> Federation:
+        import ray
+
+        if not ray.is_initialized() or ray.get_runtime_context().get_node_id() != self.node:
+            return self.inner.open()
+        if not self.clients:
+            raise DataError("shards: no such folder")
+        return _Patchy(self.inner.path, self.clients)
+
+
+class _Patchy(ArrowFederation):
+    def __init__(self, path: str, missing: tuple[int, ...]) -> None:
+        super().__init__(path)
+        self._missing = missing
+
+    def shard(self, client: int, part: Any = "train") -> Samples:
+        if client in self._missing:
+            raise DataError(f"shards: the shard of client {client} is missing")
+        return super().shard(client, part)
