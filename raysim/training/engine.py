@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from raysim.data import DataInfo
 from raysim.training.batches import BatchPlan, Shards, gather
+from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, weighted_mean
 
@@ -137,6 +138,7 @@ class SequentialEngine(Engine):
     ) -> None:
         self.module, self.bf16 = module.to(device), bf16
         self.loss, self.info, self.device = loss, info, device
+        self._channels_last = wants_channels_last(module, info, device)  # while it has its values
         self.rows = torch.zeros((1, layout.size), device=device)
         self.grad = torch.zeros((1, layout.trainable), device=device)
         layout.bind(self.rows[0], module)
@@ -173,7 +175,8 @@ class SequentialEngine(Engine):
     def _differentiated(self, step: int) -> tuple[Tensor, list[Tensor]]:
         """The mean loss `[1]` of a step, and its gradients, one tensor a parameter."""
         batch = gather(self._pool, self._batches[step], self.info)
-        output = self.module(batch.x) if not self.bf16 else in_bf16(self.module, batch.x)
+        x = channels_last(batch.x) if self._channels_last else batch.x
+        output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
         loss = weighted_mean(self.loss(output, batch.y), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         for slot in self._buffers:
