@@ -138,7 +138,9 @@ class Simulation:
             RunError: there is no usable checkpoint, the model or data are others, or the bits would differ.
         """
         directory = RunDirectory.open(run)
-        prepared = prepare_job(directory.experiment().updated(overrides), model=model, data=data)
+        experiment = directory.experiment().updated(overrides)
+        _refuse_other_curve(directory, experiment)
+        prepared = prepare_job(experiment, model=model, data=data)
         directory.check_same_config(prepared.experiment, ignore=_may_change(prepared.experiment))
         checkpoint, damaged = CheckpointFolder(directory).latest()
         recorded = directory.read_environment().get("bits")
@@ -345,6 +347,16 @@ def _may_change(experiment: Experiment) -> tuple[str, ...]:
     keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
     return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
+
+
+def _refuse_other_curve(run: RunDirectory, experiment: Experiment) -> None:
+    """Say why a resume cannot have another number of rounds, before anything is built for it."""
+    recorded = run.experiment()
+    if isinstance(recorded.client.schedule, Cosine) and recorded.rounds != experiment.rounds:
+        raise RunError(
+            f"{run.path}: rounds must stay {recorded.rounds}: client.schedule is cosine, a curve over all rounds, and "
+            f"with {experiment.rounds} the rounds so far would have had other learning rates; start a new run instead"
+        )
 
 
 def _refuse_other_bits(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
