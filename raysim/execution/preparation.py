@@ -17,7 +17,7 @@ from raysim.data.build import prepare
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError
-from raysim.execution.cohort import cohort_size, draw_round
+from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
@@ -77,6 +77,7 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     spec = prepare(experiment.data, experiment.data_seed, arrays=data)
     federation = spec.open()
     cohort_size(experiment, federation.population)
+    check_weights(experiment.aggregation.weights, federation)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model)

@@ -41,7 +41,16 @@ def with_unknown_test_label() -> dict[str, np.ndarray]:
         (samples, ["data.partition.clients=41"], ["41 clients", "allow_empty"]),
         (samples, ["data.partition={name: dirichlet, clients: 6, alpha: 0.01, min_size: 5}"], ["alpha", "min_size"]),
         (samples, ["data.partition={name: natural}", "cohort=1.0"], ["natural", "client"]),
-        (samples, ["aggregation.weights={name: explicit, table: {99: 1}}"], ["round 1", "explicit", "sum to zero"]),
+        (
+            samples,
+            ["aggregation.weights={name: explicit, table: {99: 1}}"],
+            ["no client 99", "0 to 5"],
+        ),
+        (
+            samples,
+            ["aggregation.weights={name: explicit, table: {3: 1}}", "cohort=1", "seed=2"],
+            ["round 1", "explicit", "sum to zero", "aggregation.weights.default"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(

@@ -164,6 +164,10 @@ def test_every_problem_is_told_at_once() -> None:
             {"data": {"transforms": [{"name": "min_max", "low": 1, "high": 0}]}},
             "data.transforms[0]: low (1.0) must be below high (0.0)",
         ),
+        (
+            {"aggregation": {"weights": {"name": "explicit", "table": {0: 0.0}}}},
+            "aggregation.weights: nobody has weight; give a client of table, or default, one above 0",
+        ),
         ({"cohort": True}, "cohort must be a number"),
         ({"cohort": 101}, "cohort (101) is larger than the population (100 clients)"),
         (

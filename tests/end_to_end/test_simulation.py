@@ -16,6 +16,7 @@ from torch import nn
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, RunError
+from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
 
@@ -174,7 +175,8 @@ def test_an_empty_poisson_cohort_is_a_round_that_changes_nothing(tmp_path: Path)
 
 
 def test_weights_that_sum_to_zero_are_an_error_that_names_the_round(tmp_path: Path) -> None:
-    nobody = ["aggregation.weights={name: explicit, table: {99: 1.0}}"]
+    (absent, *_) = set(range(6)) - set(draw_cohort(digits(tmp_path), 6, 1).tolist())
+    nobody = [f"aggregation.weights={{name: explicit, table: {{{absent}: 1.0}}}}"]
     with pytest.raises(RunError, match="round 1: the explicit weights of its 4 clients sum to zero"):
         Simulation(digits(tmp_path, *nobody))
     assert not list(tmp_path.iterdir()), "found out before anything is written"
