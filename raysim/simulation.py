@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -309,19 +309,29 @@ class Simulation:
             self._checkpoint()
             self._executor.export(str(self._recorder.run.model.resolve()), self._server)
         except BaseException as error:
-            self._abandon(error)
+            self._abandon(error, rescue=False)  # saving is what was tried
             raise
         self._closed = True
         self._executor.close()
         self._finished = self._recorder.finish(reason)
 
-    def _abandon(self, error: BaseException) -> None:
+    def _abandon(self, error: BaseException, *, rescue: bool = True) -> None:
         if not self._closed:
             self._closed = True
             try:
+                if rescue and self.number > self._recorder.saved_round:
+                    self._rescue()
                 self._recorder.fail(error)
             finally:
                 self._executor.close()
+
+    def _rescue(self) -> None:
+        """Make the last committed round durable after an error, where that can still be done."""
+        with suppress(Exception):  # what ended the run is what is told, not what it may have broken besides
+            if self._rounds is not None:
+                self._rounds.close()
+            self._checkpoint()
+            self._recorder.note(f"round {self.number} is saved; `raysim resume {self.directory}` goes on after it")
 
     def _facts(self) -> dict[str, object]:
         prepared, engine = self._prepared, self._prepared.job.engine

@@ -155,6 +155,60 @@ def test_an_error_in_a_clients_own_code_names_the_client_and_the_round(tmp_path:
         simulation.run()
 
 
+class FailingLater(Algorithm):
+    """Every client's code raises in round 3, until it is mended."""
+
+    paper = "none"
+    mended = False
+
+    def correct(self, grad, rows, context):  # type: ignore[no-untyped-def]
+        if context.setting.round == 3 and not FailingLater.mended:
+            raise ValueError("no such thing")
+
+
+def test_an_error_loses_no_committed_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = digits(tmp_path, "algorithm=test_simulation:FailingLater", "tracking.checkpoint_every=0")
+    with pytest.raises(ClientError, match="round 3"), Simulation(experiment) as simulation:
+        simulation.run()
+    events = [json.loads(line) for line in (simulation.directory / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events[-2:]] == [
+        f"round 2 is saved; `raysim resume {simulation.directory}` goes on after it",
+        "failed",
+    ]
+    monkeypatch.setattr(FailingLater, "mended", True)
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == 2
+        resumed.run()
+    assert sha256(resumed.model()) == final_sha256(experiment)
+
+
+def test_an_error_of_the_callers_own_loses_no_committed_round(tmp_path: Path) -> None:
+    simulation = Simulation(digits(tmp_path, "tracking.checkpoint_every=0"))
+
+    def look() -> None:
+        with simulation:
+            for committed in simulation:
+                if committed.number == 3:
+                    raise LookupError
+
+    with pytest.raises(LookupError):
+        look()
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == 3
+
+
+def test_what_an_error_broke_besides_does_not_hide_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    experiment = digits(tmp_path, "algorithm=test_simulation:FailingLater", "tracking.checkpoint_every=0")
+    simulation = Simulation(experiment)
+    monkeypatch.setattr(simulation._executor, "save", broken)
+    with pytest.raises(ClientError, match="no such thing"), simulation:
+        simulation.run()
+    assert not list((simulation.directory / "checkpoints").iterdir())
+
+
 def test_a_diverging_run_says_that_every_client_was_dropped(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match=r"every client was dropped; the first, .* because update"),
