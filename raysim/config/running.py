@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
-from raysim.config.base import Section
+from raysim.config.base import UNKNOWN_NAME, Section
 
-MetricName = Annotated[
-    str, Field(pattern=r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$")
-]
+_METRIC = r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
+_METRICS = ("accuracy", "top5", "macro_f1", "balanced_accuracy", "mae", "rmse", "loss", "package.module:name")
+
+
+def _known(name: Any) -> Any:
+    """Name the nearest metric; the pattern, which is there for the JSON schema, would be shown to people."""
+    if isinstance(name, str) and not re.match(_METRIC, name):
+        raise PydanticCustomError(UNKNOWN_NAME, "unknown name", {"names": _METRICS})
+    return name
+
+
+MetricName = Annotated[str, BeforeValidator(_known), Field(pattern=_METRIC)]
 
 
 class EvaluationConfig(Section):

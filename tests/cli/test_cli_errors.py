@@ -23,6 +23,14 @@ Raysim = Callable[..., Result]
         (["rounds=0"], "tiny.yaml: rounds: input should be greater than or equal to 1, got 0"),
         (["rounds"], "override 'rounds': write key.sub=value"),
         (["cohort=7"], "tiny.yaml: cohort (7) is larger than the population (6 clients)"),
+        (
+            ["client.batch_size=ten"],
+            "tiny.yaml: client.batch_size: expected a whole number of at least 1, or 'full', got 'ten'",
+        ),
+        (
+            ["evaluation.metrics=[acuracy]"],
+            "tiny.yaml: evaluation.metrics[0]: unknown name 'acuracy'; did you mean 'accuracy'?",
+        ),
         (["rounds.more=3"], "override 'rounds.more=3': rounds is not a section"),
     ],
 )
