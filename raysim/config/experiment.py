@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from raysim.config.base import Section
 from raysim.config.client import ClientConfig, TrainingConfig
-from raysim.config.data import DataConfig, SyntheticVirtual
+from raysim.config.data import DataConfig, NaturalPartition, SyntheticVirtual
 from raysim.config.errors import explain
 from raysim.config.loading import apply_overrides, read_yaml, write_text
 from raysim.config.model import ModelConfig, Softmax
@@ -64,8 +64,22 @@ class Experiment(Section):
     def _cohort_fits_population(self) -> Experiment:
         population = self._declared_population()
         if population is not None and isinstance(self.cohort, int) and self.cohort > population:
-            raise ValueError(f"cohort ({self.cohort}) is larger than the population ({population} clients)")
+            raise ValueError(self.cohort_too_large(population))
         return self
+
+    def cohort_too_large(self, population: int) -> str:
+        """What is wrong with a cohort of more clients than there are, and what to do about it."""
+        found = f"{population} client{'' if population == 1 else 's'}"
+        if isinstance(self.data.source, SyntheticVirtual):
+            remedy = "lower cohort, or raise data.source.clients"
+        elif isinstance(getattr(self.data.partition, "clients", None), int):
+            remedy = "lower cohort, or raise data.partition.clients"
+        else:
+            owners = isinstance(self.data.partition, NaturalPartition)
+            dealt = "the owners in" if owners else f"dealt by {self.data.partition.name} from"
+            found += f", {dealt} data.source {self.data.source.name}"
+            remedy = "lower cohort, or write it as a fraction, such as 0.5"
+        return f"cohort ({self.cohort}) is larger than the population ({found}); {remedy}"
 
     def _declared_population(self) -> int | None:
         if isinstance(self.data.source, SyntheticVirtual):

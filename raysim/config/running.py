@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from raysim.config.base import UNKNOWN_NAME, Section
@@ -49,6 +49,12 @@ class StopConfig(Section):
     """Stop after this many evaluations without improvement."""
     seconds: float | None = Field(None, gt=0)
     """Stop after this much wall-clock time."""
+
+    @model_validator(mode="after")
+    def _metric_is_for_something(self) -> StopConfig:
+        if self.metric is not None and self.target is None and self.patience is None:
+            raise ValueError(f"metric ({self.metric}) stops nothing by itself; set target or patience, or remove it")
+        return self
 
 
 class ExecutionConfig(Section):

@@ -26,7 +26,7 @@ def cohort_size(experiment: Experiment, population: int) -> int:
     if isinstance(experiment.cohort, float):
         return max(1, round(experiment.cohort * population))
     if experiment.cohort > population:
-        raise ConfigError(f"cohort ({experiment.cohort}) is larger than the population ({population} clients)")
+        raise ConfigError(experiment.cohort_too_large(population))
     return experiment.cohort
 
 

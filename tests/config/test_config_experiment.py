@@ -196,15 +196,22 @@ def test_every_problem_is_told_at_once() -> None:
             {"aggregation": {"weights": {"name": "explicit", "table": {0: 0.0}}}},
             "aggregation.weights: nobody has weight; give a client of table, or default, one above 0",
         ),
+        (
+            {"stop": {"metric": "test/loss", "seconds": 5}},
+            "stop: metric (test/loss) stops nothing by itself; set target or patience, or remove it",
+        ),
         ({"cohort": True}, "cohort must be a number"),
-        ({"cohort": 101}, "cohort (101) is larger than the population (100 clients)"),
+        (
+            {"cohort": 101},
+            "cohort (101) is larger than the population (100 clients); lower cohort, or raise data.partition.clients",
+        ),
         (
             {"cohort": 51, "data": {"partition": {"name": "natural", "clients": 50}}},
-            "cohort (51) is larger than the population (50 clients)",
+            "cohort (51) is larger than the population (50 clients); lower cohort, or raise data.partition.clients",
         ),
         (
             {"cohort": 8, "data": {"source": {"name": "synthetic_virtual", "clients": 7}}},
-            "cohort (8) is larger than the population (7 clients)",
+            "cohort (8) is larger than the population (7 clients); lower cohort, or raise data.source.clients",
         ),
     ],
 )

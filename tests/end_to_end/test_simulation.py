@@ -108,7 +108,7 @@ def test_patience_survives_a_resume(tmp_path: Path) -> None:
 
 def test_a_metric_that_is_not_measured_cannot_be_waited_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stop.metric: 'validation/accuracy' is not measured; measured are"):
-        Simulation(digits(tmp_path, "stop.metric=validation/accuracy"))
+        Simulation(digits(tmp_path, "stop.metric=validation/accuracy", "stop.patience=3"))
 
 
 class Poisoned(Algorithm):

@@ -139,7 +139,9 @@ def test_a_fraction_is_rounded_to_at_least_one_client(cohort: float, population:
 def test_more_clients_than_there_are_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         draw_cohort(experiment_of(11), 10, 1)
-    assert str(caught.value) == "cohort (11) is larger than the population (10 clients)"
+    assert str(caught.value).startswith(
+        "cohort (11) is larger than the population (10 clients, the owners in data.source digits); lower cohort, or "
+    )
 
 
 def test_a_round_has_weights_steps_and_a_learning_rate() -> None:
