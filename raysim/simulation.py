@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,7 +79,7 @@ class Simulation:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Experiment | str | PathLike[str] | Mapping[str, Any],
         *,
         model: nn.Module | None = None,
         data: Any = None,
@@ -88,10 +89,11 @@ class Simulation:
         """Prepare data, workers and a run directory; what is wrong with any of them is found out here.
 
         Args:
-            experiment: what to run.
+            experiment: what to run; the path of its YAML file, or a nested mapping, will do.
             model: a module of your own instead of `experiment.model`; it is not changed.
-            data: arrays of your own instead of `experiment.data.source`: a pair `(x, y)`, or a mapping with `x`, `y`
-                and perhaps `x_test`, `y_test`, `client`, `weight`.
+            data: your own instead of `experiment.data.source`: a pair `(x, y)` of arrays, or a mapping with `x`, `y`
+                and perhaps `x_test`, `y_test`, `client`, `weight`; or a map-style dataset of pairs `(x, y)`, two of
+                them (training, test), or a mapping with `train` and perhaps `test`, `client`, `weight`.
             directory: the run directory; by default a new one below `experiment.tracking.directory`.
             progress: how to tell people; by default only warnings are printed.
 
@@ -100,7 +102,7 @@ class Simulation:
         """
         if directory is not None:
             RunDirectory.refuse_taken(directory)
-        prepared = prepare_job(experiment, model=model, data=data)
+        prepared = prepare_job(Experiment.of(experiment), model=model, data=data)
         resolved = prepared.experiment
 
         def create() -> RunDirectory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from raysim.config.loading import apply_overrides, read_yaml, write_text
 from raysim.config.model import ModelConfig, Softmax
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, AlgorithmConfig, FedAvg, SelectionConfig, Uniform
+from raysim.errors import ConfigError
 
 
 class Experiment(Section):
@@ -103,6 +105,22 @@ class Experiment(Section):
             return cls.model_validate(values)
         except ValidationError as error:
             raise explain(error, cls, where) from None
+
+    @classmethod
+    def of(cls, given: Experiment | str | os.PathLike[str] | Mapping[str, Any]) -> Experiment:
+        """The experiment that was given: as it is, by the path of its YAML file, or as a nested mapping.
+
+        Raises:
+            ConfigError: it is none of these, or the schema refuses a value.
+        """
+        if isinstance(given, Experiment):
+            return given
+        if isinstance(given, Mapping):
+            return cls.parse(given)
+        if isinstance(given, str | os.PathLike):
+            return cls.from_yaml(Path(given))
+        what = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        raise ConfigError(f"experiment: expected an Experiment, the path of a YAML file, or a mapping; got {what}")
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

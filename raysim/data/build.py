@@ -35,7 +35,7 @@ def prepare(config: DataConfig, seed: int, *, arrays: Any = None) -> FederationS
     Args:
         config: the `data` section.
         seed: the experiment's data seed.
-        arrays: what was handed to the simulation, for the source `in_memory`: a `Dataset`, a pair (x, y), or a mapping.
+        arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, arrays, or map-style datasets.
 
     Raises:
         DataError: the source is missing or damaged, the samples do not fit the configuration, or the store is damaged.

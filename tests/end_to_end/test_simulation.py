@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,10 +13,11 @@ import torch
 from federations import digits, final_sha256, sha256
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import Dataset
 
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
-from raysim.errors import ClientError, ConfigError, RunError
+from raysim.errors import ClientError, ConfigError, ModelError, RunError
 from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
@@ -79,6 +81,68 @@ def test_a_plain_module_and_arrays_are_enough_and_a_resume_wants_them_again(tmp_
         Simulation.resume(run, model=nn.Linear(4, 3), data=(x, y))
     with Simulation.resume(run, model=module, data=(x, y), overrides=["rounds=3"]) as resumed:
         assert resumed.run().rounds == 3
+
+
+class Rows(Dataset[Any]):
+    """A data set as torch's users have it; counts how often it is read."""
+
+    def __init__(self) -> None:
+        self.x, self.read = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> Any:
+        self.read += 1
+        return self.x[i], i % 3
+
+
+def test_a_torch_dataset_is_read_once_and_gives_the_bits_of_its_arrays(tmp_path: Path) -> None:
+    own = ["data={partition: {name: iid, clients: 6}}", "rounds=2"]
+    rows, module = Rows(), nn.Linear(4, 3)
+    expected = final_sha256(digits(tmp_path, *own), model=module, data=(rows.x.numpy(), np.arange(60) % 3))
+    with Simulation(digits(tmp_path, *own), model=module, data=rows) as simulation:
+        simulation.run()
+    assert sha256(simulation.model()) == expected
+    assert rows.read <= len(rows) + 1
+    with Simulation.resume(simulation.directory, overrides=["rounds=3"], model=module, data=rows) as resumed:
+        assert resumed.run().rounds == 3
+
+
+def test_an_experiment_may_be_given_by_its_path_or_as_a_mapping(tmp_path: Path) -> None:
+    experiment = digits(tmp_path, "rounds=1")
+    experiment.to_yaml(tmp_path / "one.yaml")
+    expected = final_sha256(experiment)
+    for given in (tmp_path / "one.yaml", str(tmp_path / "one.yaml"), experiment.to_dict()):
+        with Simulation(given) as simulation:
+            simulation.run()
+        assert sha256(simulation.model()) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("missing.yaml", r"^missing.yaml: no such file"),
+        ({"rouns": 3}, r"^experiment: unknown key 'rouns'; did you mean 'rounds'\?"),
+        (None, r"^experiment: expected an Experiment, the path of a YAML file, or a mapping; got NoneType"),
+        (Experiment, r"^experiment: expected .*; got the class Experiment"),
+    ],
+)
+def test_what_is_no_experiment_is_one_line(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Simulation(given)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Linear, r"^model: expected a torch.nn.Module, got the class Linear; make an instance of it"),
+        ("mlp", r"^model: expected a torch.nn.Module, got str; a model by name goes into the configuration"),
+    ],
+)
+def test_what_is_no_module_is_one_line(tmp_path: Path, model: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Simulation(digits(tmp_path), model=model)
 
 
 @pytest.mark.parametrize(
