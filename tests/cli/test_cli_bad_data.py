@@ -85,6 +85,28 @@ def test_a_truncated_shard_names_the_file_and_what_to_do(
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.parametrize("name", ["index.arrow", "train.arrow", "test.arrow"])
+def test_a_changed_bit_is_found_by_verify_and_in_the_index_by_every_run(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("RAYSIM_CACHE", str(folder / "cache"))
+    whole = raysim("data", "build", "tiny.yaml", "--verify")
+    assert whole.stdout.splitlines()[-1].split() == ["verified", *["every", "file", "is", "as", "it", "was", "written"]]
+    (file,) = (folder / "cache").rglob(name)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4  # the values are the most of a file
+    file.write_bytes(content)
+    result = raysim("data", "build", "tiny.yaml", "--verify")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"{name}: " in line
+    assert "is damaged" in line
+    assert "delete the folder" in line
+    if name == "index.arrow":
+        assert raysim("run", "tiny.yaml").stderr == result.stderr
+        assert not (folder / "runs").exists()
+
+
 def test_clients_without_samples_are_accepted_when_asked_for(raysim: Raysim, folder: Path) -> None:
     np.savez(folder / "mine.npz", **samples(12))
     few = [NPZ, "data.partition={name: iid, clients: 30, allow_empty: true}", "cohort=1.0"]
