@@ -24,7 +24,11 @@ _NAMED_DROPS = 5
 
 
 class Recorder:
-    """Writes one run. Holds its lock until closed."""
+    """Writes one run. Holds its lock until closed.
+
+    Attributes:
+        saved_round: the last round that is durable; 0 for none.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class Recorder:
         except BaseException:
             self._lock.release()
             raise
-        self._saved_round = after_round
+        self.saved_round = after_round
         self._latest: dict[str, float] = {}
         self._rounds = after_round
         self._open = True
@@ -88,11 +92,11 @@ class Recorder:
 
     def checkpoint(self, round: int, fill: Callable[[Path], object]) -> None:
         """Make the rounds so far durable; `fill` writes the server after this round into the folder it is given."""
-        if self._saved_round == round:
+        if self.saved_round == round:
             return
         self._tables.save()
         self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
-        self._saved_round = round
+        self.saved_round = round
 
     def finish(self, reason: str) -> RunSummary:
         """The run ended well, or was interrupted: close everything, write the report, tell people."""
