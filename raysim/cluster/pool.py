@@ -223,10 +223,10 @@ class ClientPool:
 
 @contextmanager
 def unwrapped(ray: Any) -> Iterator[None]:
-    """Raise raysim's own errors from an actor as they were raised there."""
+    """Raise raysim's own errors from an actor as they were raised there, and what a disk refused to it."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, RaysimError):
+        if isinstance(error.cause, RaysimError | OSError):
             raise error.cause from error
         raise

@@ -45,7 +45,7 @@ class Executor(ABC):
 
     @abstractmethod
     def save(self, folder: str, server: ServerHandle) -> None:
-        """Write the server into a checkpoint's folder."""
+        """Write the server into a checkpoint's folder; raises OSError where the disk refuses."""
 
     @abstractmethod
     def load(self, folder: str) -> ServerHandle:
@@ -53,7 +53,7 @@ class Executor(ABC):
 
     @abstractmethod
     def export(self, path: str, server: ServerHandle) -> None:
-        """Write the model as a `.safetensors` file."""
+        """Write the model as a `.safetensors` file; raises OSError where the disk refuses."""
 
     @abstractmethod
     def fetch(self, server: ServerHandle) -> Float32:
