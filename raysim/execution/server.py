@@ -87,14 +87,20 @@ class Server:
         """State and model from a checkpoint's folder.
 
         Raises:
-            RunError: the checkpoint is of another model.
+            RunError: the checkpoint is of another model, or not what `save` writes.
         """
-        written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
-        if written != self.layout.fingerprint:
-            raise RunError(f"{folder}: the checkpoint is of another model; pass the one that the run was started with")
-        vectors = load_file(Path(folder) / VECTORS)
+        try:
+            written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
+            if written != self.layout.fingerprint:
+                raise RunError(
+                    f"{folder}: the checkpoint is of another model; pass the one that the run was started with"
+                )
+            vectors = load_file(Path(folder) / VECTORS)
+            model = vectors["model"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise RunError(f"{folder}: not a checkpoint of raysim ({type(error).__name__}: {error})") from None
         state = {key.removeprefix("state."): value for key, value in vectors.items() if key.startswith("state.")}
-        return state, vectors["model"]
+        return state, model
 
     def export(self, path: str, model: Float32) -> None:
         """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`.
