@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, field_validator
 
 from raysim.config.base import Section
+from raysim.config.faults import FaultsConfig
 
 MetricName = Annotated[
     str, Field(pattern=r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$")
@@ -65,7 +66,9 @@ class ExecutionConfig(Section):
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
     max_retries: int = Field(3, ge=0)
-    """Times a lease is given out again when its actor dies."""
+    """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
+    faults: FaultsConfig = FaultsConfig()
+    """What becomes of clients whose training comes to nothing."""
     rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
     Rounds too small to be worth sharing then go to one actor several at a time."""

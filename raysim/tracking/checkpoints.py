@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -179,20 +180,14 @@ class CheckpointFolder:
         name, where = _name(round), self.location(round)
         if round not in self.rounds():
             return Damaged(round, where, "no such checkpoint")
-        copy = self._room_for(name) if self._storage.folder(name) is None else None
+        copy = None
+        if self._storage.folder(name) is None:
+            copy = Path(tempfile.mkdtemp(prefix="raysim-checkpoint-"))  # not in the run: its writer sweeps that
+            self._copies.append(copy)
         try:
             return Checkpoint(round, unsealed(self._storage, name, round, copy), where)
         except Unusable as reason:
             return Damaged(round, where, str(reason))
-
-    def _room_for(self, name: str) -> Path:
-        """An empty folder for a copy."""
-        path = temporary_for(self._storage.staging / f"copy-of-{name}")
-        with storing(path):
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(parents=True)
-        self._copies.append(path)
-        return path
 
 
 def _name(round: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,11 @@ class Recorder:
         """Say something aloud and in the log."""
         (self._log.warning if level == "warning" else self._log.info)(text)
         self.progress.note(text, level)
+
+    def fault(self, text: str, /, **fields: Any) -> None:
+        """Something went wrong and was dealt with: the text for people, the fields for the log."""
+        self._log.warning("fault", **fields)
+        self.progress.note(text, "warning")
 
     def commit(self, row: RoundRow, clients: pa.RecordBatch) -> None:
         """Record a round; clients that were left out are named."""
@@ -151,8 +157,11 @@ class Recorder:
     def fail(self, error: BaseException) -> None:
         """The run ended by an error: what is there stays readable, even on a disk that takes no word of it."""
         try:
+            trace = "".join(traceback.format_exception(error))
             with suppress(StorageError):
-                self._log.error("failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds)
+                self._log.error(
+                    "failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds, traceback=trace
+                )
             with suppress(StorageError):
                 self.close()
         finally:
