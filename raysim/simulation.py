@@ -198,6 +198,7 @@ class Simulation:
             )
             run = directory()
             self.directory: Path = run.path
+            self._executor.call(run.path.resolve().name)
             self._recorder = Recorder(run, self.experiment, names, progress or QuietProgress(), after_round=after_round)
             undo.callback(self._recorder.close)
             if checkpoint is not None:

@@ -73,6 +73,9 @@ class ExecutionConfig(Section):
     """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
     Rounds too small to be worth sharing then go to one actor several at a time."""
 
+    metrics: bool | Literal["auto"] = "auto"
+    """Tell Ray's metrics, for Prometheus and Grafana, how the run goes; `auto` does on a Ray that the run did not start."""
+
 
 class TrackingConfig(Section):
     """What a run leaves behind."""

@@ -32,6 +32,9 @@ class Executor(ABC):
         """From now on `tell` is told of everything that goes wrong, also where the run goes on."""
         return
 
+    def call(self, run: str) -> None:  # noqa: B027 - nothing to do where nobody is told
+        """What the run is called, for whoever is told how it goes."""
+
     @abstractmethod
     def first(self) -> ServerHandle:
         """The server before the first round."""
