@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from raysim.config.base import UNKNOWN_NAME, Section
@@ -89,6 +90,10 @@ class ExecutionConfig(Section):
     """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
     Rounds too small to be worth sharing then go to one actor several at a time."""
 
+    metrics: bool | Literal["auto"] = "auto"
+    """Tell Ray's metrics, for Prometheus and Grafana, how the run goes; `auto` does so on a Ray that the run did not
+    start."""
+
 
 class TrackingConfig(Section):
     """What a run leaves behind."""
@@ -99,7 +104,21 @@ class TrackingConfig(Section):
     """Rounds between two checkpoints; 0 keeps only the last round's."""
     keep: int = Field(2, ge=1)
     """Checkpoints to keep."""
+    checkpoints: str | None = Field(None, pattern=r"^(/|~/|[A-Za-z][A-Za-z0-9+.-]*://).+")
+    """Folder (from `/` or `~/`) or URI (`s3://bucket/folder`, `gs://…`, `abfs://…`, `hdfs://…`) where checkpoints are
+    kept, below the name of the run directory; by default in the run directory."""
     report: bool = True
     """Write `report.html` at the end."""
     clients: bool = True
     """Write `clients.parquet`: a row for every client of every round."""
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _no_secrets(cls, place: str | None) -> str | None:
+        """A secret in the URI would stand in the `config.yaml` of every run."""
+        uri = urlsplit(place or "")
+        if uri.password or any(
+            key.endswith(("secret", "token", "secret_key", "password")) for key in parse_qs(uri.query)
+        ):
+            raise ValueError("the URI must not hold a secret; give it through the environment or a credentials file")
+        return place
