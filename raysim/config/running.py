@@ -91,8 +91,7 @@ class ExecutionConfig(Section):
     Rounds too small to be worth sharing then go to one actor several at a time."""
 
     metrics: bool | Literal["auto"] = "auto"
-    """Tell Ray's metrics, for Prometheus and Grafana, how the run goes; `auto` does so on a Ray that the run did not
-    start."""
+    """Tell Ray's metrics, for Prometheus and Grafana, how the run goes; `auto` does on a Ray that it did not start."""
 
 
 class TrackingConfig(Section):
