@@ -102,7 +102,7 @@ class Batches:
                 for index, one in enumerate(facts):
                     self._costs.saw_alone(one, len(batch.works[index].ranges))
                     server = batch.server(index)
-                    yield RoundDone(one, server)
+                    yield RoundDone(one, server, arrived=0 if index else len(facts))
                     upcoming.finished()
         finally:
             if worker is not None:

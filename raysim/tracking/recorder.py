@@ -44,7 +44,7 @@ class Recorder:
             RunError: somebody else writes the run, or its tables are damaged.
         """
         self.run, self.experiment, self.progress = run, experiment, progress
-        self._began = time.monotonic()
+        self._began = self._until = time.monotonic()
         self._lock = run.lock()
         try:
             self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
@@ -61,8 +61,13 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of this sitting."""
+        """Wall-clock time of this sitting, so far."""
         return time.monotonic() - self._began
+
+    @property
+    def worked(self) -> float:
+        """Wall-clock time of this sitting until its last commit or checkpoint."""
+        return self._until - self._began
 
     def start(self, facts: Mapping[str, object], environment: Mapping[str, Any]) -> None:
         """The run is about to begin its first round of this sitting."""
@@ -82,6 +87,7 @@ class Recorder:
         self._tables.append(row, clients)
         self._latest |= row.metrics
         self._rounds = row.round
+        self._until = time.monotonic()
         self.progress.round(row)
 
     def checkpoint(self, round: int, fill: Callable[[Path], object]) -> None:
@@ -91,13 +97,14 @@ class Recorder:
         self._tables.save()
         self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
         self.saved_round = round
+        self._until = time.monotonic()
 
     def finish(self, reason: str) -> RunSummary:
         """The run ended well, or was interrupted: close everything, write the report, tell people."""
         self._log.info("finished", reason=reason, rounds=self._rounds)
         self.close()
         report = self._report() if self.experiment.tracking.report and self._rounds else None
-        summary = RunSummary(self._rounds, reason, self.seconds, dict(self._latest), self.run.path, report)
+        summary = RunSummary(self._rounds, reason, self.worked, dict(self._latest), self.run.path, report)
         self.progress.finish(summary)
         return summary
 
@@ -110,7 +117,7 @@ class Recorder:
             self._say_failed()
 
     def _say_failed(self) -> None:
-        self.progress.finish(RunSummary(self._rounds, "failed", self.seconds, dict(self._latest), self.run.path))
+        self.progress.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
 
     def close(self) -> None:
         """Close the files and give the lock back. Does nothing the second time."""
