@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import stat
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -75,7 +77,7 @@ class Server:
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        save_file(vectors, Path(folder) / VECTORS)
+        _write(Path(folder) / VECTORS, partial(save_file, vectors))
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
@@ -98,5 +100,13 @@ class Server:
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
         temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-        save_torch_file(tensors, temporary)
+        _write(temporary, partial(save_torch_file, tensors))
         temporary.replace(path)
+
+
+def _write(path: Path, save: Callable[[Path], None]) -> None:
+    """Save a file with the mode that any new file gets: safetensors makes files that only their owner may read."""
+    path.touch()
+    mode = path.stat().st_mode
+    save(path)
+    path.chmod(stat.S_IMODE(mode))

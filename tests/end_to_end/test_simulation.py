@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
     saved = load_file(run / "model.safetensors")
     assert all(torch.equal(saved[name], tensor) for name, tensor in module.state_dict().items())
     assert json.loads((run / "environment.json").read_text())["bits"]["engine.name"] == "sequential"
+
+
+def test_every_file_of_a_run_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with Simulation(digits(tmp_path, "rounds=1")) as simulation:
+            simulation.run()
+    finally:
+        os.umask(before)
+    files = [file for file in simulation.directory.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert {"model.safetensors", "server.safetensors", "config.yaml"} <= {file.name for file in files}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o640"}
 
 
 def test_one_round_at_a_time_with_metrics(tmp_path: Path) -> None:
