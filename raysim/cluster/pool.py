@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from raysim.cluster.actors import ClientActor, JobReference
 from raysim.cluster.deadlines import Deadlines
-from raysim.cluster.faults import FaultBook, loss_of, unwrapped
+from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
 from raysim.cluster.metrics import RunMetrics
 from raysim.cluster.runtime import Runtime
@@ -301,14 +301,13 @@ class ClientPool:
         try:
             with unwrapped(self._ray):
                 self._ray.get(ready)
-        except RaysimError as error:
+        except (RaysimError, self._ray.exceptions.RayError) as error:
             self._dismiss(worker, error)
-        except self._ray.exceptions.RayError:
-            return
         else:
             self._idle.add(worker)
 
-    def _dismiss(self, worker: int, error: RaysimError) -> None:
-        """The actor cannot work where it is."""
+    def _dismiss(self, worker: int, error: Exception) -> None:
+        """The actor cannot work where it is, or Ray gave it up."""
         self._idle.discard(worker)
-        self._setting.book.say(Fault(to_blame(error), f"actor {worker}", str(error), "it gets no more work", 0))
+        kind = to_blame(error) if isinstance(error, RaysimError) else "died"
+        self._setting.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from raysim.cluster.faults import FaultBook
+from raysim.cluster.flights import Evaluation
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.steps import ServerSteps, Step, StepLost
 from raysim.cluster.training import Training
@@ -100,8 +101,7 @@ class SharedRounds:
                 yield done
                 upcoming.finished()
             if work is not None:
-                training, self._ahead = self._ahead, None
-                applying = self._apply(work, training, server)
+                applying, self._ahead = self._apply(work, self._ahead, server), None
                 server = applying.server
 
     def _train(self, work: RoundWork, server: ServerHandle) -> Training | None:
@@ -130,9 +130,7 @@ class SharedRounds:
             try:
                 if (step := applying.step) is not None:
                     reduce, apply = self._steps.wait(step)
-                    for waiting in (self._ahead, evaluation):
-                        if waiting is not None:
-                            waiting.started()
+                    self._step_taken(applying, evaluation)
                     self._costs.saw_step(reduce + apply)
                     arithmetic += reduce + apply
                     seconds |= {"reduce": time.perf_counter() - step.began - apply, "apply": apply}
@@ -153,6 +151,14 @@ class SharedRounds:
         row = self._book.counted(replace(applying.row, seconds=seconds))
         evaluated = () if evaluation is None else tuple(evaluation.results)
         return RoundDone(RoundFacts(row, applying.clients, evaluated), applying.server)
+
+    def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:
+        """Nobody needs the round's sums any more, and its model is there."""
+        if applying.training is not None:
+            applying.training.settle()
+        for waiting in (self._ahead, evaluation):
+            if waiting is not None:
+                waiting.started()
 
     def _again(self, applying: _Applying, losses: int, error: StepLost) -> _Applying:
         """Train what was lost again, and ask for the step once more."""

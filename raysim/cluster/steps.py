@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, loss_of, unwrapped
-from raysim.cluster.reduction import NodeSum, Reduction, ReductionTree
+from raysim.cluster.reduction import NodeSum, ReductionTree
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
 from raysim.execution import ServerHandle
@@ -34,13 +34,14 @@ class Step:
     Attributes:
         server: the handle that it will fill.
         seconds: a reference to what it takes.
+        lives: of the reducers that it needs (see `Reduction`).
         began: when it was asked for, by the clock.
     """
 
     round: int
     server: ServerHandle
     seconds: Any
-    reduction: Reduction
+    lives: Mapping[str, list[Any]]
     began: float
 
 
@@ -64,7 +65,7 @@ class ServerSteps:
         state, model, seconds = self._aggregator.apply.options(num_returns=3).remote(
             round_number, expected, server.state, server.model, *reduction.sums
         )
-        return Step(round_number, ServerHandle(state, model), seconds, reduction, began)
+        return Step(round_number, ServerHandle(state, model), seconds, reduction.lives, began)
 
     def wait(self, step: Step) -> tuple[float, float]:
         """Seconds that the server checked the sums and applied them, once the step is taken.
@@ -114,7 +115,7 @@ class ServerSteps:
     def _compare_lives(self, step: Step, life: str) -> None:
         """Say which actors died during a step, and were started again."""
         found = {"the aggregator": life}
-        for node, references in step.reduction.lives.items():
+        for node, references in step.lives.items():
             found[f"the reducer of node {node[:8]}"] = self._runtime.ray.get(references[-1])
         for who, name in found.items():
             if self._lives.setdefault(who, name) != name:

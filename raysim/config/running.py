@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from raysim.config.base import Section
+from raysim.config.base import UNKNOWN_NAME, Section
 from raysim.config.faults import FaultsConfig
 
-MetricName = Annotated[
-    str, Field(pattern=r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$")
-]
+_METRIC = r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
+_METRICS = ("accuracy", "top5", "macro_f1", "balanced_accuracy", "mae", "rmse", "loss", "package.module:name")
+
+
+def _known(name: Any) -> Any:
+    """Name the nearest metric; the pattern, which is there for the JSON schema, would be shown to people."""
+    if isinstance(name, str) and not re.match(_METRIC, name):
+        raise PydanticCustomError(UNKNOWN_NAME, "unknown name", {"names": _METRICS})
+    return name
+
+
+MetricName = Annotated[str, BeforeValidator(_known), Field(pattern=_METRIC)]
 
 
 class EvaluationConfig(Section):
@@ -40,6 +51,12 @@ class StopConfig(Section):
     """Stop after this many evaluations without improvement."""
     seconds: float | None = Field(None, gt=0)
     """Stop after this much wall-clock time."""
+
+    @model_validator(mode="after")
+    def _metric_is_for_something(self) -> StopConfig:
+        if self.metric is not None and self.target is None and self.patience is None:
+            raise ValueError(f"metric ({self.metric}) stops nothing by itself; set target or patience, or remove it")
+        return self
 
 
 class ExecutionConfig(Section):

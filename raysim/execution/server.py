@@ -65,7 +65,10 @@ class Server:
         if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
             raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
         if weight == 0:
-            raise RunError(f"round {round_number}: the weights of the clients that trained sum to zero")
+            raise RunError(
+                f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
+                "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
+            )
         checked = time.perf_counter()
         next_state, next_model = self._step(sums, weight / WEIGHT.scale, state, model)
         return next_state, next_model, (checked - began, time.perf_counter() - checked)

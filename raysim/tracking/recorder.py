@@ -27,7 +27,11 @@ _NAMED_DROPS = 5
 
 
 class Recorder:
-    """Writes one run. Holds its lock until closed."""
+    """Writes one run. Holds its lock until closed.
+
+    Attributes:
+        saved_round: the last round that is durable here; 0 for none yet, None where only another place has it.
+    """
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class Recorder:
             self._checkpoints = CheckpointFolder(run, experiment.tracking.checkpoints)
             self._checkpoints.discard_after(after_round)
             # A run that continues from a checkpoint elsewhere has none here yet.
-            self._saved_round = after_round if after_round in (0, *self._checkpoints.rounds()) else None
+            self.saved_round = after_round if after_round in (0, *self._checkpoints.rounds()) else None
         except BaseException:
             self._lock.release()
             raise
@@ -107,7 +111,7 @@ class Recorder:
         Raises:
             StorageError: the last checkpoint cannot be written.
         """
-        if self._saved_round == round:
+        if self.saved_round == round:
             return
         try:
             self._tables.save()
@@ -117,7 +121,7 @@ class Recorder:
                 raise self._resumable(error) from error
             self._put_off(round, error)
         else:
-            self._saved_round = round
+            self.saved_round = round
 
     def export(self, write: Callable[[Path], object]) -> None:
         """Make the model durable; `write` writes it under the name that it is given.
@@ -193,11 +197,9 @@ class Recorder:
 
     def _resumable(self, error: StorageError) -> StorageError:
         """The error with what to do once its cause is gone."""
-        if not self._saved_round:
+        if not self.saved_round:
             return StorageError(f"{error}, then start the run again")
-        return StorageError(
-            f"{error}, then: raysim resume {self.run.path} (it goes on after round {self._saved_round})"
-        )
+        return StorageError(f"{error}, then: raysim resume {self.run.path} (it goes on after round {self.saved_round})")
 
     def _report(self) -> Path | None:
         """The report; without it a run is still a run, whatever went wrong with a picture."""

@@ -22,7 +22,19 @@ Raysim = Callable[..., Result]
         ),
         (["rounds=0"], "tiny.yaml: rounds: input should be greater than or equal to 1, got 0"),
         (["rounds"], "override 'rounds': write key.sub=value"),
-        (["cohort=7"], "tiny.yaml: cohort (7) is larger than the population (6 clients)"),
+        (
+            ["cohort=7"],
+            "tiny.yaml: cohort (7) is larger than the population (6 clients); "
+            "lower cohort, or raise data.partition.clients",
+        ),
+        (
+            ["client.batch_size=ten"],
+            "tiny.yaml: client.batch_size: expected a whole number of at least 1, or 'full', got 'ten'",
+        ),
+        (
+            ["evaluation.metrics=[acuracy]"],
+            "tiny.yaml: evaluation.metrics[0]: unknown name 'acuracy'; did you mean 'accuracy'?",
+        ),
         (["rounds.more=3"], "override 'rounds.more=3': rounds is not a section"),
     ],
 )
@@ -61,7 +73,8 @@ def test_a_cohort_larger_than_a_natural_population_is_one_line(raysim: Raysim, f
     result = raysim("run", "rows.yaml")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: cohort (3) is larger than the population (2 clients)\n",
+        "error: cohort (3) is larger than the population (2 clients, the owners in data.source csv); "
+        "lower cohort, or write it as a fraction, such as 0.5\n",
     )
     assert not (folder / "runs").exists()
 

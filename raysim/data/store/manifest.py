@@ -20,6 +20,8 @@ FORMAT = "raysim shards"
 FORMAT_VERSION = 1
 """Raise it when the files' layout or meaning changes."""
 MANIFEST = "manifest.json"
+STORES = "shards"
+"""Folder of a cache in which the stores are."""
 TRAIN, INDEX, HISTOGRAMS = "train.arrow", "index.arrow", "histograms.arrow"
 SERVER_FILES: Mapping[ServerPart, str] = {"validation": "validation.arrow", "test": "test.arrow"}
 
@@ -74,7 +76,10 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}); {_rebuild(folder)}") from None
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise DataError(f"{path}: not the manifest of a shard store; name another folder")
+            ours = folder.parent.name == STORES or (folder / TRAIN).exists()
+            raise DataError(
+                f"{path}: not the manifest of a shard store; {_rebuild(folder) if ours else 'name another folder'}"
+            )
         if values.get("version") != FORMAT_VERSION:
             raise DataError(
                 f"{path}: format version {values.get('version')}, this raysim reads {FORMAT_VERSION}; "
