@@ -27,12 +27,11 @@ from raysim.execution import (
     cohort_facts,
     environment,
     nobody,
-    place,
     round_row,
 )
-from raysim.execution.cohort import cohort_size
 from raysim.execution.facts import empty_row
-from raysim.execution.plan import actor_memory, model_columns
+from raysim.execution.fleet import placer
+from raysim.execution.memory import actor_memory, model_columns
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float32
@@ -73,14 +72,8 @@ class RayExecutor(Executor):
         execution = job.experiment.execution
         self._runtime = Runtime.start(execution)
         try:
-            population = job.federation.open().population
-            placement = place(
-                self._runtime.nodes(),
-                execution,
-                population=population,
-                cohort=cohort_size(job.experiment, population),
-                actor_bytes=actor_memory(job).total,
-            )
+            nodes = self._runtime.nodes()
+            placement = placer(job, actor_memory(job), nodes).place(nodes)
             shared_job = JobReference.put(job)
             self._costs = RoundCosts(placement.actors)
             self._pool = ClientPool(self._runtime, shared_job, placement, execution, self._costs.clients)
