@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class RaysimError(Exception):
-    """Base class of every error that raysim raises on purpose."""
+    """Base class of every error that raysim raises on purpose.
+
+    Attributes:
+        client: the client that it is about, where there is one.
+        round: the round, likewise.
+    """
+
+    client: int | None = None
+    round: int | None = None
 
 
 class ConfigError(RaysimError):
@@ -28,4 +36,22 @@ class PlacementError(RaysimError):
 
 
 class ClientError(RaysimError):
-    """A client's own code failed: names the client, the round and the stage."""
+    """A client's own code failed: names the client, the round and the error.
+
+    Attributes:
+        reason: the error alone.
+        memory: whether it is that memory ran out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        client: int | None = None,
+        round: int | None = None,
+        reason: str | None = None,
+        memory: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.client, self.round = client, round
+        self.reason, self.memory = message if reason is None else reason, memory

@@ -202,6 +202,7 @@ class Simulation:
                 self._recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
             for text, level in notes:
                 self._recorder.note(text, level)
+            self._executor.listen(lambda fault: self._recorder.fault(fault.text, **fault.fields()))
             if "sums" in bits:
                 self._recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
             undo.pop_all()

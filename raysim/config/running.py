@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raysim.config.base import Section
 from raysim.config.classes import DEFAULT, ClassName, ClientClass
+from raysim.config.faults import FaultsConfig
 
 MetricName = Annotated[
     str, Field(pattern=r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$")
@@ -69,7 +70,9 @@ class ExecutionConfig(Section):
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
     max_retries: int = Field(3, ge=0)
-    """Times a lease is given out again when its actor dies."""
+    """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
+    faults: FaultsConfig = FaultsConfig()
+    """What becomes of clients whose training comes to nothing."""
     wait_for_nodes: float = Field(60.0, ge=0)
     """Seconds to wait for nodes that can hold actors, when a run has lost all that it had."""
     rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"

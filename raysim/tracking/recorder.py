@@ -71,6 +71,11 @@ class Recorder:
         (self._log.warning if level == "warning" else self._log.info)(text)
         self.progress.note(text, level)
 
+    def fault(self, text: str, /, **fields: Any) -> None:
+        """Something went wrong and was dealt with: the text for people, the fields for the log."""
+        self._log.warning("fault", **fields)
+        self.progress.note(text, "warning")
+
     def commit(self, row: RoundRow, clients: pa.RecordBatch) -> None:
         """Record a round; clients that were left out are named."""
         if row.dropped:
