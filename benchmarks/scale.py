@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from peers.processes import MARK, cpu_seconds, marked, memory, new_mark
@@ -165,12 +166,12 @@ def case(name: str, folder: str) -> dict[str, Any]:
 def table(values: dict[str, Any], watch: Watch) -> list[str]:
     """The case's times, then its memory by role."""
     seconds, train = values["seconds"], values["train"]
-    later = sorted(seconds[1:])[len(seconds[1:]) // 2]
+    later, trained = median(seconds[1:]), median(train[1:])
     lines = [
         "| start-up | first round | a later round (median) | of that training, on each actor | actors | engine |",
         "|---|---|---|---|---|---|",
-        f"| {values['start']:.1f} s | {seconds[0]:.2f} s | {later:.3f} s | {sorted(train[1:])[len(train[1:]) // 2]:.3f} "
-        f"s | {values['workers']} | {values['engine']} |",
+        f"| {values['start']:.1f} s | {seconds[0]:.2f} s | {later:.3f} s | {trained:.3f} s "
+        f"| {values['workers']} | {values['engine']} |",
         "",
         "| processes | how many | peak private memory of the largest | of all together |",
         "|---|---|---|---|",

@@ -27,6 +27,7 @@ from raysim.execution import (
     ServerHandle,
     bits_fingerprint,
 )
+from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
 
 
@@ -107,7 +108,8 @@ class ClientActor:
             job = self._reference.fetch()
             torch.set_num_threads(job.engine.threads)
             if job.engine.device == "cuda" and 0 < self._gpu_share < 1:
-                torch.cuda.set_per_process_memory_fraction(self._gpu_share, 0)
+                memory = torch.cuda.get_device_properties(0).total_memory
+                torch.cuda.set_per_process_memory_fraction(gpu_fraction(self._gpu_share, memory), 0)
             self._built = ClientWorker(job, self._index)
         return self._built
 

@@ -36,18 +36,12 @@ class ReductionTree:
 
     def __init__(self, runtime: Runtime, nodes: Sequence[str], fan_in: int) -> None:
         self._runtime, self._fan_in = runtime, fan_in
-        reducer = runtime.ray.remote(NodeReducer)
-        # No CPU: client actors may hold them all. Its method is pure, so Ray may simply do it again.
-        self._reducers = {
-            node: reducer.options(
-                num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=runtime.pinned(node)
-            ).remote()
-            for node in dict.fromkeys(nodes)
-            if node != runtime.home
-        }
+        self._reducers: dict[str, Any] = {}
+        self._follow(nodes)
 
     def reduce(self, sums: Sequence[NodeSum]) -> Reduction:
         """References for the aggregator to add: those of its own node, and at most `fan_in` from elsewhere."""
+        self._follow([one.node for one in sums])
         home = [one.reference for one in sums if one.node not in self._reducers]
         lives: dict[str, list[Any]] = {}
         away = [
@@ -69,6 +63,16 @@ class ReductionTree:
         """Stop the reducers."""
         for reducer in self._reducers.values():
             self._runtime.ray.kill(reducer)
+
+    def _follow(self, nodes: Sequence[str]) -> None:
+        """Have a reducer on each of these nodes."""
+        for node in dict.fromkeys(nodes):
+            if node != self._runtime.home and node not in self._reducers:
+                # No CPU: client actors may hold them all. Its method is pure, so Ray may simply do it again.
+                options = self._runtime.ray.remote(NodeReducer).options(
+                    num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=self._runtime.pinned(node)
+                )
+                self._reducers[node] = options.remote()
 
     def _combine(self, node: str, references: list[Any], lives: dict[str, list[Any]]) -> NodeSum:
         if len(references) == 1:

@@ -43,13 +43,16 @@ def assign(cost: Float64, group: Int64, crews: Mapping[int, Crew]) -> Assignment
     """Give out clients with these estimated seconds and of these classes, `[m]` each.
 
     Args:
-        crews: for every class that is in `group`. Classes may share one.
+        crews: for every class that is in `group`, in the order in which pieces wait. Classes may share one.
     """
     first: dict[int, Int64] = {}
     rest: list[tuple[int, Int64]] = []
     imbalance = 1.0
-    for one in np.unique(group).tolist():
-        crew, members = crews[one], np.flatnonzero(group == one)
+    there = set(np.unique(group).tolist())
+    for one, crew in crews.items():
+        if one not in there:
+            continue
+        members = np.flatnonzero(group == one)
         plan = schedule(cost[members], len(crew.workers), crew.slowness)
         for worker, part in zip(crew.workers, plan.first, strict=True):
             if worker in first:

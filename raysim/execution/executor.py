@@ -32,6 +32,10 @@ class Executor(ABC):
         """From now on `tell` is told of everything that goes wrong, also where the run goes on."""
         return
 
+    def announce(self, note: Callable[[str], None]) -> None:
+        """From now on `note` is told of workers that come and go."""
+        return
+
     @abstractmethod
     def first(self) -> ServerHandle:
         """The server before the first round."""
