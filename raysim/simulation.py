@@ -15,7 +15,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.config.client import Cosine
-from raysim.errors import RunError
+from raysim.errors import RaysimError, RunError
 from raysim.execution import (
     EvaluationPlan,
     Executor,
@@ -317,6 +317,9 @@ class Simulation:
 
     def _abandon(self, error: BaseException) -> None:
         if not self._closed:
+            if isinstance(error, RaysimError) and None not in (error.client, error.round):
+                again = f"raysim debug {self.directory} --client {error.client} --round {error.round}"
+                error.add_note(f"to see it in this process: {again}")
             self._closed = True
             try:
                 self._recorder.fail(error)

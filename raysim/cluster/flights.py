@@ -48,8 +48,8 @@ class Call:
         worker: who has it.
         node: where that is.
         kept: what the flight wants back beside the result.
-        limit: seconds that it may take.
-        since: when these seconds began, by the monotonic clock.
+        limit: seconds that it may take, from when it was given out and its model was there.
+        given: when that was, by the monotonic clock.
     """
 
     flight: Flight
@@ -58,12 +58,17 @@ class Call:
     node: str
     kept: Any
     limit: float
-    since: float = field(default_factory=time.monotonic)
+    given: float = field(default_factory=time.monotonic)
 
     @property
     def piece(self) -> Any:
         """The piece itself."""
         return self.waiting.piece
+
+    @property
+    def due(self) -> float:
+        """When the answer must be there, as far as is known."""
+        return max(self.given, self.flight.ready_since or 0.0) + self.limit
 
 
 class Flight(ABC):
@@ -71,14 +76,15 @@ class Flight(ABC):
 
     Attributes:
         model: reference of the model that the work is done with.
-        model_ready: whether that was seen to be there: calls that wait for it cannot be late.
+        ready_since: when that was seen to be there, by the monotonic clock: calls that wait for it cannot be late.
         out: calls that are not answered.
         abandoned: nobody wants what comes back.
     """
 
     def __init__(self, setting: Setting, round_number: int, model: Any) -> None:
         self.setting, self.round, self.model = setting, round_number, model
-        self.model_ready = self.abandoned = False
+        self.ready_since: float | None = None
+        self.abandoned = False
         self.out = 0
         self.error: Exception | None = None
         self.queue: deque[Waiting] = deque()
@@ -103,6 +109,10 @@ class Flight(ABC):
                 self.queue.remove(waiting)
                 return waiting
         return None
+
+    def started(self) -> None:
+        """The model is there."""
+        self.ready_since = self.ready_since or time.monotonic()
 
     def reassign(self, up: frozenset[int]) -> None:
         """Only these workers are up."""

@@ -220,7 +220,7 @@ class ClientPool:
         self._idle.discard(worker)
         reference, kept = flight.send(self._roster.actor(worker), waiting.piece)
         flight.out += 1
-        flight.model_ready = flight.model_ready or self._is_there(flight.model)
+        self._look_for_model(flight)
         node = self._roster.node(worker)
         self._calls[reference] = Call(flight, waiting, worker, node, kept, flight.limit(waiting.piece))
 
@@ -230,12 +230,12 @@ class ClientPool:
         Raises:
             RunError: there is nobody to wait for.
         """
-        references = [*self._calls, *self._late, *self._reviving]
+        references = [*self._late, *self._reviving, *self._calls]  # news of actors first, else results might hide it
         if not self._calls and not self._reviving:
             self._wait_for_new_ones()
             return
         now = time.monotonic()
-        timeout = min((call.since + call.limit - now for call in self._calls.values()), default=START_SECONDS)
+        timeout = min((call.due - now for call in self._calls.values()), default=START_SECONDS)
         ready, _ = self._ray.wait(references, num_returns=1, timeout=max(0.0, timeout))
         if not ready and not self._calls:
             raise RunError(f"no client actor came back within {START_SECONDS:g} s; resume the run on healthy nodes")
@@ -270,11 +270,11 @@ class ClientPool:
         """Calls whose deadline is over are lost, and their actors are killed."""
         now = time.monotonic()
         for reference, call in list(self._calls.items()):
-            if now < call.since + call.limit:
+            if now < call.due:
                 continue
-            if not call.flight.model_ready:  # it waited for the model of the round before, or may have
-                call.flight.model_ready = self._is_there(call.flight.model)
-                call.since = now
+            if call.flight.ready_since is None:  # it waited for the model of the round before, or may have
+                call.given = now
+                self._look_for_model(call.flight)
                 continue
             self._late[reference] = self._calls.pop(reference)
             call.flight.out -= 1
@@ -283,8 +283,9 @@ class ClientPool:
                 reason = f"no answer within {call.limit:.3g} s"
                 call.flight.lost(call, Loss("hung", reason, RunError(reason), gone=True))
 
-    def _is_there(self, reference: Any) -> bool:
-        return bool(self._ray.wait([reference], timeout=0)[0])
+    def _look_for_model(self, flight: Flight) -> None:
+        if flight.ready_since is None and self._ray.wait([flight.model], timeout=0)[0]:
+            flight.started()
 
     def _refuse(self, ready: Any) -> None:
         """A call that was given up is answered after all: by Ray, that its actor was killed, or by the actor itself."""

@@ -140,6 +140,9 @@ class SharedRounds:
             try:
                 if (step := applying.step) is not None:
                     reduce, apply = self._steps.wait(step)
+                    for waiting in (self._ahead, evaluation):
+                        if waiting is not None:
+                            waiting.started()
                     self._costs.saw_step(reduce + apply)
                     arithmetic += reduce + apply
                     seconds |= {"reduce": time.perf_counter() - step.began - apply, "apply": apply}

@@ -16,6 +16,9 @@ from raysim.execution import ServerHandle
 from raysim.execution.faults import Fault
 from raysim.execution.work import Int32
 
+RESTART_SECONDS = 60.0
+"""What a step may take longer than its deadline: an aggregator that died takes its time to come back."""
+
 PROBE_SECONDS = 30.0
 """How long a sum may take to arrive, when it is asked whether it is still there."""
 
@@ -90,7 +93,7 @@ class ServerSteps:
         """The step's seconds; what hangs is killed, and Ray makes its calls again."""
         hung = 0
         while True:
-            limit = self._deadlines.of("step")
+            limit = self._deadlines.of("step") + RESTART_SECONDS
             try:
                 return self._runtime.ray.get(step.seconds, timeout=limit)
             except self._runtime.ray.exceptions.GetTimeoutError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,10 @@ class Recorder:
     def fail(self, error: BaseException) -> None:
         """The run ended by an error: what is there stays readable."""
         try:
-            self._log.error("failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds)
+            trace = "".join(traceback.format_exception(error))
+            self._log.error(
+                "failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds, traceback=trace
+            )
             self.close()
         finally:
             self._say_failed()
