@@ -67,7 +67,7 @@ class RayExecutor(Executor):
         columns = model_columns(job)
         self._ahead = rounds_ahead(execution)
         self._own_actors = own or bool(execution.classes)
-        steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book)
+        steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
         self._shared = SharedRounds(self._pool, leasing, steps, self._costs, self._book, columns=columns)
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
 

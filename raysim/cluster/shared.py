@@ -11,6 +11,7 @@ import pyarrow as pa
 from raysim.cluster.faults import FaultBook
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.pool import ClientPool
+from raysim.cluster.reduction import Traffic
 from raysim.cluster.steps import ServerSteps, Step, StepLost
 from raysim.cluster.training import Training
 from raysim.errors import RunError
@@ -139,13 +140,14 @@ class SharedRounds:
             seconds, arithmetic = dict(applying.row.seconds), applying.busiest
             try:
                 if (step := applying.step) is not None:
-                    reduce, apply = self._steps.wait(step)
+                    reduce, apply, traffic = self._steps.wait(step)
                     for waiting in (self._ahead, evaluation):
                         if waiting is not None:
                             waiting.started()
                     self._costs.saw_step(reduce + apply)
                     arithmetic += reduce + apply
                     seconds |= {"reduce": time.perf_counter() - step.began - apply, "apply": apply}
+                    applying = replace(applying, row=self._with_links(applying, traffic))
                 break
             except StepLost as error:
                 losses += 1
@@ -164,6 +166,18 @@ class SharedRounds:
         row = self._book.counted(replace(applying.row, seconds=seconds))
         evaluated = () if evaluation is None else tuple(evaluation.results)
         return RoundDone(RoundFacts(row, applying.clients, evaluated), applying.server)
+
+    def _with_links(self, applying: _Applying, traffic: Traffic) -> RoundRow:
+        """The row, with the bytes that moved within and between nodes."""
+        assert applying.training is not None, "only a round with clients takes a step"
+        nodes = [one.node for one in applying.training.sums]
+        down = self._steps.broadcast(applying.before.model, nodes)
+        return replace(
+            applying.row,
+            bytes_up_within=traffic.within,
+            bytes_up_across=traffic.across,
+            bytes_down_across=down,
+        )
 
     def _again(self, applying: _Applying, losses: int, error: StepLost) -> _Applying:
         """Train what was lost again, and ask for the step once more."""
