@@ -1,6 +1,6 @@
 """Fifty rounds in which a random client actor is killed every few seconds, beside the same rounds in peace.
 
-    python benchmarks/chaos.py             # 50 rounds, a SIGKILL every 3 seconds on average
+    python benchmarks/chaos.py             # 50 rounds, a SIGKILL every 6 seconds on average
 
 Both come to the same model, bit for bit; what the killing costs is in `benchmarks/results/chaos.md`.
 """
@@ -25,7 +25,7 @@ from raysim import Experiment, Simulation
 from raysim.cluster.runtime import import_ray
 
 RESULTS = Path(__file__).parent / "results" / "chaos.md"
-EVERY = 3.0
+EVERY = 6.0
 SETTING: dict[str, Any] = {
     "name": "chaos",
     "rounds": 50,

@@ -1,4 +1,4 @@
-"""What the driver, the reducers and the aggregator pay for each client, lease and byte: for arithmetic on large clusters.
+"""What the driver, the reducers and the aggregator pay for each client, lease and byte: to reckon with large clusters.
 
     python benchmarks/constants.py             # about a minute
 

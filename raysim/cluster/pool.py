@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from raysim.cluster.deadlines import Deadlines
-from raysim.cluster.faults import FaultBook, loss_of, unwrapped
+from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.roster import START_SECONDS, Roster
@@ -303,16 +303,18 @@ class ClientPool:
         try:
             with unwrapped(self._ray):
                 bits = self._ray.get(ready)
-        except RaysimError as error:
+        except (RaysimError, self._ray.exceptions.RayError) as error:
             self._dismiss(worker, error)
-        except self._ray.exceptions.RayError:
-            self._roster.failed(worker)
         else:
             if worker in self._roster and self._roster.admits(worker, bits):
                 self._idle.add(worker)
 
-    def _dismiss(self, worker: int, error: RaysimError) -> None:
-        """The actor cannot work where it is."""
+    def _dismiss(self, worker: int, error: Exception) -> None:
+        """The actor cannot work where it is, or Ray gave it up."""
         self._idle.discard(worker)
-        self._roster.dismiss(worker)
-        self._setting.book.say(Fault(to_blame(error), f"actor {worker}", str(error), "it gets no more work", 0))
+        if isinstance(error, RaysimError):
+            self._roster.dismiss(worker)
+        else:
+            self._roster.failed(worker)
+        kind = to_blame(error) if isinstance(error, RaysimError) else "died"
+        self._setting.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))

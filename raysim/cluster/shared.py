@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from raysim.cluster.faults import FaultBook
+from raysim.cluster.flights import Evaluation
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import Traffic
@@ -109,8 +110,7 @@ class SharedRounds:
                 yield done
                 upcoming.finished()
             if work is not None:
-                training, self._ahead = self._ahead, None
-                applying = self._apply(work, training, server)
+                applying, self._ahead = self._apply(work, self._ahead, server), None
                 server = applying.server
 
     def _train(self, work: RoundWork, server: ServerHandle) -> Training | None:
@@ -141,13 +141,11 @@ class SharedRounds:
             try:
                 if (step := applying.step) is not None:
                     reduce, apply, traffic = self._steps.wait(step)
-                    for waiting in (self._ahead, evaluation):
-                        if waiting is not None:
-                            waiting.started()
+                    applying = replace(applying, row=self._with_links(applying, traffic))
+                    self._step_taken(applying, evaluation)
                     self._costs.saw_step(reduce + apply)
                     arithmetic += reduce + apply
                     seconds |= {"reduce": time.perf_counter() - step.began - apply, "apply": apply}
-                    applying = replace(applying, row=self._with_links(applying, traffic))
                 break
             except StepLost as error:
                 losses += 1
@@ -178,6 +176,14 @@ class SharedRounds:
             bytes_up_across=traffic.across,
             bytes_down_across=down,
         )
+
+    def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:
+        """Nobody needs the round's sums any more, and its model is there."""
+        if applying.training is not None:
+            applying.training.settle()
+        for waiting in (self._ahead, evaluation):
+            if waiting is not None:
+                waiting.started()
 
     def _again(self, applying: _Applying, losses: int, error: StepLost) -> _Applying:
         """Train what was lost again, and ask for the step once more."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, loss_of, unwrapped
-from raysim.cluster.reduction import NodeSum, Reduction, ReductionTree, Traffic
+from raysim.cluster.reduction import Hop, NodeSum, ReductionTree, Traffic
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
 from raysim.execution import ServerHandle
@@ -34,13 +34,16 @@ class Step:
     Attributes:
         server: the handle that it will fill.
         seconds: a reference to what it takes.
+        hops: what the reducers do before it.
+        sources: the node of each sum that the aggregator adds. The sums themselves are not kept: they would stay.
         began: when it was asked for, by the clock.
     """
 
     round: int
     server: ServerHandle
     seconds: Any
-    reduction: Reduction
+    hops: tuple[Hop, ...]
+    sources: tuple[str, ...]
     began: float
 
 
@@ -70,7 +73,8 @@ class ServerSteps:
         state, model, seconds = self._aggregator.apply.options(num_returns=3).remote(
             round_number, expected, server.state, server.model, *(one.reference for one in reduction.sums)
         )
-        return Step(round_number, ServerHandle(state, model), seconds, reduction, began)
+        sources = tuple(one.node for one in reduction.sums)
+        return Step(round_number, ServerHandle(state, model), seconds, reduction.hops, sources, began)
 
     def wait(self, step: Step) -> tuple[float, float, Traffic]:
         """Seconds that the server checked the sums and applied them, once the step is taken, and what that moved.
@@ -82,15 +86,15 @@ class ServerSteps:
         try:
             with unwrapped(self._runtime.ray):
                 checked, apply, life, sizes = self._get(step)
-                hops = self._runtime.ray.get([hop.facts for hop in step.reduction.hops])
+                hops = self._runtime.ray.get([hop.facts for hop in step.hops])
         except self._runtime.ray.exceptions.RayError as error:
             if (loss := loss_of(self._runtime.ray, error)).kind != "died":
                 raise
             raise StepLost(loss.reason) from error
         self._deadlines.saw("step", time.perf_counter() - step.began)
         lives = {"the aggregator": life}
-        traffic = Traffic.into(self._runtime.home, [one.node for one in step.reduction.sums], sizes)
-        for hop, (name, received) in zip(step.reduction.hops, hops, strict=True):
+        traffic = Traffic.into(self._runtime.home, step.sources, sizes)
+        for hop, (name, received) in zip(step.hops, hops, strict=True):
             lives[f"the reducer of node {hop.node[:8]}"] = name
             traffic += Traffic.into(hop.node, hop.sources, received)
         self._compare_lives(step, lives)

@@ -114,6 +114,10 @@ class Training(Flight):
                 loss = Loss("died", "a finished sum was lost with its node", RunError("lost"))
                 self.setting.book.add(_fault(f"node {total.node[:8]}", lease, loss, "trained again"), again=1)
 
+    def settle(self) -> None:
+        """The sums are in the server's state: let go of them, so that the next ones come where they were."""
+        self._landed.clear()
+
     def trained(self) -> Trained:
         """What came back, once it has landed."""
         reports = [report for _, report, _ in self._landed.values()]
