@@ -10,7 +10,7 @@ from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
 from raysim.cluster.leasing import Leasing
-from raysim.cluster.roster import START_SECONDS, Roster
+from raysim.cluster.roster import START_SECONDS, Roster, start_seconds
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
@@ -65,16 +65,17 @@ class ClientPool:
         """What each actor's bits depend on; waits until all are up. Those that cannot read their data are left out.
 
         Raises:
-            PlacementError: some are still not up after `START_SECONDS`: somebody else uses the cluster.
+            PlacementError: some are still not up after `start_seconds`: somebody else uses the cluster.
             DataError: no actor can read the data.
         """
         again = {"max_task_retries": self._max_retries}
         calls = {worker: self._roster.actor(worker).bits.options(**again).remote() for worker in self._roster.workers}
-        _, late = self._ray.wait(list(calls.values()), num_returns=len(calls), timeout=START_SECONDS)
+        limit = start_seconds(len(calls))
+        _, late = self._ray.wait(list(calls.values()), num_returns=len(calls), timeout=limit)
         if late:
             free = self._ray.available_resources()
             raise PlacementError(
-                f"{len(calls)} actors did not start within {START_SECONDS:g} s; free are {free.get('CPU', 0):g} CPUs "
+                f"{len(calls)} actors did not start within {limit:g} s; free are {free.get('CPU', 0):g} CPUs "
                 f"and {free.get('GPU', 0):g} GPUs: wait for other work, or close the other simulation of this process"
             )
         found: dict[int, dict[str, Any]] = {}

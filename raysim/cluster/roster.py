@@ -21,6 +21,9 @@ from raysim.execution.speeds import Speeds
 START_SECONDS = 600.0
 """How long actors may take to start, importing torch on a slow machine included."""
 
+START_SECONDS_EACH = 15.0
+"""And how much longer for each of them: the actors of one machine share its cores while they start."""
+
 LOOK_SECONDS = 1.0
 """How often at most the cluster is asked for its nodes."""
 
@@ -34,6 +37,11 @@ class Change:
 
     left: tuple[int, ...] = ()
     joined: tuple[int, ...] = ()
+
+
+def start_seconds(actors: int) -> float:
+    """How long so many actors may take to start."""
+    return START_SECONDS + START_SECONDS_EACH * actors
 
 
 class Roster:
@@ -185,7 +193,7 @@ class Roster:
         for worker, seat in enumerate(placement.seats):
             if before is not None and before.group != seat.group and self._shares[before.group].num_gpus > 0:
                 ready = [actor.__ray_ready__.remote() for actor in self._actors.values()]
-                self._runtime.ray.wait(ready, num_returns=len(ready), timeout=START_SECONDS)
+                self._runtime.ray.wait(ready, num_returns=len(ready), timeout=start_seconds(len(ready)))
             self._start(worker, seat)
             before = seat
 
