@@ -10,11 +10,12 @@ from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
 from raysim.cluster.leasing import Leasing
-from raysim.cluster.roster import START_SECONDS, Roster, start_seconds
+from raysim.cluster.metrics import RunMetrics
+from raysim.cluster.roster import START_SECONDS, Roster
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
-from raysim.errors import DataError, PlacementError, RaysimError, RunError
+from raysim.errors import DataError, RaysimError, RunError
 from raysim.execution import (
     EvaluationRange,
     RoundTask,
@@ -50,11 +51,16 @@ class ClientPool:
         self._calls: dict[Any, Call] = {}
         self._late: dict[Any, Call] = {}
         self._reviving: dict[Any, int] = {}
+        self.watched_by: RunMetrics | None = None
 
     @property
     def size(self) -> int:
         """Actors that are not gone; where all are, one to come."""
         return max(1, len(self._roster.workers))
+
+    def node_of(self, worker: int) -> str:
+        """The node of a worker."""
+        return self._setting.node_of(worker)
 
     @property
     def deadlines(self) -> Deadlines:
@@ -68,19 +74,9 @@ class ClientPool:
             PlacementError: some are still not up after `start_seconds`: somebody else uses the cluster.
             DataError: no actor can read the data.
         """
-        again = {"max_task_retries": self._max_retries}
-        calls = {worker: self._roster.actor(worker).bits.options(**again).remote() for worker in self._roster.workers}
-        limit = start_seconds(len(calls))
-        _, late = self._ray.wait(list(calls.values()), num_returns=len(calls), timeout=limit)
-        if late:
-            free = self._ray.available_resources()
-            raise PlacementError(
-                f"{len(calls)} actors did not start within {limit:g} s; free are {free.get('CPU', 0):g} CPUs "
-                f"and {free.get('GPU', 0):g} GPUs: wait for other work, or close the other simulation of this process"
-            )
         found: dict[int, dict[str, Any]] = {}
         unread: DataError | None = None
-        for worker, call in calls.items():
+        for worker, call in self._roster.ask(self._max_retries).items():
             try:
                 with unwrapped(self._ray):
                     found[worker] = self._ray.get(call)
@@ -125,6 +121,8 @@ class ClientPool:
         while not flight.landed:
             self._advance()
             self._give_out()
+            if self.watched_by is not None:
+                self.watched_by.queued(sum(len(one.queue) for one in self._flights), len(self._calls))
         self._flights = [one for one in self._flights if not one.landed]
         if flight.error is not None:
             raise flight.error

@@ -12,6 +12,7 @@ import numpy as np
 
 from raysim.cluster.actors import ClientActor, JobReference
 from raysim.cluster.runtime import Runtime
+from raysim.errors import PlacementError
 from raysim.execution import Node
 from raysim.execution.assignment import Crew
 from raysim.execution.placement import Placement, Placer, Seat
@@ -96,6 +97,24 @@ class Roster:
     def expect(self, bits: Mapping[str, Any]) -> None:
         """What the bits of the run depend on, for those that join."""
         self._bits = bits
+
+    def ask(self, max_retries: int) -> dict[int, Any]:
+        """References to what each actor's bits depend on, once all have answered.
+
+        Raises:
+            PlacementError: some are still not up after `start_seconds`: somebody else uses the cluster.
+        """
+        again = {"max_task_retries": max_retries}
+        calls = {worker: actor.bits.options(**again).remote() for worker, actor in self._actors.items()}
+        ray, limit = self._runtime.ray, start_seconds(len(calls))
+        _, late = ray.wait(list(calls.values()), num_returns=len(calls), timeout=limit)
+        if late:
+            free = ray.available_resources()
+            raise PlacementError(
+                f"{len(calls)} actors did not start within {limit:g} s; free are {free.get('CPU', 0):g} CPUs "
+                f"and {free.get('GPU', 0):g} GPUs: wait for other work, or close the other simulation of this process"
+            )
+        return calls
 
     def suits(self, worker: int, group: int) -> bool:
         """Whether a worker may train clients of a class: its own, one that asks for less, or one that has nobody."""

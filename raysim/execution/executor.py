@@ -36,6 +36,9 @@ class Executor(ABC):
         """From now on `note` is told of workers that come and go."""
         return
 
+    def call(self, run: str) -> None:  # noqa: B027 - nothing to do where nobody is told
+        """What the run is called, for whoever is told how it goes."""
+
     @abstractmethod
     def first(self) -> ServerHandle:
         """The server before the first round."""
@@ -55,7 +58,7 @@ class Executor(ABC):
 
     @abstractmethod
     def save(self, folder: str, server: ServerHandle) -> None:
-        """Write the server into a checkpoint's folder."""
+        """Write the server into a checkpoint's folder; raises OSError where the disk refuses."""
 
     @abstractmethod
     def load(self, folder: str) -> ServerHandle:
@@ -63,7 +66,7 @@ class Executor(ABC):
 
     @abstractmethod
     def export(self, path: str, server: ServerHandle) -> None:
-        """Write the model as a `.safetensors` file."""
+        """Write the model as a `.safetensors` file; raises OSError where the disk refuses."""
 
     @abstractmethod
     def fetch(self, server: ServerHandle) -> Float32:
