@@ -218,6 +218,7 @@ class Simulation:
             for text, level in notes:
                 self._recorder.note(text, level)
             self._executor.listen(lambda fault: self._recorder.fault(fault.text, **fault.fields()))
+            self._executor.announce(lambda text: self._recorder.note(text, "info"))
             if "sums" in bits:
                 self._recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
             undo.pop_all()

@@ -19,6 +19,7 @@ from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
 from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
+from raysim.execution.fleet import census
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -99,6 +100,8 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
+    if execution.classes:
+        census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
     task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task)
     experiment = _with_engine(experiment, chosen.engine)
@@ -123,10 +126,11 @@ def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | No
     """Every `auto` made concrete, and what was handed over named by its fingerprint."""
     values = experiment.to_dict()
     execution = experiment.execution
-    if execution.device == "cuda" and execution.executor == "ray" and execution.num_gpus == 0:
+    gpus = max(execution.num_gpus, *(one.num_gpus for one in execution.classes.values()), 0.0)
+    if execution.device == "cuda" and execution.executor == "ray" and gpus == 0:
         raise ConfigError("execution.device: cuda needs a share of a GPU for each actor; set execution.num_gpus")
     if experiment.execution.device == "auto":
-        values["execution"]["device"] = "cuda" if experiment.execution.num_gpus > 0 else "cpu"
+        values["execution"]["device"] = "cuda" if gpus > 0 else "cpu"
     if model is not None:
         values["model"] = InMemoryModel(fingerprint=_model_fingerprint(experiment, model)).to_dict()
     elif isinstance(experiment.model, InMemoryModel):

@@ -28,6 +28,9 @@ time is the fold's."""
 
 TOTAL = "total"
 
+LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across")
+"""Columns of what moved on Ray, within nodes and between them, as it was measured where it arrived."""
+
 FAULTS = ("lost", "hung", "retries")
 """Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
 the call."""
@@ -67,6 +70,12 @@ class RoundRow:
     """Calls to actors that were given up because they took too long."""
     retries: int = 0
     """Pieces of work that were given out again for those."""
+    bytes_up_within: int = 0
+    """Bytes of partial sums that were read on the node where they were made."""
+    bytes_up_across: int = 0
+    """Bytes of partial sums that went from one node to another."""
+    bytes_down_across: int = 0
+    """Bytes of the model that went to other nodes than the driver's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bytes_up", pa.int64(), nullable=False),
     pa.field("bytes_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
-    *(pa.field(name, pa.int64(), nullable=False) for name in FAULTS),
+    *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS)),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 
