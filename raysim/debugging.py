@@ -138,13 +138,13 @@ def _check_client(prepared: Prepared, task: RoundTask, client: int) -> None:
 
 def _nearest(directory: RunDirectory, server: Server, *, before: int) -> tuple[int, ServerHandle]:
     """The newest usable checkpoint of an earlier round, and its server; the start where there is none."""
-    folder = CheckpointFolder(directory)
-    for number in reversed([number for number in folder.rounds() if number < before]):
-        try:
-            checkpoint = folder.open(number)
-        except RunError:  # a damaged one: the rounds from the one before come to the same
-            continue
-        return number, ServerHandle(*server.load(str(checkpoint.path.resolve())))
+    with CheckpointFolder(directory, directory.experiment().tracking.checkpoints) as folder:
+        for number in reversed([number for number in folder.rounds() if number < before]):
+            try:
+                checkpoint = folder.open(number)
+            except RunError:  # a damaged one: the rounds from the one before come to the same
+                continue
+            return number, ServerHandle(*server.load(str(checkpoint.path.resolve())))
     return 0, ServerHandle(*server.first())
 
 

@@ -31,6 +31,10 @@ class RunError(RaysimError):
     """A run directory or checkpoint cannot be used as asked."""
 
 
+class StorageError(RunError):
+    """A disk or an object store refuses to take or to give something: it is full, out of reach, or not permitted."""
+
+
 class PlacementError(RaysimError):
     """The plan can never be placed on the machines at hand."""
 

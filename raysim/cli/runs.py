@@ -65,7 +65,7 @@ def run(
 @app.command(
     epilog=examples(
         "raysim resume runs/quickstart-20250102-030405",
-        "raysim resume runs/quickstart-20250102-030405 rounds=100",
+        "raysim resume runs/mnist-2nn-shards-20250102-030405 rounds=2000 stop.target=0.98",
         "raysim resume runs/quickstart-20250102-030405 execution.executor=inprocess",
     )
 )
@@ -87,7 +87,8 @@ def resume(
 
     It goes on after the last checkpoint.
 
-    Only what no past round depends on may change: rounds, and the sections stop, execution, tracking.
+    Only what no past round depends on may change: the sections stop, execution and tracking, evaluation.every and
+    evaluation.clients_every, data.cache, and rounds, unless client.schedule is cosine: a curve over all rounds.
     """
     progress = _progress(quiet, json, plain, profile)
     from raysim.simulation import Simulation

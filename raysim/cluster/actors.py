@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 
 from raysim.aggregation import Buffers, PartialSum, combine
+from raysim.cluster.memory import keep_freed_memory
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -70,8 +71,7 @@ class ClientActor:
     """
 
     def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
-        # Read at torch's first allocation: large tensors in huge pages, or a big model's step is mostly page faults.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        keep_freed_memory()
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
         self._built_server: Server | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from raysim.cluster.actors import Aggregator, JobReference
 from raysim.cluster.batches import Batches, Element
 from raysim.cluster.faults import FaultBook, unwrapped
+from raysim.cluster.metrics import run_metrics
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import ReductionTree
 from raysim.cluster.runtime import Runtime
@@ -75,6 +76,10 @@ class RayExecutor(Executor):
             self._pool, steps, self._costs, self._book, workers=placement.actors, columns=columns
         )
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
+        self._metrics = run_metrics(
+            execution.metrics, self._runtime.owned, job.experiment.name, self._runtime.home, self._pool.node_of
+        )
+        self._pool.watched_by = self._metrics
 
     def environment(self) -> dict[str, Any]:
         found = self._pool.bits()
@@ -91,6 +96,10 @@ class RayExecutor(Executor):
     def listen(self, tell: Callable[[Fault], None]) -> None:
         self._book.listen(tell)
 
+    def call(self, run: str) -> None:
+        if self._metrics is not None:
+            self._metrics.run = run
+
     def first(self) -> ServerHandle:
         return ServerHandle(*self._aggregator.first.options(num_returns=2).remote())
 
@@ -104,6 +113,8 @@ class RayExecutor(Executor):
                     several = self._shared.rounds(upcoming, self._resolved(server), self._small)
                 for done in several:
                     server = done.server
+                    if self._metrics is not None:
+                        self._metrics.saw(done.facts)
                     yield done
         finally:
             self._pool.forget()
@@ -127,6 +138,8 @@ class RayExecutor(Executor):
 
     def close(self) -> None:
         if self._runtime.ray.is_initialized():
+            if self._metrics is not None:
+                self._metrics.close()
             self._pool.close()
             self._tree.close()
             self._runtime.ray.kill(self._aggregator)
@@ -148,5 +161,11 @@ class RayExecutor(Executor):
         return ServerHandle(*self._aggregator.pick.options(num_returns=2).remote(one.history, one.index))
 
     def _wait(self, reference: Any) -> None:
-        with unwrapped(self._runtime.ray):
-            self._runtime.ray.get(reference)
+        """Wait for files to be written or read; what a disk refuses to the aggregator is raised as it was there."""
+        try:
+            with unwrapped(self._runtime.ray):
+                self._runtime.ray.get(reference)
+        except self._runtime.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise error.cause from error
+            raise

@@ -10,6 +10,7 @@ from raysim.cluster.actors import ClientActor, JobReference
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
+from raysim.cluster.metrics import RunMetrics
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
@@ -59,6 +60,7 @@ class ClientPool:
         self._calls: dict[Any, Call] = {}
         self._late: dict[Any, Call] = {}
         self._reviving: dict[Any, int] = {}
+        self.watched_by: RunMetrics | None = None
         actor = self._ray.remote(ClientActor)
         self._actors = [
             actor.options(
@@ -70,6 +72,10 @@ class ClientPool:
             ).remote(job, index, placement.num_gpus)
             for index, node in enumerate(placement.nodes)
         ]
+
+    def node_of(self, worker: int) -> str:
+        """The node of a worker."""
+        return self._setting.node_of(worker)
 
     @property
     def deadlines(self) -> Deadlines:
@@ -136,6 +142,8 @@ class ClientPool:
         while not flight.landed:
             self._advance()
             self._give_out()
+            if self.watched_by is not None:
+                self.watched_by.queued(sum(len(one.queue) for one in self._flights), len(self._calls))
         self._flights = [one for one in self._flights if not one.landed]
         if flight.error is not None:
             raise flight.error

@@ -32,6 +32,9 @@ class Executor(ABC):
         """From now on `tell` is told of everything that goes wrong, also where the run goes on."""
         return
 
+    def call(self, run: str) -> None:  # noqa: B027 - nothing to do where nobody is told
+        """What the run is called, for whoever is told how it goes."""
+
     @abstractmethod
     def first(self) -> ServerHandle:
         """The server before the first round."""
@@ -51,7 +54,7 @@ class Executor(ABC):
 
     @abstractmethod
     def save(self, folder: str, server: ServerHandle) -> None:
-        """Write the server into a checkpoint's folder."""
+        """Write the server into a checkpoint's folder; raises OSError where the disk refuses."""
 
     @abstractmethod
     def load(self, folder: str) -> ServerHandle:
@@ -59,7 +62,7 @@ class Executor(ABC):
 
     @abstractmethod
     def export(self, path: str, server: ServerHandle) -> None:
-        """Write the model as a `.safetensors` file."""
+        """Write the model as a `.safetensors` file; raises OSError where the disk refuses."""
 
     @abstractmethod
     def fetch(self, server: ServerHandle) -> Float32:

@@ -77,6 +77,7 @@ class ClientWorker:
             work,
             experiment.client.clip_norm,
             self.algorithm,
+            self.algorithm.sees_gradients,
         )
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._host, self._buffers = torch.zeros(layout.size), Buffers()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,9 @@ def test_a_failed_run_says_how_to_see_the_error_and_its_log_has_the_traceback(fa
 def test_debug_shows_the_traceback_of_that_client_and_trains_others(failed: Result, raysim: Raysim) -> None:
     result = raysim("debug", "out", "--client", "4", "--round", "4")
     assert result.exit_code == 2
+    assert "replaying" not in result.stderr, "the last committed round was saved when the run failed"
+    shutil.rmtree(Path("out/checkpoints/round-000003"))
+    result = raysim("debug", "out", "--client", "4", "--round", "4")
     assert "replaying round 3" in result.stderr
     assert "replaying round 2" not in result.stderr, "the checkpoint of round 2 is nearer than the start"
     assert "faulty.py" in result.stderr
