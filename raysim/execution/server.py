@@ -6,12 +6,14 @@ import copy
 import json
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
@@ -73,40 +75,60 @@ class Server:
         return next_state, next_model, (checked - began, time.perf_counter() - checked)
 
     def save(self, folder: str, state: State, model: Float32) -> None:
-        """Write state and model into a checkpoint's folder."""
+        """Write state and model into a checkpoint's folder.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        _write(Path(folder) / VECTORS, partial(save_file, vectors))
+        with _saving(Path(folder) / VECTORS) as file:
+            save_file(vectors, file)
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
         """State and model from a checkpoint's folder.
 
         Raises:
-            RunError: the checkpoint is of another model.
+            RunError: the checkpoint is of another model, or not what `save` writes.
         """
-        written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
-        if written != self.layout.fingerprint:
-            raise RunError(f"{folder}: the checkpoint is of another model; pass the one that the run was started with")
-        vectors = load_file(Path(folder) / VECTORS)
+        try:
+            written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
+            if written != self.layout.fingerprint:
+                raise RunError(
+                    f"{folder}: the checkpoint is of another model; pass the one that the run was started with"
+                )
+            vectors = load_file(Path(folder) / VECTORS)
+            model = vectors["model"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise RunError(f"{folder}: not a checkpoint of raysim ({type(error).__name__}: {error})") from None
         state = {key.removeprefix("state."): value for key, value in vectors.items() if key.startswith("state.")}
-        return state, vectors["model"]
+        return state, model
 
     def export(self, path: str, model: Float32) -> None:
-        """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`."""
+        """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         module = copy.deepcopy(self.module)
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-        _write(temporary, partial(save_torch_file, tensors))
-        temporary.replace(path)
+        with _saving(Path(path)) as file:
+            save_torch_file(tensors, file)
 
 
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    """Save a file with the mode that any new file gets: safetensors makes files that only their owner may read."""
-    path.touch()
-    mode = path.stat().st_mode
-    save(path)
-    path.chmod(stat.S_IMODE(mode))
+@contextmanager
+def _saving(file: Path) -> Iterator[Path]:
+    """Put right what safetensors does otherwise than everybody: an error of the disk is an `OSError`, and the file has
+    the mode of any new one, not one that only its owner may read.
+    """
+    try:
+        file.touch()
+        mode = stat.S_IMODE(file.stat().st_mode)
+        yield file
+        file.chmod(mode)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None

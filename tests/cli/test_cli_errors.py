@@ -122,3 +122,20 @@ def test_an_unknown_command_and_an_unknown_option_are_usage_errors(raysim: Raysi
     assert result.exit_code == 2
     assert "No such command 'rum'" in result.stderr
     assert raysim("run", "tiny.yaml", "--fast").exit_code == 2
+
+
+def test_a_disk_that_takes_no_model_is_one_line_and_nothing_is_half_written(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, path: str, *rest: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("raysim.execution.server.Server.export", full)
+    result = raysim("run", "tiny.yaml", "--quiet", "--directory", "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: run/model.safetensors: cannot be written (No space left on device); make room there, "
+        "then: raysim resume run (it goes on after round 2)\n"
+    )
+    assert not list((folder / "run").glob("*.safetensors*")) + list((folder / "run").glob(".*.tmp"))

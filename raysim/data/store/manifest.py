@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from raysim.config import write_text
 from raysim.data.federation import DataInfo, ServerPart
 from raysim.data.store.columns import Column, FileEntry
@@ -85,7 +87,7 @@ class Manifest:
             )
         try:
             manifest = _parse(values)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
             raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); {_rebuild(folder)}") from None
         if manifest.fingerprint != values.get("fingerprint"):
             raise DataError(f"{path}: damaged (the fingerprint does not fit the files); {_rebuild(folder)}")
@@ -101,10 +103,14 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
     info["input_shape"], info["target_shape"] = tuple(info["input_shape"]), tuple(info["target_shape"])
     files = {}
     for name, entry in values["files"].items():
+        if name not in (TRAIN, INDEX, HISTOGRAMS, *SERVER_FILES.values()):
+            raise ValueError(f"{name!r} is no file of a store")  # nor is a path that leads elsewhere
         columns = {
             key: Column(column["dtype"], tuple(column["shape"]), column["sha256"])
             for key, column in entry["columns"].items()
         }
+        for column in columns.values():
+            column.arrow_type()  # refuses what is no type of plain values
         files[name] = FileEntry(entry["bytes"], tuple(entry["batches"]), columns)
     names = values["class_names"]
     return Manifest(
