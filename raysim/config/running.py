@@ -86,7 +86,7 @@ class ExecutionConfig(Section):
     object_store_memory: int | None = Field(None, ge=80 * 1024 * 1024)
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
-    """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
+    """Bytes of shards that a worker keeps on its device from round to round; those that came first go first."""
     max_retries: int = Field(3, ge=0)
     """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
     faults: FaultsConfig = FaultsConfig()

@@ -6,7 +6,8 @@ import copy
 import json
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class Server:
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        _write(Path(folder) / VECTORS, partial(save_file, vectors))
+        with _saving(Path(folder) / VECTORS) as file:
+            save_file(vectors, file)
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
@@ -114,15 +116,19 @@ class Server:
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        _write(Path(path), partial(save_torch_file, tensors))
+        with _saving(Path(path)) as file:
+            save_torch_file(tensors, file)
 
 
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    """Save a file with the mode of any new one; what a disk refuses is an `OSError`, not one of safetensors' own."""
-    path.touch()
-    mode = path.stat().st_mode
+@contextmanager
+def _saving(file: Path) -> Iterator[Path]:
+    """Put right what safetensors does otherwise than everybody: an error of the disk is an `OSError`, and the file has
+    the mode of any new one, not one that only its owner may read.
+    """
     try:
-        save(path)
+        file.touch()
+        mode = stat.S_IMODE(file.stat().st_mode)
+        yield file
+        file.chmod(mode)
     except SafetensorError as error:
         raise OSError(str(error)) from None
-    path.chmod(stat.S_IMODE(mode))

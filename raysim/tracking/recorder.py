@@ -128,7 +128,7 @@ class Recorder:
             self._put_off(round, error)
         else:
             self.saved_round = round
-        self._until = time.monotonic()
+            self._until = time.monotonic()
 
     def export(self, write: Callable[[Path], object]) -> None:
         """Make the model durable; `write` writes it under the name that it is given.
