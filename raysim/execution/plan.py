@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from raysim.aggregation import Field, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
@@ -230,7 +229,7 @@ def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) 
         return 0
     optimizer = row_optimizer(config)
     optimizer.start(torch.empty((rows, trainable), device="meta"))
-    return sum(state.nbytes for state in vars(optimizer).values() if isinstance(state, Tensor))
+    return sum(state.nbytes for state in optimizer.state)
 
 
 def _largest_shard(federation: Federation) -> int:
