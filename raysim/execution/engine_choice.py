@@ -47,7 +47,7 @@ WORTH_COMPILING = 60.0
 WORTH_SHARING = 8e-3
 """Seconds of a round that two workers would do no faster than one, for all that they have to tell each other."""
 _STEPS = 8
-"""Local steps that are timed in a row."""
+"""Local steps that are timed in a row, where clients take as many."""
 CLEARLY = 0.9
 """Another engine is chosen where it takes less than this share of the time: it changes the last bits."""
 
@@ -221,7 +221,7 @@ class _Timing:
         work = self.algorithm.work(experiment.client)
         keys = keyed.integers(experiment.seed, keyed.Purpose.MODULE, self._round, clients)
         broadcast, losses = engine.rows[0].clone(), torch.zeros(choice.rows, dtype=torch.float64, device=device)
-        count = min(_STEPS, int(work.count(joined.count).min()))
+        in_a_row = np.minimum(np.minimum.accumulate(work.count(joined.count)), _STEPS)
         rows = engine.rows[: choice.rows, : engine.grad.shape[1]]
 
         def load() -> None:
@@ -231,16 +231,17 @@ class _Timing:
                 optimizer.start(rows)
 
         def steps(k: int) -> None:
-            if engine.take(range(count), losses[:k], broadcast, 0.0):
+            count = range(int(in_a_row[k - 1]))
+            if engine.take(count, losses[:k], broadcast, 0.0):
                 return
-            for step in range(count):
+            for step in count:
                 engine.gradients(step, k)
                 if optimizer is not None:
                     optimizer.step(rows[:k], engine.grad[:k], 0.0)
 
         a_block = _seconds(load, device)
         ks = np.unique(np.minimum([1, 2, 4, 8, 16, 32, 64, MOST_ROWS], choice.rows))
-        a_step = np.array([_seconds(partial(steps, k), device) / count for k in ks.tolist()])
+        a_step = np.array([_seconds(partial(steps, k), device) / int(in_a_row[k - 1]) for k in ks.tolist()])
         return Measured(ks, a_step, a_block, _partly(engine))
 
 

@@ -80,6 +80,7 @@ class RowsEngine(Engine):
         self.rows = torch.zeros((width, self._layout.size), device=self.device)
         self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
         self._turn: _Turn | None = None
+        self._known_views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         self._x = room(width, (self.batch_size, *self.info.input_shape), self.rows)
         self._spaced = not self._x.is_contiguous() and self.info.input_kind != "tokens"
 
@@ -123,13 +124,14 @@ class RowsEngine(Engine):
             return False
         k, trainable = len(losses), self._layout.trainable
         turn = self._at(steps.start, k)
+        factors = step.factors(steps.stop, lr)
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
         rows, grad, found = self.rows[:k], self.grad[:k], losses
         if k == 1:  # a twin keeps it company; nobody comes after the last one, so its state can stay with the two
             rows, found = rows.repeat(2, 1), losses.repeat(2)
             grad, state = grad.repeat(2, 1), [kept.repeat(2, 1) for kept in state]
-        for number, factors in zip(steps, step.factors(steps, lr), strict=True):
-            step(rows, grad, found, broadcast, factors, self._batch(number, turn), state)
+        for number in steps:
+            step(rows, grad, found, broadcast, factors[number], self._batch(number, turn), state)
         if k == 1:
             self.rows[:1, :trainable], self.grad[:1], losses[:] = rows[:1, :trainable], grad[:1], found[:1]
         return True
@@ -140,7 +142,7 @@ class RowsEngine(Engine):
             (self.rows[:k], self.grad[:k]) if k > 1 else (self.rows[:1].repeat(2, 1), self.grad[:1].repeat(2, 1))
         )
         losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
-        code(rows, grad, losses, rows[0], code.factors(range(1), 0.0)[0], self._batch(step, turn), ())
+        code(rows, grad, losses, rows[0], code.factors(1, 0.0)[0], self._batch(step, turn), ())
         if k == 1:
             self.grad[:1] = grad[:1]
         return losses[:k]
@@ -154,14 +156,20 @@ class RowsEngine(Engine):
             turn = self._turn = _Turn(
                 k,
                 steps,
-                list(self._layout.views(self.rows[:width]).values()),
-                list(self._layout.views(self.grad[:k]).values()),
+                *self._views(k, width),
                 self._index[part].reshape(len(steps), -1).unbind(),
                 self._y[part].unbind(),
                 self._share[part].unbind(),
                 self._x[:width],
             )
         return turn
+
+    def _views(self, k: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The first rows' values, and the places of their gradients; compiled code has its own."""
+        if self._compiled is None and k not in self._known_views:
+            views = self._layout.views
+            self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
+        return self._known_views.get(k, ([], []))
 
     def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, Tensor, Tensor]:
         """x, y and share of a step, `[width, B, …]`; x until the next one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import cast
 
 import torch
@@ -67,6 +68,7 @@ class WholeStep:
         """
         self.update, self._layout, self._gradient = update, layout, gradient
         self._device = example[0].device
+        self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
         if update.optimizer is not None:
             update.optimizer.start(example[0][:, : layout.trainable])
         try:
@@ -99,11 +101,15 @@ class WholeStep:
         """
         self._code(rows, grad, losses, broadcast, factors, *batch, *state)
 
-    def factors(self, steps: range, lr: float) -> tuple[Tensor, ...]:
-        """The optimiser's, of these steps, counted from 0."""
-        optimizer = self.update.optimizer
-        numbers = [(0.0,) if optimizer is None else optimizer.factors(step + 1, lr) for step in steps]
-        return torch.tensor(numbers).to(self._device, non_blocking=True).unbind()
+    def factors(self, count: int, lr: float) -> Sequence[Tensor]:
+        """The optimiser's, of the first so many steps at least; kept for as long as the learning rate is the same."""
+        known_lr, known = self._factors
+        if lr != known_lr or len(known) < count:
+            optimizer = self.update.optimizer
+            numbers = [(0.0,) if optimizer is None else optimizer.factors(step, lr) for step in range(1, count + 1)]
+            known = torch.tensor(numbers).to(self._device, non_blocking=True).unbind()
+            self._factors = lr, known
+        return known
 
     def outcome(self, k: int, example: Sequence[Tensor]) -> Tensor:
         """What two steps come to for k rows, each of which has the same: `[k, …]`."""
@@ -119,13 +125,13 @@ class WholeStep:
         k, trainable = len(rows), self._layout.trainable
         optimizer = self.update.optimizer
         count = 0 if optimizer is None else len(optimizer.state)
-        (factors,) = self.factors(range(1), 0.1)
+        factors = self.factors(1, 0.1)[0]
         state = [rows.new_zeros((k, trainable)) for _ in range(count)]
         losses = torch.zeros(k, dtype=torch.float64, device=rows.device)
         grad = rows.new_zeros((k, trainable))
         return [rows.clone(), grad, losses, rows[0] * 0.75, factors, *batch, *state]
 
-    def _function(self) -> Callable[..., None]:
+    def _function(self) -> FunctionType:
         gradient, layout, update = self._gradient, self._layout, self.update
         optimizer, trainable = update.optimizer, layout.trainable
 
@@ -144,6 +150,7 @@ class WholeStep:
                 optimizer.update(weights, grad, state, factors.unbind())
             losses.add_(found)
 
+        assert isinstance(step, FunctionType)
         return step
 
     def _try_correction(self, rows: Tensor) -> None:
