@@ -8,15 +8,13 @@ known, and the compiled code can be called by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
-
-Source = tuple[int, int | None]
-"""Where an argument of the compiled code comes from: which tensor, and which of its sizes, or None for itself."""
 
 
 def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> Callable[..., None]:
@@ -52,7 +50,7 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
         guarded: Callable[..., None] = torch.compile(function, fullgraph=True, backend=backend)
         guarded(*first)
         guarded(*second)
-        return _called_alone(guarded, codes[0], first, second) or guarded
+        return _called_alone(guarded, codes[0], first, second) or torch.no_grad()(guarded)
 
 
 def _called_alone(
@@ -74,30 +72,37 @@ def _called_alone(
         code.current_callable = plain
     if len(calls) != 2:
         return None
-    found = [_source(pair, (first, second)) for pair in zip(*calls, strict=True)]
-    sources = [source for source in found if source is not None]
-    if len(sources) < len(found):
-        return None
+    # What the code takes, in its own order: tensors as they were given, their first size, and what is always the same.
+    lead = [one.shape != other.shape for one, other in zip(first, second, strict=True)].index(True)
+    known = [(*given, len(given[lead])) for given in (first, second)]
+    constants: list[int] = []
+    order: list[int] = []
+    for one, other in zip(*calls, strict=True):
+        places = [i for i, pair in enumerate(zip(*known, strict=True)) if _is(pair[0], one) and _is(pair[1], other)]
+        if not places and isinstance(one, int) and one == other:
+            places = [len(first) + 1 + len(constants)]
+            constants.append(one)
+        if not places:
+            return None
+        order.append(places[0])
+    chosen = itemgetter(*order)
 
     def call(*given: Tensor) -> None:
-        plain([given[place] if size is None else given[place].shape[size] for place, size in sources])
+        plain(list(chosen((*given, len(given[lead]), *constants))))
 
-    expected, alone = [one.clone() for one in second], [one.clone() for one in second]
-    guarded(*expected)
-    call(*alone)
-    return call if all(map(_same, expected, alone)) else None
+    return call if _same(guarded, call, second) else None
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return torch.equal(one.nan_to_num(), other.nan_to_num())
+def _is(known: Any, found: Any) -> bool:
+    return known is found or (isinstance(known, int) and isinstance(found, int) and known == found)
 
 
-def _source(pair: tuple[Any, Any], given: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Source | None:
-    """Where an argument of both calls comes from, if that can be told."""
-    one, other = pair
-    for place, (first, second) in enumerate(zip(*given, strict=True)):
-        if one is first and other is second:
-            return place, None
-        if isinstance(one, int) and first.shape != second.shape and (one, other) == (len(first), len(second)):
-            return place, 0
-    return None
+def _same(one: Callable[..., None], other: Callable[..., None], arguments: Sequence[Tensor]) -> bool:
+    """Whether both leave the same bits behind. The arguments are changed, not copied: a copy has other strides."""
+    before, found = [argument.clone() for argument in arguments], []
+    for call in (one, other):
+        for argument, value in zip(arguments, before, strict=True):
+            argument.copy_(value)
+        call(*arguments)
+        found.append([argument.clone().nan_to_num() for argument in arguments])
+    return all(map(torch.equal, *found))
