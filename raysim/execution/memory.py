@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from raysim.aggregation import Field, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
@@ -108,7 +107,7 @@ def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) 
         return 0
     optimizer = row_optimizer(config)
     optimizer.start(torch.empty((rows, trainable), device="meta"))
-    return sum(state.nbytes for state in vars(optimizer).values() if isinstance(state, Tensor))
+    return sum(state.nbytes for state in optimizer.state)
 
 
 def _shard_bytes(job: Job, federation: Federation) -> int:
