@@ -15,6 +15,7 @@ import torch
 from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.data import Federation
+from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.work import Float64, Int64, Job, RoundTask
@@ -68,12 +69,15 @@ class Chosen:
     a_step: float | None = None
 
 
-def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask) -> Chosen:
+def choose_engine(
+    job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask, *, tell: Tell = say_nothing
+) -> Chosen:
     """The concrete engine for a job whose choice is still open.
 
     Args:
         job: its engine says device and threads.
         task: a round, to be timed.
+        tell: told where engines are timed.
 
     Raises:
         ConfigError: what was asked for needs a C++ compiler, and there is none.
@@ -95,6 +99,7 @@ def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: 
                 choice = replace(job.engine, name="rows", rows=rows, compiled=training.compile is True)
                 engine = build(job, algorithm, choice, local_update(job, algorithm))
                 return Chosen(choice, f"as configured{_partly(engine)}")
+            tell("timing the engines on clients of the first round")
             return _fastest(job, sequential, _Timing(job, federation, algorithm, task), task)
         except CannotCapture as reason:
             return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")

@@ -178,6 +178,12 @@ class Recorder:
         finally:
             self._say_failed()
 
+    def discard(self) -> None:
+        """The run was interrupted before its first round: nothing of it stays."""
+        self.close()
+        self.run.discard()
+        self.progress.finish(RunSummary(0, "interrupted", self.worked))
+
     def _say_failed(self) -> None:
         self.progress.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
 

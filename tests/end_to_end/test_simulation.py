@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
-from raysim.execution import RoundDone
+from raysim.execution import InProcessExecutor, RoundDone
 from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
@@ -419,6 +419,73 @@ def test_a_closed_simulation_gives_its_model_and_refuses_to_train(tmp_path: Path
     assert sha256(simulation.model()) == expected
     with pytest.raises(RunError, match="this simulation is closed"):
         simulation.run()
+
+
+class Telling(QuietProgress):
+    """Remembers what was being prepared."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def preparing(self, what: str) -> None:
+        self.told.append(what)
+
+
+def test_what_takes_seconds_before_the_first_round_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysim.simulation._executor", InProcessExecutor)
+    monkeypatch.setattr("raysim.execution.engine_choice.WORTH_TIMING", 0)
+    own = ["training.engine=auto", "execution.executor=ray", f"data.cache={tmp_path / 'cache'}", "rounds=1"]
+    first, again, resumed = Telling(), Telling(), Telling()
+    timing, starting = "timing the engines on clients of the first round", "starting Ray and the client actors"
+    with Simulation(digits(tmp_path, *own), progress=first) as simulation:
+        simulation.run()
+    assert first.told == ["building the shards: digits, dirichlet partition", timing, starting]
+    Simulation(digits(tmp_path, *own), progress=again).close()
+    assert again.told == [timing, starting], "the shards are there"
+    Simulation.resume(simulation.directory, progress=resumed).close()
+    assert resumed.told[-1:] == [starting]
+
+
+class Interrupted(QuietProgress):
+    """Ctrl-C while the run is shown for the first time."""
+
+    def start(self, *arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_the_first_round_leaves_no_run(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Simulation(digits(tmp_path / "runs"), progress=Interrupted())
+    assert not list((tmp_path / "runs").iterdir())
+    simulation = Simulation(digits(tmp_path), directory=tmp_path / "mine")
+
+    def look() -> None:
+        with simulation:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look()
+    assert not (tmp_path / "mine").exists()
+    with Simulation(digits(tmp_path), directory=tmp_path / "mine") as again:
+        assert again.run().rounds == 4
+
+
+def test_an_interrupt_of_a_resumed_run_before_its_next_round_loses_nothing(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        next(iter(simulation))
+    with pytest.raises(KeyboardInterrupt):
+        Simulation.resume(simulation.directory, progress=Interrupted())
+    resumed = Simulation.resume(simulation.directory)
+
+    def look() -> None:
+        with resumed:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look()
+    with Simulation.resume(simulation.directory) as again:
+        assert again.number == 1
+        assert again.run().rounds == 4
 
 
 def test_a_display_that_fails_at_the_start_leaves_no_lock(tmp_path: Path) -> None:
