@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm
+from raysim.algorithms.extrapolation import FedExp
+from raysim.algorithms.fairness import QFedAvg, Term
+from raysim.algorithms.normalised import FedNova
+from raysim.algorithms.proximal import FedProx
+from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
-from raysim.config.server import AlgorithmConfig, CustomAlgorithm
+from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithm
 from raysim.errors import ConfigError
 from raysim.training import ParameterLayout
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"fedavg": FedAvg, "fedsgd": FedSgd}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "fedavg": FedAvg,
+    "fedsgd": FedSgd,
+    "fedavgm": FedAvgM,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "fedprox": FedProx,
+    "fednova": FedNova,
+    "fedexp": FedExp,
+    "qfedavg": QFedAvg,
+    "term": Term,
+}
 """Every algorithm by its name in the configuration."""
 
 

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from raysim.aggregation import Field, ServerSgd
+from raysim.config import Experiment
+from raysim.config.algorithms import Algorithm as AlgorithmConfig
+from raysim.config.algorithms import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.config.server import Algorithm as AlgorithmConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 Float32 = npt.NDArray[np.float32]
@@ -28,22 +30,37 @@ class Algorithm(ABC):
     Override what differs:
 
     - `work`, `local_optimizer`: how much a client does, and with what.
+    - `start`: where the local steps begin, if not at the broadcast model.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
     - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
       `apply` needs whole vectors (a norm, a maximum).
+    - `check`: refuse experiments that the algorithm is not made for.
     """
 
     paper: ClassVar[str]
     """Where it was published."""
+    neutral: ClassVar[tuple[str, ...] | None] = None
+    """Overrides of an experiment at which it comes to the model of FedAvg; None where nothing does."""
     columnwise: ClassVar[bool] = True
     """Whether `apply` treats columns apart. If so it is called on one range of columns after another, which it must not
     notice: vectors of P or T values come cut to the range, whatever else is in the state and the mean comes whole, and
     `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
+    needs_loss: ClassVar[bool] = False
+    """Whether clients look at the broadcast model's mean loss on their training samples: `context.loss`."""
 
     def __init__(self, config: AlgorithmConfig, layout: ParameterLayout) -> None:
         self.config, self.layout = config, layout
-        self.server = ServerSgd(config.server_lr, config.server_momentum, layout.trainable)
+        momentum = config.server_momentum if isinstance(config, Averaging) else 0.0
+        self.server = ServerSgd(config.server_lr, momentum, layout.trainable)
+
+    def check(self, experiment: Experiment) -> None:
+        """Refuse an experiment that the algorithm is not made for.
+
+        Raises:
+            ConfigError: names the key and the remedy.
+        """
+        return
 
     def work(self, client: ClientConfig) -> LocalWork:
         """How much a client does in a round."""
@@ -53,6 +70,10 @@ class Algorithm(ABC):
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
         """The local optimiser; None leaves the client's row at the broadcast model."""
         return client.optimizer
+
+    def start(self, rows: Tensor, context: ClientContext) -> None:
+        """Change the rows `[k, P]`, which hold the broadcast model, in place before the first step."""
+        return
 
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
         """Change the gradients `[k, T]` of a local step in place, given the weights `[k, T]`."""

@@ -54,7 +54,8 @@ class RoundTask:
         lr: client learning rate.
         clients: the cohort's ids, `[m]`; a client's index here is its position.
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
-        steps: local steps of each, `[m]`: what the work is estimated by.
+        steps: local steps of each, `[m]`: also what the work is estimated by.
+        participation: the cohort's share of the whole population's weight.
     """
 
     round: int
@@ -62,6 +63,7 @@ class RoundTask:
     clients: Int64
     weights: Float64
     steps: Int64
+    participation: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,24 @@ class Lease:
     positions: Int32
     clients: Int64
     weights: Float64
+    steps: Int64
+    participation: float = 1.0
 
     @classmethod
     def of(cls, task: RoundTask, positions: npt.ArrayLike) -> Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen])
+        return cls(
+            task.round,
+            0,
+            task.lr,
+            chosen,
+            task.clients[chosen],
+            task.weights[chosen],
+            task.steps[chosen],
+            task.participation,
+        )
 
 
 @dataclass(frozen=True, slots=True)

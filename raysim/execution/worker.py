@@ -32,6 +32,7 @@ from raysim.training import (
     BlockResult,
     CannotCapture,
     Evaluator,
+    Given,
     ParameterLayout,
     RoundSetting,
     Trainer,
@@ -77,6 +78,7 @@ class ClientWorker:
             work,
             experiment.client.clip_norm,
             self.algorithm,
+            self.algorithm.start,
         )
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._host, self._buffers = torch.zeros(layout.size), Buffers()
@@ -96,17 +98,18 @@ class ClientWorker:
         self._receive(model)
         received = time.perf_counter()
         running = RunningSum(lease.round, self._fields, self.device, self._buffers)
-        setting = RoundSetting(self.job.experiment.seed, lease.round, lease.lr)
+        experiment = self.job.experiment
+        setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
         count = len(lease.clients)
         weight, loss, seconds = np.zeros(count), np.full(count, np.nan), np.zeros(count)
         dropped: list[str | None] = [None] * count
         clamped = 0
         sizes = self.federation.sizes("train", lease.clients)
-        steps = self.trainer.work.count(sizes)
+        steps = lease.steps
         parts = dict.fromkeys(PARTS, 0.0)
         for block in even_blocks(count, self.trainer.engine.capacity):
             block_began = time.perf_counter()
-            result, factor, clamps = self._block(setting, lease.clients[block])
+            result, factor, clamps = self._block(setting, lease.clients[block], steps[block])
             trained = time.perf_counter() - block_began
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
             try:
@@ -136,18 +139,20 @@ class ClientWorker:
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
         return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes)
 
-    def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:
+    def _block(self, setting: RoundSetting, clients: Int64, steps: Int64) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
         try:
             shards = self.shards.of(clients)
-            factors, clamped = self._factors(clients)
-            return self.trainer.train(setting, self._broadcast, clients, shards), factors, clamped
+            loss = self._losses(clients)
+            factors, clamped = self._factors(loss, shards.count)
+            given = Given(steps, torch.from_numpy(loss).to(self.device) if self.algorithm.needs_loss else None)
+            return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
         except RaysimError:
             raise
         except Exception as error:
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
-                    self._block(setting, clients[one : one + 1])
+                    self._block(setting, clients[one : one + 1], steps[one : one + 1])
             raise _client_error(clients, setting.round, error) from error
 
     def _fold(
@@ -161,17 +166,22 @@ class ClientWorker:
         reasons = iter(running.fold(positions[known], weights[known], {name: t[rows] for name, t in sent.items()}))
         return [next(reasons) if is_known else "its loss under the broadcast model is not finite" for is_known in known]
 
-    def _factors(self, clients: Int64) -> tuple[Float64, int]:
-        """What the loss of the broadcast model says about each client's weight, and how many were clamped."""
-        factors, clamped = np.ones(len(clients)), 0
-        if self.weighting.needs_loss:
+    def _losses(self, clients: Int64) -> Float64:
+        """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""
+        losses = np.ones(len(clients))
+        if self.weighting.needs_loss or self.algorithm.needs_loss:
             self.evaluator.load(self._broadcast)
             for i, client in enumerate(clients.tolist()):
                 shard = self.federation.shard(client)
                 if len(shard):
-                    factors[i], was_clamped = self.weighting.factor(self.evaluator.mean_loss(shard))
-                    clamped += was_clamped
-        return factors, clamped
+                    losses[i] = self.evaluator.mean_loss(shard)
+        return losses
+
+    def _factors(self, losses: Float64, samples: Int64) -> tuple[Float64, int]:
+        """What these losses say about each client's weight, and how many were clamped."""
+        pairs = zip(losses.tolist(), samples.tolist(), strict=True)
+        found = [self.weighting.factor(loss) if count else (1.0, False) for loss, count in pairs]
+        return np.array([factor for factor, _ in found]), sum(clamped for _, clamped in found)
 
     def evaluate(self, ranges: Sequence[EvaluationRange], model: Float32) -> list[Evaluated]:
         """Sums of the metrics of the model `[P]` over each range."""

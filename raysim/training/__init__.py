@@ -11,7 +11,7 @@ from raysim.training.metrics import Metric, check_metrics, resolve_metrics, valu
 from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.schedules import lr_factor
 from raysim.training.threads import torch_threads
-from raysim.training.trainer import BlockResult, ClientContext, RoundSetting, Trainer
+from raysim.training.trainer import BlockResult, ClientContext, Given, RoundSetting, Trainer
 
 __all__ = [
     "BatchPlan",
@@ -24,6 +24,7 @@ __all__ = [
     "EngineName",
     "Evaluator",
     "ExactSums",
+    "Given",
     "LocalWork",
     "Metric",
     "ParameterLayout",

@@ -6,8 +6,8 @@ One loop for every engine and every algorithm: the k clients that still have ste
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +16,15 @@ import torch
 from torch import Tensor
 
 from raysim import keyed
+from raysim.config.client import OptimizerConfig, Sgd
 from raysim.training.batches import BatchPlan, LocalWork, Shards
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
 Int64 = npt.NDArray[np.int64]
+
+PLAIN = Sgd()
+"""SGD without momentum or weight decay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,32 @@ class RoundSetting:
         seed: the experiment's seed.
         round: number of the round, from 1.
         lr: client learning rate of this round.
+        optimizer: the local optimiser as configured.
+        participation: the cohort's share of the whole population's weight.
     """
 
     seed: int
     round: int
     lr: float
+    optimizer: OptimizerConfig = PLAIN
+    participation: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a block of K clients is given beside the model and its samples.
+
+    Attributes:
+        steps: local steps of each, int64 `[K]`, where they are not those of the work.
+        loss: the broadcast model's mean loss on the training samples of each, float64 `[K]`, where it was asked for.
+        server: vectors of the server's state that clients may read, by name.
+        state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
+    """
+
+    steps: Int64 | None = None
+    loss: Tensor | None = None
+    server: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,11 @@ class ClientContext:
         samples: training samples of each, int64 `[k]`.
         steps: local steps of each in this round, int64 `[k]`.
         grad: `[k, T]`, the gradients of the last step, corrected; a local optimiser may have used them up since.
+        loss: the broadcast model's mean loss on the training samples of each, float64 `[k]`; None unless the algorithm
+            says `needs_loss`.
+        server: the vectors of the server's state that the algorithm broadcasts, float32, by name.
+        state: what each client keeps from round to round, float32 `[k, size]` by name; what is in them when the round
+            ends is what the client finds the next time.
     """
 
     setting: RoundSetting
@@ -59,11 +89,20 @@ class ClientContext:
     samples: Int64
     steps: Int64
     grad: Tensor
+    loss: Tensor | None = None
+    server: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first(self, k: int) -> ClientContext:
         """What concerns the first k clients."""
         return replace(
-            self, clients=self.clients[:k], samples=self.samples[:k], steps=self.steps[:k], grad=self.grad[:k]
+            self,
+            clients=self.clients[:k],
+            samples=self.samples[:k],
+            steps=self.steps[:k],
+            grad=self.grad[:k],
+            loss=None if self.loss is None else self.loss[:k],
+            state={name: values[:k] for name, values in self.state.items()},
         )
 
 
@@ -98,6 +137,7 @@ class Trainer:
 
     Attributes:
         optimizer: None leaves the rows at the broadcast model: the algorithm sends gradients, not steps.
+        start: changes the rows `[k, P]`, which hold the broadcast model, in place before the first step.
     """
 
     engine: Engine
@@ -105,26 +145,33 @@ class Trainer:
     work: LocalWork
     clip_norm: float | None
     rule: ClientRule
+    start: Callable[[Tensor, ClientContext], None] | None = None
 
-    def train(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards) -> BlockResult:
+    def train(
+        self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
+    ) -> BlockResult:
         """Train at most K clients from the broadcast model `[P]`, which is only read.
 
         Clients must be ordered by falling number of steps, so that the ones still training are a prefix.
         """
+        given = given or Given()
         began = time.perf_counter()
         k, trainable = len(clients), self.engine.grad.shape[1]
-        plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work)
+        plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work, given.steps)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
-        self.engine.rows[:k] = broadcast
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
+        rows, grad = self.engine.rows[:k], self.engine.grad[:k]
+        known = (clients, shards.count, plan.steps)
+        context = ClientContext(setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state)
+        rows.copy_(broadcast)
+        if self.start is not None:
+            self.start(rows, context)
         self.engine.load(Block(shards, plan, keys))
         loaded = time.perf_counter()
-        grad = self.engine.grad[:k]
         if not plan.steps.all():
             grad.zero_()  # a client without steps has none of its own
-        context = ClientContext(setting, broadcast, trainable, clients, shards.count, plan.steps, grad)
-        loss_sum = self._steps(context, self.engine.rows[:k, :trainable])
-        sent = self.rule.send(self.engine.rows[:k], context)
+        loss_sum = self._steps(context, rows[:, :trainable])
+        sent = self.rule.send(rows, context)
         with np.errstate(invalid="ignore"):
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
         return BlockResult(sent, loss, {"batches": loaded - began, "steps": time.perf_counter() - loaded})

@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     """Every algorithm by its name, with server momentum so that there is a state to keep."""
-    values = {"name": request.param, "server_lr": 0.5, "server_momentum": 0.9}
+    wanted = {"server_lr": 0.5, "server_momentum": 0.9}
+    known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
+    values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
     return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, LAYOUT)
 
 
@@ -43,7 +45,9 @@ def block(order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
     samples, steps = np.array([50, 40, 40, 20, 10])[chosen], np.array([5, 4, 4, 2, 1])[chosen]
     rows, grad = draw(5, LAYOUT.size, seed=1)[chosen], draw(5, LAYOUT.trainable, seed=2)[chosen]
     setting = RoundSetting(seed=0, round=4, lr=0.1)
-    return rows, ClientContext(setting, draw(LAYOUT.size, seed=0), LAYOUT.trainable, clients, samples, steps, grad)
+    loss = torch.tensor([0.5, 2.0, 1.0, 30.0, 1e-6], dtype=torch.float64)[chosen]
+    broadcast = draw(LAYOUT.size, seed=0)
+    return rows, ClientContext(setting, broadcast, LAYOUT.trainable, clients, samples, steps, grad, loss)
 
 
 def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
