@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from raysim.algorithms.averaging import FedAvg, FedSgd
-from raysim.algorithms.base import Algorithm
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.algorithms.control_variates import Scaffold
+from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
 from raysim.algorithms.normalised import FedNova
@@ -24,6 +26,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedprox": FedProx,
     "fednova": FedNova,
     "fedexp": FedExp,
+    "scaffold": Scaffold,
+    "feddyn": FedDyn,
     "qfedavg": QFedAvg,
     "term": Term,
 }
@@ -47,4 +51,4 @@ def build_algorithm(config: AlgorithmConfig, layout: ParameterLayout) -> Algorit
         raise ConfigError(f"algorithm.args: {config.name}: {error}") from None
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "FedAvg", "FedSgd", "build_algorithm"]
+__all__ = ["ALGORITHMS", "Algorithm", "ClientVector", "FedAvg", "FedSgd", "build_algorithm"]

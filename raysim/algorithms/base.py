@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,21 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class ClientVector:
+    """A vector that every client keeps from round to round.
+
+    Attributes:
+        size: values; P or T, or whatever else.
+        initial: what it holds before the client's first round: zeros, or as many values of the model that is broadcast
+            in that round.
+    """
+
+    name: str
+    size: int
+    initial: Literal["zero", "model"] = "zero"
+
+
 class Algorithm(ABC):
     """A federated algorithm, written once as algebra on rows; as it stands, federated averaging.
 
@@ -35,6 +51,9 @@ class Algorithm(ABC):
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
     - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
       `apply` needs whole vectors (a norm, a maximum).
+    - `client_state`: what a client keeps from round to round; hooks find it in `context.state` and change it in place.
+    - `broadcast_state`: which of the server's vectors clients may read, in `context.server`.
+    - `personal`, `client_model`: where clients end up with models of their own.
     - `check`: refuse experiments that the algorithm is not made for.
     """
 
@@ -48,6 +67,12 @@ class Algorithm(ABC):
     `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
     needs_loss: ClassVar[bool] = False
     """Whether clients look at the broadcast model's mean loss on their training samples: `context.loss`."""
+    needs_anchor: bool = False
+    """Whether clients look at the gradient of their whole shard at the broadcast model: `context.anchor`."""
+    broadcast_state: ClassVar[tuple[str, ...]] = ()
+    """Vectors of the server's state that travel to the clients beside the model, in float32: `context.server`."""
+    personal: ClassVar[bool] = False
+    """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
 
     def __init__(self, config: AlgorithmConfig, layout: ParameterLayout) -> None:
         self.config, self.layout = config, layout
@@ -71,6 +96,10 @@ class Algorithm(ABC):
         """The local optimiser; None leaves the client's row at the broadcast model."""
         return client.optimizer
 
+    def client_state(self) -> tuple[ClientVector, ...]:
+        """What each client keeps from round to round. It stays as it was where a client takes no step or is dropped."""
+        return ()
+
     def start(self, rows: Tensor, context: ClientContext) -> None:
         """Change the rows `[k, P]`, which hold the broadcast model, in place before the first step."""
         return
@@ -89,6 +118,10 @@ class Algorithm(ABC):
         Nobody looks at the rows afterwards: a record may be computed in their place.
         """
         return {"update": rows.sub_(context.broadcast)}  # `rows - broadcast`, without another matrix
+
+    def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`."""
+        raise NotImplementedError
 
     def init(self, model: Float32) -> dict[str, Float64]:
         """The server's state before the first round, for a model `[P]`."""

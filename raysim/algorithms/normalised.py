@@ -44,6 +44,15 @@ def lengths(steps: int, lr: float, momentum: float, nesterov: bool, mu: float) -
     return found
 
 
+def reached(context: ClientContext, *, mu: float) -> Tensor:
+    """‖a‖₁ of the clients' local SGD, float64 `[k, 1]`."""
+    sgd = context.setting.optimizer
+    assert isinstance(sgd, Sgd), "anything else is refused before the run starts"
+    most = int(context.steps.max(initial=0))
+    found = lengths(most, context.setting.lr, sgd.momentum, sgd.nesterov, mu)[context.steps]
+    return torch.from_numpy(found).to(context.grad.device)[:, None]
+
+
 class FedNova(Algorithm):
     """FedAvg of normalised updates: w ← w + η_s (Σ p_k ‖a_k‖₁) Σ p_k (w_k - w) / ‖a_k‖₁."""
 
@@ -69,11 +78,7 @@ class FedNova(Algorithm):
         return (*super().fields(), Field("length", 1, LENGTH))
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        sgd = context.setting.optimizer
-        assert isinstance(sgd, Sgd), "anything else is refused before the run starts"
-        most = int(context.steps.max(initial=0))
-        found = lengths(most, context.setting.lr, sgd.momentum, sgd.nesterov, self.mu)[context.steps]
-        length = torch.from_numpy(found.astype(np.float32)).to(rows.device)[:, None]
+        length = reached(context, mu=self.mu).to(rows.dtype)
         update = rows.sub_(context.broadcast)
         update[:, : context.trainable] /= torch.where(length > 0, length, 1.0)
         return {"update": update, "length": length}

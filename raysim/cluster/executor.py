@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from raysim.cluster.flights import Training
 from raysim.cluster.pool import ClientPool, unwrapped
 from raysim.cluster.reduction import ReductionTree
 from raysim.cluster.runtime import Runtime
+from raysim.cluster.states import NodeStates
 from raysim.errors import RunError
 from raysim.execution import (
     Applied,
@@ -32,10 +34,17 @@ from raysim.execution import (
 )
 from raysim.execution.cohort import cohort_size
 from raysim.execution.facts import empty_row
-from raysim.execution.plan import actor_memory, model_columns
+from raysim.execution.plan import (
+    LEASE_STATE_BYTES,
+    actor_memory,
+    bytes_down,
+    evaluates_own_models,
+    model_columns,
+    state_width,
+)
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
-from raysim.execution.work import Float32
+from raysim.execution.work import Float32, Int64
 from raysim.tracking import RoundRow
 
 
@@ -83,7 +92,12 @@ class RayExecutor(Executor):
             )
             shared_job = JobReference.put(job)
             self._costs = RoundCosts(placement.actors)
-            self._pool = ClientPool(self._runtime, shared_job, placement, execution, self._costs.clients)
+            width = state_width(job)
+            most = max(1, LEASE_STATE_BYTES // (4 * width)) if width else None
+            self._pool = ClientPool(self._runtime, shared_job, placement, execution, self._costs.clients, most)
+            self._states: NodeStates | None = None
+            if width:
+                self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(
@@ -100,6 +114,7 @@ class RayExecutor(Executor):
             raise
         self.workers = placement.actors
         self._columns = model_columns(job)
+        self._bytes_down, self._personal = bytes_down(job), evaluates_own_models(job)
         self._ahead = rounds_ahead(execution)
         self._finished_at: float | None = None
         self._own_actors = execution.clients_per_actor is not None
@@ -119,10 +134,12 @@ class RayExecutor(Executor):
         return environment(found[0])
 
     def first(self) -> ServerHandle:
-        return ServerHandle(*self._aggregator.first.options(num_returns=2).remote())
+        return ServerHandle(*self._aggregator.first.options(num_returns=3).remote())
 
     def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
         upcoming = Upcoming(works, self._ahead)
+        if self._states is not None:
+            self._states.roll_back(server.version)
         try:
             while (work := upcoming.peek()) is not None:
                 several = self._batches.rounds if self._small(work) else self._shared
@@ -135,11 +152,15 @@ class RayExecutor(Executor):
     def save(self, folder: str, server: ServerHandle) -> None:
         server = self._resolved(server)
         self._wait(self._aggregator.save.remote(folder, server.state, server.model))
+        if self._states is not None:
+            self._states.save(folder, server.version)
 
     def load(self, folder: str) -> ServerHandle:
-        state, model = self._aggregator.load.options(num_returns=2).remote(folder)
+        state, model, shared = self._aggregator.load.options(num_returns=3).remote(folder)
         self._wait(state)
-        return ServerHandle(state, model)
+        if self._states is not None:
+            self._states.load(folder)
+        return ServerHandle(state, model, shared)
 
     def export(self, path: str, server: ServerHandle) -> None:
         self._wait(self._aggregator.export.remote(path, self._resolved(server).model))
@@ -153,12 +174,14 @@ class RayExecutor(Executor):
         if self._runtime.ray.is_initialized():
             self._pool.close()
             self._tree.close()
+            if self._states is not None:
+                self._states.close()
             self._runtime.ray.kill(self._aggregator)
         self._runtime.close()
 
     def _small(self, work: RoundWork) -> bool:
         """Whether the round goes to one actor as a whole."""
-        if self._own_actors or not self._ahead or not self._batches.open:
+        if self._states is not None or self._own_actors or not self._ahead or not self._batches.open:
             return False
         return self._costs.measured and self._costs.small(work)
 
@@ -172,7 +195,8 @@ class RayExecutor(Executor):
         self._finished_at = None
         applying: _Applying | None = None
         while True:
-            if applying is not None and self.workers == 1:  # nobody is done early
+            # One worker is not done early; and what clients keep is final only when its round is committed.
+            if applying is not None and (self.workers == 1 or self._states is not None):
                 yield self._finish(applying)
                 upcoming.finished()
                 applying = None
@@ -184,7 +208,7 @@ class RayExecutor(Executor):
             training = None
             if work is not None:
                 upcoming.take()
-                training = self._pool.train(work.task, server.model) if len(work.task.clients) else None
+                training = self._train(work, server) if len(work.task.clients) else None
             if applying is not None:
                 yield self._finish(applying)
                 upcoming.finished()
@@ -192,6 +216,13 @@ class RayExecutor(Executor):
             if work is not None:
                 applying = self._apply(work, training, server)
                 server = applying.server
+
+    def _train(self, work: RoundWork, server: ServerHandle) -> Training:
+        return self._pool.train(work.task, server.model, server.shared, self._kept(server.version))
+
+    def _kept(self, version: int) -> Callable[[Int64], list[Any]] | None:
+        """Finds what clients keep, as it is after a round."""
+        return None if self._states is None else partial(self._states.read, version=version)
 
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
@@ -202,17 +233,20 @@ class RayExecutor(Executor):
         facts = cohort_facts(work.task, trained)
         began = time.perf_counter()
         sums = self._tree.reduce(trained.sums)
-        state, model, seconds = self._aggregator.apply.options(num_returns=3).remote(
+        state, model, shared, seconds = self._aggregator.apply.options(num_returns=4).remote(
             work.task.round, facts.contributed, server.state, server.model, *sums
         )
-        after = ServerHandle(state, model)
-        row = round_row(work.task, facts, trained, Applied(after, 0.0, 0.0), 4 * self._columns)
+        if self._states is not None:
+            self._states.write(work.task.round, training.written)
+        after = ServerHandle(state, model, shared, work.task.round)
+        row = round_row(work.task, facts, trained, Applied(after, 0.0, 0.0), self._bytes_down)
         return _Applying(work, row, facts.clients, after, seconds, began, max(training.busy.values()))
 
     def _finish(self, applying: _Applying) -> RoundDone:
         """Evaluate the round, once its step is taken."""
         ranges, row = applying.work.ranges, applying.row
-        evaluation = self._pool.evaluate(ranges, applying.server.model) if ranges else None
+        kept = self._kept(applying.server.version) if self._personal else None
+        evaluation = self._pool.evaluate(ranges, applying.server.model, kept) if ranges else None
         seconds, arithmetic = dict(row.seconds), applying.busiest
         if applying.seconds is not None:
             with unwrapped(self._runtime.ray):
@@ -232,12 +266,14 @@ class RayExecutor(Executor):
         return RoundDone(RoundFacts(replace(row, seconds=seconds), applying.clients, evaluated), applying.server)
 
     def _resolved(self, server: ServerHandle) -> ServerHandle:
-        """The handle with references of its own."""
+        """The handle with references of its own, to everything that travels."""
         if not isinstance(server.state, Element):
-            return server
+            if self._bytes_down == 4 * self._columns or server.shared is not None:
+                return server
+            return replace(server, shared=self._aggregator.shared.remote(server.state))  # after rounds on one actor
         one = server.state
-        return ServerHandle(*self._aggregator.pick.options(num_returns=2).remote(one.history, one.index))
+        return ServerHandle(*self._aggregator.pick.options(num_returns=3).remote(one.history, one.index))
 
-    def _wait(self, reference: Any) -> None:
+    def _wait(self, reference: Any) -> Any:
         with unwrapped(self._runtime.ray):
-            self._runtime.ray.get(reference)
+            return self._runtime.ray.get(reference)

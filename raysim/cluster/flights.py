@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from raysim.cluster.reduction import NodeSum
+from raysim.cluster.states import Written
 from raysim.errors import RunError
 from raysim.execution import Evaluated, EvaluationRange, Lease, LeaseReport, RoundTask, Trained, spread
+from raysim.execution.evaluation import clients_of
+from raysim.execution.work import Int64
 
 
 class Flight(ABC):
@@ -57,18 +60,30 @@ class Training(Flight):
 
     Attributes:
         busy: seconds of arithmetic, by worker.
+        written: what the leases left of what clients keep.
     """
 
     def __init__(
-        self, task: RoundTask, model: Any, first: dict[int, Lease], rest: Sequence[Lease], max_retries: int
+        self,
+        task: RoundTask,
+        model: Any,
+        first: dict[int, Lease],
+        rest: Sequence[Lease],
+        max_retries: int,
+        *,
+        shared: Any = None,
+        kept: Callable[[Int64], list[Any]] | None = None,
     ) -> None:
+        """`shared` is what clients may read of the server's state, `kept` finds what they keep from round to round."""
         super().__init__(model)
         self.task, self._first, self._rest, self._max_retries = task, first, deque(rest), max_retries
+        self._shared, self._kept = shared, kept
         self._began = time.perf_counter()
         self._wall = 0.0
         self._sums: list[NodeSum] = []
         self._reports: list[LeaseReport] = []
         self.busy: dict[int, float] = {}
+        self.written: list[Written] = []
 
     @property
     def waiting(self) -> bool:
@@ -78,12 +93,16 @@ class Training(Flight):
         return self._first.pop(worker, None) or (self._rest.popleft() if self._rest else None)
 
     def send(self, actor: Any, piece: Lease) -> tuple[Any, Any]:
-        total, report = actor.train.options(num_returns=2).remote(piece, self.model)
-        return report, total
+        kept = [] if self._kept is None else self._kept(piece.clients)
+        total, rows, report = actor.train.options(num_returns=3).remote(piece, self.model, self._shared, *kept)
+        return report, (total, rows)
 
     def receive(self, worker: int, node: str, kept: Any, result: LeaseReport) -> None:
         self._reports.append(result)
-        self._sums.append(NodeSum(kept, node))
+        total, rows = kept
+        self._sums.append(NodeSum(total, node))
+        if len(result.keepers):
+            self.written.append(Written(rows, result.keepers, node))
         self.busy[worker] = self.busy.get(worker, 0.0) + sum(result.seconds.values())
         self._wall = time.perf_counter() - self._began
 
@@ -114,8 +133,16 @@ class Evaluation(Flight):
         wall: seconds from the first piece given out to the last that came back.
     """
 
-    def __init__(self, ranges: Sequence[EvaluationRange], model: Any, workers: int) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[EvaluationRange],
+        model: Any,
+        workers: int,
+        kept: Callable[[Int64], list[Any]] | None = None,
+    ) -> None:
+        """`kept` finds what clients keep, where their own models are evaluated."""
         super().__init__(model)
+        self._kept = kept
         self._pieces = deque(spread(ranges, max(1, workers)))
         self._began: float | None = None
         self.results: list[Evaluated] = []
@@ -130,7 +157,8 @@ class Evaluation(Flight):
 
     def send(self, actor: Any, piece: list[EvaluationRange]) -> tuple[Any, Any]:
         self._began = self._began or time.perf_counter()
-        return actor.evaluate.remote(piece, self.model), None
+        kept = [] if self._kept is None else self._kept(clients_of(piece))
+        return actor.evaluate.remote(piece, self.model, *kept), None
 
     def receive(self, worker: int, node: str, kept: Any, result: tuple[list[Evaluated], float]) -> None:
         self.results += result[0]

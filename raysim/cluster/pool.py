@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from raysim.execution import (
     schedule,
     schedule_by_owner,
 )
+from raysim.execution.work import Int64
 
 _F = TypeVar("_F", bound=Flight)
 
@@ -52,12 +53,13 @@ class ClientPool:
         placement: Placement,
         execution: ExecutionConfig,
         costs: CostModel,
+        most: int | None = None,
     ) -> None:
-        """Create the actors; leases are cut by `costs`, whoever teaches it."""
+        """Create the actors; leases are cut by `costs`, whoever teaches it, and at `most` clients."""
         self._ray, self._placement = runtime.ray, placement
         self._clients_per_actor, self._max_retries = execution.clients_per_actor, execution.max_retries
         self.lost = (runtime.ray.exceptions.RayActorError, runtime.ray.exceptions.ActorUnschedulableError)
-        self._costs = costs
+        self._costs, self._most = costs, most
         self._idle = set(range(placement.actors))
         self._flights: list[Flight] = []
         self._calls: dict[Any, _Call] = {}
@@ -92,18 +94,22 @@ class ClientPool:
             ) from None
         return found
 
-    def train(self, task: RoundTask, model: Any) -> Training:
+    def train(
+        self, task: RoundTask, model: Any, shared: Any = None, kept: Callable[[Int64], list[Any]] | None = None
+    ) -> Training:
         """Give out a cohort's leases; `wait` for the flight.
 
         `wait` raises `ClientError` where a client's own code failed, and `RunError` where a lease was lost more often
         than `execution.max_retries`.
         """
         first, rest = self._plan(task)
-        return self._depart(Training(task, model, first, rest, self._max_retries))
+        return self._depart(Training(task, model, first, rest, self._max_retries, shared=shared, kept=kept))
 
-    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> Evaluation:
+    def evaluate(
+        self, ranges: Sequence[EvaluationRange], model: Any, kept: Callable[[Int64], list[Any]] | None = None
+    ) -> Evaluation:
         """Give out ranges, behind whatever was given out before; `wait` for the flight."""
-        return self._depart(Evaluation(ranges, model, len(self._actors) - len(self._reviving)))
+        return self._depart(Evaluation(ranges, model, len(self._actors) - len(self._reviving), kept))
 
     def wait(self, flight: Flight) -> None:
         """Go on with everything that is out until this flight has landed.
@@ -167,7 +173,14 @@ class ClientPool:
         else:
             plan = schedule(self._costs.seconds(task.steps), len(self._actors))
         first = {worker: Lease.of(task, positions) for worker, positions in enumerate(plan.first) if len(positions)}
-        return first, [Lease.of(task, positions) for positions in plan.rest]
+        rest = [Lease.of(task, positions) for positions in plan.rest]
+        if self._most is None or self._clients_per_actor is not None:
+            return first, rest
+        pieces = {worker: lease.cut(self._most) for worker, lease in first.items()}
+        beyond = [piece for whole in pieces.values() for piece in whole[1:]]
+        return {worker: whole[0] for worker, whole in pieces.items()}, beyond + [
+            piece for lease in rest for piece in lease.cut(self._most)
+        ]
 
     def _depart(self, flight: _F) -> _F:
         self._flights.append(flight)

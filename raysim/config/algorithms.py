@@ -110,6 +110,23 @@ class FedExp(Algorithm):
     """Added to the squared norm of the averaged update; larger ones keep the learning rate at 1."""
 
 
+class Scaffold(Averaging):
+    """Control variates against client drift, kept by each client (Karimireddy et al. 2020)."""
+
+    name: Literal["scaffold"] = "scaffold"
+    option: Literal[1, 2] = 2
+    """How clients renew their control variate: 1, the gradient of the whole shard at the broadcast model, a pass over
+    it more; 2, the mean of the gradients that they went along, which needs SGD and costs nothing."""
+
+
+class FedDyn(Algorithm):
+    """Dynamic regularisation: dual variables, kept by each client, tilt the local objectives (Acar et al. 2021)."""
+
+    name: Literal["feddyn"] = "feddyn"
+    alpha: float = Field(0.1, gt=0)
+    """Weight α of the regulariser; the paper tries 0.001 to 0.1."""
+
+
 class LossRange(Algorithm):
     """What algorithms take that look at the clients' losses under the broadcast model."""
 
@@ -179,6 +196,8 @@ AlgorithmConfig = Annotated[
     | Annotated[FedProx, Tag("fedprox")]
     | Annotated[FedNova, Tag("fednova")]
     | Annotated[FedExp, Tag("fedexp")]
+    | Annotated[Scaffold, Tag("scaffold")]
+    | Annotated[FedDyn, Tag("feddyn")]
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
     | Annotated[CustomAlgorithm, Tag("custom")],

@@ -63,6 +63,10 @@ class ExecutionConfig(Section):
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
+    state_memory: int = Field(512 * 1024 * 1024, ge=0)
+    """Bytes of what clients keep from round to round that a node holds in memory; the rest is in mapped files."""
+    scratch: str | None = None
+    """Folder for these files, on every node; by default the system's folder for temporary files."""
     max_retries: int = Field(3, ge=0)
     """Times a lease is given out again when its actor dies."""
     rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"

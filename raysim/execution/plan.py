@@ -13,6 +13,7 @@ from raysim.aggregation import Field, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.config import Experiment
 from raysim.data import Federation
+from raysim.execution.client_state import StateLayout
 from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.placement import ACTOR_BYTES, Node, Placement, place
@@ -26,6 +27,9 @@ from raysim.training import ParameterLayout, row_optimizer
 
 _FLOAT32, _WEIGHT = 4, 8
 
+LEASE_STATE_BYTES = 128 * 1024 * 1024
+"""What the clients of a lease may keep: it travels as one object, there and back."""
+
 
 @dataclass(frozen=True, slots=True)
 class ActorMemory:
@@ -37,6 +41,7 @@ class ActorMemory:
         optimizer: the local optimiser's state.
         sums: the running partial sum.
         shard: the largest client's samples.
+        state: what the clients that train at once, and those of a lease, keep from round to round.
     """
 
     process: int
@@ -44,11 +49,12 @@ class ActorMemory:
     optimizer: int
     sums: int
     shard: int
+    state: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.process + self.model + self.optimizer + self.sums + self.shard
+        return self.process + self.model + self.optimizer + self.sums + self.shard + self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,22 @@ def model_columns(job: Job) -> int:
     return _model(job, job.federation.open())[0].size
 
 
+def state_width(job: Job) -> int:
+    """Values that a client keeps from round to round."""
+    return StateLayout(_model(job, job.federation.open())[1].client_state()).width
+
+
+def bytes_down(job: Job) -> int:
+    """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
+    layout, algorithm, _ = _model(job, job.federation.open())
+    return _FLOAT32 * (layout.size + _shared_values(layout, algorithm))
+
+
+def evaluates_own_models(job: Job) -> bool:
+    """Whether a client's holdout is evaluated with a model that it keeps."""
+    return _model(job, job.federation.open())[1].personal
+
+
 def actor_memory(job: Job) -> ActorMemory:
     """Estimate what one client actor of a job needs.
 
@@ -138,6 +160,7 @@ def actor_memory(job: Job) -> ActorMemory:
         optimizer=_optimizer_bytes(job, algorithm, rows, trainable),
         sums=sum(field.nbytes for field in _summed(job.experiment, algorithm)),
         shard=rows * _largest_shard(federation),
+        state=_state_bytes(algorithm, rows, cohort_size(job.experiment, federation.population)),
     )
 
 
@@ -168,7 +191,7 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
         alone=alone,
         shared=shared,
         batch=batch,
-        bytes_down=leases * _FLOAT32 * prepared.columns,
+        bytes_down=leases * bytes_down(prepared.job),
         # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
         bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in _summed(experiment, algorithm)))
         + 4 * len(task.clients),
@@ -198,6 +221,19 @@ def _model(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorithm
     tensors = [*module.named_parameters(), *module.named_buffers()]
     frozen = sum(tensor.nbytes for name, tensor in tensors if name not in inside)
     return layout, build_algorithm(experiment.algorithm, layout), frozen
+
+
+def _state_bytes(algorithm: Algorithm, rows: int, cohort: int) -> int:
+    """Of a block on the device, and of a lease's rows as they come and as they go."""
+    row = _FLOAT32 * StateLayout(algorithm.client_state()).width
+    return rows * row + 2 * min(cohort * row, max(row, LEASE_STATE_BYTES))
+
+
+def _shared_values(layout: ParameterLayout, algorithm: Algorithm) -> int:
+    if not algorithm.broadcast_state:
+        return 0
+    first = algorithm.init(np.zeros(layout.size, dtype=np.float32))
+    return sum(len(first[name]) for name in algorithm.broadcast_state)
 
 
 def _summed(experiment: Experiment, algorithm: Algorithm) -> tuple[Field, ...]:

@@ -10,17 +10,19 @@ import numpy as np
 
 from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row
 from raysim.execution.server import Server
+from raysim.execution.state_store import StateStore, StoredStates
 from raysim.execution.work import Applied, Lease, RoundFacts, RoundWork, ServerHandle, Trained
 from raysim.execution.worker import ClientWorker
 
 
 def whole_round(
-    worker: ClientWorker, server: Server, work: RoundWork, handle: ServerHandle
+    worker: ClientWorker, server: Server, work: RoundWork, handle: ServerHandle, store: StateStore | None = None
 ) -> tuple[RoundFacts, ServerHandle]:
     """Train, apply and evaluate one round on this worker; its cohort is one lease.
 
     Args:
         handle: the server's state and model themselves, which are only read.
+        store: what clients keep, where they keep something.
 
     Raises:
         ClientError: a client's own code failed.
@@ -30,17 +32,21 @@ def whole_round(
     row, clients = empty_row(task), nobody()
     if len(task.clients):
         began = time.perf_counter()
-        total, report = worker.train(Lease.of(task, np.arange(len(task.clients))), handle.model)
+        lease = Lease.of(task, np.arange(len(task.clients)))
+        states = None if store is None else StoredStates(store, handle.version, task.round)
+        total, report = worker.train(lease, handle.model, handle.shared, states)
         trained = Trained((total,), (report,), 1, time.perf_counter() - began, broadcasts=1)
         facts = cohort_facts(task, trained)
         state, model, (reduce, apply) = server.apply(
             task.round, facts.contributed, handle.state, handle.model, *trained.sums
         )
-        handle = ServerHandle(state, model)
+        down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
+        handle = ServerHandle(state, model, server.shared(state), task.round)
         clients = facts.clients
-        row = round_row(task, facts, trained, Applied(handle, reduce, apply), handle.model.nbytes)
+        row = round_row(task, facts, trained, Applied(handle, reduce, apply), down)
     began = time.perf_counter()
-    evaluated = tuple(worker.evaluate(work.ranges, handle.model)) if work.ranges else ()
+    kept = None if store is None else StoredStates(store, handle.version, task.round)
+    evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
 

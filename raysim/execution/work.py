@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+
+NOBODY: Int64 = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,22 @@ class Lease:
             task.participation,
         )
 
+    def cut(self, most: int) -> list[Lease]:
+        """Leases of at most so many clients."""
+        if len(self.clients) <= most:
+            return [self]
+        parts = [slice(start, start + most) for start in range(0, len(self.clients), most)]
+        return [
+            replace(
+                self,
+                positions=self.positions[part],
+                clients=self.clients[part],
+                weights=self.weights[part],
+                steps=self.steps[part],
+            )
+            for part in parts
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseReport:
@@ -140,6 +158,7 @@ class LeaseReport:
         seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
             (`raysim.tracking.rows.PARTS`).
         bytes_up: bytes of the partial sum.
+        keepers: clients with a new state.
     """
 
     facts: pa.RecordBatch
@@ -147,6 +166,7 @@ class LeaseReport:
     clamped: int
     seconds: Mapping[str, float]
     bytes_up: int
+    keepers: Int64 = field(default_factory=lambda: NOBODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +181,20 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class ServerHandle:
-    """The server's state and the model after some round; with Ray, references that the driver never looks into."""
+    """The server after some round; with Ray, references that the driver never looks into.
+
+    Attributes:
+        state: of the algorithm.
+        model: `[P]`.
+        shared: the vectors of the state that clients may read, one after the other in float32; None where there are
+            none.
+        version: the round whose client states go with it.
+    """
 
     state: Any
     model: Any
+    shared: Any = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,15 @@ class Given:
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def only(self, one: int) -> Given:
+        """What is given to one of the clients."""
+        return replace(
+            self,
+            steps=None if self.steps is None else self.steps[one : one + 1],
+            loss=None if self.loss is None else self.loss[one : one + 1],
+            state={name: values[one : one + 1] for name, values in self.state.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ClientContext:
@@ -77,6 +86,8 @@ class ClientContext:
         grad: `[k, T]`, the gradients of the last step, corrected; a local optimiser may have used them up since.
         loss: the broadcast model's mean loss on the training samples of each, float64 `[k]`; None unless the algorithm
             says `needs_loss`.
+        anchor: `[k, T]`, gradients of the clients' whole shards at the broadcast model, every sample counted once; None
+            unless the algorithm says `needs_anchor`.
         server: the vectors of the server's state that the algorithm broadcasts, float32, by name.
         state: what each client keeps from round to round, float32 `[k, size]` by name; what is in them when the round
             ends is what the client finds the next time.
@@ -92,6 +103,7 @@ class ClientContext:
     loss: Tensor | None = None
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    anchor: Tensor | None = None
 
     def first(self, k: int) -> ClientContext:
         """What concerns the first k clients."""
@@ -103,6 +115,7 @@ class ClientContext:
             grad=self.grad[:k],
             loss=None if self.loss is None else self.loss[:k],
             state={name: values[:k] for name, values in self.state.items()},
+            anchor=None if self.anchor is None else self.anchor[:k],
         )
 
 
@@ -138,6 +151,7 @@ class Trainer:
     Attributes:
         optimizer: None leaves the rows at the broadcast model: the algorithm sends gradients, not steps.
         start: changes the rows `[k, P]`, which hold the broadcast model, in place before the first step.
+        anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
     """
 
     engine: Engine
@@ -146,6 +160,7 @@ class Trainer:
     clip_norm: float | None
     rule: ClientRule
     start: Callable[[Tensor, ClientContext], None] | None = None
+    anchored: bool = False
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -162,7 +177,10 @@ class Trainer:
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
         rows, grad = self.engine.rows[:k], self.engine.grad[:k]
         known = (clients, shards.count, plan.steps)
-        context = ClientContext(setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state)
+        anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
+        context = ClientContext(
+            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor
+        )
         rows.copy_(broadcast)
         if self.start is not None:
             self.start(rows, context)
@@ -175,6 +193,25 @@ class Trainer:
         with np.errstate(invalid="ignore"):
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
         return BlockResult(sent, loss, {"batches": loaded - began, "steps": time.perf_counter() - loaded})
+
+    def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
+        """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
+        work = LocalWork(self.work.batch_size)
+        order = np.argsort(-work.count(shards.count), kind="stable")  # who does little of an epoch may have a long one
+        some = Shards(shards.pool, shards.start[order], shards.count[order])
+        plan = BatchPlan.draw(setting.seed, setting.round, clients[order], some.count, work)
+        rows, grad = self.engine.rows[: len(order)], self.engine.grad
+        rows.copy_(broadcast)
+        self.engine.load(Block(some, plan, keys[order]))
+        share = torch.from_numpy(plan.count / np.maximum(some.count, 1)).to(rows)
+        total = torch.zeros_like(grad[: len(order)])
+        for step, part in enumerate(share):
+            k = int(np.count_nonzero(plan.steps > step))
+            self.engine.gradients(step, k)
+            total[:k].addcmul_(grad[:k], part[:k, None])
+        found = torch.empty_like(total)
+        found[torch.from_numpy(order).to(rows.device)] = total
+        return found
 
     def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:
         """All local steps of the rows `[K, T]`; the sum of each client's losses, float64 `[K]`."""

@@ -78,6 +78,8 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: fedadagrad, beta2: 0.9}", "'algorithm.beta2'"),
         ("{name: fedprox, mu: -1}", "'algorithm.mu'"),
         ("{name: fedexp, epsilon: -1}", "'algorithm.epsilon'"),
+        ("{name: scaffold, option: 3}", "'algorithm.option'"),
+        ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
         ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),
         ("{name: qfedavg, q: 8}", "(high / low) ** q must be at most 1e9"),
         ("{name: qfedavg, low: 11}", "low (11.0) must be below high (10.0)"),
@@ -93,7 +95,12 @@ def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> No
 
 @pytest.mark.parametrize(
     ("algorithm", "overrides", "line"),
-    [("fednova", ["client.optimizer=adam"], "algorithm: fednova normalises by the length of SGD steps")],
+    [
+        ("fednova", ["client.optimizer=adam"], "algorithm: fednova normalises by the length of SGD steps"),
+        ("scaffold", ["client.optimizer=adam"], "algorithm: scaffold's option 2 reads mean gradients off"),
+        ("scaffold", ["aggregation.weights=loss"], "aggregation.weights: scaffold keeps averages over all clients"),
+        ("feddyn", ["aggregation.weights=loss"], "aggregation.weights: feddyn keeps averages over all clients"),
+    ],
 )
 def test_an_experiment_that_it_is_not_made_for_is_refused_in_one_line(
     algorithm: str, overrides: list[str], line: str
