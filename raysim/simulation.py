@@ -197,7 +197,8 @@ class Simulation:
                 for row in read_rounds(run).select(names).to_pylist():
                     self._stopping.see({name: value for name, value in row.items() if value is not None})
             counts = {"parameters": prepared.parameters, "population": prepared.federation.population}
-            self._recorder.start(self._facts(), {**environment, "bits": bits, **counts})
+            why = {"engine": prepared.engine.reason}
+            self._recorder.start(self._facts(), {**environment, "bits": bits, **counts, **why})
             if prepared.engine.replaced:
                 self._recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
             for text, level in notes:
@@ -324,11 +325,13 @@ class Simulation:
     def _facts(self) -> dict[str, object]:
         prepared, engine = self._prepared, self._prepared.job.engine
         together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
+        compiled = ", compiled" if engine.compiled else ""
         return {
             "run": str(self._recorder.run.path),
             "data": f"{self.experiment.data.source.name}, {prepared.federation.population:,} clients",
             "model": f"{self.experiment.model.name}, {prepared.parameters:,} parameters",
-            "workers": f"{self._executor.workers} ({self._executor.name}, {engine.name} engine{together})",
+            "workers": f"{self._executor.workers} ({self._executor.name}, {engine.name} engine{together}{compiled})",
+            "engine": prepared.engine.reason,
         }
 
 
