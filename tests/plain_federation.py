@@ -64,7 +64,7 @@ class Plain:
 
     def __init__(self, run: Run) -> None:
         self.run, self.w = run, run.model.astype(np.float64)
-        self.lr = run.experiment.client.optimizer.lr
+        self.lr, self.epochs = run.experiment.client.optimizer.lr, run.experiment.client.epochs
         self.population = run.federation.population
         self._samples = [run.federation.shard(client) for client in range(self.population)]
         self.sizes = np.array([len(one) for one in self._samples])
@@ -77,7 +77,7 @@ class Plain:
     def batches(self, number: int, client: int) -> Iterator[Vector]:
         """The samples of each local step."""
         experiment = self.run.experiment
-        work = LocalWork(experiment.client.batch_size, experiment.client.epochs, experiment.client.steps)  # type: ignore[arg-type]
+        work = LocalWork(experiment.client.batch_size, self.epochs, experiment.client.steps)  # type: ignore[arg-type]
         for index in orders(experiment.seed, number, client, int(self.sizes[client]), work):
             yield index.numpy()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.algorithms.control_variates import Scaffold
+from raysim.algorithms.ditto import Ditto
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
 from raysim.algorithms.normalised import FedNova
+from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep
 from raysim.algorithms.proximal import FedProx
 from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
@@ -28,6 +30,10 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedexp": FedExp,
     "scaffold": Scaffold,
     "feddyn": FedDyn,
+    "fedper": FedPer,
+    "fedrep": FedRep,
+    "fedbn": FedBn,
+    "ditto": Ditto,
     "qfedavg": QFedAvg,
     "term": Term,
 }

@@ -18,6 +18,7 @@ from raysim.config.algorithms import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
+Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
@@ -28,13 +29,13 @@ class ClientVector:
 
     Attributes:
         size: values; P or T, or whatever else.
-        initial: what it holds before the client's first round: zeros, or as many values of the model that is broadcast
-            in that round.
+        initial: what it holds before the client's first round: zeros, or of the model that is broadcast in that round
+            as many values, or these columns.
     """
 
     name: str
     size: int
-    initial: Literal["zero", "model"] = "zero"
+    initial: Literal["zero", "model"] | Int64 = "zero"
 
 
 class Algorithm(ABC):
@@ -73,6 +74,11 @@ class Algorithm(ABC):
     """Vectors of the server's state that travel to the clients beside the model, in float32: `context.server`."""
     personal: ClassVar[bool] = False
     """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
+    stepwise: ClassVar[bool] = False
+    """Whether `correct` looks at `context.step`."""
+    turns: ClassVar[int] = 1
+    """Times that a client goes through its round's steps, each begun by `start`: `context.turn`. `send` gets the last
+    one's rows."""
 
     def __init__(self, config: AlgorithmConfig, layout: ParameterLayout) -> None:
         self.config, self.layout = config, layout
@@ -101,7 +107,10 @@ class Algorithm(ABC):
         return ()
 
     def start(self, rows: Tensor, context: ClientContext) -> None:
-        """Change the rows `[k, P]`, which hold the broadcast model, in place before the first step."""
+        """Change the rows `[k, P]` in place before the first step of a turn.
+
+        They hold the broadcast model, and in later turns what the turn before came to.
+        """
         return
 
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:

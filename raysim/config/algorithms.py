@@ -127,6 +127,45 @@ class FedDyn(Algorithm):
     """Weight α of the regulariser; the paper tries 0.001 to 0.1."""
 
 
+class LocalLayers(Averaging):
+    """What algorithms take whose clients keep some layers to themselves."""
+
+    local_layers: tuple[str, ...] | None = None
+    """Names of the parameters and buffers that stay with the clients, with `*`: `["head.*", "*.bias"]`; by default what
+    the paper keeps."""
+
+
+class FedPer(LocalLayers):
+    """Clients keep the last layer to themselves, and all layers train together (Arivazhagan et al. 2019)."""
+
+    name: Literal["fedper"] = "fedper"
+
+
+class FedRep(LocalLayers):
+    """Clients keep the last layer to themselves and train it first, then the others (Collins et al. 2021).
+
+    `client.epochs` are those of the others.
+    """
+
+    name: Literal["fedrep"] = "fedrep"
+    head_epochs: int = Field(5, ge=0)
+    """Epochs that a client trains its own layers, with the shared ones fixed."""
+
+
+class FedBn(LocalLayers):
+    """Clients keep their normalisation layers to themselves (Li et al. 2021)."""
+
+    name: Literal["fedbn"] = "fedbn"
+
+
+class Ditto(Averaging):
+    """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
+
+    name: Literal["ditto"] = "ditto"
+    strength: float = Field(0.1, ge=0)
+    """How strongly a client's own model is drawn to the global one, λ; 0 trains it alone. The paper tries 0.05 to 2."""
+
+
 class LossRange(Algorithm):
     """What algorithms take that look at the clients' losses under the broadcast model."""
 
@@ -198,6 +237,10 @@ AlgorithmConfig = Annotated[
     | Annotated[FedExp, Tag("fedexp")]
     | Annotated[Scaffold, Tag("scaffold")]
     | Annotated[FedDyn, Tag("feddyn")]
+    | Annotated[FedPer, Tag("fedper")]
+    | Annotated[FedRep, Tag("fedrep")]
+    | Annotated[FedBn, Tag("fedbn")]
+    | Annotated[Ditto, Tag("ditto")]
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
     | Annotated[CustomAlgorithm, Tag("custom")],

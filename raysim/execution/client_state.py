@@ -64,7 +64,10 @@ class StateLayout:
         """The row `[S]` of a client that has none yet, given the broadcast model `[P]`."""
         row = torch.zeros(self.width, device=broadcast.device)
         for name, columns in self._columns.items():
-            if self._initial[name] == "model":
+            initial = self._initial[name]
+            if isinstance(initial, np.ndarray):
+                row[columns] = broadcast[torch.from_numpy(initial).to(broadcast.device)]
+            elif initial == "model":
                 row[columns] = broadcast[: columns.stop - columns.start]
         return row
 

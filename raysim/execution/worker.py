@@ -83,6 +83,8 @@ class ClientWorker:
             self.algorithm,
             self.algorithm.start,
             self.algorithm.needs_anchor,
+            self.algorithm.turns,
+            self.algorithm.stepwise,
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}

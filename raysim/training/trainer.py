@@ -88,6 +88,9 @@ class ClientContext:
             says `needs_loss`.
         anchor: `[k, T]`, gradients of the clients' whole shards at the broadcast model, every sample counted once; None
             unless the algorithm says `needs_anchor`.
+        epochs: passes over the shard that the round's work has.
+        turn: which of the algorithm's turns this is, from 0.
+        step: local steps of this turn that were taken before this one.
         server: the vectors of the server's state that the algorithm broadcasts, float32, by name.
         state: what each client keeps from round to round, float32 `[k, size]` by name; what is in them when the round
             ends is what the client finds the next time.
@@ -104,6 +107,9 @@ class ClientContext:
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
     anchor: Tensor | None = None
+    epochs: int = 1
+    turn: int = 0
+    step: int = 0
 
     def first(self, k: int) -> ClientContext:
         """What concerns the first k clients."""
@@ -150,7 +156,9 @@ class Trainer:
 
     Attributes:
         optimizer: None leaves the rows at the broadcast model: the algorithm sends gradients, not steps.
-        start: changes the rows `[k, P]`, which hold the broadcast model, in place before the first step.
+        start: changes the rows `[k, P]` in place before the first step of a turn.
+        turns: times that clients go through their steps.
+        stepwise: whether the rule looks at `context.step`.
         anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
     """
 
@@ -161,6 +169,8 @@ class Trainer:
     rule: ClientRule
     start: Callable[[Tensor, ClientContext], None] | None = None
     anchored: bool = False
+    turns: int = 1
+    stepwise: bool = False
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -179,20 +189,28 @@ class Trainer:
         known = (clients, shards.count, plan.steps)
         anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
         context = ClientContext(
-            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor
+            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor, self.work.epochs
         )
         rows.copy_(broadcast)
-        if self.start is not None:
-            self.start(rows, context)
-        self.engine.load(Block(shards, plan, keys))
-        loaded = time.perf_counter()
-        if not plan.steps.all():
-            grad.zero_()  # a client without steps has none of its own
-        loss_sum = self._steps(context, rows[:, :trainable])
+        spent = {"batches": time.perf_counter() - began, "steps": 0.0}
+        for turn in range(self.turns):
+            began = time.perf_counter()
+            context = replace(context, turn=turn)
+            if self.start is not None:
+                self.start(rows, context)
+            self.engine.load(Block(shards, plan, keys))
+            loaded = time.perf_counter()
+            if not plan.steps.all():
+                grad.zero_()  # a client without steps has none of its own
+            loss_sum = self._steps(context, rows[:, :trainable])
+            spent["batches"] += loaded - began
+            spent["steps"] += time.perf_counter() - loaded
+        began = time.perf_counter()
         sent = self.rule.send(rows, context)
         with np.errstate(invalid="ignore"):
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
-        return BlockResult(sent, loss, {"batches": loaded - began, "steps": time.perf_counter() - loaded})
+        spent["steps"] += time.perf_counter() - began
+        return BlockResult(sent, loss, spent)
 
     def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
         """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
@@ -227,7 +245,7 @@ class Trainer:
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)
-                self.rule.correct(now.grad, active, now)
+                self.rule.correct(now.grad, active, replace(now, step=step) if self.stepwise else now)
                 if optimizer is not None:
                     optimizer.step(active, now.grad, lr)
             done = last

@@ -80,6 +80,8 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: fedexp, epsilon: -1}", "'algorithm.epsilon'"),
         ("{name: scaffold, option: 3}", "'algorithm.option'"),
         ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
+        ("{name: ditto, strength: -1}", "'algorithm.strength'"),
+        ("{name: fedrep, head_epochs: -1}", "'algorithm.head_epochs'"),
         ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),
         ("{name: qfedavg, q: 8}", "(high / low) ** q must be at most 1e9"),
         ("{name: qfedavg, low: 11}", "low (11.0) must be below high (10.0)"),
@@ -99,6 +101,14 @@ def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> No
         ("fednova", ["client.optimizer=adam"], "algorithm: fednova normalises by the length of SGD steps"),
         ("scaffold", ["client.optimizer=adam"], "algorithm: scaffold's option 2 reads mean gradients off"),
         ("scaffold", ["aggregation.weights=loss"], "aggregation.weights: scaffold keeps averages over all clients"),
+        (
+            "fedper",
+            ["algorithm.local_layers=[head.*]"],
+            "algorithm.local_layers: 'head.*' matches nothing in the model",
+        ),
+        ("fedbn", [], "algorithm: fedbn finds no layers of its kind in the model"),
+        ("fedrep", ["client.steps=3"], "algorithm: fedrep counts in whole epochs"),
+        ("fedrep", ["client.optimizer=adam"], "algorithm: fedrep fixes half of the model at a time"),
         ("feddyn", ["aggregation.weights=loss"], "aggregation.weights: feddyn keeps averages over all clients"),
     ],
 )
