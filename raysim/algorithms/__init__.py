@@ -9,8 +9,9 @@ from raysim.algorithms.ditto import Ditto
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
+from raysim.algorithms.mime import MimeLite
 from raysim.algorithms.normalised import FedNova
-from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep
+from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
 from raysim.algorithms.proximal import FedProx
 from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
@@ -33,7 +34,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedper": FedPer,
     "fedrep": FedRep,
     "fedbn": FedBn,
+    "local": Local,
     "ditto": Ditto,
+    "mimelite": MimeLite,
     "qfedavg": QFedAvg,
     "term": Term,
 }

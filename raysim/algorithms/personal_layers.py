@@ -6,6 +6,7 @@
   Learning", ICML 2021, algorithm 1: the head first, with the body fixed, then the body, with the head fixed.
 - FedBN: Li, Jiang, Zhang, Kamp & Dou, "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization",
   ICLR 2021, algorithm 1: normalisation layers are personal, their running statistics too.
+- Local training, where everything is personal, is the baseline that all of them should beat.
 """
 
 from __future__ import annotations
@@ -107,6 +108,15 @@ class FedBn(_PersonalLayers):
     def default(self, layout: ParameterLayout) -> Sequence[str]:
         by_layer = {_layer(s.name) for s in layout.parameters if s.name.endswith("weight") and len(s.shape) == 1}
         return [segment.name for segment in layout.segments if _layer(segment.name) in by_layer]
+
+
+class Local(_PersonalLayers):
+    """No federation: every client trains a model of its own, all of it, in the rounds that draw it. The baseline."""
+
+    paper = "the baseline of McMahan et al. 2017, arXiv:1602.05629"
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        return [segment.name for segment in layout.segments]
 
 
 class FedRep(_PersonalLayers):

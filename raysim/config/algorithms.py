@@ -158,6 +158,20 @@ class FedBn(LocalLayers):
     name: Literal["fedbn"] = "fedbn"
 
 
+class Local(LocalLayers):
+    """No federation: every client trains a model of its own. The baseline of personalisation."""
+
+    name: Literal["local"] = "local"
+
+
+class MimeLite(Averaging):
+    """Local steps with the server's momentum (Karimireddy et al. 2021)."""
+
+    name: Literal["mimelite"] = "mimelite"
+    beta: float = Field(0.9, ge=0, lt=1)
+    """Momentum β; 0 is FedAvg."""
+
+
 class Ditto(Averaging):
     """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
 
@@ -240,7 +254,9 @@ AlgorithmConfig = Annotated[
     | Annotated[FedPer, Tag("fedper")]
     | Annotated[FedRep, Tag("fedrep")]
     | Annotated[FedBn, Tag("fedbn")]
+    | Annotated[Local, Tag("local")]
     | Annotated[Ditto, Tag("ditto")]
+    | Annotated[MimeLite, Tag("mimelite")]
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
     | Annotated[CustomAlgorithm, Tag("custom")],

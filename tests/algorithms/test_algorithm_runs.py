@@ -80,6 +80,7 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: fedexp, epsilon: -1}", "'algorithm.epsilon'"),
         ("{name: scaffold, option: 3}", "'algorithm.option'"),
         ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
+        ("{name: mimelite, beta: 1}", "'algorithm.beta'"),
         ("{name: ditto, strength: -1}", "'algorithm.strength'"),
         ("{name: fedrep, head_epochs: -1}", "'algorithm.head_epochs'"),
         ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),

@@ -65,6 +65,21 @@ def test_feddyn_follows_algorithm_1_of_the_paper(weights: str) -> None:
     np.testing.assert_allclose(run.rounds(ROUNDS), w, rtol=0, atol=3e-5)
 
 
+def test_mimelite_steps_with_the_servers_momentum() -> None:
+    run = Run(experiment_of({"name": "mimelite", "beta": 0.7}))
+    plain = Plain(run)
+    w, m = plain.w, np.zeros(COLUMNS)
+    for number in range(1, ROUNDS + 1):
+        arrived, gradient = 0.0, 0.0
+        for client, p in plain.cohort(number):
+            y = w
+            for index in plain.batches(number, client):
+                y = y - plain.lr * (0.3 * plain.grad(y, client, index) + 0.7 * m)
+            arrived, gradient = arrived + p * y, gradient + p * plain.grad(w, client)
+        w, m = arrived, 0.7 * m + 0.3 * gradient
+    np.testing.assert_allclose(run.rounds(ROUNDS), w, rtol=0, atol=5e-6)
+
+
 class Quadratics(ListedFederation):
     """Least squares with its own solution, and its own curvature, for each client."""
 

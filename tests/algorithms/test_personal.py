@@ -63,6 +63,18 @@ def test_personal_layers_stay_with_their_clients_and_the_rest_is_averaged(name: 
         assert loss == pytest.approx(holdout_loss(run, plain, mine, client), rel=1e-4)
 
 
+def test_local_training_is_each_clients_own_and_moves_nobody_elses_model() -> None:
+    run = Run(experiment_of("local"))
+    plain, own = Plain(run), {}
+    for number in range(1, ROUNDS + 1):
+        for client, _ in plain.cohort(number):
+            own[client] = plain.local(own.get(client, plain.w), number, client)
+    losses = [by_client(run) for _ in range(ROUNDS)][-1]
+    np.testing.assert_array_equal(run.model, plain.w.astype(np.float32))
+    for client, loss in losses.items():
+        assert loss == pytest.approx(holdout_loss(run, plain, own.get(client, plain.w), client), rel=1e-4)
+
+
 def test_ditto_trains_a_model_of_each_clients_own_beside_fedavg() -> None:
     strength = 0.4
     run = Run(experiment_of({"name": "ditto", "strength": strength}))

@@ -28,6 +28,14 @@ def test_scaffold_ends_in_the_bits_of_one_process_on_any_actors_and_with_state_i
     assert not list(tmp_path.glob("raysim-clients-*"))
 
 
+def test_what_clients_read_of_the_server_travels_in_small_rounds_and_in_shared_ones(
+    tmp_path: Path, ray_session: Any
+) -> None:
+    mime = ["algorithm=mimelite", "rounds=12", "tracking.checkpoint_every=5"]
+    expected = final_sha256(digits(tmp_path, *mime))
+    assert final_sha256(digits(tmp_path, *mime, RAY, "execution.actors=2")) == expected
+
+
 def test_leases_are_cut_where_clients_keep_much(
     tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
