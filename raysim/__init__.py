@@ -8,10 +8,11 @@ from raysim.config import Experiment
 from raysim.errors import RaysimError
 
 if TYPE_CHECKING:
+    from raysim.debugging import debug
     from raysim.simulation import Round, Simulation
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "__version__"]
+__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "__version__", "debug"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from raysim import simulation
 
         return getattr(simulation, name)
+    if name == "debug":
+        from raysim import debugging
+
+        return debugging.debug
     raise AttributeError(f"module 'raysim' has no attribute {name!r}")

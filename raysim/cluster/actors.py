@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, cast
 import torch
 
 from raysim.aggregation import Buffers, PartialSum, combine
+from raysim.cluster.memory import keep_freed_memory
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -70,8 +72,7 @@ class ClientActor:
     """
 
     def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
-        # Read at torch's first allocation: large tensors in huge pages, or a big model's step is mostly page faults.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        keep_freed_memory()
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
         self._built_server: Server | None = None
@@ -129,7 +130,7 @@ class Aggregator:
     def __init__(self, job: JobReference) -> None:
         # Ray does not hide GPUs from an actor that asked for none.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._reference = job
+        self._reference, self._life = job, uuid.uuid4().hex
         self._built: Server | None = None
 
     def first(self) -> Any:
@@ -137,9 +138,15 @@ class Aggregator:
         return self._whole(*self._server().first())
 
     def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
-        """The next state, model and what clients may read, and the seconds that it took."""
-        *after, seconds = self._server().apply(round_number, expected, state, model, *sums)
-        return *self._whole(*after), seconds
+        """The next state, model and what clients may read, the seconds that it took, and the name of this actor's
+        present life."""
+        state, model, (reduce, apply) = self._server().apply(round_number, expected, state, model, *sums)
+        return *self._whole(state, model), (reduce, apply, self._life)
+
+    def alive(self) -> str:
+        """The name of this actor's present life, once it could take a step."""
+        self._server()
+        return self._life
 
     def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any, Any]:
         """State, model and what clients may read after one of several rounds, as objects of their own."""
@@ -174,8 +181,8 @@ class NodeReducer:
     """Adds up the partial sums of its node before they travel. Keeps nothing but memory to use again."""
 
     def __init__(self) -> None:
-        self._buffers = Buffers()
+        self._buffers, self._life = Buffers(), uuid.uuid4().hex
 
-    def combine(self, *sums: PartialSum) -> PartialSum:
-        """One sum for many."""
-        return combine(sums, self._buffers)
+    def combine(self, *sums: PartialSum) -> tuple[PartialSum, str]:
+        """One sum for many, and the name of this actor's present life."""
+        return combine(sums, self._buffers), self._life

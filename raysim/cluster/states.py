@@ -119,6 +119,8 @@ class NodeStates:
         Raises:
             RunError: a node's disk refuses.
         """
+        if round_number == self._round:  # its step was lost, and some of it was trained again
+            self.roll_back(round_number - 1)
         everybody = np.concatenate([np.empty(0, np.int64), *(one.clients for one in leases)])
         self._round, self._before = round_number, (everybody, self._home[everybody])
         calls = []

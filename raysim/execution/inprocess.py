@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from raysim.execution.client_state import ClientStates
 from raysim.execution.environment import bits_fingerprint, environment
 from raysim.execution.executor import Executor
 from raysim.execution.server import Server
 from raysim.execution.small_rounds import whole_round
-from raysim.execution.state_store import StateStore, load_pieces, save_piece
+from raysim.execution.state_store import StateStore, StoredStates, load_pieces, save_piece
 from raysim.execution.work import Float32, Job, RoundDone, RoundWork, ServerHandle
 from raysim.execution.worker import ClientWorker
 
@@ -40,6 +41,10 @@ class InProcessExecutor(Executor):
         for work in works:
             facts, server = whole_round(self.worker, self.server, work, server, self._store)
             yield RoundDone(facts, server)
+
+    def states(self, server: ServerHandle, round_number: int) -> ClientStates | None:
+        """What clients keep, as a round finds it that follows this server."""
+        return None if self._store is None else StoredStates(self._store, server.version, round_number)
 
     def save(self, folder: str, server: ServerHandle) -> None:
         self.server.save(folder, server.state, server.model)

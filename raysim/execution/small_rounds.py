@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from raysim.errors import ClientError, DataError
+from raysim.execution.client_state import ClientStates
 from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row
+from raysim.execution.faults import Loss, judge, left_out, reason_of, to_blame
 from raysim.execution.server import Server
 from raysim.execution.state_store import StateStore, StoredStates
-from raysim.execution.work import Applied, Lease, RoundFacts, RoundWork, ServerHandle, Trained
+from raysim.execution.work import Applied, Lease, RoundFacts, RoundTask, RoundWork, ServerHandle, Trained
 from raysim.execution.worker import ClientWorker
 
 
@@ -31,11 +34,8 @@ def whole_round(
     task = work.task
     row, clients = empty_row(task), nobody()
     if len(task.clients):
-        began = time.perf_counter()
-        lease = Lease.of(task, np.arange(len(task.clients)))
         states = None if store is None else StoredStates(store, handle.version, task.round)
-        total, report = worker.train(lease, handle.model, handle.shared, states)
-        trained = Trained((total,), (report,), 1, time.perf_counter() - began, broadcasts=1)
+        trained = _train(worker, task, handle, states)
         facts = cohort_facts(task, trained)
         state, model, (reduce, apply) = server.apply(
             task.round, facts.contributed, handle.state, handle.model, *trained.sums
@@ -49,6 +49,29 @@ def whole_round(
     evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
+
+
+def _train(worker: ClientWorker, task: RoundTask, handle: ServerHandle, states: ClientStates | None) -> Trained:
+    """The cohort as one lease, without clients that fail where the configuration leaves those out."""
+    began = time.perf_counter()
+    faults = worker.job.experiment.execution.faults
+    lease, left = Lease.of(task, np.arange(len(task.clients))), []
+    while True:
+        try:
+            total, report = worker.train(lease, handle.model, handle.shared, states)
+        except (ClientError, DataError) as error:
+            kind = to_blame(error)
+            if error.client is None or getattr(faults, kind) != "drop":
+                raise
+            verdict = judge(lease, Loss(kind, reason_of(error), error, error.client), "drop", 0)
+            if verdict.dropped is not None:
+                samples = worker.federation.sizes("train", verdict.dropped.clients)
+                left.append(left_out(verdict.dropped, samples, reason_of(error)))
+            if not verdict.again:
+                return Trained((), tuple(left), 1, time.perf_counter() - began, broadcasts=1)
+            lease = verdict.again[0]
+        else:
+            return Trained((total,), (report, *left), 1, time.perf_counter() - began, broadcasts=1)
 
 
 def whole_rounds(

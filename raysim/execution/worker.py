@@ -81,10 +81,11 @@ class ClientWorker:
             work,
             experiment.client.clip_norm,
             self.algorithm,
-            self.algorithm.start,
-            self.algorithm.needs_anchor,
-            self.algorithm.turns,
-            self.algorithm.stepwise,
+            self.algorithm.sees_gradients,
+            start=self.algorithm.start,
+            anchored=self.algorithm.needs_anchor,
+            turns=self.algorithm.turns,
+            stepwise=self.algorithm.stepwise,
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
@@ -174,12 +175,16 @@ class ClientWorker:
             if self.algorithm.needs_loss:
                 given = replace(given, loss=torch.from_numpy(loss).to(self.device))
             return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
-        except RaysimError:
+        except (ClientError, RunError):
             raise
         except Exception as error:
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
                     self._block(setting, clients[one : one + 1], given.only(one))
+            if isinstance(error, RaysimError):
+                if len(clients) == 1:
+                    error.client, error.round = int(clients[0]), setting.round
+                raise
             raise _client_error(clients, setting.round, error) from error
 
     def _fold(
@@ -264,8 +269,16 @@ class ClientWorker:
 
 
 def _client_error(clients: Int64, round_number: int, error: Exception) -> ClientError:
-    who = f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, {clients[1]}, … together"
-    return ClientError(f"{who}, round {round_number}: {type(error).__name__}: {error}")
+    alone = len(clients) == 1
+    who = f"client {clients[0]}" if alone else f"clients {clients[0]}, {clients[1]}, … together"
+    reason = f"{type(error).__name__}: {error}"
+    return ClientError(
+        f"{who}, round {round_number}: {reason}",
+        client=int(clients[0]) if alone else None,
+        round=round_number,
+        reason=reason,
+        memory=isinstance(error, MemoryError | torch.OutOfMemoryError),
+    )
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

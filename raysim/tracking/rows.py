@@ -28,6 +28,10 @@ time is the fold's."""
 
 TOTAL = "total"
 
+FAULTS = ("lost", "hung", "retries")
+"""Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
+the call."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRow:
@@ -40,7 +44,7 @@ class RoundRow:
     trained: int
     """Clients whose update is in the model."""
     dropped: int
-    """Clients left out: non-finite, out of range, or their data could not be read."""
+    """Clients left out: non-finite, out of range, or lost where `execution.faults` says `drop`."""
     clamped: int
     """Clients whose aggregation weight was moved to the edge of its range."""
     samples: int
@@ -57,6 +61,12 @@ class RoundRow:
     """Seconds of each of `PHASES`, of `PARTS` and of `total`; what is left out took none."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What was measured: `train/loss`, `test/accuracy`, `clients/accuracy/worst10`, …"""
+    lost: int = 0
+    """Calls to actors that came to nothing: the actor or its node died, memory ran out, data were missing, an error."""
+    hung: int = 0
+    """Calls to actors that were given up because they took too long."""
+    retries: int = 0
+    """Pieces of work that were given out again for those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bytes_up", pa.int64(), nullable=False),
     pa.field("bytes_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
+    *(pa.field(name, pa.int64(), nullable=False) for name in FAULTS),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 
@@ -105,7 +116,8 @@ CLIENT_SCHEMA = pa.schema(
     ]
 )
 """A row for each client of a round. `weight` is its normalised share; `loss` the mean training loss over its steps;
-`dropped` the reason why its update is not in the model, null where it is."""
+`dropped` the reason why its update is not in the model, null where it is; `worker` is -1 for a client that was dropped
+before anybody had trained it."""
 
 
 def round_schema(metrics: Sequence[str]) -> pa.Schema:

@@ -156,6 +156,7 @@ class Trainer:
 
     Attributes:
         optimizer: None leaves the rows at the broadcast model: the algorithm sends gradients, not steps.
+        rule_sees_gradients: whether it corrects or sends them; if not, they may never be put together as rows.
         start: changes the rows `[k, P]` in place before the first step of a turn.
         turns: times that clients go through their steps.
         stepwise: whether the rule looks at `context.step`.
@@ -167,6 +168,7 @@ class Trainer:
     work: LocalWork
     clip_norm: float | None
     rule: ClientRule
+    rule_sees_gradients: bool = True
     start: Callable[[Tensor, ClientContext], None] | None = None
     anchored: bool = False
     turns: int = 1
@@ -234,6 +236,7 @@ class Trainer:
     def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:
         """All local steps of the rows `[K, T]`; the sum of each client's losses, float64 `[K]`."""
         optimizer, clip_norm, lr = self.optimizer, self.clip_norm, context.setting.lr
+        descends = optimizer is not None and optimizer.plain and clip_norm is None and not self.rule_sees_gradients
         if optimizer is not None:
             optimizer.start(rows)
         loss_sum = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
@@ -242,6 +245,9 @@ class Trainer:
             k = int(np.count_nonzero(context.steps >= last))
             active, losses, now = rows[:k], loss_sum[:k], context.first(k)
             for step in range(done, last):
+                if descends:
+                    losses += self.engine.descend(step, k, lr)
+                    continue
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)

@@ -79,4 +79,4 @@ def test_the_clock_ends_the_run() -> None:
 
 def test_a_metric_that_is_not_measured_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"stop.metric: 'test/f1' is not measured; measured are test/accuracy"):
-        Stopping(Experiment().updated(["stop.metric=test/f1"]), ["test/accuracy"])
+        Stopping(Experiment().updated(["stop.metric=test/f1", "stop.patience=3"]), ["test/accuracy"])

@@ -107,8 +107,8 @@ class RecordedRun:
         return best
 
     def total(self, column: str) -> float:
-        """Sum of a column over the rounds."""
-        return float(np.sum(self.columns[column]))
+        """Sum of a column over the rounds; a run of an older version may not have it in all of them."""
+        return float(np.nansum(self.columns.get(column, np.zeros(0))))
 
     @property
     def seconds(self) -> dict[str, Float64]:

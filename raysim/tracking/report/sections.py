@@ -13,6 +13,7 @@ from raysim.tracking.report.curves import client_curves, learning_curves
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table, tile, tiles
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture
+from raysim.tracking.rows import FAULTS
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
 Place = Callable[[Iterable[Picture]], Html]
@@ -148,7 +149,14 @@ def taking_part(run: RecordedRun, place: Place) -> Html:
         parts.append(element("div", join([place([dropped_over_rounds(run)]), why if reasons else ""]), kind="side"))
     if clamped:
         parts.append(element("p", f"{quantity(clamped)} aggregation weights were moved to the edge of their range."))
+    lost, hung, again = (int(run.total(name)) for name in FAULTS)
+    if lost or hung:
+        text = f"{quantity(lost)} calls to actors were lost and {quantity(hung)} given up as hung; "
+        parts.append(element("p", f"{text}{quantity(again)} pieces of work were given out again."))
     return section("Who took part", *parts)
+
+
+_NOT_SHOWN = frozenset({"time", "level", "event", "traceback"})
 
 
 def warnings(run: RecordedRun) -> Html:
@@ -157,7 +165,7 @@ def warnings(run: RecordedRun) -> Html:
         return Html("")
     rows: list[list[Content]] = []
     for event in run.warnings:
-        details = " · ".join(f"{k} {v}" for k, v in event.items() if k not in ("time", "level", "event"))
+        details = " · ".join(f"{k} {v}" for k, v in event.items() if k not in _NOT_SHOWN)
         rows.append([str(event.get("event", "")), details, str(event.get("time", ""))[:19].replace("T", " ")])
     title = f"Warnings ({quantity(run.warning_count)})"
     more = run.warning_count - len(run.warnings)
