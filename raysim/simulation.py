@@ -187,7 +187,7 @@ class Simulation:
         self._finished: RunSummary | None = None
         self._closed = False
         self._rounds: Generator[RoundDone] | None = None
-        self._checkpoint_seconds = 0.0
+        self._checkpoint_seconds = self._share = 0.0
         self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
         names = ["train/loss", *self._evaluation.names]
         self._stopping = Stopping(self.experiment, names)
@@ -295,7 +295,10 @@ class Simulation:
         facts = done.facts
         metrics = {**facts.row.metrics, **summarise(facts.evaluated, self._prepared.metrics)}
         now = time.perf_counter()
-        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": now - self._since}
+        spent = now - self._since
+        if done.arrived:  # the wait for a call is that of all its rounds
+            self._share, spent = spent / done.arrived, 0.0
+        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         row = replace(facts.row, seconds=seconds, metrics=metrics)
         self._recorder.commit(row, facts.clients)

@@ -40,6 +40,9 @@ PHASE = "phase"
 INTERVAL = 1.0
 """Seconds between two messages to Ray: in between, a round costs some additions."""
 
+_ID = 16
+"""Characters of a node's id, as `raysim plan` shows it."""
+
 _OF_ROWS: tuple[tuple[str, Callable[[RoundRow], int]], ...] = (
     ("raysim_clients_dropped", lambda row: row.dropped),
     ("raysim_bytes_up", lambda row: row.bytes_up),
@@ -135,7 +138,7 @@ class RunMetrics:
             counts.clear()
 
     def _tags(self, node: str) -> dict[str, str]:
-        return {"run": self.run, "node": node}
+        return {"run": self.run, "node": node[:_ID]}
 
     def _count(self, name: str, value: float, tags: dict[str, str]) -> None:
         if value > 0:  # Ray refuses to count nothing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -87,8 +87,7 @@ class Server:
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        with _system_errors():
-            save_file(vectors, Path(folder) / VECTORS)
+        _write(Path(folder) / VECTORS, partial(save_file, vectors))
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
@@ -120,14 +119,15 @@ class Server:
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        with _system_errors():
-            save_torch_file(tensors, path)
+        _write(Path(path), partial(save_torch_file, tensors))
 
 
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """Raise what a disk refuses as `OSError`, as everybody but safetensors does."""
+def _write(path: Path, save: Callable[[Path], None]) -> None:
+    """Save a file with the mode of any new one; what a disk refuses is an `OSError`, not one of safetensors' own."""
+    path.touch()
+    mode = path.stat().st_mode
     try:
-        yield
+        save(path)
     except SafetensorError as error:
         raise OSError(str(error)) from None
+    path.chmod(stat.S_IMODE(mode))

@@ -16,9 +16,9 @@ PHASES = ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "checkpoi
 out: for other workers, for messages, and, where rounds are worked on ahead, for the model of the round before. `reduce`
 and `apply` are the server's step, messages included in the first; `evaluate` goes from the first range given out to the
 last that came back, and may lie beside the next round's training. Phases of a round that one worker did as a whole are
-measured there. `total` is the time from one commit to the next, without what the caller did with the round: rounds that
-come back together from one call take hardly any, but for the first of them. Where rounds overlap, phases may add up to
-more than their totals; sums over many rounds compare.
+measured there. `total` is the time from one commit to the next, without what the caller did with the round; rounds that
+come back together from one call share the time until then equally. Where rounds overlap, phases may add up to more than
+their totals.
 """
 
 PARTS = ("train/shards", "train/batches", "train/steps", "train/fold")
@@ -78,7 +78,8 @@ class RunSummary:
     reason: str
     """Why it stopped, as a phrase: `all rounds are done`, `the target is reached`, `interrupted`, …"""
     seconds: float
-    """Wall-clock time of this sitting, start-up included."""
+    """Wall-clock time of this sitting, from before its first round to its last commit or checkpoint: the start and the
+    end of workers, and the report, are no part of it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last value of every metric."""
     run: Path | None = None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from torch.utils.data import Dataset
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
+from raysim.execution import RoundDone
 from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
@@ -48,11 +53,45 @@ def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
     assert json.loads((run / "environment.json").read_text())["bits"]["engine.name"] == "sequential"
 
 
+def test_every_file_of_a_run_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with Simulation(digits(tmp_path, "rounds=1")) as simulation:
+            simulation.run()
+    finally:
+        os.umask(before)
+    files = [file for file in simulation.directory.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert {"model.safetensors", "server.safetensors", "config.yaml"} <= {file.name for file in files}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o640"}
+
+
 def test_one_round_at_a_time_with_metrics(tmp_path: Path) -> None:
     with Simulation(digits(tmp_path)) as simulation:
         rounds = [(r.number, r.metrics["test/accuracy"]) for r in simulation]
     assert [number for number, _ in rounds] == [1, 2, 3, 4]
     assert all(0 <= accuracy <= 1 for _, accuracy in rounds)
+
+
+def test_rounds_that_come_back_together_share_the_time_that_they_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("raysim.simulation.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    simulation = Simulation(digits(tmp_path, "tracking.checkpoint_every=0", "rounds=5"))
+    rounds = simulation._executor.rounds
+
+    def in_calls(works: Any, server: Any) -> Iterator[RoundDone]:
+        one, *several = rounds(works, server)
+        now[0] += 3.0
+        yield one
+        for index, done in enumerate(several):
+            now[0] += 0.125 if index else 2.0
+            yield replace(done, arrived=0 if index else 4)
+
+    monkeypatch.setattr(simulation._executor, "rounds", in_calls)
+    with simulation:
+        totals = [committed.row.seconds["total"] for committed in simulation]
+    assert totals == [3.0, 0.5, 0.625, 0.625, 0.625]
 
 
 def test_a_plain_module_and_arrays_are_enough_and_a_resume_wants_them_again(tmp_path: Path) -> None:
