@@ -6,28 +6,28 @@ import bdb
 import math
 import pdb
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from raysim.aggregation import PartialSum
 from raysim.errors import ClientError, RunError
 from raysim.execution import (
-    ClientWorker,
+    InProcessExecutor,
     Lease,
     LeaseReport,
     Prepared,
     RoundTask,
     RoundWork,
-    Server,
     ServerHandle,
     bits_fingerprint,
     draw_round,
     prepare_job,
 )
-from raysim.execution.small_rounds import whole_round
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 
@@ -94,17 +94,19 @@ def debug(
     prepared = prepare_job(experiment, model=model, data=data)
     task = _task(prepared, round)
     _check_client(prepared, task, client)
-    worker, server = ClientWorker(prepared.job, index=0), Server(prepared.job)
+    executor = InProcessExecutor(prepared.job)
     say = tell or (lambda text: None)
-    after, handle = _nearest(directory, server, before=round)
+    after, handle = _nearest(directory, executor, before=round)
     left_out = _left_out(directory, after, round)
     for number in range(after + 1, round):
         say(f"replaying round {number}")
         again = _without(_task(prepared, number), left_out.get(number, set()))
-        _, handle = whole_round(worker, server, RoundWork(again), handle)
+        handle = next(executor.rounds(iter([RoundWork(again)]), handle)).server
     lease = Lease.of(task, np.flatnonzero(task.clients == client))
     say(f"training client {client} of round {round}")
-    report = _under_debugger(worker, lease, handle) if debugger else worker.train(lease, handle.model)[1]
+    states = executor.states(handle, round)
+    train = partial(executor.worker.train, lease, handle.model, handle.shared, states)
+    report = _under_debugger(train) if debugger else train()[1]
     (facts,) = report.facts.to_pylist()
     return Debugged(
         client,
@@ -136,7 +138,7 @@ def _check_client(prepared: Prepared, task: RoundTask, client: int) -> None:
         raise RunError(f"client {client} is not in the cohort of round {task.round}, which is {shown or 'empty'}{more}")
 
 
-def _nearest(directory: RunDirectory, server: Server, *, before: int) -> tuple[int, ServerHandle]:
+def _nearest(directory: RunDirectory, executor: InProcessExecutor, *, before: int) -> tuple[int, ServerHandle]:
     """The newest usable checkpoint of an earlier round, and its server; the start where there is none."""
     with CheckpointFolder(directory, directory.experiment().tracking.checkpoints) as folder:
         for number in reversed([number for number in folder.rounds() if number < before]):
@@ -144,8 +146,8 @@ def _nearest(directory: RunDirectory, server: Server, *, before: int) -> tuple[i
                 checkpoint = folder.open(number)
             except RunError:  # a damaged one: the rounds from the one before come to the same
                 continue
-            return number, ServerHandle(*server.load(str(checkpoint.path.resolve())))
-    return 0, ServerHandle(*server.first())
+            return number, executor.load(str(checkpoint.path.resolve()))
+    return 0, executor.first()
 
 
 def _left_out(directory: RunDirectory, after: int, before: int) -> dict[int, set[int]]:
@@ -160,15 +162,15 @@ def _left_out(directory: RunDirectory, after: int, before: int) -> dict[int, set
 
 def _without(task: RoundTask, clients: set[int]) -> RoundTask:
     kept = ~np.isin(task.clients, list(clients))
-    return RoundTask(task.round, task.lr, task.clients[kept], task.weights[kept], task.steps[kept])
+    return replace(task, clients=task.clients[kept], weights=task.weights[kept], steps=task.steps[kept])
 
 
-def _under_debugger(worker: ClientWorker, lease: Lease, handle: ServerHandle) -> LeaseReport:
-    def train() -> LeaseReport:
-        return worker.train(lease, handle.model)[1]
+def _under_debugger(train: Callable[[], tuple[PartialSum, LeaseReport]]) -> LeaseReport:
+    def only_the_report() -> LeaseReport:
+        return train()[1]
 
     try:
-        report = pdb.Pdb().runcall(train)
+        report = pdb.Pdb().runcall(only_the_report)
         if report is None:  # pdb keeps it to itself that somebody left
             raise bdb.BdbQuit
         return report

@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     COHORT = 6
     BATCHES = 7
     MODULE = 8
+    STRAGGLERS = 9
 
 
 def _mix(h: UInt64) -> UInt64:

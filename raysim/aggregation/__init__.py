@@ -4,7 +4,7 @@ from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.records import Field, PartialSum, RunningSum, column_mean, combine, mean, sum_fields, union
-from raysim.aggregation.server_optimizer import ServerSgd
+from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
 from raysim.aggregation.weights import Weighting
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "FloatSum",
     "PartialSum",
     "RunningSum",
+    "ServerAdaptive",
     "ServerSgd",
     "Weighting",
     "column_mean",

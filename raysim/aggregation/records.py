@@ -33,11 +33,16 @@ WEIGHT = FixedPoint(52)
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a record: a vector of `size` values a client."""
+    """One field of a record: a vector of `size` values a client.
+
+    Attributes:
+        summed: the server takes the sum Σ p_k x_k over those who made it as it is, and not divided by their weights.
+    """
 
     name: str
     size: int
     format: FixedPoint | FloatSum = UPDATE
+    summed: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -215,7 +220,7 @@ def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
 
 
 def column_mean(sums: Sequence[PartialSum], field: Field, weight: float, columns: slice) -> Float64:
-    """The weighted mean of one field over disjoint sums, in these columns.
+    """The weighted mean of one field over disjoint sums, or their sum where the field says so, in these columns.
 
     Args:
         weight: the sum of all weights, above 0.
@@ -223,7 +228,8 @@ def column_mean(sums: Sequence[PartialSum], field: Field, weight: float, columns
     parts = [part.totals[field.name][columns] for part in sums]
     total = parts[0] if len(parts) == 1 else _add_up(parts, np.empty(len(parts[0]), parts[0].dtype))
     found = field.format.decode(total)
-    found /= weight
+    if not field.summed:
+        found /= weight
     return found
 
 

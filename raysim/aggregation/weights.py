@@ -32,9 +32,13 @@ class Weighting:
 
     def base(self, clients: Int64, samples: Int64) -> Float64:
         """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0."""
-        raw = np.where(samples > 0, self._raw(clients, samples), 0.0)
+        raw = self.raw(clients, samples)
         total = raw.sum()
         return raw / total if total > 0 else raw
+
+    def raw(self, clients: Int64, samples: Int64) -> Float64:
+        """Weights before they are normalised, on one scale for all clients, float64 `[m]`; empty clients have 0."""
+        return np.where(samples > 0, self._raw(clients, samples), 0.0)
 
     def _raw(self, clients: Int64, samples: Int64) -> Float64:
         if isinstance(self.config, SamplesWeights):

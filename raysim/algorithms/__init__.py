@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from raysim.algorithms.averaging import FedAvg, FedSgd
-from raysim.algorithms.base import Algorithm
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.algorithms.control_variates import Scaffold
+from raysim.algorithms.ditto import Ditto
+from raysim.algorithms.dynamic_regularisation import FedDyn
+from raysim.algorithms.extrapolation import FedExp
+from raysim.algorithms.fairness import QFedAvg, Term
+from raysim.algorithms.mime import MimeLite
+from raysim.algorithms.normalised import FedNova
+from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
+from raysim.algorithms.proximal import FedProx
+from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
-from raysim.config.server import AlgorithmConfig, CustomAlgorithm
+from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithm
 from raysim.errors import ConfigError
 from raysim.training import ParameterLayout
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"fedavg": FedAvg, "fedsgd": FedSgd}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "fedavg": FedAvg,
+    "fedsgd": FedSgd,
+    "fedavgm": FedAvgM,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "fedprox": FedProx,
+    "fednova": FedNova,
+    "fedexp": FedExp,
+    "scaffold": Scaffold,
+    "feddyn": FedDyn,
+    "fedper": FedPer,
+    "fedrep": FedRep,
+    "fedbn": FedBn,
+    "local": Local,
+    "ditto": Ditto,
+    "mimelite": MimeLite,
+    "qfedavg": QFedAvg,
+    "term": Term,
+}
 """Every algorithm by its name in the configuration."""
 
 
@@ -30,4 +60,4 @@ def build_algorithm(config: AlgorithmConfig, layout: ParameterLayout) -> Algorit
         raise ConfigError(f"algorithm.args: {config.name}: {error}") from None
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "FedAvg", "FedSgd", "build_algorithm"]
+__all__ = ["ALGORITHMS", "Algorithm", "ClientVector", "FedAvg", "FedSgd", "build_algorithm"]

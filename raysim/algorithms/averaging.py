@@ -19,6 +19,7 @@ from raysim.training import ClientContext, LocalWork
 class FedAvg(Algorithm):
     """Clients take local steps, the server averages where they arrive: w ← w + η Σ p_k (w_k - w)."""
 
+    neutral = ()
     paper = "McMahan et al. 2017, arXiv:1602.05629"
 
 

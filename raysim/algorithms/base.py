@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from raysim.aggregation import Field, ServerSgd
+from raysim.config import Experiment
+from raysim.config.algorithms import Algorithm as AlgorithmConfig
+from raysim.config.algorithms import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.config.server import Algorithm as AlgorithmConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
+Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientVector:
+    """A vector that every client keeps from round to round.
+
+    Attributes:
+        size: values; P or T, or whatever else.
+        initial: what it holds before the client's first round: zeros, or of the model that is broadcast in that round
+            as many values, or these columns.
+    """
+
+    name: str
+    size: int
+    initial: Literal["zero", "model"] | Int64 = "zero"
 
 
 class Algorithm(ABC):
@@ -28,22 +47,51 @@ class Algorithm(ABC):
     Override what differs:
 
     - `work`, `local_optimizer`: how much a client does, and with what.
+    - `start`: where the local steps begin, if not at the broadcast model.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
     - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
       `apply` needs whole vectors (a norm, a maximum).
+    - `client_state`: what a client keeps from round to round; hooks find it in `context.state` and change it in place.
+    - `broadcast_state`: which of the server's vectors clients may read, in `context.server`.
+    - `personal`, `client_model`: where clients end up with models of their own.
+    - `check`: refuse experiments that the algorithm is not made for.
     """
 
     paper: ClassVar[str]
     """Where it was published."""
+    neutral: ClassVar[tuple[str, ...] | None] = None
+    """Overrides of an experiment at which it comes to the model of FedAvg; None where nothing does."""
     columnwise: ClassVar[bool] = True
     """Whether `apply` treats columns apart. If so it is called on one range of columns after another, which it must not
     notice: vectors of P or T values come cut to the range, whatever else is in the state and the mean comes whole, and
     `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
+    needs_loss: ClassVar[bool] = False
+    """Whether clients look at the broadcast model's mean loss on their training samples: `context.loss`."""
+    needs_anchor: bool = False
+    """Whether clients look at the gradient of their whole shard at the broadcast model: `context.anchor`."""
+    broadcast_state: ClassVar[tuple[str, ...]] = ()
+    """Vectors of the server's state that travel to the clients beside the model, in float32: `context.server`."""
+    personal: ClassVar[bool] = False
+    """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
+    stepwise: ClassVar[bool] = False
+    """Whether `correct` looks at `context.step`."""
+    turns: ClassVar[int] = 1
+    """Times that a client goes through its round's steps, each begun by `start`: `context.turn`. `send` gets the last
+    one's rows."""
 
     def __init__(self, config: AlgorithmConfig, layout: ParameterLayout) -> None:
         self.config, self.layout = config, layout
-        self.server = ServerSgd(config.server_lr, config.server_momentum, layout.trainable)
+        momentum = config.server_momentum if isinstance(config, Averaging) else 0.0
+        self.server = ServerSgd(config.server_lr, momentum, layout.trainable)
+
+    def check(self, experiment: Experiment) -> None:
+        """Refuse an experiment that the algorithm is not made for.
+
+        Raises:
+            ConfigError: names the key and the remedy.
+        """
+        return
 
     @property
     def sees_gradients(self) -> bool:
@@ -59,6 +107,17 @@ class Algorithm(ABC):
         """The local optimiser; None leaves the client's row at the broadcast model."""
         return client.optimizer
 
+    def client_state(self) -> tuple[ClientVector, ...]:
+        """What each client keeps from round to round. It stays as it was where a client takes no step or is dropped."""
+        return ()
+
+    def start(self, rows: Tensor, context: ClientContext) -> None:
+        """Change the rows `[k, P]` in place before the first step of a turn.
+
+        They hold the broadcast model, and in later turns what the turn before came to.
+        """
+        return
+
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
         """Change the gradients `[k, T]` of a local step in place, given the weights `[k, T]`."""
         return
@@ -73,6 +132,10 @@ class Algorithm(ABC):
         Nobody looks at the rows afterwards: a record may be computed in their place.
         """
         return {"update": rows.sub_(context.broadcast)}  # `rows - broadcast`, without another matrix
+
+    def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`."""
+        raise NotImplementedError
 
     def init(self, model: Float32) -> dict[str, Float64]:
         """The server's state before the first round, for a model `[P]`."""

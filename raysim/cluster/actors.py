@@ -28,6 +28,7 @@ from raysim.execution import (
     ServerHandle,
     bits_fingerprint,
 )
+from raysim.execution.client_state import CarriedStates, StateRows
 from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
 
@@ -81,14 +82,20 @@ class ClientActor:
         """Build the worker; what its bits depend on."""
         return bits_fingerprint(self._worker().job.engine)
 
-    def train(self, lease: Lease, model: Any) -> tuple[PartialSum, LeaseReport]:
-        """Two objects: the partial sum, which stays in the object store, and the small report."""
-        return self._worker().train(lease, model)
+    def train(
+        self, lease: Lease, model: Any, shared: Any, *kept: StateRows
+    ) -> tuple[PartialSum, StateRows | None, LeaseReport]:
+        """Three objects: the partial sum and what the clients keep, which stay in the object store, and the report."""
+        states = self._states(kept)
+        total, report = self._worker().train(lease, model, shared, states)
+        return total, None if states is None else states.written(), report
 
-    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> tuple[list[Evaluated], float]:
+    def evaluate(
+        self, ranges: Sequence[EvaluationRange], model: Any, *kept: StateRows
+    ) -> tuple[list[Evaluated], float]:
         """Sums of metrics over ranges, and the seconds that it took."""
         began = time.perf_counter()
-        return self._worker().evaluate(ranges, model), time.perf_counter() - began
+        return self._worker().evaluate(ranges, model, self._states(kept)), time.perf_counter() - began
 
     def train_rounds(
         self, works: Sequence[RoundWork], state: Any, model: Any
@@ -100,8 +107,13 @@ class ClientActor:
         """
         if self._built_server is None:
             self._built_server = Server(self._worker().job)
-        facts, handles = whole_rounds(self._worker(), self._built_server, works, ServerHandle(state, model))
+        start = ServerHandle(state, model, self._built_server.shared(state))
+        facts, handles = whole_rounds(self._worker(), self._built_server, works, start)
         return facts, [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
+
+    def _states(self, kept: Sequence[StateRows]) -> CarriedStates | None:
+        width = self._worker().states.width
+        return CarriedStates(width, kept) if width else None
 
     def _worker(self) -> ClientWorker:
         if self._built is None:
@@ -124,34 +136,42 @@ class Aggregator:
         self._built: Server | None = None
 
     def first(self) -> Any:
-        """State and model before the first round."""
-        return self._server().first()
+        """State, model and what clients may read of the state, before the first round."""
+        return self._whole(*self._server().first())
 
     def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
-        """The next state and model, the seconds that it took, this actor's present life, and the bytes of each sum."""
+        """The next state, model and what clients may read, the seconds that it took, this actor's present life, and the
+        bytes of each sum."""
         state, model, (reduce, apply) = self._server().apply(round_number, expected, state, model, *sums)
-        return state, model, (reduce, apply, self._life, [one.nbytes for one in sums])
+        return *self._whole(state, model), (reduce, apply, self._life, [one.nbytes for one in sums])
 
     def alive(self) -> str:
         """The name of this actor's present life, once it could take a step."""
         self._server()
         return self._life
 
-    def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any]:
-        """State and model after one of several rounds, as objects of their own."""
-        return history[index]
+    def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any, Any]:
+        """State, model and what clients may read after one of several rounds, as objects of their own."""
+        return self._whole(*history[index])
+
+    def shared(self, state: Any) -> Any:
+        """What clients may read of the server's state."""
+        return self._server().shared(state)
 
     def save(self, folder: str, state: Any, model: Any) -> None:
         """Write a checkpoint's vectors."""
         self._server().save(folder, state, model)
 
     def load(self, folder: str) -> Any:
-        """State and model from a checkpoint."""
-        return self._server().load(folder)
+        """State, model and what clients may read, from a checkpoint."""
+        return self._whole(*self._server().load(folder))
 
     def export(self, path: str, model: Any) -> None:
         """Write the model as `.safetensors`."""
         self._server().export(path, model)
+
+    def _whole(self, state: Any, model: Any) -> tuple[Any, Any, Any]:
+        return state, model, self._server().shared(state)
 
     def _server(self) -> Server:
         if self._built is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,20 @@ from raysim.cluster.reduction import ReductionTree
 from raysim.cluster.roster import Roster
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.shared import SharedRounds
+from raysim.cluster.states import NodeStates
 from raysim.cluster.steps import ServerSteps
 from raysim.errors import RunError
 from raysim.execution import Executor, Job, RoundDone, RoundWork, ServerHandle, environment
 from raysim.execution.faults import Fault
 from raysim.execution.fleet import placer
-from raysim.execution.memory import actor_memory, model_columns
+from raysim.execution.memory import (
+    LEASE_STATE_BYTES,
+    actor_memory,
+    bytes_down,
+    evaluates_own_models,
+    model_columns,
+    state_width,
+)
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float32
@@ -46,10 +55,15 @@ class RayExecutor(Executor):
             placement = where.place(nodes)
             shared_job = JobReference.put(job)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
-            own = execution.clients_per_actor is not None
+            own, width = execution.clients_per_actor is not None, state_width(job)
+            most = max(1, LEASE_STATE_BYTES // (4 * width)) if width else None
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
-            leasing = Leasing(self._roster, execution, self._costs.clients, samples)
+            leasing = Leasing(self._roster, execution, self._costs.clients, samples, most)
             self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples)
+            self._states: NodeStates | None = None
+            if width:
+                population = job.federation.open().population
+                self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(
@@ -66,10 +80,20 @@ class RayExecutor(Executor):
             raise
         self.workers = placement.actors
         columns = model_columns(job)
+        self._reads_server = bytes_down(job) > 4 * columns
         self._ahead = rounds_ahead(execution)
         self._own_actors = own or bool(execution.classes)
         steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
-        self._shared = SharedRounds(self._pool, leasing, steps, self._costs, self._book, columns=columns)
+        self._shared = SharedRounds(
+            self._pool,
+            leasing,
+            steps,
+            self._costs,
+            self._book,
+            down=bytes_down(job),
+            states=self._states,
+            personal=evaluates_own_models(job),
+        )
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
         self._metrics = run_metrics(
             execution.metrics, self._runtime.owned, job.experiment.name, self._runtime.home, self._pool.node_of
@@ -100,10 +124,12 @@ class RayExecutor(Executor):
             self._metrics.run = run
 
     def first(self) -> ServerHandle:
-        return ServerHandle(*self._aggregator.first.options(num_returns=2).remote())
+        return ServerHandle(*self._aggregator.first.options(num_returns=3).remote())
 
     def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
         upcoming = Upcoming(works, self._ahead)
+        if self._states is not None:
+            self._states.roll_back(server.version)
         try:
             while (work := upcoming.peek()) is not None:
                 if self._small(work):
@@ -121,11 +147,15 @@ class RayExecutor(Executor):
     def save(self, folder: str, server: ServerHandle) -> None:
         server = self._resolved(server)
         self._wait(self._aggregator.save.remote(folder, server.state, server.model))
+        if self._states is not None:
+            self._states.save(folder, server.version)
 
     def load(self, folder: str) -> ServerHandle:
-        state, model = self._aggregator.load.options(num_returns=2).remote(folder)
+        state, model, shared = self._aggregator.load.options(num_returns=3).remote(folder)
         self._wait(state)
-        return ServerHandle(state, model)
+        if self._states is not None:
+            self._states.load(folder)
+        return ServerHandle(state, model, shared)
 
     def export(self, path: str, server: ServerHandle) -> None:
         self._wait(self._aggregator.export.remote(path, self._resolved(server).model))
@@ -141,29 +171,33 @@ class RayExecutor(Executor):
                 self._metrics.close()
             self._pool.close()
             self._tree.close()
+            if self._states is not None:
+                self._states.close()
             self._runtime.ray.kill(self._aggregator)
         self._runtime.close()
 
     def _small(self, work: RoundWork) -> bool:
         """Whether the round goes to one actor as a whole."""
-        if self._own_actors or not self._ahead or not self._batches.open:
+        if self._states is not None or self._own_actors or not self._ahead or not self._batches.open:
             return False
         if work.task.round in self._batches.refused:
             return False
         return self._costs.measured and self._costs.small(work)
 
     def _resolved(self, server: ServerHandle) -> ServerHandle:
-        """The handle with references of its own."""
+        """The handle with references of its own, to everything that travels."""
         if not isinstance(server.state, Element):
-            return server
+            if not self._reads_server or server.shared is not None:
+                return server
+            return replace(server, shared=self._aggregator.shared.remote(server.state))  # after rounds on one actor
         one = server.state
-        return ServerHandle(*self._aggregator.pick.options(num_returns=2).remote(one.history, one.index))
+        return ServerHandle(*self._aggregator.pick.options(num_returns=3).remote(one.history, one.index))
 
-    def _wait(self, reference: Any) -> None:
-        """Wait for files to be written or read; what a disk refuses to the aggregator is raised as it was there."""
+    def _wait(self, reference: Any) -> Any:
+        """Wait for files to be written or read; what a disk refuses to the actor is raised as it was there."""
         try:
             with unwrapped(self._runtime.ray):
-                self._runtime.ray.get(reference)
+                return self._runtime.ray.get(reference)
         except self._runtime.ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, OSError):
                 raise error.cause from error

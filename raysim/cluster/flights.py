@@ -13,7 +13,12 @@ from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook
 from raysim.errors import RaysimError, RunError
 from raysim.execution import Evaluated, EvaluationRange, spread
+from raysim.execution.evaluation import clients_of
 from raysim.execution.faults import Fault, Loss, elsewhere
+from raysim.execution.work import Int64
+
+Kept = Callable[[Int64], list[Any]]
+"""Finds what clients keep from round to round: references to their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +169,17 @@ class Evaluation(Flight):
     """
 
     def __init__(
-        self, setting: Setting, round_number: int, ranges: Sequence[EvaluationRange], model: Any, workers: int
+        self,
+        setting: Setting,
+        round_number: int,
+        ranges: Sequence[EvaluationRange],
+        model: Any,
+        workers: int,
+        kept: Kept | None = None,
     ) -> None:
+        """`kept` finds what clients keep, where their own models are evaluated."""
         super().__init__(setting, round_number, model)
+        self._kept = kept
         self.queue.extend(Waiting(Ranges(piece)) for piece in spread(ranges, max(1, workers)))
         self._began: float | None = None
         self._out: dict[int, Ranges] = {}
@@ -179,7 +192,8 @@ class Evaluation(Flight):
     def send(self, actor: Any, piece: Ranges) -> tuple[Any, Any]:
         self._began = self._began or time.perf_counter()
         self._out[id(piece)] = piece
-        return actor.evaluate.remote(piece.ranges, self.model), None
+        kept = [] if self._kept is None else self._kept(clients_of(piece.ranges))
+        return actor.evaluate.remote(piece.ranges, self.model, *kept), None
 
     def receive(self, call: Call, result: tuple[list[Evaluated], float]) -> bool:
         if self._out.pop(id(call.piece), None) is None:

@@ -16,10 +16,18 @@ from raysim.execution.classes import ClientClasses
 
 
 class Leasing:
-    """Cuts leases by the costs of clients, whoever teaches those; and learns how fast each node is."""
+    """Cuts leases by the costs of clients, whoever teaches those, and at `most` clients; and learns how fast each node
+    is."""
 
-    def __init__(self, roster: Roster, execution: ExecutionConfig, costs: CostModel, samples: Samples) -> None:
-        self._roster, self._costs, self._samples = roster, costs, samples
+    def __init__(
+        self,
+        roster: Roster,
+        execution: ExecutionConfig,
+        costs: CostModel,
+        samples: Samples,
+        most: int | None = None,
+    ) -> None:
+        self._roster, self._costs, self._samples, self._most = roster, costs, samples, most
         self._clients_per_actor, self._classes = execution.clients_per_actor, ClientClasses(execution)
 
     def cut(self, task: RoundTask, up: Collection[int]) -> tuple[dict[int, Lease], list[Lease]]:
@@ -36,7 +44,13 @@ class Leasing:
             group = self._classes.of(task.clients, self._samples(task.clients), task.steps)
         plan = assign(self._costs.seconds(task.steps), group, self._roster.crews(up))
         first = {w: Lease.of(task, positions, int(group[positions[0]])) for w, positions in plan.first.items()}
-        return first, [Lease.of(task, positions, one) for one, positions in plan.rest]
+        rest = [Lease.of(task, positions, one) for one, positions in plan.rest]
+        if self._most is None:
+            return first, rest
+        pieces = {worker: lease.cut(self._most) for worker, lease in first.items()}
+        beyond = [piece for whole in pieces.values() for piece in whole[1:]]
+        beyond += [piece for lease in rest for piece in lease.cut(self._most)]
+        return {worker: whole[0] for worker, whole in pieces.items()}, beyond
 
     def learn(self, clients: pa.RecordBatch) -> None:
         """Learn from a finished round's clients (`CLIENT_SCHEMA`)."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
-from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
+from raysim.cluster.flights import Call, Evaluation, Flight, Kept, Setting, Waiting
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
 from raysim.cluster.roster import START_SECONDS, Roster
@@ -87,7 +87,7 @@ class ClientPool:
             raise unread
         return found
 
-    def train(self, task: RoundTask, model: Any) -> Training:
+    def train(self, task: RoundTask, model: Any, shared: Any = None, kept: Kept | None = None) -> Training:
         """Give out a cohort's leases; `wait` for the flight.
 
         `wait` raises `ClientError` where a client's own code failed, `DataError` where a shard cannot be read anywhere,
@@ -97,12 +97,14 @@ class ClientPool:
         while not self._roster.workers:
             self._wait_for_new_ones()
         first, rest = self._leasing.cut(task, self._up())
-        return self.depart(Training(self._setting, task, model, first, rest, self._samples))
+        return self.depart(Training(self._setting, task, model, first, rest, self._samples, shared=shared, kept=kept))
 
-    def evaluate(self, round_number: int, ranges: Sequence[EvaluationRange], model: Any) -> Evaluation:
+    def evaluate(
+        self, round_number: int, ranges: Sequence[EvaluationRange], model: Any, kept: Kept | None = None
+    ) -> Evaluation:
         """Give out ranges, behind whatever was given out before; `wait` for the flight."""
         up = len(self._up())
-        return self.depart(Evaluation(self._setting, round_number, ranges, model, up))
+        return self.depart(Evaluation(self._setting, round_number, ranges, model, up, kept))
 
     def depart(self, flight: _F) -> _F:
         """Give out what a flight has waiting."""

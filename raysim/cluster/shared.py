@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
 from raysim.cluster.faults import FaultBook
-from raysim.cluster.flights import Evaluation
+from raysim.cluster.flights import Evaluation, Kept
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import Traffic
+from raysim.cluster.states import NodeStates
 from raysim.cluster.steps import ServerSteps, Step, StepLost
 from raysim.cluster.training import Training
 from raysim.errors import RunError
@@ -70,10 +72,20 @@ class SharedRounds:
         costs: RoundCosts,
         book: FaultBook,
         *,
-        columns: int,
+        down: int,
+        states: NodeStates | None = None,
+        personal: bool = False,
     ) -> None:
+        """Rounds over a pool.
+
+        Args:
+            down: bytes of what travels to a worker.
+            states: what clients keep from round to round, where they keep something.
+            personal: whether they keep models that are evaluated.
+        """
         self._pool, self._leasing, self._steps = pool, leasing, steps
-        self._costs, self._book, self._columns = costs, book, columns
+        self._costs, self._book, self._down = costs, book, down
+        self._states, self._personal = states, personal
         self._finished_at: float | None = None
         self._ahead: Training | None = None
 
@@ -89,7 +101,8 @@ class SharedRounds:
         self._finished_at = None
         applying: _Applying | None = None
         while True:
-            if applying is not None and self._pool.size == 1:  # nobody is done early
+            # One worker is not done early; and what clients keep is final only when its round is committed.
+            if applying is not None and (self._pool.size == 1 or self._states is not None):
                 done = self._finish(applying)
                 applying, server = None, done.server
                 yield done
@@ -114,9 +127,15 @@ class SharedRounds:
                 server = applying.server
 
     def _train(self, work: RoundWork, server: ServerHandle) -> Training | None:
-        training = self._pool.train(work.task, server.model) if len(work.task.clients) else None
+        if not len(work.task.clients):
+            return None
+        training = self._pool.train(work.task, server.model, server.shared, self._kept(server.version))
         self._costs.workers = self._pool.size
         return training
+
+    def _kept(self, version: int) -> Kept | None:
+        """Finds what clients keep, as it is after a round."""
+        return None if self._states is None else partial(self._states.read, version=version)
 
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
@@ -126,7 +145,9 @@ class SharedRounds:
         trained = training.trained()
         facts = cohort_facts(work.task, trained)
         step = self._steps.ask(work.task.round, facts.contributed, server, trained.sums)
-        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), 4 * self._columns)
+        if self._states is not None:
+            self._states.write(work.task.round, training.written)
+        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down)
         busiest = max(training.busy.values())
         return _Applying(work, server, training, row, facts.clients, step.server, step, busiest)
 
@@ -134,9 +155,8 @@ class SharedRounds:
         """Evaluate the round, once its step is taken."""
         work, losses = applying.work, 0
         while True:
-            evaluation = (
-                self._pool.evaluate(work.task.round, work.ranges, applying.server.model) if work.ranges else None
-            )
+            kept, model = self._kept(applying.server.version) if self._personal else None, applying.server.model
+            evaluation = self._pool.evaluate(work.task.round, work.ranges, model, kept) if work.ranges else None
             seconds, arithmetic = dict(applying.row.seconds), applying.busiest
             try:
                 if (step := applying.step) is not None:

@@ -70,11 +70,12 @@ class ServerSteps:
         """Reduce a round's sums, and have them applied to this server."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
-        state, model, seconds = self._aggregator.apply.options(num_returns=3).remote(
+        state, model, shared, seconds = self._aggregator.apply.options(num_returns=4).remote(
             round_number, expected, server.state, server.model, *(one.reference for one in reduction.sums)
         )
         sources = tuple(one.node for one in reduction.sums)
-        return Step(round_number, ServerHandle(state, model), seconds, reduction.hops, sources, began)
+        after = ServerHandle(state, model, shared, round_number)
+        return Step(round_number, after, seconds, reduction.hops, sources, began)
 
     def wait(self, step: Step) -> tuple[float, float, Traffic]:
         """Seconds that the server checked the sums and applied them, once the step is taken, and what that moved.

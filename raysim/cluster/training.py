@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from raysim.cluster.faults import first_line
-from raysim.cluster.flights import Call, Flight, Setting, Waiting
+from raysim.cluster.flights import Call, Flight, Kept, Setting, Waiting
 from raysim.cluster.reduction import NodeSum
+from raysim.cluster.states import Written
 from raysim.errors import RunError
 from raysim.execution import Lease, LeaseReport, RoundTask, Trained
 from raysim.execution.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
@@ -38,14 +39,19 @@ class Training(Flight):
         first: dict[int, Lease],
         rest: Sequence[Lease],
         samples: Samples,
+        *,
+        shared: Any = None,
+        kept: Kept | None = None,
     ) -> None:
+        """`shared` is what clients may read of the server's state, `kept` finds what they keep from round to round."""
         super().__init__(setting, task.round, model)
         self.task, self._first, self._samples = task, first, samples
+        self._shared, self._kept = shared, kept
         self.queue.extend(map(Waiting, rest))
         self._began = time.perf_counter()
         self._wall = 0.0
         self._out: set[_Key] = set()
-        self._landed: dict[_Key, tuple[Lease, LeaseReport, NodeSum]] = {}
+        self._landed: dict[_Key, tuple[Lease, LeaseReport, NodeSum, Written]] = {}
         self._left: list[LeaseReport] = []
         self._seen: dict[str, set[int]] = {}
         self.busy: dict[int, float] = {}
@@ -57,7 +63,12 @@ class Training(Flight):
     @property
     def sums(self) -> list[NodeSum]:
         """The partial sums that came back."""
-        return [total for _, _, total in self._landed.values()]
+        return [total for _, _, total, _ in self._landed.values()]
+
+    @property
+    def written(self) -> list[Written]:
+        """What the leases left of what clients keep."""
+        return [written for _, _, _, written in self._landed.values() if len(written.clients)]
 
     def piece_for(self, worker: int) -> Waiting | None:
         lease = self._first.pop(worker, None)
@@ -73,15 +84,18 @@ class Training(Flight):
 
     def send(self, actor: Any, piece: Lease) -> tuple[Any, Any]:
         self._out.add(_key(piece))
-        total, report = actor.train.options(num_returns=2).remote(piece, self.model)
-        return report, total
+        kept = [] if self._kept is None else self._kept(piece.clients)
+        total, rows, report = actor.train.options(num_returns=3).remote(piece, self.model, self._shared, *kept)
+        return report, (total, rows)
 
     def receive(self, call: Call, result: LeaseReport) -> bool:
         lease: Lease = call.piece
         if _key(lease) not in self._out:
             return False
         self._out.remove(_key(lease))
-        self._landed[_key(lease)] = (lease, result, NodeSum(call.kept, call.node))
+        total, rows = call.kept
+        written = Written(rows, result.keepers, call.node)
+        self._landed[_key(lease)] = (lease, result, NodeSum(total, call.node), written)
         self.setting.deadlines.saw_training(result)
         self.busy[call.worker] = self.busy.get(call.worker, 0.0) + sum(result.seconds.values())
         self._wall = time.perf_counter() - self._began
@@ -107,7 +121,7 @@ class Training(Flight):
     def lose(self, sums: Collection[NodeSum]) -> None:
         """These partial sums are gone, with the node that had them: their leases are trained again."""
         gone = {id(total) for total in sums}
-        for key, (lease, _, total) in list(self._landed.items()):
+        for key, (lease, _, total, _) in list(self._landed.items()):
             if id(total) in gone:
                 del self._landed[key]
                 self.queue.appendleft(Waiting(part(lease, slice(None))))
@@ -120,7 +134,7 @@ class Training(Flight):
 
     def trained(self) -> Trained:
         """What came back, once it has landed."""
-        reports = [report for _, report, _ in self._landed.values()]
+        reports = [report for _, report, _, _ in self._landed.values()]
         return Trained(tuple(self.sums), (*reports, *self._left), len(self.busy), self._wall, len(reports))
 
     def _hopeless(self, loss: Loss, call: Call, failed: frozenset[int]) -> bool:

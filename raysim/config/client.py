@@ -95,6 +95,16 @@ ScheduleConfig = Annotated[
 ]
 
 
+class Stragglers(Section):
+    """Clients that run out of time before their round's work is done (Li et al. 2020, section 5.2)."""
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of each cohort that straggles; who it is, and how far each gets, is drawn anew in every round."""
+    keep: bool = True
+    """Keep what stragglers did: some epochs, at least one and not all (steps, where `steps` is given). False leaves
+    them out of the round, which changes nothing where nobody is left."""
+
+
 class ClientConfig(Section):
     """What a client does with the model in a round."""
 
@@ -110,6 +120,8 @@ class ClientConfig(Section):
     """Local steps in a round, whatever the client's size; replaces `epochs`."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
+    stragglers: Stragglers = Stragglers()
+    """Clients that do only part of the work."""
 
 
 class TrainingConfig(Section):

@@ -87,6 +87,10 @@ class ExecutionConfig(Section):
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes of shards that a worker keeps on its device from round to round; those that came first go first."""
+    state_memory: int = Field(512 * 1024 * 1024, ge=0)
+    """Bytes of what clients keep from round to round that a node holds in memory; the rest is in mapped files."""
+    scratch: str | None = None
+    """Folder for these files, on every node; by default the system's folder for temporary files."""
     max_retries: int = Field(3, ge=0)
     """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
     faults: FaultsConfig = FaultsConfig()

@@ -1,53 +1,12 @@
-"""The `algorithm`, `aggregation` and `selection` sections: what the server does."""
+"""The `aggregation` and `selection` sections: how updates become one, and who is asked for them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
-
-
-class Algorithm(Section):
-    """What every algorithm takes."""
-
-    server_lr: float = Field(1.0, gt=0)
-    """Server learning rate: the factor on the averaged update."""
-    server_momentum: float = Field(0.0, ge=0, lt=1)
-    """Server momentum on the averaged update (FedAvgM, Hsu, Qi & Brown 2019)."""
-
-
-class FedAvg(Algorithm):
-    """Federated averaging (McMahan et al. 2017)."""
-
-    name: Literal["fedavg"] = "fedavg"
-
-
-class FedSgd(Algorithm):
-    """One gradient step of the averaged full gradient (McMahan et al. 2017); `server_lr` is its learning rate.
-
-    The `client` section's optimiser, epochs and batch size are not used.
-    """
-
-    name: Literal["fedsgd"] = "fedsgd"
-    server_lr: float = Field(0.1, gt=0)
-    """Learning rate of the step."""
-
-
-class CustomAlgorithm(Algorithm):
-    """An `Algorithm` subclass of yours, by import string; built with `args`."""
-
-    name: ImportString
-    args: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments passed to it."""
-
-
-AlgorithmConfig = Annotated[
-    Annotated[FedAvg, Tag("fedavg")] | Annotated[FedSgd, Tag("fedsgd")] | Annotated[CustomAlgorithm, Tag("custom")],
-    BY_NAME,
-    SHORTHAND,
-]
+from raysim.config.base import BY_NAME, SHORTHAND, Section
 
 
 class UniformWeights(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import numpy.typing as npt
 
@@ -78,7 +80,55 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
     if len(clients) and not weights.any():
         raise RunError(f"round {round_number}: {_no_weight(experiment.aggregation.weights, len(clients))}")
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
-    return RoundTask(round_number, lr, clients, weights, work.count(samples))
+    steps = work.count(samples)
+    share = _share(experiment, federation, clients, samples)
+    if experiment.client.stragglers.share:
+        late, done = _stragglers(experiment, work, round_number, clients, samples)
+        if not experiment.client.stragglers.keep:
+            kept = ~late
+            share *= float(weights[kept].sum())
+            weights = Weighting(experiment.aggregation.weights).base(clients[kept], samples[kept])
+            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], share)
+        steps = np.where(late, done, steps)
+    return RoundTask(round_number, lr, clients, weights, steps, share)
+
+
+def _stragglers(
+    experiment: Experiment, work: LocalWork, round_number: int, clients: Int64, samples: Int64
+) -> tuple[npt.NDArray[np.bool_], Int64]:
+    """Which clients of the cohort straggle, and the local steps that each would have done by the end, int64 `[m]`.
+
+    Raises:
+        ConfigError: there is only one epoch (or step) to do, of which there is no part.
+    """
+    key = (experiment.seed, keyed.Purpose.STRAGGLERS, round_number, clients)
+    count = round(experiment.client.stragglers.share * len(clients))
+    late = np.isin(np.arange(len(clients)), np.argsort(keyed.bits(*key, 0), kind="stable")[:count])
+    whole = work.epochs if work.steps is None else work.steps
+    if whole < 2 and experiment.client.stragglers.keep:
+        what = "epochs" if work.steps is None else "steps"
+        raise ConfigError(f"client.stragglers: nobody can do part of one; set client.{what} to 2 or more")
+    part = 1 + np.floor(keyed.uniform(*key, 1) * (whole - 1)).astype(np.int64)
+    done = part * (work.per_epoch(samples) if work.steps is None else 1)
+    return late, np.where(samples > 0, done, 0)
+
+
+def _share(experiment: Experiment, federation: Federation, clients: Int64, samples: Int64) -> float:
+    """The cohort's share of the population's weight."""
+    if len(clients) == federation.population:
+        return 1.0
+    config = experiment.aggregation.weights
+    known = _POPULATION.get(federation)
+    if known is None or known[0] != config:
+        everybody = np.arange(federation.population)
+        known = config, float(Weighting(config).raw(everybody, federation.sizes("train")).sum())
+        _POPULATION[federation] = known
+    total = float(Weighting(config).raw(clients, samples).sum())
+    return min(total / known[1], 1.0) if known[1] else 0.0
+
+
+_POPULATION: WeakKeyDictionary[Federation, tuple[WeightsConfig, float]] = WeakKeyDictionary()
+"""The weight of each federation's whole population, which takes a look at all clients, once."""
 
 
 def _no_weight(weights: WeightsConfig, clients: int) -> str:

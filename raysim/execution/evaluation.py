@@ -19,6 +19,7 @@ from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, Serv
 from raysim.training import ExactSums, Metric, merge_exact, values_of
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 DISTRIBUTION = ("mean", "worst10", "best10", "std")
 """How a metric is summarised over the clients: worst and best are means of a tenth of the clients."""
@@ -80,6 +81,12 @@ def holdout_ranges(federation: Federation, batch_size: int) -> list[HoldoutRange
         return []
     piece = (np.cumsum(sizes[clients]) - 1) // batch_size
     return [HoldoutRange(part) for part in np.split(clients, np.flatnonzero(np.diff(piece)) + 1)]
+
+
+def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
+    """All clients whose holdouts are in these ranges."""
+    holdouts = [part.clients for part in ranges if isinstance(part, HoldoutRange)]
+    return np.concatenate(holdouts) if holdouts else np.empty(0, dtype=np.int64)
 
 
 def spread(ranges: Sequence[EvaluationRange], workers: int) -> list[list[EvaluationRange]]:

@@ -145,6 +145,7 @@ def part(lease: Lease, chosen: Any) -> Lease:
         positions=lease.positions[chosen],
         clients=lease.clients[chosen],
         weights=lease.weights[chosen],
+        steps=lease.steps[chosen],
     )
 
 

@@ -11,6 +11,8 @@ from raysim.aggregation import Field, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.config import Experiment
 from raysim.data import Federation
+from raysim.execution.client_state import StateLayout
+from raysim.execution.cohort import cohort_size
 from raysim.execution.placement import ACTOR_BYTES
 from raysim.execution.work import Job
 from raysim.models import model_on_meta
@@ -18,6 +20,9 @@ from raysim.training import ParameterLayout, row_optimizer
 
 CUDA_CONTEXT = 500 * 1024 * 1024
 """What a process takes of a GPU before it computes anything: between 300 and 500 MB, by the GPU and the driver."""
+
+LEASE_STATE_BYTES = 128 * 1024 * 1024
+"""What the clients of a lease may keep: it travels as one object, there and back."""
 
 _FLOAT32 = 4
 
@@ -32,6 +37,7 @@ class ActorMemory:
         optimizer: the local optimiser's state.
         sums: the running partial sum.
         shard: the samples that it keeps from round to round, at least those of a block of the largest clients.
+        state: what the clients that train at once, and those of a lease, keep from round to round.
         gpu: what it needs of its GPU; there all but the process itself are counted once more.
     """
 
@@ -40,17 +46,34 @@ class ActorMemory:
     optimizer: int
     sums: int
     shard: int
+    state: int = 0
     gpu: int = 0
 
     @property
     def total(self) -> int:
         """All of the machine's memory."""
-        return self.process + self.model + self.optimizer + self.sums + self.shard
+        return self.process + self.model + self.optimizer + self.sums + self.shard + self.state
 
 
 def model_columns(job: Job) -> int:
     """Columns P of a job's model vector."""
     return on_meta(job, job.federation.open())[0].size
+
+
+def state_width(job: Job) -> int:
+    """Values that a client keeps from round to round."""
+    return StateLayout(on_meta(job, job.federation.open())[1].client_state()).width
+
+
+def bytes_down(job: Job) -> int:
+    """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
+    layout, algorithm, _ = on_meta(job, job.federation.open())
+    return _FLOAT32 * (layout.size + _shared_values(layout, algorithm))
+
+
+def evaluates_own_models(job: Job) -> bool:
+    """Whether a client's holdout is evaluated with a model that it keeps."""
+    return on_meta(job, job.federation.open())[1].personal
 
 
 def actor_memory(job: Job) -> ActorMemory:
@@ -70,13 +93,15 @@ def actor_memory(job: Job) -> ActorMemory:
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
     sums = sum(field.nbytes for field in summed(job.experiment, algorithm))
     shard = _shard_bytes(job, federation)
+    state = _state_bytes(algorithm, rows, cohort_size(job.experiment, federation.population))
     return ActorMemory(
         process=ACTOR_BYTES,
         model=model,
         optimizer=optimizer,
         sums=sums,
         shard=shard,
-        gpu=CUDA_CONTEXT + model + optimizer + sums + shard if cuda else 0,
+        state=state,
+        gpu=CUDA_CONTEXT + model + optimizer + sums + shard + state if cuda else 0,
     )
 
 
@@ -99,6 +124,19 @@ def on_meta(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorith
 def summed(experiment: Experiment, algorithm: Algorithm) -> tuple[Field, ...]:
     """The fields of a partial sum."""
     return sum_fields(algorithm.fields(), exact=experiment.aggregation.exact)
+
+
+def _state_bytes(algorithm: Algorithm, rows: int, cohort: int) -> int:
+    """Of a block on the device, and of a lease's rows as they come and as they go."""
+    row = _FLOAT32 * StateLayout(algorithm.client_state()).width
+    return rows * row + 2 * min(cohort * row, max(row, LEASE_STATE_BYTES))
+
+
+def _shared_values(layout: ParameterLayout, algorithm: Algorithm) -> int:
+    if not algorithm.broadcast_state:
+        return 0
+    first = algorithm.init(np.zeros(layout.size, dtype=np.float32))
+    return sum(len(first[name]) for name in algorithm.broadcast_state)
 
 
 def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:

@@ -13,7 +13,7 @@ from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.engine_choice import time_step
 from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.fleet import placer
-from raysim.execution.memory import ActorMemory, actor_memory, on_meta, summed
+from raysim.execution.memory import ActorMemory, actor_memory, bytes_down, on_meta, summed
 from raysim.execution.placement import Placement
 from raysim.execution.preparation import Prepared
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
@@ -22,7 +22,10 @@ from raysim.execution.slots import Node
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float64, Int64, RoundWork
 
-_FLOAT32, _WEIGHT = 4, 8
+_WEIGHT = 8
+
+LEASE_STATE_BYTES = 128 * 1024 * 1024
+"""What the clients of a lease may keep: it travels as one object, there and back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def plan_round(prepared: Prepared, placement: Placement | None) -> RoundPlan:
         alone=alone,
         shared=shared,
         batch=batch,
-        bytes_down=leases * _FLOAT32 * prepared.columns,
+        bytes_down=leases * bytes_down(prepared.job),
         # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
         bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in summed(experiment, algorithm)))
         + 4 * len(task.clients),

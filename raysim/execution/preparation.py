@@ -96,6 +96,7 @@ def prepare_job(
     check_metrics(metrics, loss_function, output_shape, info)
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
+    algorithm.check(experiment)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
     if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():

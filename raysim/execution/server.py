@@ -48,6 +48,11 @@ class Server:
         model: Float32 = self.layout.pack(self.module).numpy()
         return self.algorithm.init(model), model
 
+    def shared(self, state: State) -> Float32 | None:
+        """The vectors of the state that clients may read, one after the other in float32."""
+        names = self.algorithm.broadcast_state
+        return np.concatenate([state[name] for name in names]).astype(np.float32) if names else None
+
     def apply(
         self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum
     ) -> tuple[State, Float32, tuple[float, float]]:

@@ -9,20 +9,23 @@ from dataclasses import replace
 import numpy as np
 
 from raysim.errors import ClientError, DataError
+from raysim.execution.client_state import ClientStates
 from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row
 from raysim.execution.faults import Loss, judge, left_out, reason_of, to_blame
 from raysim.execution.server import Server
-from raysim.execution.work import Applied, Float32, Lease, RoundFacts, RoundTask, RoundWork, ServerHandle, Trained
+from raysim.execution.state_store import StateStore, StoredStates
+from raysim.execution.work import Applied, Lease, RoundFacts, RoundTask, RoundWork, ServerHandle, Trained
 from raysim.execution.worker import ClientWorker
 
 
 def whole_round(
-    worker: ClientWorker, server: Server, work: RoundWork, handle: ServerHandle
+    worker: ClientWorker, server: Server, work: RoundWork, handle: ServerHandle, store: StateStore | None = None
 ) -> tuple[RoundFacts, ServerHandle]:
     """Train, apply and evaluate one round on this worker; its cohort is one lease.
 
     Args:
         handle: the server's state and model themselves, which are only read.
+        store: what clients keep, where they keep something.
 
     Raises:
         ClientError: a client's own code failed.
@@ -31,28 +34,31 @@ def whole_round(
     task = work.task
     row, clients = empty_row(task), nobody()
     if len(task.clients):
-        trained = _train(worker, task, handle.model)
+        states = None if store is None else StoredStates(store, handle.version, task.round)
+        trained = _train(worker, task, handle, states)
         facts = cohort_facts(task, trained)
         state, model, (reduce, apply) = server.apply(
             task.round, facts.contributed, handle.state, handle.model, *trained.sums
         )
-        handle = ServerHandle(state, model)
+        down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
+        handle = ServerHandle(state, model, server.shared(state), task.round)
         clients = facts.clients
-        row = round_row(task, facts, trained, Applied(handle, reduce, apply), handle.model.nbytes)
+        row = round_row(task, facts, trained, Applied(handle, reduce, apply), down)
     began = time.perf_counter()
-    evaluated = tuple(worker.evaluate(work.ranges, handle.model)) if work.ranges else ()
+    kept = None if store is None else StoredStates(store, handle.version, task.round)
+    evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
 
 
-def _train(worker: ClientWorker, task: RoundTask, model: Float32) -> Trained:
+def _train(worker: ClientWorker, task: RoundTask, handle: ServerHandle, states: ClientStates | None) -> Trained:
     """The cohort as one lease, without clients that fail where the configuration leaves those out."""
     began = time.perf_counter()
     faults = worker.job.experiment.execution.faults
     lease, left = Lease.of(task, np.arange(len(task.clients))), []
     while True:
         try:
-            total, report = worker.train(lease, model)
+            total, report = worker.train(lease, handle.model, handle.shared, states)
         except (ClientError, DataError) as error:
             kind = to_blame(error)
             if error.client is None or getattr(faults, kind) != "drop":

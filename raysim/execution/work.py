@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+
+NOBODY: Int64 = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class RoundTask:
         lr: client learning rate.
         clients: the cohort's ids, `[m]`; a client's index here is its position.
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
-        steps: local steps of each, `[m]`: what the work is estimated by.
+        steps: local steps of each, `[m]`: also what the work is estimated by.
+        participation: the cohort's share of the whole population's weight.
     """
 
     round: int
@@ -62,6 +65,7 @@ class RoundTask:
     clients: Int64
     weights: Float64
     steps: Int64
+    participation: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Lease:
     positions: Int32
     clients: Int64
     weights: Float64
+    steps: Int64
+    participation: float = 1.0
     group: int = 0
 
     @classmethod
@@ -113,7 +119,33 @@ class Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen], group)
+        return cls(
+            task.round,
+            0,
+            task.lr,
+            chosen,
+            task.clients[chosen],
+            task.weights[chosen],
+            task.steps[chosen],
+            task.participation,
+            group,
+        )
+
+    def cut(self, most: int) -> list[Lease]:
+        """Leases of at most so many clients."""
+        if len(self.clients) <= most:
+            return [self]
+        parts = [slice(start, start + most) for start in range(0, len(self.clients), most)]
+        return [
+            replace(
+                self,
+                positions=self.positions[part],
+                clients=self.clients[part],
+                weights=self.weights[part],
+                steps=self.steps[part],
+            )
+            for part in parts
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +160,7 @@ class LeaseReport:
         seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
             (`raysim.tracking.rows.PARTS`).
         bytes_up: bytes of the partial sum.
+        keepers: clients with a new state.
     """
 
     facts: pa.RecordBatch
@@ -135,6 +168,7 @@ class LeaseReport:
     clamped: int
     seconds: Mapping[str, float]
     bytes_up: int
+    keepers: Int64 = field(default_factory=lambda: NOBODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +183,20 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class ServerHandle:
-    """The server's state and the model after some round; with Ray, references that the driver never looks into."""
+    """The server after some round; with Ray, references that the driver never looks into.
+
+    Attributes:
+        state: of the algorithm.
+        model: `[P]`.
+        shared: the vectors of the state that clients may read, one after the other in float32; None where there are
+            none.
+        version: the round whose client states go with it.
+    """
 
     state: Any
     model: Any
+    shared: Any = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

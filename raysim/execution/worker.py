@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,11 +13,13 @@ import torch
 from raysim.aggregation import Buffers, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
+from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.engine_choice import local_update
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
+    NOBODY,
     Evaluated,
     EvaluationRange,
     Float32,
@@ -33,6 +36,7 @@ from raysim.training import (
     BlockResult,
     CannotCapture,
     Evaluator,
+    Given,
     ParameterLayout,
     RoundSetting,
     Trainer,
@@ -72,43 +76,73 @@ class ClientWorker:
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
-            engine, update.optimizer, work, update.clip_norm, self.algorithm, self.algorithm.sees_gradients
+            engine,
+            update.optimizer,
+            work,
+            update.clip_norm,
+            self.algorithm,
+            self.algorithm.sees_gradients,
+            start=self.algorithm.start,
+            anchored=self.algorithm.needs_anchor,
+            turns=self.algorithm.turns,
+            stepwise=self.algorithm.stepwise,
         )
+        self.states = StateLayout(self.algorithm.client_state())
+        first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
+        self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._host, self._buffers = torch.zeros(layout.size), Buffers()
         self._broadcast = self._host.to(self.device)
 
-    def train(self, lease: Lease, model: Float32) -> tuple[PartialSum, LeaseReport]:
+    def train(
+        self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
+    ) -> tuple[PartialSum, LeaseReport]:
         """Train the lease's clients from the model `[P]`, which is only read; their sum and the facts about them.
+
+        Args:
+            shared: the server's vectors that clients may read, where there are any (`Server.shared`).
+            states: what the clients keep from round to round, where they keep something.
 
         Raises:
             ClientError: a client's own code failed; names the client, the round and the error.
         """
         with self._own_setting(), torch.enable_grad():
-            return self._train(lease, model)
+            return self._train(lease, model, shared, states)
 
-    def _train(self, lease: Lease, model: Float32) -> tuple[PartialSum, LeaseReport]:
+    def _train(
+        self, lease: Lease, model: Float32, shared: Float32 | None, states: ClientStates | None
+    ) -> tuple[PartialSum, LeaseReport]:
         began = time.perf_counter()
         self._receive(model)
+        server = self._server_vectors(shared)
         received = time.perf_counter()
         running = RunningSum(lease.round, self._fields, self.device, self._buffers)
-        setting = RoundSetting(self.job.experiment.seed, lease.round, lease.lr)
+        experiment = self.job.experiment
+        setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
         count = len(lease.clients)
         weight, loss, seconds = np.zeros(count), np.full(count, np.nan), np.zeros(count)
         dropped: list[str | None] = [None] * count
-        clamped = 0
+        clamped, keepers = 0, [NOBODY]
         sizes = self.federation.sizes("train", lease.clients)
-        steps = self.trainer.work.count(sizes)
+        steps = lease.steps
         parts = dict.fromkeys(PARTS, 0.0)
         for block in even_blocks(count, self.trainer.engine.capacity):
             block_began = time.perf_counter()
-            result, factor, clamps = self._block(setting, lease.clients[block])
+            state = None
+            if states is not None:
+                state = self.states.taken_up(states, lease.clients[block], self._broadcast)
+            given = Given(steps[block], None, server, {} if state is None else self.states.views(state))
+            result, factor, clamps = self._block(setting, lease.clients[block], given)
             trained = time.perf_counter() - block_began
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
             try:
-                dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent)
+                dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent, state)
             except ValueError as error:  # what the algorithm sends is not what it declares
                 raise _client_error(lease.clients[block], lease.round, error) from error
+            if states is not None and state is not None:
+                kept = np.array([reason is None for reason in dropped[block]]) & (steps[block] > 0)
+                states.write(lease.clients[block][kept], state.cpu().numpy()[kept])
+                keepers.append(lease.clients[block][kept])
             clamped += clamps
             spent = time.perf_counter() - block_began
             seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
@@ -130,20 +164,23 @@ class ClientWorker:
             dropped=dropped,
         )
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
-        return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes)
+        return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes, np.concatenate(keepers))
 
-    def _block(self, setting: RoundSetting, clients: Int64) -> tuple[BlockResult, Float64, int]:
+    def _block(self, setting: RoundSetting, clients: Int64, given: Given) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
         try:
             shards = self.shards.of(clients)
-            factors, clamped = self._factors(clients)
-            return self.trainer.train(setting, self._broadcast, clients, shards), factors, clamped
+            loss = self._losses(clients)
+            factors, clamped = self._factors(loss, shards.count)
+            if self.algorithm.needs_loss:
+                given = replace(given, loss=torch.from_numpy(loss).to(self.device))
+            return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
         except (ClientError, RunError):
             raise
         except Exception as error:
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
-                    self._block(setting, clients[one : one + 1])
+                    self._block(setting, clients[one : one + 1], given.only(one))
             if isinstance(error, RaysimError):
                 if len(clients) == 1:
                     error.client, error.round = int(clients[0]), setting.round
@@ -151,43 +188,72 @@ class ClientWorker:
             raise _client_error(clients, setting.round, error) from error
 
     def _fold(
-        self, running: RunningSum, positions: Int32, weights: Float64, sent: Mapping[str, torch.Tensor]
+        self,
+        running: RunningSum,
+        positions: Int32,
+        weights: Float64,
+        sent: Mapping[str, torch.Tensor],
+        state: torch.Tensor | None,
     ) -> list[str | None]:
         """Add a block's records to the sum; why clients were left out."""
         known = np.isfinite(weights)
-        if known.all():
+        sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
+        if sound.all():
             return running.fold(positions, weights, sent)
-        rows = torch.from_numpy(np.flatnonzero(known)).to(self.device)
-        reasons = iter(running.fold(positions[known], weights[known], {name: t[rows] for name, t in sent.items()}))
-        return [next(reasons) if is_known else "its loss under the broadcast model is not finite" for is_known in known]
+        rows = torch.from_numpy(np.flatnonzero(sound)).to(self.device)
+        reasons = iter(running.fold(positions[sound], weights[sound], {name: t[rows] for name, t in sent.items()}))
+        blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
+        return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
 
-    def _factors(self, clients: Int64) -> tuple[Float64, int]:
-        """What the loss of the broadcast model says about each client's weight, and how many were clamped."""
-        factors, clamped = np.ones(len(clients)), 0
-        if self.weighting.needs_loss:
+    def _losses(self, clients: Int64) -> Float64:
+        """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""
+        losses = np.ones(len(clients))
+        if self.weighting.needs_loss or self.algorithm.needs_loss:
             self.evaluator.load(self._broadcast)
             for i, client in enumerate(clients.tolist()):
                 shard = self.federation.shard(client)
                 if len(shard):
-                    factors[i], was_clamped = self.weighting.factor(self.evaluator.mean_loss(shard))
-                    clamped += was_clamped
-        return factors, clamped
+                    losses[i] = self.evaluator.mean_loss(shard)
+        return losses
 
-    def evaluate(self, ranges: Sequence[EvaluationRange], model: Float32) -> list[Evaluated]:
-        """Sums of the metrics of the model `[P]` over each range."""
+    def _factors(self, losses: Float64, samples: Int64) -> tuple[Float64, int]:
+        """What these losses say about each client's weight, and how many were clamped."""
+        pairs = zip(losses.tolist(), samples.tolist(), strict=True)
+        found = [self.weighting.factor(loss) if count else (1.0, False) for loss, count in pairs]
+        return np.array([factor for factor, _ in found]), sum(clamped for _, clamped in found)
+
+    def evaluate(
+        self, ranges: Sequence[EvaluationRange], model: Float32, states: ClientStates | None = None
+    ) -> list[Evaluated]:
+        """Sums of the metrics of the model `[P]` over each range; of holdouts those of the clients' own models, if they
+        keep such."""
         with self._own_setting():
             self._receive(model)
-            self.evaluator.load(self._broadcast)
-            return [self._evaluate(part) for part in ranges]
+            return [self._evaluate(part, states) for part in ranges]
 
-    def _evaluate(self, part: EvaluationRange) -> Evaluated:
+    def _evaluate(self, part: EvaluationRange, states: ClientStates | None) -> Evaluated:
+        self.evaluator.load(self._broadcast)
         if isinstance(part, HoldoutRange):
-            shards = [self.federation.shard(client, "holdout") for client in part.clients.tolist()]
-            rows: Float64 = np.stack([self.evaluator.sums(shard) for shard in shards])
+            rows: Float64 = np.stack([self._on_holdout(client, states) for client in part.clients])
             return Evaluated("holdout", rows, part.clients)
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
         return Evaluated(part.part, self.evaluator.exact_sums(samples.slice(part.start, part.stop)))
+
+    def _on_holdout(self, client: np.int64, states: ClientStates | None) -> Float64:
+        """Sums over a client's holdout, of the model that it would use."""
+        if self.algorithm.personal and states is not None:
+            state = self.states.taken_up(states, np.array([client]), self._broadcast)
+            self.evaluator.load(self.algorithm.client_model(self._broadcast, self.states.views(state))[0])
+        return self.evaluator.sums(self.federation.shard(int(client), "holdout"))
+
+    def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:
+        """The server's vectors that clients may read, on the device."""
+        if shared is None:
+            return {}
+        mine = torch.empty(len(shared))  # a copy, as of the model
+        mine.numpy()[:] = shared
+        return split_vectors(self._shared_sizes, mine.to(self.device))
 
     @contextmanager
     def _own_setting(self) -> Iterator[None]:

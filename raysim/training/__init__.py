@@ -5,13 +5,13 @@ from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
-from raysim.training.layout import ParameterLayout
+from raysim.training.layout import LayoutPart, ParameterLayout
 from raysim.training.losses import check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
 from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.schedules import lr_factor
 from raysim.training.threads import torch_threads
-from raysim.training.trainer import BlockResult, ClientContext, RoundSetting, Trainer
+from raysim.training.trainer import BlockResult, ClientContext, Given, RoundSetting, Trainer
 from raysim.training.whole_step import LocalUpdate
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "EngineName",
     "Evaluator",
     "ExactSums",
+    "Given",
+    "LayoutPart",
     "LocalUpdate",
     "LocalWork",
     "Metric",

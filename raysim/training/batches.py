@@ -59,9 +59,21 @@ class BatchPlan:
     steps: Int64
 
     @classmethod
-    def draw(cls, seed: int, round_number: int, clients: Int64, samples: Int64, work: LocalWork) -> BatchPlan:
-        """The plan of clients `[K]` with so many samples `[K]`; each one's part is its own, whoever is beside it."""
-        steps, per_epoch = work.count(samples), np.maximum(work.per_epoch(samples), 1)
+    def draw(
+        cls,
+        seed: int,
+        round_number: int,
+        clients: Int64,
+        samples: Int64,
+        work: LocalWork,
+        steps: Int64 | None = None,
+    ) -> BatchPlan:
+        """The plan of clients `[K]` with so many samples `[K]`; each one's part is its own, whoever is beside it.
+
+        Args:
+            steps: local steps of each `[K]`, where they are fewer than the work has.
+        """
+        steps, per_epoch = work.count(samples) if steps is None else steps, np.maximum(work.per_epoch(samples), 1)
         k, last, longest = len(clients), int(steps.max(initial=0)), int(samples.max(initial=0))
         size = longest if work.batch_size is None else work.batch_size
         if not last:

@@ -6,8 +6,8 @@ One loop for every engine and every algorithm: the k clients that still have ste
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +16,15 @@ import torch
 from torch import Tensor
 
 from raysim import keyed
+from raysim.config.client import OptimizerConfig, Sgd
 from raysim.training.batches import BatchPlan, LocalWork, Shards
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
 Int64 = npt.NDArray[np.int64]
+
+PLAIN = Sgd()
+"""SGD without momentum or weight decay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,41 @@ class RoundSetting:
         seed: the experiment's seed.
         round: number of the round, from 1.
         lr: client learning rate of this round.
+        optimizer: the local optimiser as configured.
+        participation: the cohort's share of the whole population's weight.
     """
 
     seed: int
     round: int
     lr: float
+    optimizer: OptimizerConfig = PLAIN
+    participation: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a block of K clients is given beside the model and its samples.
+
+    Attributes:
+        steps: local steps of each, int64 `[K]`, where they are not those of the work.
+        loss: the broadcast model's mean loss on the training samples of each, float64 `[K]`, where it was asked for.
+        server: vectors of the server's state that clients may read, by name.
+        state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
+    """
+
+    steps: Int64 | None = None
+    loss: Tensor | None = None
+    server: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def only(self, one: int) -> Given:
+        """What is given to one of the clients."""
+        return replace(
+            self,
+            steps=None if self.steps is None else self.steps[one : one + 1],
+            loss=None if self.loss is None else self.loss[one : one + 1],
+            state={name: values[one : one + 1] for name, values in self.state.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +84,16 @@ class ClientContext:
         samples: training samples of each, int64 `[k]`.
         steps: local steps of each in this round, int64 `[k]`.
         grad: `[k, T]`, the gradients of the last step, corrected; a local optimiser may have used them up since.
+        loss: the broadcast model's mean loss on the training samples of each, float64 `[k]`; None unless the algorithm
+            says `needs_loss`.
+        anchor: `[k, T]`, gradients of the clients' whole shards at the broadcast model, every sample counted once; None
+            unless the algorithm says `needs_anchor`.
+        epochs: passes over the shard that the round's work has.
+        turn: which of the algorithm's turns this is, from 0.
+        step: local steps of this turn that were taken before this one.
+        server: the vectors of the server's state that the algorithm broadcasts, float32, by name.
+        state: what each client keeps from round to round, float32 `[k, size]` by name; what is in them when the round
+            ends is what the client finds the next time.
     """
 
     setting: RoundSetting
@@ -59,11 +103,25 @@ class ClientContext:
     samples: Int64
     steps: Int64
     grad: Tensor
+    loss: Tensor | None = None
+    server: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    anchor: Tensor | None = None
+    epochs: int = 1
+    turn: int = 0
+    step: int = 0
 
     def first(self, k: int) -> ClientContext:
         """What concerns the first k clients."""
         return replace(
-            self, clients=self.clients[:k], samples=self.samples[:k], steps=self.steps[:k], grad=self.grad[:k]
+            self,
+            clients=self.clients[:k],
+            samples=self.samples[:k],
+            steps=self.steps[:k],
+            grad=self.grad[:k],
+            loss=None if self.loss is None else self.loss[:k],
+            state={name: values[:k] for name, values in self.state.items()},
+            anchor=None if self.anchor is None else self.anchor[:k],
         )
 
 
@@ -99,6 +157,10 @@ class Trainer:
     Attributes:
         optimizer: None leaves the rows at the broadcast model: the algorithm sends gradients, not steps.
         rule_sees_gradients: whether it corrects or sends them; if not, they may never be put together as rows.
+        start: changes the rows `[k, P]` in place before the first step of a turn.
+        turns: times that clients go through their steps.
+        stepwise: whether the rule looks at `context.step`.
+        anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
     """
 
     engine: Engine
@@ -107,29 +169,69 @@ class Trainer:
     clip_norm: float | None
     rule: ClientRule
     rule_sees_gradients: bool = True
+    start: Callable[[Tensor, ClientContext], None] | None = None
+    anchored: bool = False
+    turns: int = 1
+    stepwise: bool = False
 
-    def train(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards) -> BlockResult:
+    def train(
+        self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
+    ) -> BlockResult:
         """Train at most K clients from the broadcast model `[P]`, which is only read.
 
         Clients must be ordered by falling number of steps, so that the ones still training are a prefix.
         """
+        given = given or Given()
         began = time.perf_counter()
         k, trainable = len(clients), self.engine.grad.shape[1]
-        plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work)
+        plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work, given.steps)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
-        self.engine.rows[:k] = broadcast
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
-        self.engine.load(Block(shards, plan, keys))
-        loaded = time.perf_counter()
-        grad = self.engine.grad[:k]
-        if not plan.steps.all():
-            grad.zero_()  # a client without steps has none of its own
-        context = ClientContext(setting, broadcast, trainable, clients, shards.count, plan.steps, grad)
-        loss_sum = self._steps(context, self.engine.rows[:k, :trainable])
-        sent = self.rule.send(self.engine.rows[:k], context)
+        rows, grad = self.engine.rows[:k], self.engine.grad[:k]
+        known = (clients, shards.count, plan.steps)
+        anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
+        context = ClientContext(
+            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor, self.work.epochs
+        )
+        rows.copy_(broadcast)
+        spent = {"batches": time.perf_counter() - began, "steps": 0.0}
+        for turn in range(self.turns):
+            began = time.perf_counter()
+            context = replace(context, turn=turn)
+            if self.start is not None:
+                self.start(rows, context)
+            self.engine.load(Block(shards, plan, keys))
+            loaded = time.perf_counter()
+            if not plan.steps.all():
+                grad.zero_()  # a client without steps has none of its own
+            loss_sum = self._steps(context, rows[:, :trainable])
+            spent["batches"] += loaded - began
+            spent["steps"] += time.perf_counter() - loaded
+        began = time.perf_counter()
+        sent = self.rule.send(rows, context)
         with np.errstate(invalid="ignore"):
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
-        return BlockResult(sent, loss, {"batches": loaded - began, "steps": time.perf_counter() - loaded})
+        spent["steps"] += time.perf_counter() - began
+        return BlockResult(sent, loss, spent)
+
+    def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
+        """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
+        work = LocalWork(self.work.batch_size)
+        order = np.argsort(-work.count(shards.count), kind="stable")  # who does little of an epoch may have a long one
+        some = Shards(shards.pool, shards.start[order], shards.count[order])
+        plan = BatchPlan.draw(setting.seed, setting.round, clients[order], some.count, work)
+        rows, grad = self.engine.rows[: len(order)], self.engine.grad
+        rows.copy_(broadcast)
+        self.engine.load(Block(some, plan, keys[order]))
+        share = torch.from_numpy(plan.count / np.maximum(some.count, 1)).to(rows)
+        total = torch.zeros_like(grad[: len(order)])
+        for step, part in enumerate(share):
+            k = int(np.count_nonzero(plan.steps > step))
+            self.engine.gradients(step, k)
+            total[:k].addcmul_(grad[:k], part[:k, None])
+        found = torch.empty_like(total)
+        found[torch.from_numpy(order).to(rows.device)] = total
+        return found
 
     def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:
         """All local steps of the rows `[K, T]`; the sum of each client's losses, float64 `[K]`."""
@@ -152,7 +254,7 @@ class Trainer:
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)
-                self.rule.correct(now.grad, active, now)
+                self.rule.correct(now.grad, active, replace(now, step=step) if self.stepwise else now)
                 if optimizer is not None:
                     optimizer.step(active, now.grad, lr)
         return loss_sum

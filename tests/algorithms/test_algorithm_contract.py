@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     """Every algorithm by its name, with server momentum so that there is a state to keep."""
-    values = {"name": request.param, "server_lr": 0.5, "server_momentum": 0.9}
+    wanted = {"server_lr": 0.5, "server_momentum": 0.9}
+    known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
+    values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
     return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, LAYOUT)
 
 
@@ -36,14 +38,22 @@ def draw(*shape: int, seed: int) -> torch.Tensor:
     return values * used[: shape[-1]]
 
 
-def block(order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
+def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
     """Final rows and context of some of five clients, in this order."""
     chosen = list(order)
     clients = np.array([3, 14, 15, 92, 65])[chosen]
     samples, steps = np.array([50, 40, 40, 20, 10])[chosen], np.array([5, 4, 4, 2, 1])[chosen]
     rows, grad = draw(5, LAYOUT.size, seed=1)[chosen], draw(5, LAYOUT.trainable, seed=2)[chosen]
     setting = RoundSetting(seed=0, round=4, lr=0.1)
-    return rows, ClientContext(setting, draw(LAYOUT.size, seed=0), LAYOUT.trainable, clients, samples, steps, grad)
+    loss = torch.tensor([0.5, 2.0, 1.0, 30.0, 1e-6], dtype=torch.float64)[chosen]
+    broadcast = draw(LAYOUT.size, seed=0)
+    kept = algorithm.client_state()
+    state = {one.name: draw(5, one.size, seed=5 + i)[chosen] for i, one in enumerate(kept)}
+    first = algorithm.init(broadcast.numpy())
+    server = {name: draw(len(first[name]), seed=4) for name in algorithm.broadcast_state}
+    anchor = draw(5, LAYOUT.trainable, seed=9)[chosen]
+    numbers = (clients, samples, steps)
+    return rows, ClientContext(setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor)
 
 
 def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
@@ -68,7 +78,7 @@ def test_it_knows_how_much_a_client_does(algorithm: Algorithm) -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_what_is_sent_is_what_the_fields_say(algorithm: Algorithm, k: int) -> None:
-    sent = algorithm.send(*block(range(k)))
+    sent = algorithm.send(*block(algorithm, range(k)))
     fields = algorithm.fields()
     assert [field.name for field in fields] == list(sent)
     assert len({field.name for field in fields}) == len(fields)
@@ -80,18 +90,39 @@ def test_what_is_sent_is_what_the_fields_say(algorithm: Algorithm, k: int) -> No
 
 def test_rows_are_treated_apart(algorithm: Algorithm) -> None:
     turned = [3, 0, 4, 2, 1]
-    sent, again = algorithm.send(*block(range(5))), algorithm.send(*block(turned))
-    alone = algorithm.send(*block([2]))
+    sent, again = algorithm.send(*block(algorithm, range(5))), algorithm.send(*block(algorithm, turned))
+    alone = algorithm.send(*block(algorithm, [2]))
     for name, values in sent.items():
+        assert torch.equal(values[turned], again[name])
+        assert torch.equal(values[2], alone[name][0])
+
+
+def test_what_clients_keep_is_changed_row_by_row_and_sent_as_a_copy(algorithm: Algorithm) -> None:
+    def kept(order: Sequence[int]) -> dict[str, torch.Tensor]:
+        rows, context = block(algorithm, order)
+        algorithm.start(rows, context)
+        sent = algorithm.send(rows, context)
+        after = {name: values.clone() for name, values in context.state.items()}
+        for values in sent.values():
+            values.fill_(7.0)
+        assert all(torch.equal(values, after[name]) for name, values in context.state.items())
+        return after
+
+    turned = [3, 0, 4, 2, 1]
+    whole, again, alone = kept(range(5)), kept(turned), kept([2])
+    for name, values in whole.items():
+        assert torch.isfinite(values).all()
         assert torch.equal(values[turned], again[name])
         assert torch.equal(values[2], alone[name][0])
 
 
 def test_gradients_are_corrected_row_by_row_and_nothing_else_is_changed(algorithm: Algorithm) -> None:
     def corrected(order: Sequence[int]) -> torch.Tensor:
-        rows, context = block(order)
+        rows, context = block(algorithm, order)
         before = (rows.clone(), context.broadcast.clone())
+        shared = {name: vector.clone() for name, vector in context.server.items()}
         algorithm.correct(context.grad, rows[:, : LAYOUT.trainable], context)
+        assert all(torch.equal(context.server[name], vector) for name, vector in shared.items())
         assert torch.equal(rows, before[0])
         assert torch.equal(context.broadcast, before[1])
         return context.grad
@@ -102,8 +133,8 @@ def test_gradients_are_corrected_row_by_row_and_nothing_else_is_changed(algorith
 
 
 def test_sending_leaves_all_but_the_rows_alone_and_hands_over_no_view_of_it(algorithm: Algorithm) -> None:
-    rows, context = block(range(3))
-    given = (context.broadcast, context.grad)
+    rows, context = block(algorithm, range(3))
+    given = (context.broadcast, context.grad, *context.server.values())
     before = [tensor.clone() for tensor in given]
     for values in algorithm.send(rows, context).values():
         values.fill_(7.0)
@@ -111,7 +142,7 @@ def test_sending_leaves_all_but_the_rows_alone_and_hands_over_no_view_of_it(algo
 
 
 def test_the_padding_of_an_update_is_zero(algorithm: Algorithm) -> None:
-    sent = algorithm.send(*block(range(3)))
+    sent = algorithm.send(*block(algorithm, range(3)))
     padding = torch.ones(LAYOUT.size, dtype=torch.bool)
     for segment in LAYOUT.segments:
         padding[segment.start : segment.start + segment.size] = False
@@ -142,7 +173,7 @@ def test_nothing_is_kept_on_the_algorithm(algorithm: Algorithm) -> None:
     before = {name: repr(value) for name, value in vars(algorithm).items()}
     model, state = model_and_state(algorithm)
     for _ in range(2):
-        rows, context = block(range(3))
+        rows, context = block(algorithm, range(3))
         algorithm.correct(context.grad, rows[:, : LAYOUT.trainable], context)
         algorithm.send(rows, context)
         model, state = algorithm.apply(model, state, averaged(algorithm))
@@ -162,7 +193,7 @@ def test_the_state_is_what_a_resume_can_store(algorithm: Algorithm) -> None:
 
 
 def test_one_client_of_weight_one_is_the_mean(algorithm: Algorithm) -> None:
-    sent = algorithm.send(*block([2]))
+    sent = algorithm.send(*block(algorithm, [2]))
     running = RunningSum(4, algorithm.fields(), CPU)
     assert running.fold(np.array([0], dtype=np.int32), np.array([1.0]), sent) == [None]
     found = mean(running.seal(), algorithm.fields())

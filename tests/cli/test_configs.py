@@ -22,6 +22,7 @@ SMALL = {
     "million_clients": ["cohort=3"],
     "shakespeare_lstm": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "synthetic_fedprox": ["client.epochs=1", "client.steps=2"],
+    "fedprox_stragglers": ["client.epochs=1", "client.steps=2"],
 }
 """Overrides that make a configuration quick to try."""
 

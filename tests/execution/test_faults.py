@@ -23,7 +23,7 @@ def lease(count: int, attempt: int = 0) -> Lease:
     """Clients 10, 11, … at positions 0, 1, …"""
     task = RoundTask(3, 0.1, np.arange(10, 10 + count), np.ones(count) / count, np.ones(count, dtype=np.int64))
     found = Lease.of(task, range(count))
-    return Lease(found.round, attempt, found.lr, found.positions, found.clients, found.weights)
+    return Lease(found.round, attempt, found.lr, found.positions, found.clients, found.weights, found.steps)
 
 
 def sizes(leases: tuple[Lease, ...]) -> list[int]:

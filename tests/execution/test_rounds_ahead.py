@@ -199,10 +199,10 @@ def test_a_call_stops_in_front_of_a_round_that_fails_and_raises_only_if_that_is_
     worker, server, rounds = parts
     train = worker.train
 
-    def failing(lease: Any, model: Any) -> Any:
+    def failing(lease: Any, model: Any, *beside: Any) -> Any:
         if lease.round == 2:
             raise ClientError("client 1, round 2: ValueError: no")
-        return train(lease, model)
+        return train(lease, model, *beside)
 
     monkeypatch.setattr(worker, "train", failing)
     facts, handles = whole_rounds(worker, server, rounds, ServerHandle(*server.first()))

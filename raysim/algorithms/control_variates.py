@@ -1,0 +1,98 @@
+"""Gradients corrected by how a client's differ from everybody's.
+
+Karimireddy, Kale, Mohri, Reddi, Stich & Suresh, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
+ICML 2020, algorithm 1. Local steps go along g - c_i + c; afterwards (equation 4)
+
+- option I: c_i ← ∇F_i(w), the gradient of the client's whole shard at the broadcast model;
+- option II: c_i ← c_i - c + (w - w_i) / (K η_l).
+
+The server keeps c = Σ p_i c_i over the whole population, p_i being the clients' weights (the paper's are equal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysim.aggregation import Field
+from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
+from raysim.algorithms.normalised import reached
+from raysim.config import Experiment
+from raysim.config.algorithms import Scaffold as ScaffoldConfig
+from raysim.config.client import Sgd
+from raysim.config.server import LossWeights
+from raysim.errors import ConfigError
+from raysim.training import ClientContext, ParameterLayout
+
+
+class Scaffold(Algorithm):
+    """Local steps along g - c_i + c, with control variates c_i that clients keep and their average c."""
+
+    paper = "Karimireddy et al. 2020, arXiv:1910.06378"
+    neutral = ("rounds=1",)
+    broadcast_state = ("control",)
+
+    def __init__(self, config: ScaffoldConfig, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
+        self.needs_anchor = config.option == 1
+
+    def check(self, experiment: Experiment) -> None:
+        refuse_loss_weights(experiment, "scaffold")
+        if not self.needs_anchor and not isinstance(experiment.client.optimizer, Sgd):
+            raise ConfigError(
+                f"algorithm: scaffold's option 2 reads mean gradients off the steps of SGD, which it cannot off those "
+                f"of {experiment.client.optimizer.name}; set client.optimizer to sgd, or algorithm.option to 1"
+            )
+
+    def client_state(self) -> tuple[ClientVector, ...]:
+        return (ClientVector("control", self.layout.trainable),)
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        grad.add_(context.server["control"]).sub_(context.state["control"])
+
+    def fields(self) -> tuple[Field, ...]:
+        return (*super().fields(), Field("control", self.layout.trainable), Field("share", 1, summed=True))
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        update, control = rows.sub_(context.broadcast), context.state["control"]
+        if self.needs_anchor:
+            assert context.anchor is not None, "needs_anchor is set"
+            change = context.anchor - control
+        else:
+            distance = (context.setting.lr * reached(context, mu=0.0)).to(rows.dtype)
+            change = update[:, : context.trainable] / -torch.where(distance > 0, distance, 1.0)
+            change.sub_(context.server["control"])
+        change[torch.from_numpy(context.steps == 0)] = 0.0
+        control += change
+        return {"update": update, "control": change, "share": participation(context, rows)}
+
+    def init(self, model: Float32) -> dict[str, Float64]:
+        return {"control": np.zeros(self.layout.trainable), **super().init(model)}
+
+    def apply(
+        self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
+    ) -> tuple[Float32, dict[str, Float64]]:
+        next_model, after = super().apply(model, state, mean)
+        return next_model, {"control": state["control"] + mean["share"] * mean["control"], **after}
+
+
+def participation(context: ClientContext, rows: Tensor) -> Tensor:
+    """The cohort's share of the population's weight, as a field `[k, 1]` to be summed: Σ p_k share is that of those who
+    made it."""
+    return torch.full((len(rows), 1), context.setting.participation, device=rows.device)
+
+
+def refuse_loss_weights(experiment: Experiment, name: str) -> None:
+    """Averages over the whole population need weights that do not change from round to round.
+
+    Raises:
+        ConfigError: they do.
+    """
+    if isinstance(experiment.aggregation.weights, LossWeights):
+        raise ConfigError(
+            f"aggregation.weights: {name} keeps averages over all clients, whose weights may not depend on the round; "
+            "use samples, uniform or explicit"
+        )

@@ -1,0 +1,48 @@
+"""A global model, and beside it one for each client that is held near it.
+
+Li, Hu, Beirami & Smith, "Ditto: Fair and Robust Federated Learning Through Personalization", ICML 2021, algorithm 1: a
+client takes its steps for the global model as in FedAvg, and as many along ∇F_k(v_k) + λ (v_k - w) for its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.config.algorithms import Ditto as DittoConfig
+from raysim.training import ClientContext, ParameterLayout
+
+OWN, GLOBAL = 0, 1
+"""The two turns of a client's round."""
+
+
+class Ditto(Algorithm):
+    """FedAvg, and a model of each client's own that is drawn towards it: v_k ← v_k - η (∇F_k(v_k) + λ (v_k - w))."""
+
+    paper = "Li et al. 2021, arXiv:2012.04221"
+    neutral = ()
+    personal = True
+    turns = 2
+
+    def __init__(self, config: DittoConfig, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
+        self.strength = config.strength
+
+    def client_state(self) -> tuple[ClientVector, ...]:
+        return (ClientVector("own", self.layout.size, "model"),)
+
+    def start(self, rows: Tensor, context: ClientContext) -> None:
+        if context.turn == OWN:
+            rows.copy_(context.state["own"])
+        else:
+            context.state["own"].copy_(rows)
+            rows.copy_(context.broadcast)
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        if context.turn == OWN and self.strength:
+            grad.add_(rows - context.broadcast[: context.trainable], alpha=self.strength)
+
+    def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        return state["own"]

@@ -1,0 +1,169 @@
+"""Models of which every client keeps a part to itself: the rest is averaged, and the parts never leave their clients.
+
+- FedPer: Arivazhagan, Aggarwal, Singh & Choudhary, "Federated Learning with Personalization Layers", 2019, algorithms 1
+  and 2: the last layers are personal, all layers train together.
+- FedRep: Collins, Hassani, Mokhtari & Shakkottai, "Exploiting Shared Representations for Personalized Federated
+  Learning", ICML 2021, algorithm 1: the head first, with the body fixed, then the body, with the head fixed.
+- FedBN: Li, Jiang, Zhang, Kamp & Dou, "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization",
+  ICLR 2021, algorithm 1: normalisation layers are personal, their running statistics too.
+- Local training, where everything is personal, is the baseline that all of them should beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.config import Experiment
+from raysim.config.algorithms import FedRep as FedRepConfig
+from raysim.config.algorithms import LocalLayers
+from raysim.config.client import ClientConfig, Sgd
+from raysim.errors import ConfigError
+from raysim.training import ClientContext, LayoutPart, LocalWork, ParameterLayout
+
+Int64 = npt.NDArray[np.int64]
+
+
+class _PersonalLayers(Algorithm):
+    """FedAvg of the shared columns; clients keep the others, which begin as those of the first model."""
+
+    personal = True
+    neutral: ClassVar[tuple[str, ...] | None] = ("algorithm.local_layers=[]",)
+
+    def __init__(self, config: LocalLayers, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
+        self.patterns = config.local_layers
+        # The server, which sees ranges of columns, has nothing to do with who keeps which: clients send zeros there.
+        whole = not isinstance(layout, LayoutPart)
+        self.local = self.columns(layout) if whole else np.empty(0, np.int64)
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        """Names of the personal parameters and buffers where the configuration leaves them open."""
+        raise NotImplementedError
+
+    def columns(self, layout: ParameterLayout) -> Int64:
+        """The personal columns of P, ascending."""
+        patterns = self.default(layout) if self.patterns is None else self.patterns
+        chosen = [s for s in layout.segments if any(fnmatchcase(s.name, pattern) for pattern in patterns)]
+        return np.concatenate([np.empty(0, np.int64), *(np.arange(s.start, s.start + s.size) for s in chosen)])
+
+    def check(self, experiment: Experiment) -> None:
+        names = [segment.name for segment in self.layout.segments]
+        for pattern in self.patterns or ():
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(
+                    f"algorithm.local_layers: {pattern!r} matches nothing in the model, which has "
+                    f"{', '.join(names[:8])}"
+                )
+        if self.patterns is None and not len(self.local):
+            raise ConfigError(
+                f"algorithm: {experiment.algorithm.name} finds no layers of its kind in the model; "
+                "name some in algorithm.local_layers"
+            )
+
+    def client_state(self) -> tuple[ClientVector, ...]:
+        return (ClientVector("local", len(self.local), self.local),) if len(self.local) else ()
+
+    def start(self, rows: Tensor, context: ClientContext) -> None:
+        if len(self.local):
+            rows.index_copy_(1, self._index(rows), context.state["local"])
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        if len(self.local):
+            context.state["local"].copy_(rows.index_select(1, self._index(rows)))
+        update = rows.sub_(context.broadcast)
+        return {"update": update.index_fill_(1, self._index(rows), 0.0)}
+
+    def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        if not len(self.local):
+            return broadcast[None]
+        models = broadcast.repeat(len(state["local"]), 1)
+        return models.index_copy_(1, self._index(models), state["local"])
+
+    def _index(self, like: Tensor) -> Tensor:
+        return torch.from_numpy(self.local).to(like.device)
+
+
+class FedPer(_PersonalLayers):
+    """FedAvg of all but the last layer, which every client keeps to itself."""
+
+    paper = "Arivazhagan et al. 2019, arXiv:1912.00818"
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        return last_layer(layout)
+
+
+class FedBn(_PersonalLayers):
+    """FedAvg of all but normalisation layers, whose scales and statistics every client keeps to itself."""
+
+    paper = "Li et al. 2021, arXiv:2102.07623"
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        by_layer = {_layer(s.name) for s in layout.parameters if s.name.endswith("weight") and len(s.shape) == 1}
+        return [segment.name for segment in layout.segments if _layer(segment.name) in by_layer]
+
+
+class Local(_PersonalLayers):
+    """No federation: every client trains a model of its own, all of it, in the rounds that draw it. The baseline."""
+
+    paper = "the baseline of McMahan et al. 2017, arXiv:1602.05629"
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        return [segment.name for segment in layout.segments]
+
+
+class FedRep(_PersonalLayers):
+    """Clients train their own head first, with the shared body fixed, and then the body, with the head fixed."""
+
+    paper = "Collins et al. 2021, arXiv:2102.07078"
+    stepwise = True
+    neutral = ("algorithm.local_layers=[]", "algorithm.head_epochs=0")
+
+    def __init__(self, config: FedRepConfig, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
+        self.head_epochs = config.head_epochs
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        return last_layer(layout)
+
+    def check(self, experiment: Experiment) -> None:
+        super().check(experiment)
+        client, sgd = experiment.client, experiment.client.optimizer
+        if client.steps is not None or client.stragglers.share:
+            raise ConfigError("algorithm: fedrep counts in whole epochs; leave out client.steps and client.stragglers")
+        if not isinstance(sgd, Sgd) or sgd.momentum or sgd.weight_decay:
+            raise ConfigError(
+                "algorithm: fedrep fixes half of the model at a time, which only plain SGD leaves where it is; set "
+                "client.optimizer to sgd, without momentum and weight_decay"
+            )
+
+    def work(self, client: ClientConfig) -> LocalWork:
+        whole = super().work(client)
+        return LocalWork(whole.batch_size, whole.epochs + self.head_epochs)
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        if not self.head_epochs:
+            return
+        body_epochs = context.epochs - self.head_epochs
+        in_head = context.step < context.steps - context.steps // context.epochs * body_epochs
+        local = np.zeros(context.trainable, dtype=bool)
+        local[self.local[self.local < context.trainable]] = True
+        moves = torch.from_numpy(in_head[:, None] == local).to(grad.device)
+        grad.mul_(moves)
+
+
+def last_layer(layout: ParameterLayout) -> list[str]:
+    """Names of the parameters of the layer that comes last."""
+    layer = _layer(layout.parameters[-1].name)
+    return [segment.name for segment in layout.segments if _layer(segment.name) == layer]
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]

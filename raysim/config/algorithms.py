@@ -1,0 +1,265 @@
+"""The `algorithm` section: one class for each federated algorithm, with the knobs of its paper."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Tag, model_validator
+
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+
+
+class Algorithm(Section):
+    """What every algorithm takes."""
+
+    server_lr: float = Field(1.0, gt=0)
+    """Server learning rate: the factor on the averaged update."""
+
+
+class Averaging(Algorithm):
+    """What every algorithm takes whose server moves along the averaged update."""
+
+    server_momentum: float = Field(0.0, ge=0, lt=1)
+    """Server momentum on the averaged update (FedAvgM, Hsu, Qi & Brown 2019)."""
+
+
+class FedAvg(Averaging):
+    """Federated averaging (McMahan et al. 2017)."""
+
+    name: Literal["fedavg"] = "fedavg"
+
+
+class FedSgd(Averaging):
+    """One gradient step of the averaged full gradient (McMahan et al. 2017); `server_lr` is its learning rate.
+
+    The `client` section's optimiser, epochs and batch size are not used.
+    """
+
+    name: Literal["fedsgd"] = "fedsgd"
+    server_lr: float = Field(0.1, gt=0)
+    """Learning rate of the step."""
+
+
+class FedAvgM(Averaging):
+    """Federated averaging with server momentum (Hsu, Qi & Brown 2019)."""
+
+    name: Literal["fedavgm"] = "fedavgm"
+    server_momentum: float = Field(0.9, ge=0, lt=1)
+    """Server momentum β."""
+
+
+class Adaptive(Algorithm):
+    """What the adaptive server optimisers take (Reddi et al. 2021)."""
+
+    server_lr: float = Field(0.1, gt=0)
+    """Server learning rate η."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the averaged update, β1."""
+    tau: float = Field(1e-3, gt=0)
+    """Degree of adaptivity τ: added to the root of the second moment, which begins at τ²."""
+
+
+class FedAdagrad(Adaptive):
+    """Adagrad on the server (Reddi et al. 2021)."""
+
+    name: Literal["fedadagrad"] = "fedadagrad"
+    beta1: float = Field(0.0, ge=0, lt=1)
+    """Decay of the averaged update, β1."""
+
+
+class FedAdam(Adaptive):
+    """Adam on the server (Reddi et al. 2021)."""
+
+    name: Literal["fedadam"] = "fedadam"
+    beta2: float = Field(0.99, ge=0, le=1)
+    """Decay of the second moment, β2; 1 leaves it at τ²."""
+
+
+class FedYogi(Adaptive):
+    """Yogi on the server (Reddi et al. 2021)."""
+
+    name: Literal["fedyogi"] = "fedyogi"
+    beta2: float = Field(0.99, ge=0, le=1)
+    """Decay of the second moment, β2; 1 leaves it at τ²."""
+
+
+class FedProx(Averaging):
+    """Local steps with a proximal term that holds them near the broadcast model (Li et al. 2020)."""
+
+    name: Literal["fedprox"] = "fedprox"
+    mu: float = Field(0.01, ge=0)
+    """Weight µ of the proximal term; 0 is FedAvg."""
+
+
+class FedNova(Averaging):
+    """Updates normalised by how far local steps reach, so that unequal ones do not bias the average (Wang et al. 2020).
+
+    Local SGD, with momentum or without; the other optimisers have no such length.
+    """
+
+    name: Literal["fednova"] = "fednova"
+    mu: float = Field(0.0, ge=0)
+    """Weight µ of a proximal term as in FedProx."""
+
+
+class FedExp(Algorithm):
+    """A server learning rate from how much the updates disagree (Jhunjhunwala et al. 2023); `server_lr` is a factor."""
+
+    name: Literal["fedexp"] = "fedexp"
+    epsilon: float = Field(1e-3, ge=0)
+    """Added to the squared norm of the averaged update; larger ones keep the learning rate at 1."""
+
+
+class Scaffold(Averaging):
+    """Control variates against client drift, kept by each client (Karimireddy et al. 2020)."""
+
+    name: Literal["scaffold"] = "scaffold"
+    option: Literal[1, 2] = 2
+    """How clients renew their control variate: 1, the gradient of the whole shard at the broadcast model, a pass over
+    it more; 2, the mean of the gradients that they went along, which needs SGD and costs nothing."""
+
+
+class FedDyn(Algorithm):
+    """Dynamic regularisation: dual variables, kept by each client, tilt the local objectives (Acar et al. 2021)."""
+
+    name: Literal["feddyn"] = "feddyn"
+    alpha: float = Field(0.1, gt=0)
+    """Weight α of the regulariser; the paper tries 0.001 to 0.1."""
+
+
+class LocalLayers(Averaging):
+    """What algorithms take whose clients keep some layers to themselves."""
+
+    local_layers: tuple[str, ...] | None = None
+    """Names of the parameters and buffers that stay with the clients, with `*`: `["head.*", "*.bias"]`; by default what
+    the paper keeps."""
+
+
+class FedPer(LocalLayers):
+    """Clients keep the last layer to themselves, and all layers train together (Arivazhagan et al. 2019)."""
+
+    name: Literal["fedper"] = "fedper"
+
+
+class FedRep(LocalLayers):
+    """Clients keep the last layer to themselves and train it first, then the others (Collins et al. 2021).
+
+    `client.epochs` are those of the others.
+    """
+
+    name: Literal["fedrep"] = "fedrep"
+    head_epochs: int = Field(5, ge=0)
+    """Epochs that a client trains its own layers, with the shared ones fixed."""
+
+
+class FedBn(LocalLayers):
+    """Clients keep their normalisation layers to themselves (Li et al. 2021)."""
+
+    name: Literal["fedbn"] = "fedbn"
+
+
+class Local(LocalLayers):
+    """No federation: every client trains a model of its own. The baseline of personalisation."""
+
+    name: Literal["local"] = "local"
+
+
+class MimeLite(Averaging):
+    """Local steps with the server's momentum (Karimireddy et al. 2021)."""
+
+    name: Literal["mimelite"] = "mimelite"
+    beta: float = Field(0.9, ge=0, lt=1)
+    """Momentum β; 0 is FedAvg."""
+
+
+class Ditto(Averaging):
+    """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
+
+    name: Literal["ditto"] = "ditto"
+    strength: float = Field(0.1, ge=0)
+    """How strongly a client's own model is drawn to the global one, λ; 0 trains it alone. The paper tries 0.05 to 2."""
+
+
+class LossRange(Algorithm):
+    """What algorithms take that look at the clients' losses under the broadcast model."""
+
+    low: float = Field(1e-3, gt=0)
+    """Losses below are raised to this."""
+    high: float = Field(10.0, gt=0)
+    """Losses above are lowered to this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LossRange:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
+class QFedAvg(LossRange):
+    """Fairer accuracies: clients of high loss count more, by the power q (Li et al. 2020)."""
+
+    name: Literal["qfedavg"] = "qfedavg"
+    q: float = Field(1.0, ge=0)
+    """Power q; 0 is FedAvg."""
+    lipschitz: float | None = Field(None, gt=0)
+    """Estimate L of the gradient's Lipschitz constant; by default 1 / the client learning rate, as in the paper."""
+
+    @model_validator(mode="after")
+    def _representable(self) -> QFedAvg:
+        if (self.high / self.low) ** self.q > 1e9:
+            raise ValueError(
+                f"(high / low) ** q must be at most 1e9, as sums have 52 fraction bits; it is "
+                f"({self.high} / {self.low}) ** {self.q}: raise low"
+            )
+        return self
+
+
+class Term(LossRange):
+    """Tilted empirical risk: clients count in proportion to exp(t · loss) (Li et al. 2021)."""
+
+    name: Literal["term"] = "term"
+    t: float = Field(1.0)
+    """Tilt t: above 0 towards the worst clients, below 0 towards the best; 0 is FedAvg."""
+
+    @model_validator(mode="after")
+    def _representable(self) -> Term:
+        if abs(self.t) * (self.high - self.low) > 20:
+            raise ValueError(
+                f"|t| · (high - low) must be at most 20, as sums have 52 fraction bits; it is "
+                f"{abs(self.t) * (self.high - self.low):g}: lower high"
+            )
+        return self
+
+
+class CustomAlgorithm(Averaging):
+    """An `Algorithm` subclass of yours, by import string; built with `args`."""
+
+    name: ImportString
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments passed to it."""
+
+
+AlgorithmConfig = Annotated[
+    Annotated[FedAvg, Tag("fedavg")]
+    | Annotated[FedSgd, Tag("fedsgd")]
+    | Annotated[FedAvgM, Tag("fedavgm")]
+    | Annotated[FedAdagrad, Tag("fedadagrad")]
+    | Annotated[FedAdam, Tag("fedadam")]
+    | Annotated[FedYogi, Tag("fedyogi")]
+    | Annotated[FedProx, Tag("fedprox")]
+    | Annotated[FedNova, Tag("fednova")]
+    | Annotated[FedExp, Tag("fedexp")]
+    | Annotated[Scaffold, Tag("scaffold")]
+    | Annotated[FedDyn, Tag("feddyn")]
+    | Annotated[FedPer, Tag("fedper")]
+    | Annotated[FedRep, Tag("fedrep")]
+    | Annotated[FedBn, Tag("fedbn")]
+    | Annotated[Local, Tag("local")]
+    | Annotated[Ditto, Tag("ditto")]
+    | Annotated[MimeLite, Tag("mimelite")]
+    | Annotated[QFedAvg, Tag("qfedavg")]
+    | Annotated[Term, Tag("term")]
+    | Annotated[CustomAlgorithm, Tag("custom")],
+    BY_NAME,
+    SHORTHAND,
+]

@@ -1,0 +1,125 @@
+"""What every algorithm promises of whole rounds: engines, cuts, resumes and its neutral setting do not change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plain_federation import BASE, Run, experiment_of
+
+from raysim.algorithms import ALGORITHMS, build_algorithm
+from raysim.config import Experiment
+from raysim.config.loading import apply_overrides
+from raysim.errors import ConfigError
+
+EVERY = pytest.mark.parametrize("name", ALGORITHMS)
+TWO_BATCHES = 10
+
+
+def settings(name: str) -> Experiment:
+    """The algorithm as it comes; one that trains on whole shards has no rows."""
+    return experiment_of(name)
+
+
+def has_rows(name: str) -> bool:
+    return name != "fedsgd"
+
+
+@EVERY
+def test_rows_come_to_what_one_client_at_a_time_comes_to_and_their_number_changes_no_bit(name: str) -> None:
+    if not has_rows(name):
+        pytest.skip("full batches are as long as the client's shard")
+    alone = Run(settings(name)).rounds(3)
+    found = {rows: Run(settings(name), rows=rows).rounds(3) for rows in (1, 2, 5)}
+    assert np.isfinite(alone).all()
+    np.testing.assert_allclose(found[2], alone, rtol=1e-4, atol=2e-6)
+    for rows in (1, 5):
+        np.testing.assert_array_equal(found[rows], found[2])
+
+
+@EVERY
+def test_a_run_saved_and_loaded_in_the_middle_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
+    whole = Run(settings(name)).rounds(4)
+    first, second = Run(settings(name)), Run(settings(name))
+    first.rounds(2)
+    first.executor.save(str(tmp_path), first.handle)
+    second.handle, second.number = second.executor.load(str(tmp_path)), 2
+    np.testing.assert_array_equal(second.rounds(2), whole)
+
+
+@EVERY
+def test_at_its_neutral_setting_it_is_fedavg(name: str) -> None:
+    neutral = ALGORITHMS[name].neutral
+    if neutral is None:
+        pytest.skip("it has none")
+    values = apply_overrides({**BASE, "algorithm": name}, list(neutral))
+    experiment = Experiment.parse(values)
+    plain = Experiment.parse({**values, "algorithm": "fedavg"})
+    np.testing.assert_allclose(
+        Run(experiment).rounds(experiment.rounds), Run(plain).rounds(plain.rounds), rtol=1e-6, atol=1e-6
+    )
+
+
+@EVERY
+def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None:
+    run = Run(experiment_of(name, "cohort=6"))
+    assert np.isfinite(run.rounds(2)).all()
+    alone = Run(experiment_of(name, "cohort=2"), sizes=[1, 0])
+    assert np.isfinite(alone.rounds(2)).all()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "line"),
+    [
+        ("{name: fedavgm, server_momentum: 1}", "'algorithm.server_momentum'"),
+        ("{name: fedadam, beta2: 1.5}", "'algorithm.beta2'"),
+        ("{name: fedyogi, tau: 0}", "'algorithm.tau'"),
+        ("{name: fedadagrad, beta2: 0.9}", "'algorithm.beta2'"),
+        ("{name: fedprox, mu: -1}", "'algorithm.mu'"),
+        ("{name: fedexp, epsilon: -1}", "'algorithm.epsilon'"),
+        ("{name: scaffold, option: 3}", "'algorithm.option'"),
+        ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
+        ("{name: mimelite, beta: 1}", "'algorithm.beta'"),
+        ("{name: ditto, strength: -1}", "'algorithm.strength'"),
+        ("{name: fedrep, head_epochs: -1}", "'algorithm.head_epochs'"),
+        ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),
+        ("{name: qfedavg, q: 8}", "(high / low) ** q must be at most 1e9"),
+        ("{name: qfedavg, low: 11}", "low (11.0) must be below high (10.0)"),
+        ("{name: term, t: 30}", "|t| · (high - low) must be at most 20"),
+    ],
+)
+def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Experiment.parse(BASE).updated([f"algorithm={algorithm}"])
+    assert line in str(caught.value).replace("algorithm.", "algorithm.") or line.strip("'") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "overrides", "line"),
+    [
+        ("fednova", ["client.optimizer=adam"], "algorithm: fednova normalises by the length of SGD steps"),
+        ("scaffold", ["client.optimizer=adam"], "algorithm: scaffold's option 2 reads mean gradients off"),
+        ("scaffold", ["aggregation.weights=loss"], "aggregation.weights: scaffold keeps averages over all clients"),
+        (
+            "fedper",
+            ["algorithm.local_layers=[head.*]"],
+            "algorithm.local_layers: 'head.*' matches nothing in the model",
+        ),
+        ("fedbn", [], "algorithm: fedbn finds no layers of its kind in the model"),
+        ("fedrep", ["client.steps=3"], "algorithm: fedrep counts in whole epochs"),
+        ("fedrep", ["client.optimizer=adam"], "algorithm: fedrep fixes half of the model at a time"),
+        ("feddyn", ["aggregation.weights=loss"], "aggregation.weights: feddyn keeps averages over all clients"),
+    ],
+)
+def test_an_experiment_that_it_is_not_made_for_is_refused_in_one_line(
+    algorithm: str, overrides: list[str], line: str
+) -> None:
+    experiment = experiment_of(algorithm, *overrides)
+    with pytest.raises(ConfigError) as caught:
+        build_algorithm(experiment.algorithm, Run(experiment_of("fedavg")).executor.worker.algorithm.layout).check(
+            experiment
+        )
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)

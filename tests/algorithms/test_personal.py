@@ -1,0 +1,132 @@
+"""Personal layers and models against plain loops, and their evaluation on each client's holdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from federations import digits
+from plain_federation import COLUMNS, Plain, Run, experiment_of
+from torch import nn
+
+from raysim import Simulation
+from raysim.algorithms import build_algorithm
+from raysim.config import Experiment
+from raysim.execution import HoldoutRange, RoundWork
+from raysim.training import ParameterLayout
+
+ROUNDS = 4
+LOCAL = np.arange(COLUMNS) >= 16
+"""The columns of the biases."""
+
+
+def by_client(run: Run) -> Any:
+    """The mean losses of all clients on their holdouts after another round."""
+    clients = np.flatnonzero(run.federation.sizes("holdout") > 0)
+    run.number += 1
+    (done,) = run.executor.rounds(iter([RoundWork(run.task(run.number), (HoldoutRange(clients),))]), run.handle)
+    run.handle = done.server
+    sums = np.asarray(done.facts.evaluated[0].sums)
+    return {c: run.executor.worker.metrics[0].value(row[:2]) for c, row in zip(clients.tolist(), sums, strict=True)}
+
+
+def holdout_loss(run: Run, plain: Plain, w: Any, client: int) -> float:
+    held = run.federation.shard(client, "holdout")
+    logits = held.x.astype(np.float64) @ w[:12].reshape(3, 4).T + w[16:19]
+    return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(held)), held.y]).mean())
+
+
+@pytest.mark.parametrize("name", ["fedper", "fedrep"])
+def test_personal_layers_stay_with_their_clients_and_the_rest_is_averaged(name: str) -> None:
+    head_epochs = {"head_epochs": 3} if name == "fedrep" else {}
+    run = Run(experiment_of({"name": name, "local_layers": ["*.bias"], **head_epochs}))
+    plain = Plain(run)
+    plain.epochs = 2 + sum(head_epochs.values())
+    w, own = plain.w, {}
+    for number in range(1, ROUNDS + 1):
+        shared = 0.0
+        for client, p in plain.cohort(number):
+            mine = np.where(LOCAL, own.get(client, plain.w), w)
+            batches = list(plain.batches(number, client))
+            head = len(batches) // plain.epochs * 3 if name == "fedrep" else 0
+            for step, index in enumerate(batches):
+                moves = ((step < head) == LOCAL) if name == "fedrep" else 1.0
+                mine = mine - plain.lr * moves * plain.grad(mine, client, index)
+            own[client], shared = mine, shared + p * mine
+        w = np.where(LOCAL, plain.w, shared)
+    losses = [by_client(run) for _ in range(ROUNDS)][-1]
+    np.testing.assert_allclose(run.model, w, rtol=0, atol=3e-6)
+    for client, loss in losses.items():
+        mine = np.where(LOCAL, own.get(client, plain.w), w)
+        assert loss == pytest.approx(holdout_loss(run, plain, mine, client), rel=1e-4)
+
+
+def test_local_training_is_each_clients_own_and_moves_nobody_elses_model() -> None:
+    run = Run(experiment_of("local"))
+    plain, own = Plain(run), {}
+    for number in range(1, ROUNDS + 1):
+        for client, _ in plain.cohort(number):
+            own[client] = plain.local(own.get(client, plain.w), number, client)
+    losses = [by_client(run) for _ in range(ROUNDS)][-1]
+    np.testing.assert_array_equal(run.model, plain.w.astype(np.float32))
+    for client, loss in losses.items():
+        assert loss == pytest.approx(holdout_loss(run, plain, own.get(client, plain.w), client), rel=1e-4)
+
+
+def test_ditto_trains_a_model_of_each_clients_own_beside_fedavg() -> None:
+    strength = 0.4
+    run = Run(experiment_of({"name": "ditto", "strength": strength}))
+    plain = Plain(run)
+    w, own = plain.w, {}
+    for number in range(1, ROUNDS + 1):
+        arrived = 0.0
+        for client, p in plain.cohort(number):
+            v = own.get(client, w)
+            for index in plain.batches(number, client):
+                v = v - plain.lr * (plain.grad(v, client, index) + strength * (v - w))
+            own[client], arrived = v, arrived + p * plain.local(w, number, client)
+        w = arrived
+    losses = [by_client(run) for _ in range(ROUNDS)][-1]
+    np.testing.assert_allclose(run.model, w, rtol=0, atol=3e-6)
+    for client, loss in losses.items():
+        assert loss == pytest.approx(holdout_loss(run, plain, own.get(client, w), client), rel=1e-4)
+
+
+def test_fedbn_keeps_normalisation_layers_and_their_statistics() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.GroupNorm(2, 4), nn.Linear(4, 2))
+    layout = ParameterLayout(module)
+    algorithm = build_algorithm(Experiment.parse({"algorithm": "fedbn"}).algorithm, layout)
+    local = set(algorithm.local.tolist())  # type: ignore[attr-defined]
+    kept = {s.name for s in layout.segments if s.start in local}
+    assert kept == {"1.weight", "1.bias", "1.running_mean", "1.running_var", "3.weight", "3.bias"}
+    assert len(local) == 6 * 4
+
+
+def test_fedper_keeps_the_last_layer_unless_told_otherwise() -> None:
+    layout = ParameterLayout(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
+    for keys, expected in (({}, {"1.weight", "1.bias"}), ({"local_layers": ["0.*"]}, {"0.weight", "0.bias"})):
+        algorithm = build_algorithm(Experiment.parse({"algorithm": {"name": "fedper", **keys}}).algorithm, layout)
+        local = set(algorithm.local.tolist())  # type: ignore[attr-defined]
+        assert {s.name for s in layout.segments if s.start in local} == expected
+
+
+@pytest.mark.parametrize("name", ["fedper", "fedrep", "ditto"])
+def test_personal_models_serve_clients_of_few_labels_better(tmp_path: Path, name: str) -> None:
+    def accuracy(algorithm: str) -> float:
+        setting = ["data.partition={name: shards, clients: 10}", "cohort=10", "rounds=6", "tracking.checkpoint_every=0"]
+        with Simulation(digits(tmp_path, *setting, f"algorithm={algorithm}", "evaluation.every=6")) as simulation:
+            *_, last = simulation
+        return last.metrics["clients/accuracy/mean"]
+
+    assert accuracy(name) > accuracy("fedavg") + 0.03
+
+
+@pytest.mark.ray
+def test_personal_models_are_evaluated_on_actors_as_in_one_process(tmp_path: Path, ray_session: Any) -> None:
+    def metrics(*overrides: str) -> Any:
+        with Simulation(digits(tmp_path, "algorithm=fedper", "rounds=3", *overrides)) as simulation:
+            return [dict(one.metrics) for one in simulation]
+
+    assert metrics("execution.executor=ray", "execution.actors=2") == metrics()
