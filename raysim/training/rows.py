@@ -17,6 +17,7 @@ from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine, in_bf16
 from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+from raysim.training.trial import random_batch, somewhere_near
 from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
 _TRIED = ALIGNMENT + 1
@@ -64,7 +65,7 @@ class RowsEngine(Engine):
         loss = row_cross_entropy if loss is cross_entropy else loss
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
-        self.rows[:] = _somewhere_near(layout, module)
+        self.rows[:] = somewhere_near(layout, module)
         self._update = update or GRADIENT_ALONE
         self.not_whole = "" if update is not None else "nobody said what else a step does"
         for align_products in (False, True):
@@ -299,26 +300,3 @@ class _Turn:
     y: tuple[Tensor, ...]
     share: tuple[Tensor, ...]
     x: Tensor
-
-
-def _somewhere_near(layout: ParameterLayout, module: nn.Module) -> Tensor:
-    """A vector `[P]` like the module's, without the zeros and ones of first weights, with which rounding is exact."""
-    row, generator = layout.pack(module), torch.Generator().manual_seed(1)
-    for view in layout.views(row[: layout.trainable]).values():
-        relative, absolute = torch.randn((2, *view.shape), generator=generator)
-        view.mul_(1 + 0.1 * relative).add_(absolute, alpha=0.01)
-    return row
-
-
-def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:
-    """Samples of the right shapes, always the same: `[size, *input_shape]` and `[size, *target_shape]`."""
-    generator = torch.Generator().manual_seed(0)
-    shape, wanted = (size, *info.input_shape), (size, *info.target_shape)
-    if info.input_kind == "tokens":
-        x = torch.randint(info.vocabulary or 1, shape, generator=generator)
-    else:
-        draw = torch.rand if info.input_kind == "pixels" else torch.randn
-        x = draw(shape, generator=generator)
-    if info.task == "classification":
-        return x, torch.randint(info.classes or 1, wanted, generator=generator)
-    return x, torch.randn(wanted, generator=generator)

@@ -1,0 +1,127 @@
+"""Compiled local steps: what a plain loop comes to, the same bits for any k, and what cannot be compiled says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raysim.config.client import Adam, OptimizerConfig, Sgd
+from raysim.data import DataInfo, Samples
+from raysim.execution import engine_choice
+from raysim.training import (
+    BlockResult,
+    ClientContext,
+    LocalUpdate,
+    LocalWork,
+    ParameterLayout,
+    RoundSetting,
+    Shard,
+    Shards,
+    Trainer,
+    row_optimizer,
+)
+from raysim.training.losses import cross_entropy
+from raysim.training.rows import RowsEngine
+
+pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
+
+BATCH = 5
+INFO = DataInfo("classification", (13,), "real", classes=4)
+SIZES = [13, 11, 7, 6, 5, 2]
+"""Three, three, two, two, one and one steps."""
+
+
+class Proximal:
+    """Holds the weights near the broadcast model, and sends weights and gradients."""
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        grad.add_(rows - context.broadcast[: context.trainable], alpha=0.5)
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        return {"row": rows.clone(), "grad": context.grad.clone()}
+
+
+class Decaying(Proximal):
+    """Corrects less from round to round: what it compiles to would be that of one round."""
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        grad.add_(rows, alpha=1 / context.setting.round)
+
+
+def module() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return nn.Sequential(nn.Linear(13, 9), nn.Sigmoid(), nn.Linear(9, 4))
+
+
+@cache
+def trainer(config: OptimizerConfig, clip_norm: float | None, rule: type[Proximal], *, compiled: bool) -> Trainer:
+    net = module()
+    update = LocalUpdate(row_optimizer(config), clip_norm, rule())
+    device = torch.device("cpu")
+    engine = RowsEngine(
+        net, ParameterLayout(net), cross_entropy, INFO, device, len(SIZES), BATCH, compiled=compiled, update=update
+    )
+    return Trainer(engine, update.optimizer, LocalWork(BATCH), clip_norm, update.rule)
+
+
+def shard(client: int) -> Shard:
+    random = np.random.default_rng(client)
+    x = random.standard_normal((SIZES[client], 13)).astype(np.float32)
+    return Shard.load(Samples(x, random.integers(0, 4, SIZES[client])), torch.device("cpu"))
+
+
+def trained(one: Trainer, clients: list[int], lr: float = 0.1) -> BlockResult:
+    start = ParameterLayout(module()).pack(module())
+    shards = Shards.join([shard(client) for client in clients])
+    return one.train(RoundSetting(1, 2, lr), start, np.array(clients, dtype=np.int64), shards)
+
+
+def check_close(one: BlockResult, other: BlockResult) -> None:
+    for name in ("row", "grad"):
+        torch.testing.assert_close(one.sent[name], other.sent[name], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
+
+
+CONFIGS = [Sgd(momentum=0.9), Adam(name="adamw", weight_decay=0.05, epsilon=1e-2)]
+CONFIG = pytest.mark.parametrize("config", CONFIGS, ids=["momentum", "adamw"])
+
+
+@CONFIG
+def test_whole_compiled_steps_come_to_what_the_plain_loop_comes_to(config: OptimizerConfig) -> None:
+    whole, plain = (trainer(config, None, Proximal, compiled=compiled) for compiled in (True, False))
+    assert isinstance(whole.engine, RowsEngine)
+    assert whole.engine.not_whole == ""
+    for lr in (0.1, 0.03):  # the learning rate is no part of the code
+        check_close(trained(whole, list(range(6)), lr), trained(plain, list(range(6)), lr))
+
+
+@CONFIG
+def test_a_clients_bits_depend_on_no_neighbour_when_whole_steps_are_compiled(config: OptimizerConfig) -> None:
+    whole = trainer(config, None, Proximal, compiled=True)
+    expected = trained(whole, list(range(6)))
+    for block in ([0], [5], [1, 0, 4], [0, 2], [3, 5], [1, 3, 2, 5, 4], [0, 0, 0, 4]):
+        found = trained(whole, block)
+        for i, client in enumerate(block):
+            for name in ("row", "grad"):
+                assert torch.equal(found.sent[name][i], expected.sent[name][client]), (client, block)
+            assert found.loss[i] == expected.loss[client]
+
+
+def test_clipped_gradients_agree_however_much_of_the_step_is_compiled() -> None:
+    clipped, plain = (trainer(Sgd(), 0.3, Proximal, compiled=compiled) for compiled in (True, False))
+    check_close(trained(clipped, list(range(6))), trained(plain, list(range(6))))
+    assert torch.equal(trained(clipped, [0]).sent["row"][0], trained(clipped, [0, 1, 2]).sent["row"][0])
+
+
+def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compiled_code() -> None:
+    partly, plain = (trainer(Sgd(), None, Decaying, compiled=compiled) for compiled in (True, False))
+    assert isinstance(partly.engine, RowsEngine)
+    assert partly.engine.not_whole == "its correction looks at context.setting"
+    check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
+    assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
