@@ -30,6 +30,11 @@ class Purpose(IntEnum):
     COHORT = 6
     BATCHES = 7
     MODULE = 8
+    LABEL_NOISE = 40
+    GROUPS = 41
+    STUDY = 42
+    CONFIRMATION = 43
+    LEARNED_WEIGHTS = 44
 
 
 def _mix(h: UInt64) -> UInt64:
