@@ -9,9 +9,10 @@ from raysim.errors import RaysimError
 
 if TYPE_CHECKING:
     from raysim.simulation import Round, Simulation
+    from raysim.tuning import Tuned, tune
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "__version__"]
+__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from raysim import simulation
 
         return getattr(simulation, name)
+    if name in ("Tuned", "tune"):
+        from raysim import tuning
+
+        return getattr(tuning, name)
     raise AttributeError(f"module 'raysim' has no attribute {name!r}")

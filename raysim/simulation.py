@@ -261,6 +261,11 @@ class Simulation:
             self._abandon(error)
         self.close()
 
+    @property
+    def parameters(self) -> int:
+        """Trainable values of the model."""
+        return self._prepared.parameters
+
     def _next_round(self) -> RoundDone:
         """The next finished round. Who stops iterating and begins again goes on with the rounds under way."""
         if self._rounds is None:
@@ -342,7 +347,7 @@ def _executor(job: Job) -> Executor:
 
 def _may_change(experiment: Experiment) -> tuple[str, ...]:
     """What a resume may change: nothing that the rounds so far depend on."""
-    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache")
+    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache", "tuning")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
     return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -51,7 +51,12 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
     owner: type[BaseModel] | None = schema
     options: list[type[BaseModel]] = []
     path: list[str] = []
+    names_follow = False
     for i, part in enumerate(location):
+        if names_follow and isinstance(part, str):  # a key of a table of sections, which the user chose
+            path.append(part)
+            names_follow = False
+            continue
         if isinstance(part, int):
             path.append(f"[{part}]")
             continue
@@ -63,6 +68,7 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
         if owner is not None and part in owner.model_fields:
             found = _sections(owner.model_fields[part].annotation)
             path.append(part)
+            names_follow = get_origin(owner.model_fields[part].annotation) is dict and bool(found)
             if i + 1 < len(location):
                 owner, options = (found[0], []) if len(found) == 1 else (None, found)
             continue
