@@ -15,6 +15,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.config.client import Cosine
+from raysim.config.server import LearnedWeights
 from raysim.errors import RunError
 from raysim.execution import (
     EvaluationPlan,
@@ -28,6 +29,7 @@ from raysim.execution import (
     prepare_job,
     summarise,
 )
+from raysim.execution.candidates import LEARNED_METRICS
 from raysim.models import load_weights
 from raysim.tracking import (
     Checkpoint,
@@ -177,6 +179,8 @@ class Simulation:
         self._checkpoint_seconds = 0.0
         self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
         names = ["train/loss", *self._evaluation.names]
+        if isinstance(self.experiment.aggregation.weights, LearnedWeights):
+            names += LEARNED_METRICS
         self._stopping = Stopping(self.experiment, names)
         with ExitStack() as undo:
             self._executor = undo.enter_context(_executor(prepared.job))

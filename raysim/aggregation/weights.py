@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raysim.config.server import ExplicitWeights, LawWeights, LossWeights, SamplesWeights, WeightsConfig
+from raysim.config.server import (
+    ExplicitWeights,
+    LawWeights,
+    LearnedWeights,
+    LossWeights,
+    SamplesWeights,
+    WeightsConfig,
+)
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -48,7 +55,8 @@ class Weighting:
         return raw / total if total > 0 else raw
 
     def _raw(self, clients: Int64, samples: Int64) -> Float64:
-        if isinstance(self.config, SamplesWeights):
+        by_samples = isinstance(self.config, LearnedWeights) and self.config.base == "samples"
+        if isinstance(self.config, SamplesWeights) or by_samples:
             return samples.astype(np.float64)
         if isinstance(self.config, LawWeights):
             return np.maximum(samples, 1).astype(np.float64) ** self.config.samples
@@ -56,6 +64,10 @@ class Weighting:
             table, default = self.config.table, self.config.default
             return np.array([table.get(client, default) for client in clients.tolist()], dtype=np.float64)
         return np.ones(len(clients))
+
+    def keeps_rows(self, round_number: int) -> bool:
+        """Whether the clients' records of this round are kept one by one instead of summed where they are made."""
+        return isinstance(self.config, LearnedWeights) and round_number % self.config.every == 0
 
     def factor(self, loss: float) -> tuple[float, bool]:
         """The factor for a client of this loss, in (0, 1], and whether the loss had to be clamped to the stated range.

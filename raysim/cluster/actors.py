@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from raysim.aggregation import Buffers, PartialSum, combine
+from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, join_rows
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -79,7 +79,7 @@ class ClientActor:
         """Build the worker; what its bits depend on."""
         return bits_fingerprint(self._worker().job.engine)
 
-    def train(self, lease: Lease, model: Any) -> tuple[PartialSum, LeaseReport]:
+    def train(self, lease: Lease, model: Any) -> tuple[PartialSum | ClientRows, LeaseReport]:
         """Two objects: the partial sum, which stays in the object store, and the small report."""
         return self._worker().train(lease, model)
 
@@ -124,8 +124,8 @@ class Aggregator:
         """State and model before the first round."""
         return self._server().first()
 
-    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
-        """The next state and model, and the seconds that it took."""
+    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum | ClientRows) -> Any:
+        """The next state and model, and facts about the step."""
         return self._server().apply(round_number, expected, state, model, *sums)
 
     def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any]:
@@ -156,6 +156,7 @@ class NodeReducer:
     def __init__(self) -> None:
         self._buffers = Buffers()
 
-    def combine(self, *sums: PartialSum) -> PartialSum:
-        """One sum for many."""
-        return combine(sums, self._buffers)
+    def combine(self, *sums: PartialSum | ClientRows) -> PartialSum | ClientRows:
+        """One sum for many, or the rows of all."""
+        rows = [part for part in sums if isinstance(part, ClientRows)]
+        return join_rows(rows) if rows else combine((s for s in sums if isinstance(s, PartialSum)), self._buffers)

@@ -31,7 +31,7 @@ from raysim.execution import (
     round_row,
 )
 from raysim.execution.cohort import cohort_size
-from raysim.execution.facts import empty_row
+from raysim.execution.facts import empty_row, with_chosen
 from raysim.execution.plan import actor_memory, model_columns
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
@@ -45,7 +45,7 @@ class _Applying:
 
     Attributes:
         row: without what the step takes.
-        seconds: a reference to what the step takes; None where there is none.
+        step: a reference to the facts of the step; None where there is none.
         began: when it was asked for, by the clock.
         busiest: seconds of arithmetic of the busiest actor.
     """
@@ -54,7 +54,7 @@ class _Applying:
     row: RoundRow
     clients: pa.RecordBatch
     server: ServerHandle
-    seconds: Any
+    step: Any
     began: float
     busiest: float
 
@@ -202,24 +202,25 @@ class RayExecutor(Executor):
         facts = cohort_facts(work.task, trained)
         began = time.perf_counter()
         sums = self._tree.reduce(trained.sums)
-        state, model, seconds = self._aggregator.apply.options(num_returns=3).remote(
+        state, model, step = self._aggregator.apply.options(num_returns=3).remote(
             work.task.round, facts.contributed, server.state, server.model, *sums
         )
         after = ServerHandle(state, model)
         row = round_row(work.task, facts, trained, Applied(after, 0.0, 0.0), 4 * self._columns)
-        return _Applying(work, row, facts.clients, after, seconds, began, max(training.busy.values()))
+        return _Applying(work, row, facts.clients, after, step, began, max(training.busy.values()))
 
     def _finish(self, applying: _Applying) -> RoundDone:
         """Evaluate the round, once its step is taken."""
-        ranges, row = applying.work.ranges, applying.row
+        ranges, row, clients = applying.work.ranges, applying.row, applying.clients
         evaluation = self._pool.evaluate(ranges, applying.server.model) if ranges else None
         seconds, arithmetic = dict(row.seconds), applying.busiest
-        if applying.seconds is not None:
+        if applying.step is not None:
             with unwrapped(self._runtime.ray):
-                reduce, apply = self._runtime.ray.get(applying.seconds)
-            self._costs.saw_step(reduce + apply)
-            arithmetic += reduce + apply
-            seconds |= {"reduce": time.perf_counter() - applying.began - apply, "apply": apply}
+                step = self._runtime.ray.get(applying.step)
+            self._costs.saw_step(step.check + step.apply)
+            arithmetic += step.check + step.apply
+            seconds |= {"reduce": time.perf_counter() - applying.began - step.apply, "apply": step.apply}
+            row, clients = with_chosen(row, clients, step.chosen)
         if evaluation is not None:
             self._pool.wait(evaluation)
             self._costs.saw_evaluation(len(ranges), evaluation.seconds)
@@ -229,7 +230,7 @@ class RayExecutor(Executor):
         interval = None if before is None else self._finished_at - before
         self._costs.saw_shared(applying.clients, interval, arithmetic)
         evaluated = () if evaluation is None else tuple(evaluation.results)
-        return RoundDone(RoundFacts(replace(row, seconds=seconds), applying.clients, evaluated), applying.server)
+        return RoundDone(RoundFacts(replace(row, seconds=seconds), clients, evaluated), applying.server)
 
     def _resolved(self, server: ServerHandle) -> ServerHandle:
         """The handle with references of its own."""

@@ -118,13 +118,31 @@ class LawWeights(Section):
         return self
 
 
+class LearnedWeights(Section):
+    """Weights are learned while the run goes on: every few rounds the cohort's updates are kept one by one, and a study
+    finds the weights that make the best model on the server's validation set, without training anything again."""
+
+    name: Literal["learned"] = "learned"
+    base: Literal["samples", "uniform"] = "samples"
+    """The weights of the rounds between, and what the learned ones must beat."""
+    every: int = Field(1, ge=1)
+    """Rounds from one to the next."""
+    trials: int = Field(48, ge=1)
+    """Candidates that the study tries in a round, besides the obvious ones."""
+    budget: int = Field(1024**3, ge=1)
+    """Bytes that the updates of a round may take."""
+    chooser: ImportString = "raysim.tuning.learned:choose"
+    """Function that chooses (see `raysim.aggregation.rows.WeightChooser`); a study with Optuna by default."""
+
+
 WeightsConfig = Annotated[
     Annotated[UniformWeights, Tag("uniform")]
     | Annotated[SamplesWeights, Tag("samples")]
     | Annotated[LossWeights, Tag("loss")]
     | Annotated[LossWeights, Tag("inverse_loss")]
     | Annotated[ExplicitWeights, Tag("explicit")]
-    | Annotated[LawWeights, Tag("law")],
+    | Annotated[LawWeights, Tag("law")]
+    | Annotated[LearnedWeights, Tag("learned")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -52,12 +52,14 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
     """
     clients = draw_cohort(experiment, federation.population, round_number)
     samples = federation.sizes("train", clients)
-    weights = Weighting(experiment.aggregation.weights).base(clients, samples)
+    weighting = Weighting(experiment.aggregation.weights)
+    weights = weighting.base(clients, samples)
     if len(clients) and not weights.any():
         scheme = experiment.aggregation.weights.name
         raise RunError(f"round {round_number}: the {scheme} weights of its {len(clients)} clients sum to zero")
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
-    return RoundTask(round_number, lr, clients, weights, work.count(samples))
+    rows = weighting.keeps_rows(round_number)
+    return RoundTask(round_number, lr, clients, weights, work.count(samples), rows)
 
 
 def _few(seed: int, round_number: int, size: int, population: int) -> Int64:

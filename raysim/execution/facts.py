@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysim.errors import RunError
-from raysim.execution.work import Applied, Int32, RoundTask, Trained
+from raysim.execution.work import Applied, Chosen, Int32, RoundTask, Trained
 from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, RoundRow
 
 Float64 = npt.NDArray[np.float64]
@@ -71,6 +71,18 @@ def train_loss(clients: pa.RecordBatch) -> float:
     weights, losses = trained["weight"].to_pylist(), trained["loss"].to_pylist()
     total = math.fsum(weights)
     return math.fsum(w * loss for w, loss in zip(weights, losses, strict=True)) / total if total else math.nan
+
+
+def with_chosen(row: RoundRow, clients: pa.RecordBatch, chosen: Chosen | None) -> tuple[RoundRow, pa.RecordBatch]:
+    """The round's row and its clients, with the weights that the server chose after it had their updates."""
+    if chosen is None:
+        return row, clients
+    weights = np.zeros(len(clients))
+    weights[clients["dropped"].is_null().to_numpy(zero_copy_only=False)] = chosen.weights
+    clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), pa.array(weights))
+    loss = train_loss(clients)
+    metrics = {**row.metrics, **({} if math.isnan(loss) else {"train/loss": loss}), **chosen.metrics}
+    return replace(row, metrics=metrics), clients
 
 
 def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:

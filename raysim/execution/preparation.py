@@ -17,6 +17,7 @@ from raysim.data.build import prepare
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError
+from raysim.execution.candidates import check_learned
 from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.work import Job
@@ -87,6 +88,7 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     check_metrics(metrics, loss_function, output_shape, info)
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
+    check_learned(experiment, federation, algorithm)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
     if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():

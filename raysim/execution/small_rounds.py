@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row
+from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row, with_chosen
 from raysim.execution.server import Server
 from raysim.execution.work import Applied, Lease, RoundFacts, RoundWork, ServerHandle, Trained
 from raysim.execution.worker import ClientWorker
@@ -33,12 +33,10 @@ def whole_round(
         total, report = worker.train(Lease.of(task, np.arange(len(task.clients))), handle.model)
         trained = Trained((total,), (report,), 1, time.perf_counter() - began, broadcasts=1)
         facts = cohort_facts(task, trained)
-        state, model, (reduce, apply) = server.apply(
-            task.round, facts.contributed, handle.state, handle.model, *trained.sums
-        )
+        state, model, step = server.apply(task.round, facts.contributed, handle.state, handle.model, *trained.sums)
         handle = ServerHandle(state, model)
-        clients = facts.clients
-        row = round_row(task, facts, trained, Applied(handle, reduce, apply), handle.model.nbytes)
+        row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), handle.model.nbytes)
+        row, clients = with_chosen(row, facts.clients, step.chosen)
     began = time.perf_counter()
     evaluated = tuple(worker.evaluate(work.ranges, handle.model)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})

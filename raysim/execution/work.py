@@ -55,6 +55,7 @@ class RoundTask:
         clients: the cohort's ids, `[m]`; a client's index here is its position.
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
         steps: local steps of each, `[m]`: what the work is estimated by.
+        rows: whether what clients send is kept one by one (`raysim.aggregation.rows`), not summed by the workers.
     """
 
     round: int
@@ -62,6 +63,7 @@ class RoundTask:
     clients: Int64
     weights: Float64
     steps: Int64
+    rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,14 @@ class Lease:
     positions: Int32
     clients: Int64
     weights: Float64
+    rows: bool = False
 
     @classmethod
     def of(cls, task: RoundTask, positions: npt.ArrayLike) -> Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen])
+        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen], task.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,28 @@ class Trained:
     workers: int
     wall: float
     broadcasts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Weights that the server chose for a round.
+
+    Attributes:
+        weights: of the clients that made it, in the order of their positions, `[k]`, summing to 1.
+        metrics: what is recorded of the choice.
+    """
+
+    weights: Float64
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What is known of a server's step: seconds of checking and of applying, and what was chosen, if anything was."""
+
+    check: float
+    apply: float
+    chosen: Chosen | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from raysim.aggregation import Buffers, PartialSum, RunningSum, Weighting, sum_fields
+from raysim.aggregation import Buffers, ClientRows, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
 from raysim.execution.environment import pin_gpu_bits
@@ -82,8 +82,10 @@ class ClientWorker:
         self._host, self._buffers = torch.zeros(layout.size), Buffers()
         self._broadcast = self._host.to(self.device)
 
-    def train(self, lease: Lease, model: Float32) -> tuple[PartialSum, LeaseReport]:
+    def train(self, lease: Lease, model: Float32) -> tuple[PartialSum | ClientRows, LeaseReport]:
         """Train the lease's clients from the model `[P]`, which is only read; their sum and the facts about them.
+
+        A lease that keeps rows comes back with the clients' records as they are instead of their sum.
 
         Raises:
             ClientError: a client's own code failed; names the client, the round and the error.
@@ -91,11 +93,15 @@ class ClientWorker:
         with self._own_setting(), torch.enable_grad():
             return self._train(lease, model)
 
-    def _train(self, lease: Lease, model: Float32) -> tuple[PartialSum, LeaseReport]:
+    def _train(self, lease: Lease, model: Float32) -> tuple[PartialSum | ClientRows, LeaseReport]:
         began = time.perf_counter()
         self._receive(model)
         received = time.perf_counter()
-        running = RunningSum(lease.round, self._fields, self.device, self._buffers)
+        running: RunningSum | KeptRows
+        if lease.rows:
+            running = KeptRows(lease.round, self._fields)
+        else:
+            running = RunningSum(lease.round, self._fields, self.device, self._buffers)
         setting = RoundSetting(self.job.experiment.seed, lease.round, lease.lr)
         count = len(lease.clients)
         weight, loss, seconds = np.zeros(count), np.full(count, np.nan), np.zeros(count)
@@ -151,7 +157,7 @@ class ClientWorker:
             raise _client_error(clients, setting.round, error) from error
 
     def _fold(
-        self, running: RunningSum, positions: Int32, weights: Float64, sent: Mapping[str, torch.Tensor]
+        self, running: RunningSum | KeptRows, positions: Int32, weights: Float64, sent: Mapping[str, torch.Tensor]
     ) -> list[str | None]:
         """Add a block's records to the sum; why clients were left out."""
         known = np.isfinite(weights)
