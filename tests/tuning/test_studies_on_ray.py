@@ -51,16 +51,16 @@ def wait_for(what: Callable[[], Any], driver: subprocess.Popen[str]) -> Any:
 @pytest.mark.usefixtures("ray_session")
 def test_trials_at_once_come_to_the_bits_of_one_at_a_time(tunable: Tunable, tmp_path: Path) -> None:
     """Also where a trial has a share of several actors."""
-    space = {"client.optimizer.lr": {"low": 0.1, "high": 0.4, "step": 0.1}}
+    space = {"client.optimizer.lr": {"choices": [0.1, 0.3]}}
     grid = {"space": space, "sampler": "grid"}
     alone = tune(tunable(grid), directory=tmp_path / "alone")
     expected = {trial.params["client.optimizer.lr"]: trial.value for trial in alone.study.trials}
-    for parallel, actors in ((3, 1), (2, 2)):
+    for actors in (1, 2):
         execution = {"executor": "ray", "actors": actors}
-        experiment = tunable(grid | {"parallel": parallel}, execution=execution)
-        study = tune(experiment, directory=tmp_path / f"{parallel} at once").study
+        experiment = tunable(grid | {"parallel": 2}, execution=execution)
+        study = tune(experiment, directory=tmp_path / f"{actors} actors").study
         assert {trial.params["client.optimizer.lr"]: trial.value for trial in study.trials} == expected
-        run = RunDirectory.open(tmp_path / f"{parallel} at once" / "trials" / "00000")
+        run = RunDirectory.open(tmp_path / f"{actors} actors" / "trials" / "00000")
         assert run.experiment().execution.executor == ("inprocess" if actors == 1 else "ray")
 
 
