@@ -8,11 +8,12 @@ from raysim.config import Experiment
 from raysim.errors import RaysimError
 
 if TYPE_CHECKING:
+    from raysim.debugging import debug
     from raysim.simulation import Round, Simulation
     from raysim.tuning import Tuned, tune
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "tune"]
+__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from raysim import tuning
 
         return getattr(tuning, name)
+    if name == "debug":
+        from raysim import debugging
+
+        return debugging.debug
     raise AttributeError(f"module 'raysim' has no attribute {name!r}")

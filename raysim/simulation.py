@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.config.client import Cosine
 from raysim.config.server import LearnedWeights
-from raysim.errors import RunError
+from raysim.errors import RaysimError, RunError
 from raysim.execution import (
     EvaluationPlan,
     Executor,
@@ -34,6 +35,7 @@ from raysim.models import load_weights
 from raysim.tracking import (
     Checkpoint,
     CheckpointFolder,
+    CheckpointPlace,
     NoteLevel,
     Progress,
     QuietProgress,
@@ -80,7 +82,7 @@ class Simulation:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Experiment | str | PathLike[str] | Mapping[str, Any],
         *,
         model: nn.Module | None = None,
         data: Any = None,
@@ -90,25 +92,30 @@ class Simulation:
         """Prepare data, workers and a run directory; what is wrong with any of them is found out here.
 
         Args:
-            experiment: what to run.
+            experiment: what to run; the path of its YAML file, or a nested mapping, will do.
             model: a module of your own instead of `experiment.model`; it is not changed.
-            data: arrays of your own instead of `experiment.data.source`: a pair `(x, y)`, or a mapping with `x`, `y`
-                and perhaps `x_test`, `y_test`, `client`, `weight`.
+            data: your own instead of `experiment.data.source`: a pair `(x, y)` of arrays, or a mapping with `x`, `y`
+                and perhaps `x_test`, `y_test`, `client`, `weight`; or a map-style dataset of pairs `(x, y)`, two of
+                them (training, test), or a mapping with `train` and perhaps `test`, `client`, `weight`.
             directory: the run directory; by default a new one below `experiment.tracking.directory`.
             progress: how to tell people; by default only warnings are printed.
 
         Raises:
             RaysimError: the configuration, the data, the model or the placement is wrong; one line.
         """
+        experiment = Experiment.of(experiment)
+        place = CheckpointPlace(experiment.tracking.checkpoints)
         if directory is not None:
             RunDirectory.refuse_taken(directory)
+            place.refuse_taken(Path(directory).resolve().name)
+        place.prove()
         prepared = prepare_job(experiment, model=model, data=data)
         resolved = prepared.experiment
 
         def create() -> RunDirectory:
             if directory is not None:
                 return RunDirectory.create_at(directory, resolved)
-            return RunDirectory.create(resolved.tracking.directory, resolved.name, resolved)
+            return RunDirectory.create(resolved.tracking.directory, resolved.name, resolved, taken=place.taken)
 
         notes: list[tuple[str, NoteLevel]] = []
         if model is not None or data is not None:
@@ -140,24 +147,30 @@ class Simulation:
             RunError: there is no usable checkpoint, the model or data are others, or the bits would differ.
         """
         directory = RunDirectory.open(run)
-        prepared = prepare_job(directory.experiment().updated(overrides), model=model, data=data)
+        before = directory.experiment()
+        experiment, recorded_place = before.updated(overrides), before.tracking.checkpoints
+        _refuse_other_curve(directory, experiment)
+        prepared = prepare_job(experiment, model=model, data=data)
         directory.check_same_config(prepared.experiment, ignore=_may_change(prepared.experiment))
-        checkpoint, damaged = CheckpointFolder(directory).latest()
+        place = prepared.experiment.tracking.checkpoints
+        CheckpointPlace(place).prove()
         recorded = directory.read_environment().get("bits")
         if recorded is None and not allow_different_bits:
             raise RunError(f"{directory.environment}: missing, so nobody knows what the run ran on; {ALLOW}")
         self = cls.__new__(cls)
-        self._start(
-            prepared,
-            lambda: directory,
-            progress,
-            checkpoint=checkpoint,
-            recorded_bits={} if allow_different_bits else recorded,
-            notes=[
-                (f"{one.path}: passed over ({one.reason}); continuing after {checkpoint.path}", "warning")
-                for one in damaged
-            ],
-        )
+        with CheckpointFolder.found(directory, place, recorded_place) as checkpoints:
+            checkpoint, damaged = checkpoints.latest()
+            self._start(
+                prepared,
+                lambda: directory,
+                progress,
+                checkpoint=checkpoint,
+                recorded_bits={} if allow_different_bits else recorded,
+                notes=[
+                    (f"{one.where}: passed over ({one.reason}); continuing after {checkpoint.where}", "warning")
+                    for one in damaged
+                ],
+            )
         return self
 
     def _start(
@@ -176,7 +189,7 @@ class Simulation:
         self._finished: RunSummary | None = None
         self._closed = False
         self._rounds: Generator[RoundDone] | None = None
-        self._checkpoint_seconds = 0.0
+        self._checkpoint_seconds = self._share = 0.0
         self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
         names = ["train/loss", *self._evaluation.names]
         if isinstance(self.experiment.aggregation.weights, LearnedWeights):
@@ -194,6 +207,7 @@ class Simulation:
             )
             run = directory()
             self.directory: Path = run.path
+            self._executor.call(run.path.resolve().name)
             self._recorder = Recorder(run, self.experiment, names, progress or QuietProgress(), after_round=after_round)
             undo.callback(self._recorder.close)
             if checkpoint is not None:
@@ -201,11 +215,13 @@ class Simulation:
                 for row in read_rounds(run).select(names).to_pylist():
                     self._stopping.see({name: value for name, value in row.items() if value is not None})
             counts = {"parameters": prepared.parameters, "population": prepared.federation.population}
-            self._recorder.start(self._facts(), {**environment, "bits": bits, **counts})
+            why = {"engine": prepared.engine.reason}
+            self._recorder.start(self._facts(), {**environment, "bits": bits, **counts, **why})
             if prepared.engine.replaced:
                 self._recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
             for text, level in notes:
                 self._recorder.note(text, level)
+            self._executor.listen(lambda fault: self._recorder.fault(fault.text, **fault.fields()))
             if "sums" in bits:
                 self._recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
             undo.pop_all()
@@ -225,7 +241,7 @@ class Simulation:
                 committed = self._commit(self._next_round())
                 every = self.experiment.tracking.checkpoint_every
                 if every and self.number % every == 0:
-                    self._checkpoint()
+                    self._checkpoint(last=self.number == self.experiment.rounds)
                 left = time.perf_counter()
                 yield committed
                 self._since += time.perf_counter() - left  # the caller's own time is no round's
@@ -288,7 +304,10 @@ class Simulation:
         facts = done.facts
         metrics = {**facts.row.metrics, **summarise(facts.evaluated, self._prepared.metrics)}
         now = time.perf_counter()
-        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": now - self._since}
+        spent = now - self._since
+        if done.arrived:  # the wait for a call is that of all its rounds
+            self._share, spent = spent / done.arrived, 0.0
+        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         row = replace(facts.row, seconds=seconds, metrics=metrics)
         self._recorder.commit(row, facts.clients)
@@ -301,9 +320,11 @@ class Simulation:
             return "all rounds are done"
         return self._stopping.reason(self._recorder.seconds)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, last: bool = False) -> None:
         began = time.perf_counter()
-        self._recorder.checkpoint(self.number, lambda folder: self._executor.save(str(folder.resolve()), self._server))
+        self._recorder.checkpoint(
+            self.number, lambda folder: self._executor.save(str(folder.resolve()), self._server), last=last
+        )
         self._checkpoint_seconds += time.perf_counter() - began
 
     def _finish(self, reason: str) -> None:
@@ -313,31 +334,46 @@ class Simulation:
         try:
             if self._rounds is not None:
                 self._rounds.close()
-            self._checkpoint()
-            self._executor.export(str(self._recorder.run.model.resolve()), self._server)
+            self._checkpoint(last=True)
+            self._recorder.export(lambda path: self._executor.export(str(path.resolve()), self._server))
         except BaseException as error:
-            self._abandon(error)
+            self._abandon(error, rescue=False)  # saving is what was tried
             raise
         self._closed = True
         self._executor.close()
         self._finished = self._recorder.finish(reason)
 
-    def _abandon(self, error: BaseException) -> None:
+    def _abandon(self, error: BaseException, *, rescue: bool = True) -> None:
         if not self._closed:
+            if isinstance(error, RaysimError) and None not in (error.client, error.round):
+                again = f"raysim debug {self.directory} --client {error.client} --round {error.round}"
+                error.add_note(f"to see it in this process: {again}")
             self._closed = True
             try:
+                if rescue and self.number and self.number != self._recorder.saved_round:
+                    self._rescue()
                 self._recorder.fail(error)
             finally:
                 self._executor.close()
 
+    def _rescue(self) -> None:
+        """Make the last committed round durable after an error, where that can still be done."""
+        with suppress(Exception):  # what ended the run is what is told, not what it may have broken besides
+            if self._rounds is not None:
+                self._rounds.close()
+            self._checkpoint(last=True)
+            self._recorder.note(f"round {self.number} is saved; `raysim resume {self.directory}` goes on after it")
+
     def _facts(self) -> dict[str, object]:
         prepared, engine = self._prepared, self._prepared.job.engine
         together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
+        compiled = ", compiled" if engine.compiled else ""
         return {
             "run": str(self._recorder.run.path),
             "data": f"{self.experiment.data.source.name}, {prepared.federation.population:,} clients",
             "model": f"{self.experiment.model.name}, {prepared.parameters:,} parameters",
-            "workers": f"{self._executor.workers} ({self._executor.name}, {engine.name} engine{together})",
+            "workers": f"{self._executor.workers} ({self._executor.name}, {engine.name} engine{together}{compiled})",
+            "engine": prepared.engine.reason,
         }
 
 
@@ -354,6 +390,16 @@ def _may_change(experiment: Experiment) -> tuple[str, ...]:
     keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache", "tuning")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
     return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
+
+
+def _refuse_other_curve(run: RunDirectory, experiment: Experiment) -> None:
+    """Say why a resume cannot have another number of rounds, before anything is built for it."""
+    recorded = run.experiment()
+    if isinstance(recorded.client.schedule, Cosine) and recorded.rounds != experiment.rounds:
+        raise RunError(
+            f"{run.path}: rounds must stay {recorded.rounds}: client.schedule is cosine, a curve over all rounds, and "
+            f"with {experiment.rounds} the rounds so far would have had other learning rates; start a new run instead"
+        )
 
 
 def _refuse_other_bits(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:

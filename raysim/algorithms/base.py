@@ -45,6 +45,11 @@ class Algorithm(ABC):
         self.config, self.layout = config, layout
         self.server = ServerSgd(config.server_lr, config.server_momentum, layout.trainable)
 
+    @property
+    def sees_gradients(self) -> bool:
+        """Whether a hook of its own may look at gradients; if none does, plain SGD steps without laying them out."""
+        return any(getattr(type(self), hook) is not getattr(Algorithm, hook) for hook in ("correct", "send"))
+
     def work(self, client: ClientConfig) -> LocalWork:
         """How much a client does in a round."""
         batch_size = None if client.batch_size == "full" else client.batch_size

@@ -29,12 +29,20 @@ app.add_typer(commands, name="data", help="Build the shards of a federation, loo
     epilog=examples(
         "raysim data build configs/quickstart.yaml",
         "raysim data build configs/mnist_2nn.yaml data.partition.clients=1000",
+        "raysim data build configs/quickstart.yaml --verify",
     )
 )
-def build(config: Config = None, overrides: Overrides = None) -> None:
+def build(
+    config: Config = None,
+    overrides: Overrides = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file whole and compare it with its SHA-256 sums.")
+    ] = False,
+) -> None:
     """Build the shards that CONFIG describes, unless they are there, and say where and what they are."""
     experiment, spec, federation = _open(config, overrides, command="data build")
-    printing.facts(data_facts(experiment, spec, federation))
+    verified = [("verified", _verified(federation))] if verify else []
+    printing.facts([*data_facts(experiment, spec, federation), *verified])
 
 
 @commands.command(
@@ -117,6 +125,16 @@ def _open(
 
     spec = prepare(experiment.data, experiment.data_seed)
     return experiment, spec, spec.open()
+
+
+def _verified(federation: Federation) -> str:
+    """Compare all samples with their checksums, which may take a while; a damaged file is an error that names it."""
+    from raysim.data.store import ArrowFederation
+
+    if not isinstance(federation, ArrowFederation):
+        return "nothing is stored"
+    federation.verify()
+    return "every file is as it was written"
 
 
 def _folder(spec: FederationSpec) -> str | None:

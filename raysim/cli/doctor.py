@@ -6,46 +6,64 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import typer
 
 from raysim.cli import printing
 from raysim.cli.app import app, examples
+from raysim.cli.findings import GIB, Finding, enough, gib
 from raysim.config.running import TrackingConfig
 from raysim.machine import available_memory, cores
 
-GIB = 1 << 30
-
-Level = Literal["ok", "warn", "bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found, and what to do where that is not well."""
-
-    level: Level
-    what: str
-    found: str
-    remedy: str = ""
+Address = Annotated[
+    str | None, typer.Option(show_default=False, help="A running Ray cluster (auto or host:port): check its nodes too.")
+]
 
 
-@app.command(epilog=examples("raysim doctor"))
-def doctor() -> None:
+@app.command(epilog=examples("raysim doctor", "raysim doctor --address auto"))
+def doctor(address: Address = None) -> None:
     """Check Python, torch, Ray, memory, disks and data folders. Exit code 1 if something is bad.
 
     Every line says ok, warn (slower or smaller than it could be) or bad (runs will fail), and what to do.
+
+    With an address, every node of that cluster is asked as well: versions, processors, GPUs, shared memory, open files,
+    disk, clock, and whether it sees the shards.
     """
     findings = [finding for check in CHECKS for finding in check()]
+    _show(findings)
+    if address is not None:
+        printing.gap()
+        asked = list(nodes(address))
+        _show(asked)
+        findings += asked
+    if any(one.level == "bad" for one in findings):
+        raise typer.Exit(1)
+
+
+def nodes(address: str) -> Iterator[Finding]:
+    """The nodes of a cluster."""
+    from raysim.cli.nodes import node_findings
+    from raysim.cluster.inspection import NoAnswer, inspect_nodes
+    from raysim.data.store.cache import cache_folder
+
+    found = inspect_nodes(address, cache_folder(None))
+    for node in found:
+        if isinstance(node, NoAnswer):
+            remedy = "install raysim there as on the driver, or look into the node's Ray logs"
+            yield Finding("bad", "node", f"{node.name}: {node.reason}", remedy)
+    answered = [node for node in found if not isinstance(node, NoAnswer)]
+    if answered:
+        yield from node_findings(answered)
+
+
+def _show(findings: Sequence[Finding]) -> None:
     printing.table(
         {"": "left", "check": "left", "found": "left"},
         [(one.level, one.what, one.found + (f"; {one.remedy}" if one.remedy else "")) for one in findings],
     )
-    if any(one.level == "bad" for one in findings):
-        raise typer.Exit(1)
 
 
 def python() -> Iterator[Finding]:
@@ -117,13 +135,13 @@ def memory() -> Iterator[Finding]:
     """Memory, and the part of it that processes can share."""
     free = available_memory()
     low = "close other programs, or set execution.actors=1"
-    yield _enough("memory", f"{_gib(free)} available", free, warn=2 * GIB, bad=GIB // 2, remedy=low)
+    yield enough("memory", f"{gib(free)} available", free, warn=2 * GIB, bad=GIB // 2, remedy=low)
     shared = Path("/dev/shm")  # noqa: S108 - looked at, not written
     if shared.is_dir():
         usage = shutil.disk_usage(shared)
         remedy = "Ray falls back to slow files; in Docker use --shm-size=4g, else set execution.object_store_memory"
-        found = f"{_gib(usage.free)} free of {_gib(usage.total)} in {shared}"
-        yield _enough("shared memory", found, usage.free, warn=GIB, bad=0, remedy=remedy)
+        found = f"{gib(usage.free)} free of {gib(usage.total)} in {shared}"
+        yield enough("shared memory", found, usage.free, warn=GIB, bad=0, remedy=remedy)
 
 
 def open_files() -> Iterator[Finding]:
@@ -135,7 +153,7 @@ def open_files() -> Iterator[Finding]:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit:,}"
     plenty = sys.maxsize if limit == resource.RLIM_INFINITY else limit
-    yield _enough("open files", found, plenty, warn=1024, bad=128, remedy="raise the limit: ulimit -n 65536")
+    yield enough("open files", found, plenty, warn=1024, bad=128, remedy="raise the limit: ulimit -n 65536")
 
 
 def folders() -> Iterator[Finding]:
@@ -153,7 +171,7 @@ def folders() -> Iterator[Finding]:
             yield Finding("bad", what, f"{folder} cannot be written", remedy)
             continue
         free = shutil.disk_usage(there).free
-        yield _enough(what, f"{_gib(free)} free in {folder}", free, warn=2 * GIB, bad=GIB // 8, remedy=remedy)
+        yield enough(what, f"{gib(free)} free in {folder}", free, warn=2 * GIB, bad=GIB // 8, remedy=remedy)
 
 
 def data_sets() -> Iterator[Finding]:
@@ -182,13 +200,3 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     folders,
     data_sets,
 )
-
-
-def _enough(what: str, found: str, amount: int, *, warn: int, bad: int, remedy: str) -> Finding:
-    """A finding on an amount that should not be below `warn`, and must not be below `bad`."""
-    level: Level = "bad" if amount < bad else "warn" if amount < warn else "ok"
-    return Finding(level, what, found, remedy if level != "ok" else "")
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"

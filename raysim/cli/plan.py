@@ -78,7 +78,7 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
         },
         "round": asdict(plan.round),
         "executor": experiment.execution.executor,
-        "engine": asdict(prepared.job.engine),
+        "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
         "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
         "nodes": [asdict(node) for node in plan.nodes],
         "placement": None if placement is None else asdict(placement) | {"actors": placement.actors},
@@ -110,6 +110,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
             ("", _pace(experiment.execution, a_round)),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
             ("", _where(prepared, plan)),
+            ("engine", prepared.engine.reason),
         ]
     )
     printing.gap()
@@ -124,15 +125,16 @@ def _steps(a_round: RoundPlan) -> str:
 
 
 def _pace(execution: ExecutionConfig, a_round: RoundPlan) -> str:
-    """Who works on a round, and why. Until a run has measured its clients, a local step counts as a millisecond."""
+    """Who works on a round, and why."""
     from raysim.tracking.units import duration
 
+    step = f"{'a measured' if a_round.timed else 'a guess of'} {duration(a_round.a_step)} a local step"
     if execution.executor == "inprocess":
-        return f"about {duration(a_round.alone)} a round at a guess of 1 ms a local step"
+        return f"about {duration(a_round.alone)} a round at {step}"
     workers = f"on {_counted(a_round.workers, 'worker')}"
     if execution.clients_per_actor is not None:
         return f"{workers}, the clients' own, never several rounds in a call"
-    why = f"at a guess of 1 ms a local step {duration(a_round.alone)} on one worker, {duration(a_round.shared)} shared"
+    why = f"at {step} {duration(a_round.alone)} on one worker, {duration(a_round.shared)} shared"
     if execution.rounds_ahead == 0:
         return f"{workers}, one round after the other (execution.rounds_ahead is 0); {why}"
     if a_round.batch:
@@ -149,7 +151,9 @@ def _parts(plan: Plan) -> str:
 
 def _where(prepared: Prepared, plan: Plan) -> str:
     engine, placement = prepared.job.engine, plan.placement
-    how = f"{engine.name} engine on {engine.device}, {_counted(engine.threads, 'thread')}"
+    together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
+    compiled = ", compiled" if engine.compiled else ""
+    how = f"{engine.name} engine{together}{compiled} on {engine.device}, {_counted(engine.threads, 'thread')}"
     if placement is None:
         return f"in process, without Ray: this process is the only worker; {how}"
     share = f"{placement.num_cpus:g} CPU, {placement.num_gpus:g} GPU each"

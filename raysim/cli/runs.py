@@ -14,7 +14,7 @@ import typer
 from raysim.cli.app import INTERRUPTED, app, examples
 from raysim.cli.options import Config, Overrides, Run, read_experiment
 from raysim.cli.profile import print_profile
-from raysim.errors import ClientError, ConfigError
+from raysim.errors import ClientError, ConfigError, RaysimError
 
 if TYPE_CHECKING:
     from raysim.simulation import Simulation
@@ -65,7 +65,7 @@ def run(
 @app.command(
     epilog=examples(
         "raysim resume runs/quickstart-20250102-030405",
-        "raysim resume runs/quickstart-20250102-030405 rounds=100",
+        "raysim resume runs/mnist-2nn-shards-20250102-030405 rounds=2000 stop.target=0.98",
         "raysim resume runs/quickstart-20250102-030405 execution.executor=inprocess",
     )
 )
@@ -87,7 +87,8 @@ def resume(
 
     It goes on after the last checkpoint.
 
-    Only what no past round depends on may change: rounds, and the sections stop, execution, tracking.
+    Only what no past round depends on may change: the sections stop, execution and tracking, evaluation.every and
+    evaluation.clients_every, data.cache, and rounds, unless client.schedule is cosine: a curve over all rounds.
     """
     progress = _progress(quiet, json, plain, profile)
     from raysim.simulation import Simulation
@@ -151,10 +152,14 @@ def _train(start: Callable[[], Simulation], quiet: bool, debug: bool, profile: b
 
 @contextmanager
 def _client_errors(debug: bool) -> Iterator[None]:
-    """With --debug, what a client's code raised and where; without, how to see it."""
+    """What can be done about an error; with --debug, what a client's code raised and where; without, how to see it."""
     try:
         yield
-    except ClientError as error:
+    except RaysimError as error:
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(note, err=True)
+        if not isinstance(error, ClientError):
+            raise
         if not debug:
             raise ClientError(f"{error} (--debug shows the traceback)") from error
         if error.__cause__ is not None:

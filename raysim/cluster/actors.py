@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, cast
 import torch
 
 from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, join_rows
+from raysim.cluster.memory import keep_freed_memory
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -69,8 +71,7 @@ class ClientActor:
     """
 
     def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
-        # Read at torch's first allocation: large tensors in huge pages, or a big model's step is mostly page faults.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        keep_freed_memory()
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
         self._built_server: Server | None = None
@@ -117,7 +118,7 @@ class Aggregator:
     def __init__(self, job: JobReference) -> None:
         # Ray does not hide GPUs from an actor that asked for none.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._reference = job
+        self._reference, self._life = job, uuid.uuid4().hex
         self._built: Server | None = None
 
     def first(self) -> Any:
@@ -125,8 +126,14 @@ class Aggregator:
         return self._server().first()
 
     def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum | ClientRows) -> Any:
-        """The next state and model, and facts about the step."""
-        return self._server().apply(round_number, expected, state, model, *sums)
+        """The next state and model, facts about the step, and the name of this actor's present life."""
+        state, model, step = self._server().apply(round_number, expected, state, model, *sums)
+        return state, model, (step, self._life)
+
+    def alive(self) -> str:
+        """The name of this actor's present life, once it could take a step."""
+        self._server()
+        return self._life
 
     def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any]:
         """State and model after one of several rounds, as objects of their own."""
@@ -154,9 +161,11 @@ class NodeReducer:
     """Adds up the partial sums of its node before they travel. Keeps nothing but memory to use again."""
 
     def __init__(self) -> None:
-        self._buffers = Buffers()
+        self._buffers, self._life = Buffers(), uuid.uuid4().hex
 
-    def combine(self, *sums: PartialSum | ClientRows) -> PartialSum | ClientRows:
-        """One sum for many, or the rows of all."""
+    def combine(self, *sums: PartialSum | ClientRows) -> tuple[PartialSum | ClientRows, str]:
+        """One sum for many, or the rows of all, and the name of this actor's present life."""
         rows = [part for part in sums if isinstance(part, ClientRows)]
-        return join_rows(rows) if rows else combine((s for s in sums if isinstance(s, PartialSum)), self._buffers)
+        if rows:
+            return join_rows(rows), self._life
+        return combine((part for part in sums if isinstance(part, PartialSum)), self._buffers), self._life

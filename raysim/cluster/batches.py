@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from raysim.cluster.pool import ClientPool, unwrapped
+from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
+from raysim.cluster.pool import ClientPool
 from raysim.cluster.runtime import Runtime
-from raysim.errors import RunError
+from raysim.errors import RaysimError, RunError
 from raysim.execution import RoundDone, RoundFacts, RoundWork, ServerHandle
+from raysim.execution.faults import Fault, Loss, reason_of, to_blame
 from raysim.execution.round_costs import RoundCosts
 from raysim.execution.upcoming import Upcoming
 
@@ -28,12 +31,19 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A call, and the references that it will fill."""
+    """A call, and the references that it will fill.
+
+    Attributes:
+        size: what its rounds come to, in clients.
+        limit: seconds that it may take.
+    """
 
     works: list[RoundWork]
     facts: Any
     history: Any
     last: ServerHandle
+    size: int
+    limit: float
 
     def server(self, index: int) -> ServerHandle:
         """The server after one of its rounds."""
@@ -48,6 +58,7 @@ class Batches:
 
     Attributes:
         open: whether there is such an actor.
+        refused: rounds that came to nothing here, and are better shared: there the client that is to blame is found.
     """
 
     def __init__(
@@ -56,22 +67,23 @@ class Batches:
         pool: ClientPool,
         costs: RoundCosts,
         columns: int,
-        max_retries: int,
+        book: FaultBook,
         resolve: Callable[[ServerHandle], ServerHandle],
     ) -> None:
         """`resolve` turns a handle with an `Element` into one with references."""
         self._runtime, self._pool, self._costs = runtime, pool, costs
-        self._columns, self._max_retries, self._resolve = columns, max_retries, resolve
+        self._columns, self._book, self._resolve = columns, book, resolve
+        self.refused: set[int] = set()
         self.open = pool.lives_on(runtime.home)
 
     def rounds(self, upcoming: Upcoming, server: ServerHandle) -> Generator[RoundDone]:
         """Finished rounds from this server on, until one is not small.
 
-        A call whose actor died is made again, and with it those behind it: the work is pure. A call that came back
-        short stopped in front of a round that fails, which then begins a call of its own and says why.
+        A call whose actor died or hangs is made again, and with it those behind it: the work is pure. What is lost a
+        second time, or fails, is refused and shared. A call that came back short stopped in front of a round that
+        fails, which then begins a call of its own.
 
         Raises:
-            ClientError: a client's own code failed.
             RunError: a round cannot be applied, or its actor died too often.
         """
         flying: deque[_Batch] = deque()
@@ -84,13 +96,19 @@ class Batches:
                 batch = flying.popleft()
                 try:
                     facts = self._facts(batch)
-                except self._pool.lost as error:
+                except (self._runtime.ray.exceptions.RayError, RaysimError) as error:
+                    loss = self._loss(error, batch)
                     losses += 1
-                    self._give_up(batch, losses, error)
+                    self._judge(batch, worker, losses, loss)
                     _take_back([batch, *flying], upcoming)
                     flying.clear()
-                    self._pool.bury(worker)
-                    worker = None  # it is not idle, whatever interrupts the next line
+                    if loss.kind == "hung":
+                        self._pool.kill(worker)
+                    elif loss.gone:
+                        self._pool.bury(worker)
+                    else:
+                        self._pool.release(worker)
+                    worker = None  # whatever interrupts the next line
                     worker = self._reserve()
                     continue
                 losses = 0
@@ -102,7 +120,8 @@ class Batches:
                 for index, one in enumerate(facts):
                     self._costs.saw_alone(one, len(batch.works[index].ranges))
                     server = batch.server(index)
-                    yield RoundDone(one, server)
+                    counted = replace(one, row=self._book.counted(one.row))
+                    yield RoundDone(counted, server, arrived=0 if index else len(facts))
                     upcoming.finished()
         finally:
             if worker is not None:
@@ -115,27 +134,50 @@ class Batches:
 
     def _fill(self, flying: deque[_Batch], worker: int, upcoming: Upcoming, server: ServerHandle) -> None:
         """Have as many calls in flight as there should be, the first of them from this server."""
-        while len(flying) < IN_FLIGHT and (works := self._costs.cut(upcoming, self._columns)):
+        while len(flying) < IN_FLIGHT and (works := self._costs.cut(upcoming, self._columns, self.refused)):
             start = flying[-1].last if flying else self._resolve(server)
             flying.append(self._send(worker, works, start))
 
     def _send(self, worker: int, works: list[RoundWork], start: ServerHandle) -> _Batch:
         call = self._pool.actor(worker).train_rounds.options(num_returns=4)
         facts, history, state, model = call.remote(works, start.state, start.model)
-        return _Batch(works, facts, history, ServerHandle(state, model))
+        size = sum(1 + len(work.task.clients) for work in works)
+        limit = self._pool.deadlines.of("whole rounds", size)
+        return _Batch(works, facts, history, ServerHandle(state, model), size, limit)
 
     def _facts(self, batch: _Batch) -> list[RoundFacts]:
+        began = time.monotonic()
         with unwrapped(self._runtime.ray):
-            facts: list[RoundFacts] = self._runtime.ray.get(batch.facts)
+            facts: list[RoundFacts] = self._runtime.ray.get(batch.facts, timeout=batch.limit)
+        self._pool.deadlines.saw("whole rounds", time.monotonic() - began, batch.size)
         return facts
 
-    def _give_up(self, batch: _Batch, losses: int, error: Exception) -> None:
-        if losses > self._max_retries:
-            first, last = batch.works[0].task.round, batch.works[-1].task.round
+    def _loss(self, error: Exception, batch: _Batch) -> Loss:
+        if isinstance(error, self._runtime.ray.exceptions.GetTimeoutError):
+            return Loss("hung", f"no answer within {batch.limit:.3g} s", error, gone=True)
+        if isinstance(error, RaysimError):
+            return Loss(to_blame(error), reason_of(error), error, error.client)
+        return loss_of(self._runtime.ray, error)
+
+    def _judge(self, batch: _Batch, worker: int, losses: int, loss: Loss) -> None:
+        """Whether the call is made again, shared, or ends the run."""
+        first, last = batch.works[0].task.round, batch.works[-1].task.round
+        policy = self._book.policy(loss.kind)
+        raised = loss.kind in ("data", "error")
+        ends = policy == "fail" or (losses > self._book.max_retries and not raised)
+        shared = raised or policy == "drop" or losses > 1
+        then = "the run ends" if ends else "shared among all actors" if shared else "made again"
+        who = f"actor {worker} with rounds {first} to {last}"
+        self._book.add(Fault(loss.kind, who, loss.reason, then, first, losses - 1), again=int(not ends))
+        if ends and raised:
+            raise loss.error
+        if ends:
+            why = "their actor died each time" if loss.kind == "died" else f"the last time because {loss.reason}"
             raise RunError(
-                f"rounds {first} to {last} were lost {losses} times; their actor died each time "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+                f"rounds {first} to {last} were lost {losses} times; {why} ({first_line(loss.error)})"
+            ) from loss.error
+        if shared:
+            self.refused.add(first)
 
 
 def _take_back(batches: list[_Batch], upcoming: Upcoming, *, after: int = 0) -> None:

@@ -5,104 +5,138 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from raysim.cluster.reduction import NodeSum
-from raysim.errors import RunError
-from raysim.execution import Evaluated, EvaluationRange, Lease, LeaseReport, RoundTask, Trained, spread
+from raysim.cluster.deadlines import Deadlines
+from raysim.cluster.faults import FaultBook
+from raysim.errors import RaysimError, RunError
+from raysim.execution import Evaluated, EvaluationRange, spread
+from raysim.execution.faults import Fault, Loss, elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every flight of a pool goes by.
+
+    Attributes:
+        book: what becomes of lost work, and where it is written down.
+        node_of: the node of a worker.
+    """
+
+    book: FaultBook
+    deadlines: Deadlines
+    node_of: Callable[[int], str]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A piece for whoever is idle, and the workers that it failed on."""
+
+    piece: Any
+    failed: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Call:
+    """A piece that an actor works on.
+
+    Attributes:
+        worker: who has it.
+        node: where that is.
+        kept: what the flight wants back beside the result.
+        limit: seconds that it may take, from when it was given out and its model was there.
+        given: when that was, by the monotonic clock.
+    """
+
+    flight: Flight
+    waiting: Waiting
+    worker: int
+    node: str
+    kept: Any
+    limit: float
+    given: float = field(default_factory=time.monotonic)
+
+    @property
+    def piece(self) -> Any:
+        """The piece itself."""
+        return self.waiting.piece
+
+    @property
+    def due(self) -> float:
+        """When the answer must be there, as far as is known."""
+        return max(self.given, self.flight.ready_since or 0.0) + self.limit
 
 
 class Flight(ABC):
-    """Pieces of work for several actors. An error is kept until somebody waits for the flight."""
+    """Pieces of work for several actors. An error is kept until somebody waits for the flight.
 
-    def __init__(self, model: Any) -> None:
-        self.model, self.out = model, 0
+    Attributes:
+        model: reference of the model that the work is done with.
+        ready_since: when that was seen to be there, by the monotonic clock: calls that wait for it cannot be late.
+        out: calls that are not answered.
+        abandoned: nobody wants what comes back.
+    """
+
+    def __init__(self, setting: Setting, round_number: int, model: Any) -> None:
+        self.setting, self.round, self.model = setting, round_number, model
+        self.ready_since: float | None = None
+        self.abandoned = False
+        self.out = 0
         self.error: Exception | None = None
+        self.queue: deque[Waiting] = deque()
+        self.up: frozenset[int] = frozenset()
 
     @property
     def landed(self) -> bool:
         """Whether nothing is left to do."""
-        return self.error is not None or not (self.out or self.waiting)
+        return self.error is not None or self.abandoned or not (self.out or self.waiting)
 
     @property
-    @abstractmethod
     def waiting(self) -> bool:
         """Whether there are pieces to give out."""
+        return bool(self.queue)
+
+    def piece_for(self, worker: int) -> Waiting | None:
+        """The next piece for this idle worker: one that did not fail on it, as long as others are up."""
+        for waiting in self.queue:
+            if not waiting.failed or worker in elsewhere(self.up, waiting.failed, self.setting.node_of):
+                self.queue.remove(waiting)
+                return waiting
+        return None
+
+    def started(self) -> None:
+        """The model is there."""
+        self.ready_since = self.ready_since or time.monotonic()
+
+    def reassign(self, up: frozenset[int]) -> None:
+        """Only these workers are up."""
+        self.up = up
 
     @abstractmethod
-    def piece_for(self, worker: int) -> Any:
-        """The next piece for this idle worker, or None."""
+    def limit(self, piece: Any) -> float:
+        """Seconds that a call with this piece may take."""
 
     @abstractmethod
     def send(self, actor: Any, piece: Any) -> tuple[Any, Any]:
         """Call the actor; a reference to wait for, and what to keep beside it."""
 
     @abstractmethod
-    def receive(self, worker: int, node: str, kept: Any, result: Any) -> None:
-        """Take what an actor came back with."""
+    def receive(self, call: Call, result: Any) -> bool:
+        """Take what an actor came back with; whether it was still wanted."""
 
     @abstractmethod
-    def lost(self, piece: Any, error: Exception) -> None:
-        """An actor died with this piece in hand: somebody does it again."""
-
-    def reassign(self, up: set[int]) -> None:
-        """Only these workers are up: what was meant for another one, anybody may do."""
-        return
+    def lost(self, call: Call, loss: Loss) -> None:
+        """A call came to nothing: somebody does the piece again, or what the configuration says."""
 
 
-class Training(Flight):
-    """A cohort's leases: a first one for each worker, the rest for whoever is idle.
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Some ranges to evaluate, given out for the `attempt`-th time again."""
 
-    Attributes:
-        busy: seconds of arithmetic, by worker.
-    """
-
-    def __init__(
-        self, task: RoundTask, model: Any, first: dict[int, Lease], rest: Sequence[Lease], max_retries: int
-    ) -> None:
-        super().__init__(model)
-        self.task, self._first, self._rest, self._max_retries = task, first, deque(rest), max_retries
-        self._began = time.perf_counter()
-        self._wall = 0.0
-        self._sums: list[NodeSum] = []
-        self._reports: list[LeaseReport] = []
-        self.busy: dict[int, float] = {}
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._first or self._rest)
-
-    def piece_for(self, worker: int) -> Lease | None:
-        return self._first.pop(worker, None) or (self._rest.popleft() if self._rest else None)
-
-    def send(self, actor: Any, piece: Lease) -> tuple[Any, Any]:
-        total, report = actor.train.options(num_returns=2).remote(piece, self.model)
-        return report, total
-
-    def receive(self, worker: int, node: str, kept: Any, result: LeaseReport) -> None:
-        self._reports.append(result)
-        self._sums.append(NodeSum(kept, node))
-        self.busy[worker] = self.busy.get(worker, 0.0) + sum(result.seconds.values())
-        self._wall = time.perf_counter() - self._began
-
-    def lost(self, piece: Lease, error: Exception) -> None:
-        if piece.attempt >= self._max_retries:
-            self.error = RunError(
-                f"round {piece.round}: a lease of {len(piece.clients)} clients (first {piece.clients[0]}) was lost "
-                f"{piece.attempt + 1} times; its actor died each time ({str(error).splitlines()[0]})"
-            )
-            self.error.__cause__ = error
-        self._rest.appendleft(replace(piece, attempt=piece.attempt + 1))
-
-    def reassign(self, up: set[int]) -> None:
-        for worker in self._first.keys() - up:
-            self._rest.append(self._first.pop(worker))
-
-    def trained(self) -> Trained:
-        """What came back, once it has landed."""
-        return Trained(tuple(self._sums), tuple(self._reports), len(self.busy), self._wall, len(self._reports))
+    ranges: list[EvaluationRange]
+    attempt: int = 0
 
 
 class Evaluation(Flight):
@@ -114,29 +148,54 @@ class Evaluation(Flight):
         wall: seconds from the first piece given out to the last that came back.
     """
 
-    def __init__(self, ranges: Sequence[EvaluationRange], model: Any, workers: int) -> None:
-        super().__init__(model)
-        self._pieces = deque(spread(ranges, max(1, workers)))
+    def __init__(
+        self, setting: Setting, round_number: int, ranges: Sequence[EvaluationRange], model: Any, workers: int
+    ) -> None:
+        super().__init__(setting, round_number, model)
+        self.queue.extend(Waiting(Ranges(piece)) for piece in spread(ranges, max(1, workers)))
         self._began: float | None = None
+        self._out: dict[int, Ranges] = {}
         self.results: list[Evaluated] = []
         self.seconds = self.wall = 0.0
 
-    @property
-    def waiting(self) -> bool:
-        return bool(self._pieces)
+    def limit(self, piece: Ranges) -> float:
+        return self.setting.deadlines.of("evaluation", len(piece.ranges))
 
-    def piece_for(self, worker: int) -> list[EvaluationRange] | None:
-        return self._pieces.popleft() if self._pieces else None
-
-    def send(self, actor: Any, piece: list[EvaluationRange]) -> tuple[Any, Any]:
+    def send(self, actor: Any, piece: Ranges) -> tuple[Any, Any]:
         self._began = self._began or time.perf_counter()
-        return actor.evaluate.remote(piece, self.model), None
+        self._out[id(piece)] = piece
+        return actor.evaluate.remote(piece.ranges, self.model), None
 
-    def receive(self, worker: int, node: str, kept: Any, result: tuple[list[Evaluated], float]) -> None:
+    def receive(self, call: Call, result: tuple[list[Evaluated], float]) -> bool:
+        if self._out.pop(id(call.piece), None) is None:
+            return False
         self.results += result[0]
         self.seconds += result[1]
+        self.setting.deadlines.saw("evaluation", result[1], len(call.piece.ranges))
         if self._began is not None:
             self.wall = time.perf_counter() - self._began
+        return True
 
-    def lost(self, piece: list[EvaluationRange], error: Exception) -> None:
-        self._pieces.appendleft(piece)
+    def lost(self, call: Call, loss: Loss) -> None:
+        """Evaluation changes nothing, so there is nobody to drop: it is done again, or the run ends."""
+        piece: Ranges = call.piece
+        self._out.pop(id(piece), None)
+        book, failed = self.setting.book, call.waiting.failed | {call.worker}
+        again = book.policy(loss.kind) != "fail" and piece.attempt < book.max_retries
+        if loss.kind == "error" and call.waiting.failed:
+            again = False  # the same on two actors, or twice on the only one
+        if again:
+            self.queue.appendleft(Waiting(Ranges(piece.ranges, piece.attempt + 1), failed))
+        elif loss.kind in ("data", "error"):
+            self.error = loss.error
+        else:
+            self.error = RunError(
+                f"round {self.round}: an evaluation was lost {piece.attempt + 1} times, the last time because "
+                f"{loss.reason}"
+            )
+            self.error.__cause__ = loss.error
+        if isinstance(self.error, RaysimError):
+            self.error.round = self.round
+        then = "evaluated again" if again else "the run ends"
+        who = f"actor {call.worker}, evaluating"
+        book.add(Fault(loss.kind, who, loss.reason, then, self.round, piece.attempt), again=int(again))

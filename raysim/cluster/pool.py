@@ -1,17 +1,20 @@
-"""The client actors: pieces of work go to whoever is idle, and out again when an actor dies."""
+"""The client actors: pieces of work go to whoever is idle, and out again when they come to nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from raysim.cluster.actors import ClientActor, JobReference
-from raysim.cluster.flights import Evaluation, Flight, Training
+from raysim.cluster.deadlines import Deadlines
+from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
+from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
+from raysim.cluster.metrics import RunMetrics
 from raysim.cluster.runtime import Runtime
+from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
-from raysim.errors import PlacementError, RaysimError, RunError
+from raysim.errors import DataError, PlacementError, RaysimError, RunError
 from raysim.execution import (
     CostModel,
     EvaluationRange,
@@ -21,6 +24,7 @@ from raysim.execution import (
     schedule,
     schedule_by_owner,
 )
+from raysim.execution.faults import Fault, Loss, to_blame
 
 _F = TypeVar("_F", bound=Flight)
 
@@ -28,21 +32,12 @@ START_SECONDS = 600.0
 """How long actors may take to start, importing torch on a slow machine included."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A piece of a flight that an actor works on, and what to keep until it comes back."""
-
-    flight: Flight
-    piece: Any
-    worker: int
-    kept: Any
-
-
 class ClientPool:
     """All client actors of a run.
 
-    An actor whose call was lost is asked for a sign of life, which comes once Ray has started it again; until then its
-    work goes to others. An actor that Ray gives up is not asked again.
+    An actor that died is asked for a sign of life, which comes once Ray has started it again; until then its work goes
+    to others. One that does not answer within the deadline is killed, and then likewise. An actor that Ray gives up, or
+    that cannot read the data on its node, gets no more work.
     """
 
     def __init__(
@@ -52,16 +47,20 @@ class ClientPool:
         placement: Placement,
         execution: ExecutionConfig,
         costs: CostModel,
+        book: FaultBook,
+        samples: Samples,
     ) -> None:
         """Create the actors; leases are cut by `costs`, whoever teaches it."""
         self._ray, self._placement = runtime.ray, placement
         self._clients_per_actor, self._max_retries = execution.clients_per_actor, execution.max_retries
-        self.lost = (runtime.ray.exceptions.RayActorError, runtime.ray.exceptions.ActorUnschedulableError)
-        self._costs = costs
+        self._costs, self._samples = costs, samples
+        self._setting = Setting(book, Deadlines(execution.faults), placement.nodes.__getitem__)
         self._idle = set(range(placement.actors))
         self._flights: list[Flight] = []
-        self._calls: dict[Any, _Call] = {}
+        self._calls: dict[Any, Call] = {}
+        self._late: dict[Any, Call] = {}
         self._reviving: dict[Any, int] = {}
+        self.watched_by: RunMetrics | None = None
         actor = self._ray.remote(ClientActor)
         self._actors = [
             actor.options(
@@ -74,36 +73,64 @@ class ClientPool:
             for index, node in enumerate(placement.nodes)
         ]
 
-    def bits(self) -> list[dict[str, Any]]:
-        """What each actor's bits depend on; waits until all are up.
+    def node_of(self, worker: int) -> str:
+        """The node of a worker."""
+        return self._setting.node_of(worker)
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long calls may take."""
+        return self._setting.deadlines
+
+    def bits(self) -> dict[int, dict[str, Any]]:
+        """What each actor's bits depend on; waits until all are up. Those that cannot read their data are left out.
 
         Raises:
             PlacementError: some are still not up after `START_SECONDS`: somebody else uses the cluster.
+            DataError: no actor can read the data.
         """
-        calls = [actor.bits.remote() for actor in self._actors]
-        try:
-            with unwrapped(self._ray):
-                found: list[dict[str, Any]] = self._ray.get(calls, timeout=START_SECONDS)
-        except self._ray.exceptions.GetTimeoutError:
+        again = {"max_task_retries": self._max_retries}
+        calls = [actor.bits.options(**again).remote() for actor in self._actors]
+        _, late = self._ray.wait(calls, num_returns=len(calls), timeout=START_SECONDS)
+        if late:
             free = self._ray.available_resources()
             raise PlacementError(
                 f"{len(calls)} actors did not start within {START_SECONDS:g} s; free are {free.get('CPU', 0):g} CPUs "
                 f"and {free.get('GPU', 0):g} GPUs: wait for other work, or close the other simulation of this process"
-            ) from None
+            )
+        found: dict[int, dict[str, Any]] = {}
+        unread: DataError | None = None
+        for worker, call in enumerate(calls):
+            try:
+                with unwrapped(self._ray):
+                    found[worker] = self._ray.get(call)
+            except DataError as error:
+                unread = error
+                self._dismiss(worker, error)
+        if unread is not None and not found:
+            raise unread
         return found
 
     def train(self, task: RoundTask, model: Any) -> Training:
         """Give out a cohort's leases; `wait` for the flight.
 
-        `wait` raises `ClientError` where a client's own code failed, and `RunError` where a lease was lost more often
-        than `execution.max_retries`.
+        `wait` raises `ClientError` where a client's own code failed, `DataError` where a shard cannot be read anywhere,
+        and `RunError` where a lease was lost more often than `execution.max_retries`.
         """
         first, rest = self._plan(task)
-        return self._depart(Training(task, model, first, rest, self._max_retries))
+        return self.depart(Training(self._setting, task, model, first, rest, self._samples))
 
-    def evaluate(self, ranges: Sequence[EvaluationRange], model: Any) -> Evaluation:
+    def evaluate(self, round_number: int, ranges: Sequence[EvaluationRange], model: Any) -> Evaluation:
         """Give out ranges, behind whatever was given out before; `wait` for the flight."""
-        return self._depart(Evaluation(ranges, model, len(self._actors) - len(self._reviving)))
+        up = len(self._idle) + len(self._calls)
+        return self.depart(Evaluation(self._setting, round_number, ranges, model, up))
+
+    def depart(self, flight: _F) -> _F:
+        """Give out what a flight has waiting."""
+        if flight not in self._flights:
+            self._flights.append(flight)
+        self._give_out()
+        return flight
 
     def wait(self, flight: Flight) -> None:
         """Go on with everything that is out until this flight has landed.
@@ -113,20 +140,24 @@ class ClientPool:
             Exception: what went wrong with the flight.
         """
         while not flight.landed:
-            for ready in self._next([*self._calls, *self._reviving]):
-                if ready in self._reviving:
-                    self._revive(ready)
-                else:
-                    self._receive(ready)
+            self._advance()
             self._give_out()
+            if self.watched_by is not None:
+                self.watched_by.queued(sum(len(one.queue) for one in self._flights), len(self._calls))
         self._flights = [one for one in self._flights if not one.landed]
         if flight.error is not None:
             raise flight.error
+
+    def abandon(self, flight: Flight) -> None:
+        """Throw away what comes back for this flight; its actors are idle when they are done with it."""
+        flight.abandoned = True
+        self._flights = [one for one in self._flights if one is not flight]
 
     def forget(self) -> None:
         """Throw away all that is out. Its actors come to the end of what they do before they do anything else."""
         self._idle |= {call.worker for call in self._calls.values()}
         self._calls.clear()
+        self._late.clear()
         self._flights.clear()
 
     def lives_on(self, node: str) -> bool:
@@ -136,10 +167,10 @@ class ClientPool:
     def reserve(self, node: str) -> int | None:
         """An actor on this node for calls of one's own, until `release`; None where there are none any more."""
         while (worker := min((w for w in self._idle if self._placement.nodes[w] == node), default=None)) is None:
-            if node not in (self._placement.nodes[w] for w in self._reviving.values()):
+            busy = [call.worker for call in self._calls.values()]
+            if node not in (self._placement.nodes[w] for w in (*busy, *self._reviving.values())):
                 return None
-            for ready in self._next(list(self._reviving)):
-                self._revive(ready)
+            self._advance()
         self._idle.discard(worker)
         return worker
 
@@ -150,6 +181,11 @@ class ClientPool:
     def actor(self, worker: int) -> Any:
         """The actor itself."""
         return self._actors[worker]
+
+    def kill(self, worker: int) -> None:
+        """The actor hangs: Ray is to kill it and to start it again. It gets work again when it answers."""
+        self._ray.kill(self._actors[worker], no_restart=False)
+        self.bury(worker)
 
     def bury(self, worker: int) -> None:
         """The actor died: it gets work again when it answers."""
@@ -169,64 +205,109 @@ class ClientPool:
         first = {worker: Lease.of(task, positions) for worker, positions in enumerate(plan.first) if len(positions)}
         return first, [Lease.of(task, positions) for positions in plan.rest]
 
-    def _depart(self, flight: _F) -> _F:
-        self._flights.append(flight)
-        self._give_out()
-        return flight
-
     def _give_out(self) -> None:
         """Pieces for all idle actors, of the flights in their order."""
         for flight in self._flights:
             if flight.error is not None:
                 continue
-            flight.reassign(self._idle | {call.worker for call in self._calls.values()})
+            flight.reassign(frozenset(self._idle).union(call.worker for call in self._calls.values()))
             for worker in sorted(self._idle):
-                if (piece := flight.piece_for(worker)) is not None:
-                    self._give(flight, piece, worker)
+                if (waiting := flight.piece_for(worker)) is not None:
+                    self._give(flight, waiting, worker)
 
-    def _give(self, flight: Flight, piece: Any, worker: int) -> None:
+    def _give(self, flight: Flight, waiting: Waiting, worker: int) -> None:
         self._idle.discard(worker)
-        reference, kept = flight.send(self._actors[worker], piece)
+        reference, kept = flight.send(self._actors[worker], waiting.piece)
         flight.out += 1
-        self._calls[reference] = _Call(flight, piece, worker, kept)
+        self._look_for_model(flight)
+        node = self._placement.nodes[worker]
+        self._calls[reference] = Call(flight, waiting, worker, node, kept, flight.limit(waiting.piece))
+
+    def _advance(self) -> None:
+        """Wait for any news, or for a deadline.
+
+        Raises:
+            RunError: there is nobody to wait for.
+        """
+        references = [*self._late, *self._reviving, *self._calls]  # news of actors first, else results might hide it
+        if not self._calls and not self._reviving:
+            raise RunError("every client actor is lost; resume the run on healthy nodes")
+        now = time.monotonic()
+        timeout = min((call.due - now for call in self._calls.values()), default=START_SECONDS)
+        ready, _ = self._ray.wait(references, num_returns=1, timeout=max(0.0, timeout))
+        if not ready and not self._calls:
+            raise RunError(f"no client actor came back within {START_SECONDS:g} s; resume the run on healthy nodes")
+        for reference in ready:
+            if reference in self._reviving:
+                self._revive(reference)
+            elif reference in self._late:
+                self._refuse(reference)
+            else:
+                self._receive(reference)
+        self._kill_the_late()
 
     def _receive(self, ready: Any) -> None:
         call = self._calls.pop(ready)
         call.flight.out -= 1
         try:
-            with unwrapped(self._ray):
-                result = self._ray.get(ready)
-        except self.lost as error:
-            self.bury(call.worker)
-            call.flight.lost(call.piece, error)
-            return
+            result = self._ray.get(ready)
         except Exception as error:
-            self._idle.add(call.worker)
-            call.flight.error = error
+            loss = loss_of(self._ray, error)
+            if loss.gone:
+                self.bury(call.worker)
+            else:
+                self._idle.add(call.worker)
+            if not call.flight.abandoned:
+                call.flight.lost(call, loss)
             return
         self._idle.add(call.worker)
-        call.flight.receive(call.worker, self._placement.nodes[call.worker], call.kept, result)
+        if not call.flight.abandoned:
+            call.flight.receive(call, result)
 
-    def _next(self, references: list[Any]) -> list[Any]:
-        """Whatever is ready, at least one."""
-        if not references:
-            raise RunError("every client actor is lost; resume the run on healthy nodes")
-        ready, _ = self._ray.wait(references, num_returns=1)
-        return list(ready)
+    def _kill_the_late(self) -> None:
+        """Calls whose deadline is over are lost, and their actors are killed."""
+        now = time.monotonic()
+        for reference, call in list(self._calls.items()):
+            if now < call.due:
+                continue
+            if call.flight.ready_since is None:  # it waited for the model of the round before, or may have
+                call.given = now
+                self._look_for_model(call.flight)
+                continue
+            self._late[reference] = self._calls.pop(reference)
+            call.flight.out -= 1
+            self.kill(call.worker)
+            if not call.flight.abandoned:
+                reason = f"no answer within {call.limit:.3g} s"
+                call.flight.lost(call, Loss("hung", reason, RunError(reason), gone=True))
+
+    def _look_for_model(self, flight: Flight) -> None:
+        if flight.ready_since is None and self._ray.wait([flight.model], timeout=0)[0]:
+            flight.started()
+
+    def _refuse(self, ready: Any) -> None:
+        """A call that was given up is answered after all: by Ray, that its actor was killed, or by the actor itself."""
+        call = self._late.pop(ready)
+        try:
+            result = self._ray.get(ready)
+        except Exception:
+            return
+        if not call.flight.abandoned and not call.flight.receive(call, result):
+            reason, then = "its answer came after all", "it is thrown away"
+            self._setting.book.say(Fault("hung", f"actor {call.worker}", reason, then, call.flight.round))
 
     def _revive(self, ready: Any) -> None:
         worker = self._reviving.pop(ready)
-        with suppress(*self.lost), unwrapped(self._ray):
-            self._ray.get(ready)
+        try:
+            with unwrapped(self._ray):
+                self._ray.get(ready)
+        except (RaysimError, self._ray.exceptions.RayError) as error:
+            self._dismiss(worker, error)
+        else:
             self._idle.add(worker)
 
-
-@contextmanager
-def unwrapped(ray: Any) -> Iterator[None]:
-    """Raise raysim's own errors from an actor as they were raised there."""
-    try:
-        yield
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, RaysimError):
-            raise error.cause from error
-        raise
+    def _dismiss(self, worker: int, error: Exception) -> None:
+        """The actor cannot work where it is, or Ray gave it up."""
+        self._idle.discard(worker)
+        kind = to_blame(error) if isinstance(error, RaysimError) else "died"
+        self._setting.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))

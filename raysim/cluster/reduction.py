@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,15 @@ class NodeSum:
 
     reference: Any
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What is left for the aggregator to add, and in which life of each node's reducer the rest was added up, both as
+    references."""
+
+    sums: tuple[Any, ...]
+    lives: Mapping[str, list[Any]]
 
 
 class ReductionTree:
@@ -37,25 +46,33 @@ class ReductionTree:
             if node != runtime.home
         }
 
-    def reduce(self, sums: Sequence[NodeSum]) -> list[Any]:
+    def reduce(self, sums: Sequence[NodeSum]) -> Reduction:
         """References for the aggregator to add: those of its own node, and at most `fan_in` from elsewhere."""
         home = [one.reference for one in sums if one.node not in self._reducers]
+        lives: dict[str, list[Any]] = {}
         away = [
-            self._combine(node, [one.reference for one in sums if one.node == node])
+            self._combine(node, [one.reference for one in sums if one.node == node], lives)
             for node in self._reducers
             if any(one.node == node for one in sums)
         ]
         while len(away) > self._fan_in:
             groups = [away[i : i + self._fan_in] for i in range(0, len(away), self._fan_in)]
-            away = [self._combine(group[0].node, [one.reference for one in group]) for group in groups]
-        return home + [one.reference for one in away]
+            away = [self._combine(group[0].node, [one.reference for one in group], lives) for group in groups]
+        return Reduction(tuple(home + [one.reference for one in away]), lives)
+
+    def restart(self) -> None:
+        """Have every reducer start again, whatever it does; Ray makes its calls again."""
+        for reducer in self._reducers.values():
+            self._runtime.ray.kill(reducer, no_restart=False)
 
     def close(self) -> None:
         """Stop the reducers."""
         for reducer in self._reducers.values():
             self._runtime.ray.kill(reducer)
 
-    def _combine(self, node: str, references: list[Any]) -> NodeSum:
+    def _combine(self, node: str, references: list[Any], lives: dict[str, list[Any]]) -> NodeSum:
         if len(references) == 1:
             return NodeSum(references[0], node)
-        return NodeSum(self._reducers[node].combine.remote(*references), node)
+        total, life = self._reducers[node].combine.options(num_returns=2).remote(*references)
+        lives.setdefault(node, []).append(life)
+        return NodeSum(total, node)

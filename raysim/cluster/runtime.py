@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +65,20 @@ class Runtime:
                 )
             try:
                 _knock(execution.address)
-                ray.init(address=execution.address, log_to_driver=False, logging_level=logging.WARNING)
+                with _without_advice():
+                    ray.init(address=execution.address, log_to_driver=False, logging_level=logging.WARNING)
             except OSError as error:
                 raise PlacementError(f"execution.address: no Ray cluster at {execution.address!r} ({error})") from None
         elif owned:
-            ray.init(
-                address="local",  # without it Ray would join whatever RAY_ADDRESS or a `ray start` names
-                num_cpus=max(1, int(cores())),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                object_store_memory=execution.object_store_memory,
-            )
+            with _without_advice():
+                ray.init(
+                    address="local",  # without it Ray would join whatever RAY_ADDRESS or a `ray start` names
+                    num_cpus=max(1, int(cores())),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    object_store_memory=execution.object_store_memory,
+                )
         return cls(ray, owned, ray.get_runtime_context().get_node_id())
 
     def nodes(self) -> list[Node]:
@@ -101,6 +105,24 @@ class Runtime:
         """Shut down a Ray of our own; leave any other alone."""
         if self.owned and self.ray.is_initialized():
             self.ray.shutdown()
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Start Ray without its advice, at every start, how to turn token authentication off.
+
+    Authentication stays as Ray has it, and its warning that there is none is not held back.
+    """
+    logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Token authentication is enabled")
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def _knock(address: str) -> None:

@@ -7,6 +7,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
 
 IMPORT_STRING = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+UNKNOWN_NAME = "unknown_name"
+"""Type of a validation error whose context has the `names` that are valid."""
+
 ImportString = Annotated[str, Field(pattern=IMPORT_STRING, description="`package.module:name` of your own code.")]
 
 

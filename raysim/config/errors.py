@@ -8,6 +8,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from raysim.config.base import UNKNOWN_NAME
+from raysim.config.expectations import in_words, kinds, only_text, pattern_in_words, words
 from raysim.errors import ConfigError
 
 
@@ -19,8 +21,11 @@ def explain(error: ValidationError, schema: type[BaseModel], where: str) -> Conf
 
 def _line(problem: Any, schema: type[BaseModel]) -> str:
     location = problem["loc"]
-    owner, path = _follow(schema, location)
+    owner, path, annotation = _follow(schema, location)
     kind, value = problem["type"], problem.get("input")
+    several = kinds(annotation)
+    if several and not _sections(annotation):
+        return _none_of(several, path, value)
     if kind == "extra_forbidden":
         valid = sorted(owner.model_fields) if owner is not None else []
         return f"unknown key {path!r}; {_suggest(str(location[-1]), valid)}"
@@ -30,6 +35,10 @@ def _line(problem: Any, schema: type[BaseModel]) -> str:
         return f"{path}: unknown name {problem['ctx']['tag']!r}; {_suggest(problem['ctx']['tag'], names)}"
     if kind == "union_tag_not_found":
         return f"{path}: expected a name, or a section with the key `name`, got {value!r}"
+    if kind == UNKNOWN_NAME:
+        return f"{path}: unknown name {value!r}; {_suggest(str(value), problem['ctx']['names'])}"
+    if kind == "string_pattern_mismatch":
+        return f"{path}: expected {pattern_in_words(problem['ctx']['pattern'])}, got {value!r}"
     if kind == "missing":
         return f"{path}: required key is missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -39,6 +48,16 @@ def _line(problem: Any, schema: type[BaseModel]) -> str:
     return f"{path}: {message}, got {value!r}"
 
 
+def _none_of(members: Sequence[Any], path: str, value: Any) -> str:
+    """The one line for a value that is of none of several kinds; pydantic has a problem for each of them."""
+    names = words(members)
+    if isinstance(value, str) and only_text(members):
+        return f"{path}: unknown name {value!r}; {_suggest(value, [*names, 'package.module:name'])}"
+    close = isinstance(value, str) and difflib.get_close_matches(value, names, n=1)
+    remedy = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{path}: expected {in_words(members)}, got {value!r}{remedy}"
+
+
 def _suggest(word: str, valid: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     if close:
@@ -46,12 +65,13 @@ def _suggest(word: str, valid: Sequence[str]) -> str:
     return f"valid are {', '.join(valid)}"
 
 
-def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel] | None, str]:
-    """The section that the location's last key belongs to, and the path as a user writes it (no union tags)."""
+def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel] | None, str, Any]:
+    """The section of the location's last key, the path as a user writes it (no union tags), and what the key takes."""
     owner: type[BaseModel] | None = schema
     options: list[type[BaseModel]] = []
     path: list[str] = []
     names_follow = False
+    annotation: Any = None
     for i, part in enumerate(location):
         if names_follow and isinstance(part, str):  # a key of a table of sections, which the user chose
             path.append(part)
@@ -59,6 +79,7 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
             continue
         if isinstance(part, int):
             path.append(f"[{part}]")
+            annotation = next(iter(get_args(annotation)), None)
             continue
         if options and part not in path[-1:]:
             tagged = [option for option in options if _has_tag(option, part)]
@@ -66,7 +87,8 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
                 owner, options = tagged[0], []
                 continue
         if owner is not None and part in owner.model_fields:
-            found = _sections(owner.model_fields[part].annotation)
+            annotation = owner.model_fields[part].annotation
+            found = _sections(annotation)
             path.append(part)
             names_follow = get_origin(owner.model_fields[part].annotation) is dict and bool(found)
             if i + 1 < len(location):
@@ -74,7 +96,7 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
             continue
         if i + 1 == len(location) and owner is not None:
             path.append(part)
-    return owner, ".".join(path).replace(".[", "[")
+    return owner, ".".join(path).replace(".[", "["), annotation
 
 
 def _has_tag(section: type[BaseModel], tag: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +12,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from raysim.config.base import Section
 from raysim.config.client import ClientConfig, TrainingConfig
-from raysim.config.data import DataConfig, SyntheticVirtual
+from raysim.config.data import DataConfig, NaturalPartition, SyntheticVirtual
 from raysim.config.errors import explain
 from raysim.config.loading import apply_overrides, read_yaml, write_text
 from raysim.config.model import ModelConfig, Softmax
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, AlgorithmConfig, FedAvg, SelectionConfig, Uniform
 from raysim.config.tuning import TuningConfig
+from raysim.errors import ConfigError
 
 
 class Experiment(Section):
@@ -67,8 +69,22 @@ class Experiment(Section):
     def _cohort_fits_population(self) -> Experiment:
         population = self._declared_population()
         if population is not None and isinstance(self.cohort, int) and self.cohort > population:
-            raise ValueError(f"cohort ({self.cohort}) is larger than the population ({population} clients)")
+            raise ValueError(self.cohort_too_large(population))
         return self
+
+    def cohort_too_large(self, population: int) -> str:
+        """What is wrong with a cohort of more clients than there are, and what to do about it."""
+        found = f"{population} client{'' if population == 1 else 's'}"
+        if isinstance(self.data.source, SyntheticVirtual):
+            remedy = "lower cohort, or raise data.source.clients"
+        elif isinstance(getattr(self.data.partition, "clients", None), int):
+            remedy = "lower cohort, or raise data.partition.clients"
+        else:
+            owners = isinstance(self.data.partition, NaturalPartition)
+            dealt = "the owners in" if owners else f"dealt by {self.data.partition.name} from"
+            found += f", {dealt} data.source {self.data.source.name}"
+            remedy = "lower cohort, or write it as a fraction, such as 0.5"
+        return f"cohort ({self.cohort}) is larger than the population ({found}); {remedy}"
 
     def _declared_population(self) -> int | None:
         if isinstance(self.data.source, SyntheticVirtual):
@@ -92,6 +108,22 @@ class Experiment(Section):
             return cls.model_validate(values)
         except ValidationError as error:
             raise explain(error, cls, where) from None
+
+    @classmethod
+    def of(cls, given: Experiment | str | os.PathLike[str] | Mapping[str, Any]) -> Experiment:
+        """The experiment that was given: as it is, by the path of its YAML file, or as a nested mapping.
+
+        Raises:
+            ConfigError: it is none of these, or the schema refuses a value.
+        """
+        if isinstance(given, Experiment):
+            return given
+        if isinstance(given, Mapping):
+            return cls.parse(given)
+        if isinstance(given, str | os.PathLike):
+            return cls.from_yaml(Path(given))
+        what = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        raise ConfigError(f"experiment: expected an Experiment, the path of a YAML file, or a mapping; got {what}")
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

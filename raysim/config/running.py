@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from raysim.config.base import Section
+from raysim.config.base import UNKNOWN_NAME, Section
+from raysim.config.faults import FaultsConfig
 
-MetricName = Annotated[
-    str, Field(pattern=r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$")
-]
+_METRIC = r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
+_METRICS = ("accuracy", "top5", "macro_f1", "balanced_accuracy", "mae", "rmse", "loss", "package.module:name")
+
+
+def _known(name: Any) -> Any:
+    """Name the nearest metric; the pattern, which is there for the JSON schema, would be shown to people."""
+    if isinstance(name, str) and not re.match(_METRIC, name):
+        raise PydanticCustomError(UNKNOWN_NAME, "unknown name", {"names": _METRICS})
+    return name
+
+
+MetricName = Annotated[str, BeforeValidator(_known), Field(pattern=_METRIC)]
 
 
 class EvaluationConfig(Section):
@@ -41,6 +54,12 @@ class StopConfig(Section):
     seconds: float | None = Field(None, gt=0)
     """Stop after this much wall-clock time."""
 
+    @model_validator(mode="after")
+    def _metric_is_for_something(self) -> StopConfig:
+        if self.metric is not None and self.target is None and self.patience is None:
+            raise ValueError(f"metric ({self.metric}) stops nothing by itself; set target or patience, or remove it")
+        return self
+
 
 class ExecutionConfig(Section):
     """Where the work runs. Nothing here changes a result, except `device` and `threads_per_client`."""
@@ -66,10 +85,15 @@ class ExecutionConfig(Section):
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
     max_retries: int = Field(3, ge=0)
-    """Times a lease is given out again when its actor dies."""
+    """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
+    faults: FaultsConfig = FaultsConfig()
+    """What becomes of clients whose training comes to nothing."""
     rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
     Rounds too small to be worth sharing then go to one actor several at a time."""
+
+    metrics: bool | Literal["auto"] = "auto"
+    """Tell Ray's metrics, for Prometheus and Grafana, how the run goes; `auto` does on a Ray that it did not start."""
 
 
 class TrackingConfig(Section):
@@ -81,7 +105,21 @@ class TrackingConfig(Section):
     """Rounds between two checkpoints; 0 keeps only the last round's."""
     keep: int = Field(2, ge=1)
     """Checkpoints to keep."""
+    checkpoints: str | None = Field(None, pattern=r"^(/|~/|[A-Za-z][A-Za-z0-9+.-]*://).+")
+    """Folder (from `/` or `~/`) or URI (`s3://bucket/folder`, `gs://…`, `abfs://…`, `hdfs://…`) where checkpoints are
+    kept, below the name of the run directory; by default in the run directory."""
     report: bool = True
     """Write `report.html` at the end."""
     clients: bool = True
     """Write `clients.parquet`: a row for every client of every round."""
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _no_secrets(cls, place: str | None) -> str | None:
+        """A secret in the URI would stand in the `config.yaml` of every run."""
+        uri = urlsplit(place or "")
+        if uri.password or any(
+            key.endswith(("secret", "token", "secret_key", "password")) for key in parse_qs(uri.query)
+        ):
+            raise ValueError("the URI must not hold a secret; give it through the environment or a credentials file")
+        return place

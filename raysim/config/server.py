@@ -91,6 +91,12 @@ class ExplicitWeights(Section):
     default: float = Field(0.0, ge=0)
     """Weight of a client that the table does not name."""
 
+    @model_validator(mode="after")
+    def _somebody_counts(self) -> ExplicitWeights:
+        if self.default == 0 and not any(self.table.values()):
+            raise ValueError("nobody has weight; give a client of table, or default, one above 0")
+        return self
+
 
 class LawWeights(Section):
     """A client counts in proportion to n^samples · exp(-loss · L) · (1 + s)^-staleness.

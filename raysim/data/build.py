@@ -22,6 +22,7 @@ from raysim.data.sources import load_source
 from raysim.data.split import holdout_last, holdout_sizes, split
 from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
 from raysim.data.store.cache import build_once, cache_folder
+from raysim.data.store.manifest import STORES
 from raysim.data.transforms import Fitted, apply, describe, fit
 from raysim.data.virtual import VirtualFederation, VirtualSpec
 from raysim.errors import DataError
@@ -36,7 +37,7 @@ def prepare(config: DataConfig, seed: int, *, arrays: Any = None) -> FederationS
     Args:
         config: the `data` section.
         seed: the experiment's data seed.
-        arrays: what was handed to the simulation, for the source `in_memory`: a `Dataset`, a pair (x, y), or a mapping.
+        arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, arrays, or map-style datasets.
 
     Raises:
         DataError: the source is missing or damaged, the samples do not fit the configuration, or the store is damaged.
@@ -49,14 +50,21 @@ def prepare(config: DataConfig, seed: int, *, arrays: Any = None) -> FederationS
     if not folder.exists():
         parts = build.parts  # what is wrong with the data is reported as it is, not as a failure to write
         build_once(folder, lambda temporary: _write(parts, config, seed, temporary))
-    return StoreSpec(str(folder), ArrowFederation(folder).fingerprint)
+    return _stored(folder)
+
+
+def _stored(folder: Path) -> StoreSpec:
+    """The store in this folder; a damaged index is found out here, not in a round that meets it."""
+    federation = ArrowFederation(folder)
+    federation.verify_index()
+    return StoreSpec(str(folder), federation.fingerprint)
 
 
 def store_folder(config: DataConfig, seed: int, identity: str) -> Path:
     """Folder of the store of this configuration and seed, for a source of this identity; it need not exist."""
     data = config.model_dump(mode="json", exclude={"cache": True, "seed": True, "source": {"fingerprint"}})
     key = json.dumps([code_identity(), data, seed, identity], sort_keys=True)
-    return cache_folder(config.cache) / "shards" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return cache_folder(config.cache) / STORES / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +237,7 @@ def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int) ->
     folder = store_folder(config, seed, "synthetic_virtual")
     if not folder.exists():
         build_once(folder, lambda temporary: _write_virtual(spec.open(), config, seed, temporary))
-    return StoreSpec(str(folder), ArrowFederation(folder).fingerprint)
+    return _stored(folder)
 
 
 def _write_virtual(federation: VirtualFederation, config: DataConfig, seed: int, folder: Path) -> None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from raysim import keyed
 from raysim.aggregation import Weighting
 from raysim.config import Experiment
-from raysim.config.server import Poisson
+from raysim.config.server import ExplicitWeights, Poisson, WeightsConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.work import RoundTask
@@ -26,8 +26,30 @@ def cohort_size(experiment: Experiment, population: int) -> int:
     if isinstance(experiment.cohort, float):
         return max(1, round(experiment.cohort * population))
     if experiment.cohort > population:
-        raise ConfigError(f"cohort ({experiment.cohort}) is larger than the population ({population} clients)")
+        raise ConfigError(experiment.cohort_too_large(population))
     return experiment.cohort
+
+
+def check_weights(weights: WeightsConfig, federation: Federation) -> None:
+    """Refuse a table of weights that does not fit the population.
+
+    Raises:
+        ConfigError: it names a client that does not exist, or gives weight to nobody who has training samples.
+    """
+    if not isinstance(weights, ExplicitWeights):
+        return
+    population = federation.population
+    strangers = [client for client in weights.table if not 0 <= client < population]
+    if strangers:
+        raise ConfigError(
+            f"aggregation.weights.table: there is no client {strangers[0]}; clients are 0 to {population - 1}"
+        )
+    named = np.array([client for client, weight in weights.table.items() if weight > 0], dtype=np.int64)
+    if weights.default == 0 and not federation.sizes("train", named).any():
+        raise ConfigError(
+            "aggregation.weights.table: no client with a weight above 0 has training samples; name others, or set "
+            "aggregation.weights.default above 0"
+        )
 
 
 def draw_cohort(experiment: Experiment, population: int, round_number: int) -> Int64:
@@ -55,11 +77,17 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
     weighting = Weighting(experiment.aggregation.weights)
     weights = weighting.base(clients, samples)
     if len(clients) and not weights.any():
-        scheme = experiment.aggregation.weights.name
-        raise RunError(f"round {round_number}: the {scheme} weights of its {len(clients)} clients sum to zero")
+        raise RunError(f"round {round_number}: {_no_weight(experiment.aggregation.weights, len(clients))}")
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
     rows = weighting.keeps_rows(round_number)
     return RoundTask(round_number, lr, clients, weights, work.count(samples), rows)
+
+
+def _no_weight(weights: WeightsConfig, clients: int) -> str:
+    zero = f"the {weights.name} weights of its {clients} client{'' if clients == 1 else 's'} sum to zero"
+    if isinstance(weights, ExplicitWeights):
+        return f"{zero}; set aggregation.weights.default above 0, name more clients in its table, or raise cohort"
+    return f"{zero}: none of them has training samples; raise cohort, or set data.partition.allow_empty to false"
 
 
 def _few(seed: int, round_number: int, size: int, population: int) -> Int64:

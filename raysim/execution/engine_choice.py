@@ -50,11 +50,18 @@ CLEARLY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The engine, why it was chosen, and whether it is another one than was asked for."""
+    """The engine, and how it was chosen.
+
+    Attributes:
+        reason: why this one.
+        replaced: whether it is another one than was asked for.
+        a_step: measured seconds of a client's local step on it; None where nothing was timed.
+    """
 
     engine: EngineChoice
     reason: str
     replaced: bool = False
+    a_step: float | None = None
 
 
 def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask) -> Chosen:
@@ -87,6 +94,20 @@ def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: 
             return _fastest(job, sequential, _Timing(job, federation, algorithm, task), task)
         except CannotCapture as reason:
             return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
+
+
+def time_step(job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask) -> float | None:
+    """Seconds of a client's local step in a round like this on the job's engine; None where this process cannot tell.
+
+    For a plan: a job whose engine is configured was never timed.
+    """
+    engine, device = job.engine, job.engine.torch_device
+    if not task.steps.any() or (device.type == "cuda" and not torch.cuda.is_available()):
+        return None
+    falling = np.sort(task.steps)[::-1]
+    with torch_threads(engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        measured = _Timing(job, federation, algorithm, task).of(engine)
+    return measured.round_seconds(falling, engine.rows) / int(falling.sum())
 
 
 def has_compiler() -> bool:
@@ -146,8 +167,8 @@ def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTas
     times["one client at a time"] = alone
     reason = "a worker's part of a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
     if training.engine == "rows" or seconds < CLEARLY * alone:
-        return Chosen(chosen, reason)
-    return Chosen(sequential, reason)
+        return Chosen(chosen, reason, a_step=seconds / int(falling.sum()))
+    return Chosen(sequential, reason, a_step=alone / int(falling.sum()))
 
 
 def _workers(job: Job) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from raysim.execution.faults import Fault
 from raysim.execution.work import Float32, RoundDone, RoundWork, ServerHandle
 
 
@@ -14,7 +15,8 @@ class Executor(ABC):
 
     Contract: `rounds` yields every work that it is given, in order, each as the pure function of the work and of the
     server after the one before: a cohort's partial sums cover its positions but for the clients whose row says
-    `dropped`, and an empty cohort changes nothing. Errors of a client's own code are raised as `ClientError`. A handle
+    `dropped`, and an empty cohort changes nothing. Errors of a client's own code are raised as `ClientError`, unless
+    `execution.faults` says that such a client is dropped. A handle
     stays usable until the executor is closed, so that the same handle can be trained from, saved and fetched.
     """
 
@@ -25,6 +27,13 @@ class Executor(ABC):
     @abstractmethod
     def environment(self) -> dict[str, Any]:
         """What the workers compute with; raises RunError where two of them differ in what the bits depend on."""
+
+    def listen(self, tell: Callable[[Fault], None]) -> None:
+        """From now on `tell` is told of everything that goes wrong, also where the run goes on."""
+        return
+
+    def call(self, run: str) -> None:  # noqa: B027 - nothing to do where nobody is told
+        """What the run is called, for whoever is told how it goes."""
 
     @abstractmethod
     def first(self) -> ServerHandle:
@@ -45,7 +54,7 @@ class Executor(ABC):
 
     @abstractmethod
     def save(self, folder: str, server: ServerHandle) -> None:
-        """Write the server into a checkpoint's folder."""
+        """Write the server into a checkpoint's folder; raises OSError where the disk refuses."""
 
     @abstractmethod
     def load(self, folder: str) -> ServerHandle:
@@ -53,7 +62,7 @@ class Executor(ABC):
 
     @abstractmethod
     def export(self, path: str, server: ServerHandle) -> None:
-        """Write the model as a `.safetensors` file."""
+        """Write the model as a `.safetensors` file; raises OSError where the disk refuses."""
 
     @abstractmethod
     def fetch(self, server: ServerHandle) -> Float32:

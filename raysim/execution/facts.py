@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysim.errors import RunError
+from raysim.execution.faults import NOBODY
 from raysim.execution.work import Applied, Chosen, Int32, RoundTask, Trained
 from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, RoundRow
 
@@ -45,9 +46,11 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
     contributed = positions[order][clients["dropped"].is_null().to_numpy(zero_copy_only=False)]
     if not len(contributed):
         reason = clients["dropped"][0].as_py()
+        remedy = "lower client.optimizer.lr, set client.clip_norm, or scale the features"
+        if pc.max(clients["worker"]).as_py() == NOBODY:
+            remedy = "see log.jsonl, and execution.faults"
         raise RunError(
-            f"round {task.round}: every client was dropped; the first, {task.clients[0]}, because {reason}; "
-            "lower client.optimizer.lr, set client.clip_norm, or scale the features"
+            f"round {task.round}: every client was dropped; the first, {task.clients[0]}, because {reason}; {remedy}"
         )
     weights = clients["weight"].to_numpy()
     total = math.fsum(weights.tolist())

@@ -14,6 +14,7 @@ from raysim.algorithms import Algorithm, build_algorithm
 from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.execution.cohort import cohort_size, draw_round
+from raysim.execution.engine_choice import time_step
 from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.placement import ACTOR_BYTES, Node, Placement, place
 from raysim.execution.preparation import Prepared
@@ -53,9 +54,11 @@ class ActorMemory:
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """The first round as the scheduler sees it, before any client's time was measured.
+    """The first round as the scheduler sees it, before any of its clients has trained.
 
     Attributes:
+        a_step: seconds of a client's local step.
+        timed: whether that was measured here, or is a guess.
         cohort: clients; their expected number for Poisson sampling.
         steps: fewest, median and most local steps of a client, over the whole population.
         leases: lists of clients handed out.
@@ -68,6 +71,8 @@ class RoundPlan:
         bytes_up: the partial sums, int64 (float32 where sums are not exact), one for each lease.
     """
 
+    a_step: float
+    timed: bool
     cohort: int
     steps: tuple[int, float, int]
     leases: int
@@ -112,7 +117,19 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
             cohort=cohort_size(experiment, federation.population),
             actor_bytes=memory.total,
         )
-    return Plan(tuple(nodes), placement, memory, plan_round(prepared, 1 if placement is None else placement.actors))
+    return Plan(
+        tuple(nodes), placement, memory, plan_round(_timed(prepared), 1 if placement is None else placement.actors)
+    )
+
+
+def _timed(prepared: Prepared) -> Prepared:
+    """With the seconds of a local step, which are known already where the engine was chosen by them."""
+    if prepared.engine.a_step is not None:
+        return prepared
+    job, federation = prepared.job, prepared.federation
+    task = draw_round(prepared.experiment, federation, prepared.work, 1)
+    a_step = time_step(job, federation, _model(job, federation)[1], task)
+    return replace(prepared, engine=replace(prepared.engine, a_step=a_step))
 
 
 def model_columns(job: Job) -> int:
@@ -146,7 +163,9 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
     experiment, federation, work = prepared.experiment, prepared.federation, prepared.work
     _, algorithm, _ = _model(prepared.job, federation)
     task = draw_round(experiment, federation, work, 1)
-    cost = CostModel().seconds(task.steps)
+    measured = prepared.engine.a_step
+    model = CostModel() if measured is None else CostModel(per_step=measured)
+    cost = model.seconds(task.steps)
     per_actor = experiment.execution.clients_per_actor
     if experiment.execution.executor == "inprocess":
         leases, imbalance = min(1, len(task.clients)), 1.0
@@ -158,8 +177,10 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
         leases, imbalance = _busy(plan.first) + len(plan.rest), plan.imbalance
     steps = work.count(federation.sizes("train"))
     ranges = EvaluationPlan.of(experiment, federation, prepared.metrics).due(1)
-    alone, shared, batch = _rounds_ahead(prepared, actors, RoundWork(task, ranges))
+    alone, shared, batch = _rounds_ahead(prepared, RoundCosts(actors, model), RoundWork(task, ranges))
     return RoundPlan(
+        a_step=model.per_step,
+        timed=measured is not None,
         cohort=cohort_size(experiment, federation.population),
         steps=(int(steps.min()), float(np.median(steps)), int(steps.max())),
         leases=leases,
@@ -175,10 +196,9 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
     )
 
 
-def _rounds_ahead(prepared: Prepared, actors: int, work: RoundWork) -> tuple[float, float, int]:
+def _rounds_ahead(prepared: Prepared, costs: RoundCosts, work: RoundWork) -> tuple[float, float, int]:
     """Seconds on one worker and shared, and the rounds of a call, if later rounds are like this one."""
     execution, every = prepared.experiment.execution, prepared.experiment.tracking.checkpoint_every
-    costs = RoundCosts(actors)
     alone, shared = costs.alone(work), costs.shared(work)
     ahead = rounds_ahead(execution)
     if execution.executor == "inprocess" or execution.clients_per_actor is not None or not ahead or alone > shared:

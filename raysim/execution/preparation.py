@@ -12,13 +12,13 @@ from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
-from raysim.data import DataInfo, Federation
+from raysim.data import DataInfo, Dataset, Federation
 from raysim.data.build import prepare
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
-from raysim.errors import ConfigError
+from raysim.errors import ConfigError, ModelError
 from raysim.execution.candidates import check_learned
-from raysim.execution.cohort import cohort_size, draw_round
+from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
@@ -69,15 +69,20 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     Args:
         experiment: what to run.
         model: a module of the user's own; it is not changed.
-        data: arrays of the user's own (see `raysim.data.prepare`).
+        data: arrays or datasets of the user's own (see `raysim.data.prepare`).
 
     Raises:
         ConfigError, DataError, ModelError: one line each.
     """
+    if model is not None and not isinstance(model, nn.Module):
+        raise ModelError(f"model: expected a torch.nn.Module, got {_described(model)}")
+    if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
+        data = load_source(InMemory(), seed=experiment.data_seed, arrays=data)
     experiment = _resolve(experiment, model, data)
     spec = prepare(experiment.data, experiment.data_seed, arrays=data)
     federation = spec.open()
     cohort_size(experiment, federation.population)
+    check_weights(experiment.aggregation.weights, federation)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model)
@@ -110,7 +115,13 @@ def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
     return Experiment.parse(values)
 
 
-def _resolve(experiment: Experiment, model: nn.Module | None, data: Any) -> Experiment:
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make an instance of it: model={value.__name__}(…)"
+    return f"{type(value).__name__}; a model by name goes into the configuration"
+
+
+def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | None) -> Experiment:
     """Every `auto` made concrete, and what was handed over named by its fingerprint."""
     values = experiment.to_dict()
     execution = experiment.execution
@@ -123,8 +134,7 @@ def _resolve(experiment: Experiment, model: nn.Module | None, data: Any) -> Expe
     elif isinstance(experiment.model, InMemoryModel):
         raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
     if data is not None and not isinstance(experiment.data.source, InMemory):
-        identity = dataset_identity(load_source(InMemory(), seed=experiment.data_seed, arrays=data))
-        values["data"]["source"] = InMemory(fingerprint=identity).to_dict()
+        values["data"]["source"] = InMemory(fingerprint=dataset_identity(data)).to_dict()
     elif data is None and isinstance(experiment.data.source, InMemory):
         raise ConfigError("data.source: the run was started with arrays of your own; pass them again as data=…")
     return Experiment.parse(values)

@@ -6,6 +6,7 @@ A choice changes how long a round takes, never its result.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -100,17 +101,18 @@ class RoundCosts:
         shared = allowed * self.shared(work) + (SWITCH if among_small else 0.0)
         return self.alone(work) <= min(shared, BATCH_SECONDS)
 
-    def cut(self, upcoming: Upcoming, columns: int) -> list[RoundWork]:
+    def cut(self, upcoming: Upcoming, columns: int, refused: Container[int] = ()) -> list[RoundWork]:
         """Take the small rounds of one call, none where the next round is not small; no further than one that is kept.
 
         Args:
             columns: of the model; what a call leaves behind is bounded.
+            refused: rounds that are to be shared, however small.
         """
         most = max(1, min(BATCH_ROUNDS, HISTORY_BYTES // (_STATE_AND_MODEL * columns)))
         works: list[RoundWork] = []
         seconds = 0.0
         while len(works) < most and (work := upcoming.peek()) is not None:
-            if not self.small(work, among_small=True):
+            if work.task.round in refused or not self.small(work, among_small=True):
                 break
             seconds += self.alone(work)
             if works and seconds > BATCH_SECONDS:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import stat
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
@@ -65,7 +68,10 @@ class Server:
         if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
             raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
         if weight == 0:
-            raise RunError(f"round {round_number}: the weights of the clients that trained sum to zero")
+            raise RunError(
+                f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
+                "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
+            )
         checked = time.perf_counter()
         parts = [part for part in sums if isinstance(part, PartialSum)]
         chosen = None
@@ -85,32 +91,55 @@ class Server:
         return weighed(rows, chosen.weights, self._fields), chosen
 
     def save(self, folder: str, state: State, model: Float32) -> None:
-        """Write state and model into a checkpoint's folder."""
+        """Write state and model into a checkpoint's folder.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        save_file(vectors, Path(folder) / VECTORS)
+        _write(Path(folder) / VECTORS, partial(save_file, vectors))
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
         """State and model from a checkpoint's folder.
 
         Raises:
-            RunError: the checkpoint is of another model.
+            RunError: the checkpoint is of another model, or not what `save` writes.
         """
-        written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
-        if written != self.layout.fingerprint:
-            raise RunError(f"{folder}: the checkpoint is of another model; pass the one that the run was started with")
-        vectors = load_file(Path(folder) / VECTORS)
+        try:
+            written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
+            if written != self.layout.fingerprint:
+                raise RunError(
+                    f"{folder}: the checkpoint is of another model; pass the one that the run was started with"
+                )
+            vectors = load_file(Path(folder) / VECTORS)
+            model = vectors["model"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise RunError(f"{folder}: not a checkpoint of raysim ({type(error).__name__}: {error})") from None
         state = {key.removeprefix("state."): value for key, value in vectors.items() if key.startswith("state.")}
-        return state, vectors["model"]
+        return state, model
 
     def export(self, path: str, model: Float32) -> None:
-        """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`."""
+        """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         module = copy.deepcopy(self.module)
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-        save_torch_file(tensors, temporary)
-        temporary.replace(path)
+        _write(Path(path), partial(save_torch_file, tensors))
+
+
+def _write(path: Path, save: Callable[[Path], None]) -> None:
+    """Save a file with the mode of any new one; what a disk refuses is an `OSError`, not one of safetensors' own."""
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    path.chmod(stat.S_IMODE(mode))

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from raysim.errors import ClientError, DataError
 from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row, with_chosen
+from raysim.execution.faults import Loss, judge, left_out, reason_of, to_blame
 from raysim.execution.server import Server
-from raysim.execution.work import Applied, Lease, RoundFacts, RoundWork, ServerHandle, Trained
+from raysim.execution.work import Applied, Float32, Lease, RoundFacts, RoundTask, RoundWork, ServerHandle, Trained
 from raysim.execution.worker import ClientWorker
 
 
@@ -29,9 +31,7 @@ def whole_round(
     task = work.task
     row, clients = empty_row(task), nobody()
     if len(task.clients):
-        began = time.perf_counter()
-        total, report = worker.train(Lease.of(task, np.arange(len(task.clients))), handle.model)
-        trained = Trained((total,), (report,), 1, time.perf_counter() - began, broadcasts=1)
+        trained = _train(worker, task, handle.model)
         facts = cohort_facts(task, trained)
         state, model, step = server.apply(task.round, facts.contributed, handle.state, handle.model, *trained.sums)
         handle = ServerHandle(state, model)
@@ -41,6 +41,29 @@ def whole_round(
     evaluated = tuple(worker.evaluate(work.ranges, handle.model)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
+
+
+def _train(worker: ClientWorker, task: RoundTask, model: Float32) -> Trained:
+    """The cohort as one lease, without clients that fail where the configuration leaves those out."""
+    began = time.perf_counter()
+    faults = worker.job.experiment.execution.faults
+    lease, left = Lease.of(task, np.arange(len(task.clients))), []
+    while True:
+        try:
+            total, report = worker.train(lease, model)
+        except (ClientError, DataError) as error:
+            kind = to_blame(error)
+            if error.client is None or getattr(faults, kind) != "drop":
+                raise
+            verdict = judge(lease, Loss(kind, reason_of(error), error, error.client), "drop", 0)
+            if verdict.dropped is not None:
+                samples = worker.federation.sizes("train", verdict.dropped.clients)
+                left.append(left_out(verdict.dropped, samples, reason_of(error)))
+            if not verdict.again:
+                return Trained((), tuple(left), 1, time.perf_counter() - began, broadcasts=1)
+            lease = verdict.again[0]
+        else:
+            return Trained((total,), (report, *left), 1, time.perf_counter() - began, broadcasts=1)
 
 
 def whole_rounds(

@@ -224,7 +224,12 @@ class RoundFacts:
 
 @dataclass(frozen=True, slots=True)
 class RoundDone:
-    """A finished round: its facts, and the server after it."""
+    """A finished round: its facts, and the server after it.
+
+    Attributes:
+        arrived: rounds that came back in one call, this one the first of them; 0 for those behind it.
+    """
 
     facts: RoundFacts
     server: ServerHandle
+    arrived: int = 1

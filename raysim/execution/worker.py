@@ -77,6 +77,7 @@ class ClientWorker:
             work,
             experiment.client.clip_norm,
             self.algorithm,
+            self.algorithm.sees_gradients,
         )
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._host, self._buffers = torch.zeros(layout.size), Buffers()
@@ -148,12 +149,16 @@ class ClientWorker:
             shards = self.shards.of(clients)
             factors, clamped = self._factors(clients)
             return self.trainer.train(setting, self._broadcast, clients, shards), factors, clamped
-        except RaysimError:
+        except (ClientError, RunError):
             raise
         except Exception as error:
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
                     self._block(setting, clients[one : one + 1])
+            if isinstance(error, RaysimError):
+                if len(clients) == 1:
+                    error.client, error.round = int(clients[0]), setting.round
+                raise
             raise _client_error(clients, setting.round, error) from error
 
     def _fold(
@@ -209,8 +214,16 @@ class ClientWorker:
 
 
 def _client_error(clients: Int64, round_number: int, error: Exception) -> ClientError:
-    who = f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, {clients[1]}, … together"
-    return ClientError(f"{who}, round {round_number}: {type(error).__name__}: {error}")
+    alone = len(clients) == 1
+    who = f"client {clients[0]}" if alone else f"clients {clients[0]}, {clients[1]}, … together"
+    reason = f"{type(error).__name__}: {error}"
+    return ClientError(
+        f"{who}, round {round_number}: {reason}",
+        client=int(clients[0]) if alone else None,
+        round=round_number,
+        reason=reason,
+        memory=isinstance(error, MemoryError | torch.OutOfMemoryError),
+    )
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

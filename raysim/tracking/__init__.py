@@ -5,6 +5,7 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.lock import RunLock
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
+from raysim.tracking.places import CheckpointPlace
 from raysim.tracking.progress import NoteLevel, Progress, QuietProgress, progress_for
 from raysim.tracking.reading import read_clients, read_rounds
 from raysim.tracking.recorder import Recorder
@@ -21,6 +22,7 @@ __all__ = [
     "TOTAL",
     "Checkpoint",
     "CheckpointFolder",
+    "CheckpointPlace",
     "Damaged",
     "EventLog",
     "NoteLevel",

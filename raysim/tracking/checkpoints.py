@@ -1,30 +1,37 @@
-"""Checkpoints on disk: a folder for a round, complete or not there. What it holds is its writer's affair."""
+"""A run's checkpoints: a set of files for a round, complete or not there. What they hold is their writer's affair."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from raysim.errors import RunError
+from raysim.errors import RunError, StorageError
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import sweep, sync, temporary_for
+from raysim.tracking.files import storing, temporary_for
+from raysim.tracking.places import CheckpointPlace
+from raysim.tracking.sealing import Unusable, seal, unsealed
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 _NAME = re.compile(r"round-(\d{6,})")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint whose files have the sizes and SHA-256 sums that its manifest says."""
+    """A checkpoint whose files have the sizes and SHA-256 sums that its manifest says.
+
+    Attributes:
+        path: the folder with its files; a copy for as long as the `CheckpointFolder` is open, where they are elsewhere.
+        where: where it is kept, for people.
+    """
 
     round: int
     path: Path
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +39,48 @@ class Damaged:
     """A checkpoint that cannot be used, and why."""
 
     round: int
-    path: Path
+    where: str
     reason: str
 
 
 class CheckpointFolder:
-    """The checkpoints of one run."""
+    """The checkpoints of one run, on whatever storage. Leaving it as a context manager removes copies made to read."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        """The folder is made when the first checkpoint is written."""
-        self._folder = run.checkpoints
+    def __init__(self, run: RunDirectory, place: str | None = None) -> None:
+        """Nothing is made before the first checkpoint is written.
+
+        Args:
+            run: the run.
+            place: `tracking.checkpoints` of its configuration.
+
+        Raises:
+            ConfigError: there is no such place.
+        """
+        self._run = run
+        self._storage = CheckpointPlace(place).of(run)
+        self._copies: list[Path] = []
+
+    def location(self, round: int) -> str:
+        """Where the checkpoint of this round is, or would be, for people: `…/checkpoints/round-000010`."""
+        return self._storage.location(_name(round))
 
     def path(self, round: int) -> Path:
-        """Where the checkpoint of this round is, or would be: `checkpoints/round-000010`."""
-        return self._folder / f"round-{round:06d}"
+        """The folder of this round's checkpoint; only where checkpoints are kept in folders."""
+        folder = self._storage.folder(_name(round))
+        assert folder is not None, "an object store has no folders"
+        return folder
 
     def rounds(self) -> list[int]:
-        """Rounds that have a checkpoint, ascending, damaged or not."""
-        if not self._folder.is_dir():
-            return []
-        found = (_NAME.fullmatch(entry.name) for entry in self._folder.iterdir())
+        """Rounds that have a checkpoint, ascending, damaged or not.
+
+        Raises:
+            StorageError: the storage cannot be reached.
+        """
+        with storing(self._storage.location(), "checkpoints cannot be listed"):
+            found = (_NAME.fullmatch(name) for name in self._storage.names())
         return sorted(int(match.group(1)) for match in found if match)
 
-    def write(self, round: int, fill: Callable[[Path], object], *, keep: int) -> Path:
+    def write(self, round: int, fill: Callable[[Path], object], *, keep: int) -> None:
         """Write a checkpoint, then remove all but the last `keep`.
 
         Args:
@@ -63,44 +89,54 @@ class CheckpointFolder:
             keep: checkpoints to keep, at least 1.
 
         Raises:
-            RunError: the disk refuses; the checkpoints that were there are untouched.
+            StorageError: the disk or the store refuses; the checkpoints that were there are untouched.
         """
-        final = self.path(round)
-        temporary = temporary_for(final)
+        name = _name(round)
+        temporary = temporary_for(self._storage.staging / name)
         try:
-            self._folder.mkdir(exist_ok=True)
-            sweep(self._folder)
-            temporary.mkdir()
-            fill(temporary)
-            _seal(temporary, round)
-            self.discard_after(round)
-            self._remove(round)  # the same round written again, e.g. by an interrupt right after a checkpoint
-            temporary.rename(final)
-            sync(self._folder)
-        except OSError as error:
-            raise RunError(f"{final}: cannot write the checkpoint ({error.strerror or error})") from error
+            with storing(self._storage.location(name), "cannot write the checkpoint"):
+                self._storage.prepare()
+                temporary.mkdir()
+                fill(temporary)
+                seal(temporary, round)
+                self._discard_after(round)
+                self._storage.publish(temporary, name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        for old in self.rounds()[:-keep]:
-            self._remove(old)
-        return final
+        with suppress(OSError, StorageError):  # the checkpoint is there; what is too many goes with the next one
+            for old in self.rounds()[:-keep]:
+                self._storage.remove(_name(old))
+
+    @classmethod
+    def found(cls, run: RunDirectory, *places: str | None) -> CheckpointFolder:
+        """The run's checkpoints at the first of these places that has some; at the first place if none has.
+
+        Raises:
+            ConfigError: there is no such place.
+            StorageError: one cannot be reached.
+        """
+        folders = [cls(run, place) for place in dict.fromkeys(places)]
+        return next((folder for folder in folders if folder.rounds()), folders[0])
 
     def latest(self) -> tuple[Checkpoint, tuple[Damaged, ...]]:
         """The newest usable checkpoint, and the newer ones that had to be passed over.
 
         Raises:
             RunError: there is none, or none is usable.
+            StorageError: the storage cannot be reached.
         """
         damaged: list[Damaged] = []
         for round in reversed(self.rounds()):
-            reason = self._problem(round)
-            if reason is None:
-                return Checkpoint(round, self.path(round)), tuple(damaged)
-            damaged.append(Damaged(round, self.path(round), reason))
+            found = self._examined(round)
+            if isinstance(found, Checkpoint):
+                return found, tuple(damaged)
+            damaged.append(found)
         if not damaged:
-            raise RunError(f"{self._folder.parent}: has no checkpoint to continue from; start it again")
-        reasons = "; ".join(f"{one.path.name}: {one.reason}" for one in damaged)
-        raise RunError(f"{self._folder}: no checkpoint is usable ({reasons}); start the run again")
+            raise RunError(
+                f"{self._run.path}: has no checkpoint to continue from in {self._storage.location()}; start it again"
+            )
+        reasons = "; ".join(f"{_name(one.round)}: {one.reason}" for one in damaged)
+        raise RunError(f"{self._storage.location()}: no checkpoint is usable ({reasons}); start the run again")
 
     def open(self, round: int) -> Checkpoint:
         """The checkpoint of this round.
@@ -108,59 +144,51 @@ class CheckpointFolder:
         Raises:
             RunError: it is missing or damaged.
         """
-        reason = self._problem(round)
-        if reason is not None:
-            known = ", ".join(map(str, self.rounds())) or "none"
-            raise RunError(f"{self.path(round)}: {reason}; rounds with a checkpoint: {known}")
-        return Checkpoint(round, self.path(round))
+        found = self._examined(round)
+        if isinstance(found, Checkpoint):
+            return found
+        known = ", ".join(map(str, self.rounds())) or "none"
+        raise RunError(f"{found.where}: {found.reason}; rounds with a checkpoint: {known}")
 
     def discard_after(self, round: int) -> None:
-        """Remove later checkpoints: a run that continues from `round` has yet to reach them."""
+        """Remove later checkpoints: a run that continues from `round` has yet to reach them.
+
+        Raises:
+            StorageError: they cannot be removed.
+        """
+        with storing(self._storage.location(), "later checkpoints cannot be removed"):
+            self._discard_after(round)
+
+    def close(self) -> None:
+        """Remove the copies that were made to read checkpoints."""
+        while self._copies:
+            shutil.rmtree(self._copies.pop(), ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _discard_after(self, round: int) -> None:
         for later in self.rounds():
             if later > round:
-                self._remove(later)
+                self._storage.remove(_name(later))
 
-    def _remove(self, round: int) -> None:
-        path = self.path(round)
-        if path.exists():
-            # Without its manifest a half-removed checkpoint is not mistaken for a whole one.
-            (path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(path)
-
-    def _problem(self, round: int) -> str | None:
-        """Why the checkpoint of this round cannot be used; None if it can."""
-        folder = self.path(round)
-        if not folder.is_dir():
-            return "no such checkpoint"
+    def _examined(self, round: int) -> Checkpoint | Damaged:
+        """The checkpoint, read whole; where it has no folder, as a copy."""
+        name, where = _name(round), self.location(round)
+        if round not in self.rounds():
+            return Damaged(round, where, "no such checkpoint")
+        copy = None
+        if self._storage.folder(name) is None:
+            copy = Path(tempfile.mkdtemp(prefix="raysim-checkpoint-"))  # not in the run: its writer sweeps that
+            self._copies.append(copy)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if manifest["format"] != FORMAT:
-                return f"format {manifest['format']}, this version of raysim reads {FORMAT}"
-            if manifest["round"] != round:
-                return f"belongs to round {manifest['round']}"
-            for name, entry in manifest["files"].items():
-                file = folder / name
-                if not file.is_file():
-                    return f"{name} is missing"
-                if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
-                    return f"{name} is damaged"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return f"{MANIFEST} cannot be read"
-        return None
+            return Checkpoint(round, unsealed(self._storage, name, round, copy), where)
+        except Unusable as reason:
+            return Damaged(round, where, str(reason))
 
 
-def _seal(folder: Path, round: int) -> None:
-    """Write the manifest of what is in the folder, and wait until all of it is on the disk."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    entries = {
-        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files
-    }
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"format": FORMAT, "round": round, "files": entries}, indent=2) + "\n")
-    for path in (*files, manifest, *(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
-        sync(path)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _name(round: int) -> str:
+    return f"round-{round:06d}"

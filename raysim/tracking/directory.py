@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from raysim.config import Experiment, read_yaml, write_text
-from raysim.errors import ConfigError, RunError
+from raysim.errors import ConfigError, RunError, StorageError
 from raysim.tracking.configuration import differences
+from raysim.tracking.files import refusal, storing
 from raysim.tracking.lock import RunLock
 
 _SHOWN_DIFFERENCES = 3
@@ -28,8 +29,10 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, parent: str | Path, name: str, experiment: Experiment) -> RunDirectory:
-        """Make `<parent>/<name>-<YYYYmmdd-HHMMSS>`, with `-2`, `-3`, … where that is taken.
+    def create(
+        cls, parent: str | Path, name: str, experiment: Experiment, *, taken: Callable[[str], bool] = lambda name: False
+    ) -> RunDirectory:
+        """Make `<parent>/<name>-<YYYYmmdd-HHMMSS>`, with `-2`, `-3`, … where that, or the name elsewhere, is taken.
 
         Raises:
             RunError: the folder cannot be made.
@@ -38,7 +41,7 @@ class RunDirectory:
         attempt = 1
         while True:
             path = Path(parent).expanduser() / (stem if attempt == 1 else f"{stem}-{attempt}")
-            if not path.exists() and _make(path, experiment):
+            if not path.exists() and not taken(path.name) and _make(path, experiment):
                 return cls(path)
             attempt += 1
 
@@ -141,7 +144,8 @@ class RunDirectory:
 
     def write_config(self, experiment: Experiment) -> None:
         """Replace the resolved configuration, e.g. when a resume asks for more rounds."""
-        experiment.to_yaml(self.config)
+        with storing(self.config):
+            experiment.to_yaml(self.config)
 
     def check_same_config(self, experiment: Experiment, *, ignore: Sequence[str] = ()) -> None:
         """Refuse to continue this run with another configuration; keys at or below `ignore` may differ.
@@ -158,7 +162,9 @@ class RunDirectory:
 
     def write_environment(self, values: Mapping[str, Any]) -> None:
         """Record what this run ran on."""
-        write_text(self.environment, json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")
+        text = json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
+        with storing(self.environment):
+            write_text(self.environment, text)
 
     def read_environment(self) -> dict[str, Any]:
         """What this run ran on; empty if it was not recorded.
@@ -193,7 +199,8 @@ def _make(path: Path, experiment: Experiment) -> bool:
     except OSError as error:
         if path.exists():
             return False
-        raise RunError(f"{path}: cannot make the run directory ({error.strerror or error})") from None
+        reason, remedy = refusal(error)
+        raise StorageError(f"{path}: cannot make the run directory ({reason}); {remedy}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return True

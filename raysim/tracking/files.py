@@ -1,10 +1,28 @@
-"""Making files durable before their names are."""
+"""Making files durable before their names are, and saying in one line what a disk refuses."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from raysim.errors import StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there, or ask for a larger quota",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EROFS: "make it writable",
+}
+_UNKNOWN = "see that it is there, can be reached and can be written"
+_NUMBER = re.compile(r"(?:errno|os error) (\d+)")
+"""How Arrow and safetensors put the system's error number into their messages."""
 
 
 def temporary_for(path: Path) -> Path:
@@ -35,3 +53,26 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def storing(where: Path | str, task: str = "cannot be written") -> Iterator[None]:
+    """Say in one line, with a remedy, what a disk or a store refuses inside.
+
+    Raises:
+        StorageError: instead of an `OSError`, Arrow's among them.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason, remedy = refusal(error)
+        raise StorageError(f"{where}: {task} ({reason}); {remedy}") from error
+
+
+def refusal(error: Exception) -> tuple[str, str]:
+    """Why something could not be stored, and what to do about it."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := _NUMBER.search(str(error))):
+        number = int(found.group(1))
+    reason = os.strerror(number) if number in _REMEDIES else str(error).partition("\n")[0]
+    return reason, _REMEDIES.get(number or 0, _UNKNOWN)

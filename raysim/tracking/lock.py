@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from raysim.errors import RunError
+from raysim.tracking.files import storing
 
 
 class RunLock:
@@ -26,9 +27,11 @@ class RunLock:
 
         Raises:
             RunError: another process, or another part of this one, is writing the run.
+            StorageError: the disk refuses.
         """
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with storing(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _lock(self._file)
         except BlockingIOError:
@@ -37,7 +40,8 @@ class RunLock:
             raise RunError(f"{path.parent}: is being written by {owner}; stop that one first") from None
         record = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, record, 0)
+        with contextlib.suppress(OSError):  # the lock is held, whether or not a full disk takes the record
+            os.pwrite(self._file, record, 0)
 
     def release(self) -> None:
         """Let others write the run. Does nothing the second time."""

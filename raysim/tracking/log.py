@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
+
+from raysim.tracking.files import storing
 
 Level = Literal["info", "warning", "error"]
 STARTED = "started"
@@ -24,10 +27,16 @@ class EventLog:
     """Appends events to `log.jsonl`: `{"time": …, "level": "warning", "event": "client dropped", "client": 17}`."""
 
     def __init__(self, path: Path) -> None:
-        """Open for appending; a line that a kill left unfinished is closed first, so that the next one is readable."""
-        self._file = path.open("a+b", buffering=0)
-        if self._file.seek(0, 2) and not _ends_with_newline(path):
-            self._file.write(b"\n")
+        """Open for appending; a line that a kill left unfinished is closed first, so that the next one is readable.
+
+        Raises:
+            StorageError: the disk refuses. So may every event; the log then ends with the one before.
+        """
+        self._path = path
+        with storing(path):
+            self._file = path.open("a+b", buffering=0)
+            if self._file.seek(0, 2) and not _ends_with_newline(path):
+                self._append(b"\n")
 
     def info(self, event: str, /, **fields: Any) -> None:
         """Something that happened as it should."""
@@ -57,7 +66,19 @@ class EventLog:
         if not _OWN_KEYS.isdisjoint(fields):
             raise ValueError(f"a field cannot be named {sorted(_OWN_KEYS & fields.keys())}")
         time = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-        self._file.write((json_line({"time": time, "level": level, "event": event, **fields}) + "\n").encode())
+        line = json_line({"time": time, "level": level, "event": event, **fields}) + "\n"
+        with storing(self._path):
+            self._append(line.encode())
+
+    def _append(self, text: bytes) -> None:
+        """All of it or nothing: a disk that is almost full takes a part."""
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while text:
+                text = text[self._file.write(text) or 0 :]
+        except OSError:
+            self._file.truncate(end)
+            raise
 
 
 def json_line(values: Mapping[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysim.config import Experiment
+from raysim.errors import StorageError
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
+from raysim.tracking.files import storing, sync_replace, temporary_for
 from raysim.tracking.log import EventLog
 from raysim.tracking.progress import NoteLevel, Progress
 from raysim.tracking.report import write_report
@@ -23,7 +27,11 @@ _NAMED_DROPS = 5
 
 
 class Recorder:
-    """Writes one run. Holds its lock until closed."""
+    """Writes one run. Holds its lock until closed.
+
+    Attributes:
+        saved_round: the last round that is durable here; 0 for none yet, None where only another place has it.
+    """
 
     def __init__(
         self,
@@ -38,27 +46,34 @@ class Recorder:
 
         Raises:
             RunError: somebody else writes the run, or its tables are damaged.
+            StorageError: the disk, or the place of the checkpoints, refuses.
         """
         self.run, self.experiment, self.progress = run, experiment, progress
-        self._began = time.monotonic()
+        self._began = self._until = time.monotonic()
         self._lock = run.lock()
         try:
             self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
             self._log = EventLog(run.log)
-            self._checkpoints = CheckpointFolder(run)
+            self._checkpoints = CheckpointFolder(run, experiment.tracking.checkpoints)
             self._checkpoints.discard_after(after_round)
+            # A run that continues from a checkpoint elsewhere has none here yet.
+            self.saved_round = after_round if after_round in (0, *self._checkpoints.rounds()) else None
         except BaseException:
             self._lock.release()
             raise
-        self._saved_round = after_round
         self._latest: dict[str, float] = {}
         self._rounds = after_round
         self._open = True
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of this sitting."""
+        """Wall-clock time of this sitting, so far."""
         return time.monotonic() - self._began
+
+    @property
+    def worked(self) -> float:
+        """Wall-clock time of this sitting until its last commit or checkpoint."""
+        return self._until - self._began
 
     def start(self, facts: Mapping[str, object], environment: Mapping[str, Any]) -> None:
         """The run is about to begin its first round of this sitting."""
@@ -71,42 +86,100 @@ class Recorder:
         (self._log.warning if level == "warning" else self._log.info)(text)
         self.progress.note(text, level)
 
+    def fault(self, text: str, /, **fields: Any) -> None:
+        """Something went wrong and was dealt with: the text for people, the fields for the log."""
+        self._log.warning("fault", **fields)
+        self.progress.note(text, "warning")
+
     def commit(self, row: RoundRow, clients: pa.RecordBatch) -> None:
         """Record a round; clients that were left out are named."""
-        if row.dropped:
-            self._name_drops(row, clients)
-        self._tables.append(row, clients)
+        try:
+            if row.dropped:
+                self._name_drops(row, clients)
+            self._tables.append(row, clients)
+        except StorageError as error:
+            raise self._resumable(error) from error
         self._latest |= row.metrics
         self._rounds = row.round
+        self._until = time.monotonic()
         self.progress.round(row)
 
-    def checkpoint(self, round: int, fill: Callable[[Path], object]) -> None:
-        """Make the rounds so far durable; `fill` writes the server after this round into the folder it is given."""
-        if self._saved_round == round:
+    def checkpoint(self, round: int, fill: Callable[[Path], object], *, last: bool = False) -> None:
+        """Make the rounds so far durable; `fill` writes the server after this round into the folder it is given.
+
+        Where the disk or the store refuses, the run goes on: older checkpoints are whole, and the next one may succeed.
+
+        Args:
+            round: the last committed round.
+            fill: see `CheckpointFolder.write`.
+            last: there is no next one.
+
+        Raises:
+            StorageError: the last checkpoint cannot be written.
+        """
+        if self.saved_round == round:
             return
-        self._tables.save()
-        self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
-        self._saved_round = round
+        try:
+            self._tables.save()
+            self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
+        except StorageError as error:
+            if last:
+                raise self._resumable(error) from error
+            self._put_off(round, error)
+        else:
+            self.saved_round = round
+        self._until = time.monotonic()
+
+    def export(self, write: Callable[[Path], object]) -> None:
+        """Make the model durable; `write` writes it under the name that it is given.
+
+        Raises:
+            StorageError: the disk refuses; there is no half-written model.
+        """
+        temporary = temporary_for(self.run.model)
+        try:
+            with storing(self.run.model):
+                write(temporary)
+                sync_replace(temporary, self.run.model)
+        except StorageError as error:
+            raise self._resumable(error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def finish(self, reason: str) -> RunSummary:
-        """The run ended well, or was interrupted: close everything, write the report, tell people."""
-        self._log.info("finished", reason=reason, rounds=self._rounds)
-        self.close()
+        """The run ended well, or was interrupted: close everything, write the report, tell people.
+
+        Raises:
+            StorageError: the tables or the log cannot be written.
+        """
+        try:
+            self._log.info("finished", reason=reason, rounds=self._rounds)
+            self.close()
+        except StorageError as error:
+            self._say_failed()
+            raise self._resumable(error) from error
+        finally:
+            self.close()
         report = self._report() if self.experiment.tracking.report and self._rounds else None
-        summary = RunSummary(self._rounds, reason, self.seconds, dict(self._latest), self.run.path, report)
+        summary = RunSummary(self._rounds, reason, self.worked, dict(self._latest), self.run.path, report)
         self.progress.finish(summary)
         return summary
 
     def fail(self, error: BaseException) -> None:
-        """The run ended by an error: what is there stays readable."""
+        """The run ended by an error: what is there stays readable, even on a disk that takes no word of it."""
         try:
-            self._log.error("failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds)
-            self.close()
+            trace = "".join(traceback.format_exception(error))
+            with suppress(StorageError):
+                self._log.error(
+                    "failed", error=f"{type(error).__name__}: {error}", after_round=self._rounds, traceback=trace
+                )
+            with suppress(StorageError):
+                self.close()
         finally:
             self._say_failed()
 
     def _say_failed(self) -> None:
-        self.progress.finish(RunSummary(self._rounds, "failed", self.seconds, dict(self._latest), self.run.path))
+        self.progress.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
 
     def close(self) -> None:
         """Close the files and give the lock back. Does nothing the second time."""
@@ -117,6 +190,23 @@ class Recorder:
             finally:
                 self._log.close()
                 self._lock.release()
+
+    def _put_off(self, round: int, error: StorageError) -> None:
+        """Say that a checkpoint could not be written."""
+        with suppress(StorageError):  # the log is perhaps on the same disk
+            self._log.warning("checkpoint failed", round=round, error=str(error))
+        every = self.experiment.tracking.checkpoint_every
+        self.progress.note(
+            f"{error}. The run goes on; older checkpoints are kept, and the next one is tried after round "
+            f"{min(round + every, self.experiment.rounds)}",
+            "warning",
+        )
+
+    def _resumable(self, error: StorageError) -> StorageError:
+        """The error with what to do once its cause is gone."""
+        if not self.saved_round:
+            return StorageError(f"{error}, then start the run again")
+        return StorageError(f"{error}, then: raysim resume {self.run.path} (it goes on after round {self.saved_round})")
 
     def _report(self) -> Path | None:
         """The report; without it a run is still a run, whatever went wrong with a picture."""

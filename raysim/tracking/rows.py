@@ -16,9 +16,9 @@ PHASES = ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "checkpoi
 out: for other workers, for messages, and, where rounds are worked on ahead, for the model of the round before. `reduce`
 and `apply` are the server's step, messages included in the first; `evaluate` goes from the first range given out to the
 last that came back, and may lie beside the next round's training. Phases of a round that one worker did as a whole are
-measured there. `total` is the time from one commit to the next, without what the caller did with the round: rounds that
-come back together from one call take hardly any, but for the first of them. Where rounds overlap, phases may add up to
-more than their totals; sums over many rounds compare.
+measured there. `total` is the time from one commit to the next, without what the caller did with the round; rounds that
+come back together from one call share the time until then equally. Where rounds overlap, phases may add up to more than
+their totals.
 """
 
 PARTS = ("train/shards", "train/batches", "train/steps", "train/fold")
@@ -27,6 +27,10 @@ updates, and folding what clients send. On a GPU, whose work is waited for only 
 time is the fold's."""
 
 TOTAL = "total"
+
+FAULTS = ("lost", "hung", "retries")
+"""Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
+the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class RoundRow:
     trained: int
     """Clients whose update is in the model."""
     dropped: int
-    """Clients left out: non-finite, out of range, or their data could not be read."""
+    """Clients left out: non-finite, out of range, or lost where `execution.faults` says `drop`."""
     clamped: int
     """Clients whose aggregation weight was moved to the edge of its range."""
     samples: int
@@ -57,6 +61,12 @@ class RoundRow:
     """Seconds of each of `PHASES`, of `PARTS` and of `total`; what is left out took none."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What was measured: `train/loss`, `test/accuracy`, `clients/accuracy/worst10`, …"""
+    lost: int = 0
+    """Calls to actors that came to nothing: the actor or its node died, memory ran out, data were missing, an error."""
+    hung: int = 0
+    """Calls to actors that were given up because they took too long."""
+    retries: int = 0
+    """Pieces of work that were given out again for those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,8 @@ class RunSummary:
     reason: str
     """Why it stopped, as a phrase: `all rounds are done`, `the target is reached`, `interrupted`, …"""
     seconds: float
-    """Wall-clock time of this sitting, start-up included."""
+    """Wall-clock time of this sitting, from before its first round to its last commit or checkpoint: the start and the
+    end of workers, and the report, are no part of it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last value of every metric."""
     run: Path | None = None
@@ -88,6 +99,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bytes_up", pa.int64(), nullable=False),
     pa.field("bytes_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
+    *(pa.field(name, pa.int64(), nullable=False) for name in FAULTS),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 
@@ -105,7 +117,8 @@ CLIENT_SCHEMA = pa.schema(
     ]
 )
 """A row for each client of a round. `weight` is its normalised share; `loss` the mean training loss over its steps;
-`dropped` the reason why its update is not in the model, null where it is."""
+`dropped` the reason why its update is not in the model, null where it is; `worker` is -1 for a client that was dropped
+before anybody had trained it."""
 
 
 def round_schema(metrics: Sequence[str]) -> pa.Schema:

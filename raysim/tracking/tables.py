@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import sweep, sync_replace, temporary_for
+from raysim.tracking.files import storing, sweep, sync_replace, temporary_for
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
 from raysim.tracking.rows import CLIENT_SCHEMA, RoundRow, round_batch, round_schema
 
@@ -42,30 +43,42 @@ class RunTables:
 
         Raises:
             RunError: a table to continue is damaged.
+            StorageError: the disk refuses.
         """
-        sweep(run.path)
-        self._rounds = TableWriter(run.rounds, round_schema(metrics), after_round)
-        self._clients = TableWriter(run.clients, CLIENT_SCHEMA, after_round) if clients else None
+        with storing(run.path):
+            sweep(run.path)
+            self._rounds = TableWriter(run.rounds, round_schema(metrics), after_round)
+            self._clients = TableWriter(run.clients, CLIENT_SCHEMA, after_round) if clients else None
 
     def append(self, row: RoundRow, clients: pa.RecordBatch | None = None) -> None:
         """Add a round; once this returns, a kill of this process cannot lose it.
 
         Raises:
             ValueError: the row has a metric that was not declared, or the batch another schema than `CLIENT_SCHEMA`.
+            StorageError: the disk refuses; the rounds that were there can be read.
         """
         if self._clients is not None and clients is not None:
             self._clients.append(clients)
         self._rounds.append(round_batch(row, self._rounds.schema))
 
     def save(self) -> None:
-        """Make every row durable; call it before the checkpoint that relies on the rows."""
+        """Make every row durable; call it before the checkpoint that relies on the rows.
+
+        Raises:
+            StorageError: the disk refuses; no row is lost.
+        """
         for table in self._tables():
             table.save()
 
     def close(self) -> None:
-        """Fold everything into Parquet and remove the streams. Does nothing the second time."""
-        for table in self._tables():
-            table.close()
+        """Fold everything into Parquet and remove the streams. Does nothing the second time.
+
+        Raises:
+            StorageError: the disk refuses; the streams stay, and no row is lost.
+        """
+        with ExitStack() as both:
+            for table in self._tables():
+                both.callback(table.close)
 
     def _tables(self) -> Iterator[TableWriter]:
         if self._clients is not None:
@@ -106,9 +119,17 @@ class TableWriter:
             self.fold()  # else readers would still find the rounds that were dropped
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Add rows and hand them to the operating system."""
-        if batch.num_rows:
-            self._writer.write_batch(batch)
+        """Add rows and hand them to the operating system; all of them, or none."""
+        if not batch.num_rows:
+            return
+        end = self._sink.tell()
+        with storing(self._stream):
+            try:
+                self._writer.write_batch(batch)
+            except OSError:
+                os.ftruncate(self._sink.fileno(), end)
+                os.lseek(self._sink.fileno(), end, os.SEEK_SET)
+                raise
 
     def save(self) -> None:
         """Make the rows durable, and fold them into Parquet unless that is not yet worth its price.
@@ -116,23 +137,28 @@ class TableWriter:
         Parquet cannot grow, so a fold writes the whole table again. A large table is folded only when it has doubled:
         all folds together then cost no more than a few writes of the final table. In between its stream is synced.
         """
-        os.fsync(self._sink.fileno())
+        with storing(self._stream):
+            os.fsync(self._sink.fileno())
         if self._sink.tell() < SMALL_STREAM or self._sink.tell() >= 2 * self._folded:
             self.fold()
 
     def fold(self) -> None:
         """Write the whole stream as Parquet, under a temporary name and a row group at a time."""
-        with pa.OSFile(str(self._stream)) as stream:
+        with storing(self._parquet), pa.OSFile(str(self._stream)) as stream:
             write_parquet(self._parquet, self.schema, stream_batches(stream))
         self._folded = self._sink.tell()
 
     def close(self) -> None:
         """Fold, then remove the stream. Does nothing the second time."""
-        if not self._sink.closed:
-            self._writer.close()
+        if self._sink.closed:
+            return
+        try:
+            with storing(self._stream):
+                self._writer.close()
             self.fold()
+        finally:
             self._sink.close()
-            self._stream.unlink()
+        self._stream.unlink()
 
 
 def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from raysim.data import DataInfo
 from raysim.training.batches import BatchPlan, Shards, gather
+from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, weighted_mean
 
@@ -70,6 +71,16 @@ class Engine(ABC):
         Returns:
             The mean losses, float32 `[k]`, detached, not synchronised with the host.
         """
+
+    def descend(self, step: int, k: int, lr: float) -> Tensor:
+        """A step of plain gradient descent, where nobody else looks at the gradients: `rows -= lr * gradients`.
+
+        Like `gradients`, except that the first k rows move, to the bits that `Sgd` would give them, and that nothing is
+        said of what `grad` holds afterwards: an engine whose gradients come as other tensors need not copy them there.
+        """
+        losses = self.gradients(step, k)
+        self.rows[:k, : self.grad.shape[1]].add_(self.grad[:k], alpha=-lr)
+        return losses
 
 
 def generator_of(device: torch.device) -> torch.Generator:
@@ -127,12 +138,14 @@ class SequentialEngine(Engine):
     ) -> None:
         self.module, self.bf16 = module.to(device), bf16
         self.loss, self.info, self.device = loss, info, device
+        self._channels_last = wants_channels_last(module, info, device)  # while it has its values
         self.rows = torch.zeros((1, layout.size), device=device)
         self.grad = torch.zeros((1, layout.trainable), device=device)
         layout.bind(self.rows[0], module)
         self._generator = generator_of(device)
         by_name = dict(module.named_parameters())
         self._parameters = [by_name[segment.name] for segment in layout.parameters]
+        self._weights = [parameter.detach() for parameter in self._parameters]  # a step is no part of autograd's graph
         self._grad_views = list(layout.views(self.grad[0]).values())
         # What a module keeps outside the rows (integer buffers) starts every client from the same values.
         self._kept = [(b, b.clone()) for b in module.buffers() if b.dtype != torch.float32]
@@ -150,11 +163,22 @@ class SequentialEngine(Engine):
             buffer.copy_(initial)
 
     def gradients(self, step: int, k: int) -> Tensor:
+        loss, grads = self._differentiated(step)
+        torch._foreach_copy_(self._grad_views, grads)
+        return loss
+
+    def descend(self, step: int, k: int, lr: float) -> Tensor:
+        loss, grads = self._differentiated(step)
+        torch._foreach_add_(self._weights, grads, alpha=-lr)
+        return loss
+
+    def _differentiated(self, step: int) -> tuple[Tensor, list[Tensor]]:
+        """The mean loss `[1]` of a step, and its gradients, one tensor a parameter."""
         batch = gather(self._pool, self._batches[step], self.info)
-        output = self.module(batch.x) if not self.bf16 else in_bf16(self.module, batch.x)
+        x = channels_last(batch.x) if self._channels_last else batch.x
+        output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
         loss = weighted_mean(self.loss(output, batch.y), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
-        torch._foreach_copy_(self._grad_views, list(grads))
         for slot in self._buffers:
             slot.collect()
-        return loss.detach().view(1)
+        return loss.detach().view(1), list(grads)

@@ -23,6 +23,11 @@ class RowOptimizer(ABC):
     `grad` may be overwritten. A row's result does not depend on the other rows.
     """
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is w ← w - ηg and nothing else, so that an engine may take it by itself (`Engine.descend`)."""
+        return False
+
     @abstractmethod
     def start(self, like: Tensor) -> None:
         """Forget everything; the block's rows look like this `[K, T]`."""
@@ -38,6 +43,10 @@ class Sgd(RowOptimizer):
     def __init__(self, config: SgdConfig) -> None:
         self.momentum, self.nesterov, self.weight_decay = config.momentum, config.nesterov, config.weight_decay
         self._velocity: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        return not self.momentum and not self.weight_decay
 
     def start(self, like: Tensor) -> None:
         if self.momentum:

@@ -98,6 +98,7 @@ class Trainer:
 
     Attributes:
         optimizer: None leaves the rows at the broadcast model: the algorithm sends gradients, not steps.
+        rule_sees_gradients: whether it corrects or sends them; if not, they may never be put together as rows.
     """
 
     engine: Engine
@@ -105,6 +106,7 @@ class Trainer:
     work: LocalWork
     clip_norm: float | None
     rule: ClientRule
+    rule_sees_gradients: bool = True
 
     def train(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards) -> BlockResult:
         """Train at most K clients from the broadcast model `[P]`, which is only read.
@@ -132,6 +134,7 @@ class Trainer:
     def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:
         """All local steps of the rows `[K, T]`; the sum of each client's losses, float64 `[K]`."""
         optimizer, clip_norm, lr = self.optimizer, self.clip_norm, context.setting.lr
+        descends = optimizer is not None and optimizer.plain and clip_norm is None and not self.rule_sees_gradients
         if optimizer is not None:
             optimizer.start(rows)
         loss_sum = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
@@ -140,6 +143,9 @@ class Trainer:
             k = int(np.count_nonzero(context.steps >= last))
             active, losses, now = rows[:k], loss_sum[:k], context.first(k)
             for step in range(done, last):
+                if descends:
+                    losses += self.engine.descend(step, k, lr)
+                    continue
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)

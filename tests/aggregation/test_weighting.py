@@ -108,7 +108,7 @@ def test_a_cohort_without_samples_has_weights_of_zero_and_an_empty_one_has_none(
 
 
 def test_a_table_of_zeros_leaves_nobody() -> None:
-    weighting = Weighting(ExplicitWeights(table={3: 0.0, 9: 0.0}))
+    weighting = Weighting(ExplicitWeights(table={3: 0.0, 9: 0.0, 1_000: 1.0}))
     assert not weighting.base(CLIENTS, SAMPLES).any()
 
 

@@ -179,3 +179,21 @@ def test_a_mean_of_zeros_moves_nothing_in_the_first_round(algorithm: Algorithm) 
     model, state = model_and_state(algorithm)
     nothing = {field.name: np.zeros(field.size) for field in algorithm.fields()}
     np.testing.assert_array_equal(algorithm.apply(model, state, nothing)[0], model)
+
+
+def test_an_algorithm_sees_gradients_where_a_hook_of_its_own_is_shown_them() -> None:
+    class Corrected(Algorithm):
+        def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
+            grad.neg_()
+
+    class Sent(Algorithm):
+        def send(self, rows: torch.Tensor, context: ClientContext) -> dict[str, torch.Tensor]:
+            return {"update": context.grad}
+
+    class OnTheServer(Algorithm):
+        columnwise = False
+
+    config = Experiment().algorithm
+    assert Corrected(config, LAYOUT).sees_gradients
+    assert Sent(config, LAYOUT).sees_gradients
+    assert not OnTheServer(config, LAYOUT).sees_gradients

@@ -41,7 +41,16 @@ def with_unknown_test_label() -> dict[str, np.ndarray]:
         (samples, ["data.partition.clients=41"], ["41 clients", "allow_empty"]),
         (samples, ["data.partition={name: dirichlet, clients: 6, alpha: 0.01, min_size: 5}"], ["alpha", "min_size"]),
         (samples, ["data.partition={name: natural}", "cohort=1.0"], ["natural", "client"]),
-        (samples, ["aggregation.weights={name: explicit, table: {99: 1}}"], ["round 1", "explicit", "sum to zero"]),
+        (
+            samples,
+            ["aggregation.weights={name: explicit, table: {99: 1}}"],
+            ["no client 99", "0 to 5"],
+        ),
+        (
+            samples,
+            ["aggregation.weights={name: explicit, table: {3: 1}}", "cohort=1", "seed=2"],
+            ["round 1", "explicit", "sum to zero", "aggregation.weights.default"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -74,6 +83,28 @@ def test_a_truncated_shard_names_the_file_and_what_to_do(
     assert "train.arrow" in line
     assert "delete" in line
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["index.arrow", "train.arrow", "test.arrow"])
+def test_a_changed_bit_is_found_by_verify_and_in_the_index_by_every_run(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("RAYSIM_CACHE", str(folder / "cache"))
+    whole = raysim("data", "build", "tiny.yaml", "--verify")
+    assert whole.stdout.splitlines()[-1].split() == ["verified", *["every", "file", "is", "as", "it", "was", "written"]]
+    (file,) = (folder / "cache").rglob(name)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4  # the values are the most of a file
+    file.write_bytes(content)
+    result = raysim("data", "build", "tiny.yaml", "--verify")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"{name}: " in line
+    assert "is damaged" in line
+    assert "delete the folder" in line
+    if name == "index.arrow":
+        assert raysim("run", "tiny.yaml").stderr == result.stderr
+        assert not (folder / "runs").exists()
 
 
 def test_clients_without_samples_are_accepted_when_asked_for(raysim: Raysim, folder: Path) -> None:

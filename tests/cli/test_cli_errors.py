@@ -22,7 +22,19 @@ Raysim = Callable[..., Result]
         ),
         (["rounds=0"], "tiny.yaml: rounds: input should be greater than or equal to 1, got 0"),
         (["rounds"], "override 'rounds': write key.sub=value"),
-        (["cohort=7"], "tiny.yaml: cohort (7) is larger than the population (6 clients)"),
+        (
+            ["cohort=7"],
+            "tiny.yaml: cohort (7) is larger than the population (6 clients); "
+            "lower cohort, or raise data.partition.clients",
+        ),
+        (
+            ["client.batch_size=ten"],
+            "tiny.yaml: client.batch_size: expected a whole number of at least 1, or 'full', got 'ten'",
+        ),
+        (
+            ["evaluation.metrics=[acuracy]"],
+            "tiny.yaml: evaluation.metrics[0]: unknown name 'acuracy'; did you mean 'accuracy'?",
+        ),
         (["rounds.more=3"], "override 'rounds.more=3': rounds is not a section"),
     ],
 )
@@ -61,7 +73,8 @@ def test_a_cohort_larger_than_a_natural_population_is_one_line(raysim: Raysim, f
     result = raysim("run", "rows.yaml")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: cohort (3) is larger than the population (2 clients)\n",
+        "error: cohort (3) is larger than the population (2 clients, the owners in data.source csv); "
+        "lower cohort, or write it as a fraction, such as 0.5\n",
     )
     assert not (folder / "runs").exists()
 
@@ -109,3 +122,20 @@ def test_an_unknown_command_and_an_unknown_option_are_usage_errors(raysim: Raysi
     assert result.exit_code == 2
     assert "No such command 'rum'" in result.stderr
     assert raysim("run", "tiny.yaml", "--fast").exit_code == 2
+
+
+def test_a_disk_that_takes_no_model_is_one_line_and_nothing_is_half_written(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, path: str, *rest: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("raysim.execution.server.Server.export", full)
+    result = raysim("run", "tiny.yaml", "--quiet", "--directory", "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: run/model.safetensors: cannot be written (No space left on device); make room there, "
+        "then: raysim resume run (it goes on after round 2)\n"
+    )
+    assert not list((folder / "run").glob("*.safetensors*")) + list((folder / "run").glob(".*.tmp"))

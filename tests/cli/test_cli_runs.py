@@ -8,7 +8,10 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import Result
 
+from raysim import Experiment
+from raysim.simulation import _may_change
 from raysim.tracking import RunDirectory, read_rounds
+from raysim.tracking.configuration import differences
 
 Raysim = Callable[..., Result]
 
@@ -134,3 +137,31 @@ def test_report_prints_the_path_of_what_it_wrote(raysim: Raysim, folder: Path) -
     assert raysim("report", "first").stdout == "first/report.html\n"
     assert raysim("report", "first", "second", "--out", "both.html").stdout == "both.html\n"
     assert "second" in (folder / "both.html").read_text()
+
+
+def test_more_rounds_of_a_cosine_are_refused_with_the_schedule_as_the_reason(raysim: Raysim) -> None:
+    assert raysim("run", "tiny.yaml", "client.schedule=cosine", "--directory", "out").exit_code == 0
+    result = raysim("resume", "out", "rounds=4")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: out: rounds must stay 2: client.schedule is cosine, a curve over all rounds")
+    assert line.endswith("start a new run instead")
+    assert raysim("resume", "out", "execution.max_retries=5").exit_code == 0
+
+
+def test_every_example_of_resume_changes_only_what_may_change(raysim: Raysim) -> None:
+    examples = [
+        line.split() for line in raysim("resume", "--help").stdout.splitlines() if "raysim resume runs/" in line
+    ]
+    assert len(examples) >= 3
+    configs = Path(__file__).parents[2] / "configs"
+    named = {Experiment.from_yaml(file).name: Experiment.from_yaml(file) for file in configs.glob("*.yaml")}
+    for _, _, run, *overrides in examples:
+        started = named[run.removeprefix("runs/").rsplit("-", 2)[0]]
+        continued = started.updated(overrides)
+        assert not differences(started.to_dict(), continued.to_dict(), ignore=_may_change(continued)), run
+
+
+def test_the_help_of_resume_names_all_that_may_change(raysim: Raysim) -> None:
+    text = " ".join(raysim("resume", "--help").stdout.split())
+    assert not [key for key in _may_change(Experiment()) if key not in text]

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import Result
 
 from raysim.cli import doctor
-from raysim.cli.doctor import GIB, Finding
+from raysim.cli.findings import GIB, Finding
 
 Raysim = Callable[..., Result]
 

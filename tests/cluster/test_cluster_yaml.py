@@ -1,4 +1,4 @@
-"""The cluster launcher's configuration, checked offline as `ray up` would check it before it starts anything."""
+"""The cluster launcher's configurations, checked offline as `ray up` would check them before it starts anything."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+ON_PREMISES = yaml.safe_load((ROOT / "configs" / "cluster" / "on_premises.yaml").read_text(encoding="utf-8"))
+BOTH = pytest.mark.parametrize("cluster", [CLUSTER, ON_PREMISES], ids=["cloud", "on premises"])
 
 
 def prepared(cluster: dict[str, Any]) -> dict[str, Any]:
@@ -62,27 +64,40 @@ def test_workers_are_spot_instances_that_start_from_none() -> None:
     assert workers["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
-def test_the_dashboard_is_not_offered_to_the_network() -> None:
-    complete = prepared(CLUSTER)
+def test_ray_accepts_machines_of_ones_own() -> None:
+    complete = prepared(ON_PREMISES)
+    (node_type,) = complete["available_node_types"].values()
+    assert node_type["max_workers"] == len(ON_PREMISES["provider"]["worker_ips"])
+    assert "--num-cpus=0 --num-gpus=0" in ON_PREMISES["head_start_ray_commands"][-1], "no clients on the head"
+
+
+@BOTH
+def test_the_dashboard_is_not_offered_to_the_network(cluster: dict[str, Any]) -> None:
+    complete = prepared(cluster)
     starts = [*complete["head_start_ray_commands"], *complete["worker_start_ray_commands"]]
     assert any("--dashboard-host=127.0.0.1" in command for command in starts)
     assert not any("0.0.0.0" in command for command in starts)
 
 
-def test_every_node_starts_with_the_token() -> None:
-    assert CLUSTER["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
-    assert any("export RAY_AUTH_MODE=token" in command for command in CLUSTER["setup_commands"])
+@BOTH
+def test_every_node_starts_with_the_token(cluster: dict[str, Any]) -> None:
+    home = "/home/ubuntu" if cluster is CLUSTER else "~"
+    assert cluster["file_mounts"][f"{home}/.ray/auth_token"] == "~/.ray/auth_token"
+    assert any("export RAY_AUTH_MODE=token" in command for command in cluster["setup_commands"])
+    assert not any("RAY_AUTH_MODE=disabled" in command for command in cluster["setup_commands"])
 
 
-def test_what_is_copied_is_there_and_enough_to_install() -> None:
-    copied = [local for local in CLUSTER["file_mounts"].values() if not local.startswith("~")]
+@BOTH
+def test_what_is_copied_is_there_and_enough_to_install(cluster: dict[str, Any]) -> None:
+    copied = [local for local in cluster["file_mounts"].values() if not local.startswith("~")]
     assert all((ROOT / local).exists() for local in copied)
     assert {"raysim", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= set(copied)
-    assert any("--editable ~/raysim" in command for command in CLUSTER["setup_commands"])
+    assert any("--editable ~/raysim" in command for command in cluster["setup_commands"])
+    assert {"**/.git", "**/.venv", "**/__pycache__"} <= set(cluster["rsync_exclude"])
 
 
-@pytest.mark.parametrize("key", [key for key in CLUSTER if key.endswith("_commands")])
-def test_commands_are_shell(key: str) -> None:
-    for command in CLUSTER[key]:
+@BOTH
+def test_commands_are_shell(cluster: dict[str, Any]) -> None:
+    for command in [one for key in cluster if key.endswith("_commands") for one in cluster[key]]:
         checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr

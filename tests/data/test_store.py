@@ -271,6 +271,28 @@ def test_verify_finds_a_single_changed_bit_and_names_the_column(tmp_path: Path) 
         federation.verify()
 
 
+@pytest.mark.parametrize(("name", "column"), [("index.arrow", "length"), ("histograms.arrow", "count")])
+def test_a_damaged_index_is_found_without_reading_the_samples(tmp_path: Path, name: str, column: str) -> None:
+    write(tmp_path, owners=list("vwxyz"))
+    ArrowFederation(tmp_path).verify_index()
+    values = ArrowFederation(tmp_path)._files[name].all()[column].tobytes()
+    content = bytearray((tmp_path / name).read_bytes())
+    content[content.index(values)] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}: column '{column}' is damaged .*; delete the folder"):
+        ArrowFederation(tmp_path).verify_index()
+
+
+@pytest.mark.parametrize(
+    ("folder", "remedy"), [("cache/shards/0123", "delete the folder .*0123"), ("thesis", "name another folder")]
+)
+def test_an_empty_manifest_says_what_to_do_with_its_folder(tmp_path: Path, folder: str, remedy: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "manifest.json").write_text("{}")
+    with pytest.raises(DataError, match=f"not the manifest of a shard store; {remedy}"):
+        ArrowFederation(tmp_path / folder)
+
+
 def test_an_unknown_client_is_named(tmp_path: Path) -> None:
     write(tmp_path)
     federation = ArrowFederation(tmp_path)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,10 +17,13 @@ import torch
 from federations import digits, final_sha256, sha256
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import Dataset
 
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
-from raysim.errors import ClientError, ConfigError, RunError
+from raysim.errors import ClientError, ConfigError, ModelError, RunError
+from raysim.execution import RoundDone
+from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
 
@@ -45,11 +53,45 @@ def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
     assert json.loads((run / "environment.json").read_text())["bits"]["engine.name"] == "sequential"
 
 
+def test_every_file_of_a_run_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with Simulation(digits(tmp_path, "rounds=1")) as simulation:
+            simulation.run()
+    finally:
+        os.umask(before)
+    files = [file for file in simulation.directory.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert {"model.safetensors", "server.safetensors", "config.yaml"} <= {file.name for file in files}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o640"}
+
+
 def test_one_round_at_a_time_with_metrics(tmp_path: Path) -> None:
     with Simulation(digits(tmp_path)) as simulation:
         rounds = [(r.number, r.metrics["test/accuracy"]) for r in simulation]
     assert [number for number, _ in rounds] == [1, 2, 3, 4]
     assert all(0 <= accuracy <= 1 for _, accuracy in rounds)
+
+
+def test_rounds_that_come_back_together_share_the_time_that_they_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("raysim.simulation.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    simulation = Simulation(digits(tmp_path, "tracking.checkpoint_every=0", "rounds=5"))
+    rounds = simulation._executor.rounds
+
+    def in_calls(works: Any, server: Any) -> Iterator[RoundDone]:
+        one, *several = rounds(works, server)
+        now[0] += 3.0
+        yield one
+        for index, done in enumerate(several):
+            now[0] += 0.125 if index else 2.0
+            yield replace(done, arrived=0 if index else 4)
+
+    monkeypatch.setattr(simulation._executor, "rounds", in_calls)
+    with simulation:
+        totals = [committed.row.seconds["total"] for committed in simulation]
+    assert totals == [3.0, 0.5, 0.625, 0.625, 0.625]
 
 
 def test_a_plain_module_and_arrays_are_enough_and_a_resume_wants_them_again(tmp_path: Path) -> None:
@@ -80,6 +122,68 @@ def test_a_plain_module_and_arrays_are_enough_and_a_resume_wants_them_again(tmp_
         assert resumed.run().rounds == 3
 
 
+class Rows(Dataset[Any]):
+    """A data set as torch's users have it; counts how often it is read."""
+
+    def __init__(self) -> None:
+        self.x, self.read = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> Any:
+        self.read += 1
+        return self.x[i], i % 3
+
+
+def test_a_torch_dataset_is_read_once_and_gives_the_bits_of_its_arrays(tmp_path: Path) -> None:
+    own = ["data={partition: {name: iid, clients: 6}}", "rounds=2"]
+    rows, module = Rows(), nn.Linear(4, 3)
+    expected = final_sha256(digits(tmp_path, *own), model=module, data=(rows.x.numpy(), np.arange(60) % 3))
+    with Simulation(digits(tmp_path, *own), model=module, data=rows) as simulation:
+        simulation.run()
+    assert sha256(simulation.model()) == expected
+    assert rows.read <= len(rows) + 1
+    with Simulation.resume(simulation.directory, overrides=["rounds=3"], model=module, data=rows) as resumed:
+        assert resumed.run().rounds == 3
+
+
+def test_an_experiment_may_be_given_by_its_path_or_as_a_mapping(tmp_path: Path) -> None:
+    experiment = digits(tmp_path, "rounds=1")
+    experiment.to_yaml(tmp_path / "one.yaml")
+    expected = final_sha256(experiment)
+    for given in (tmp_path / "one.yaml", str(tmp_path / "one.yaml"), experiment.to_dict()):
+        with Simulation(given) as simulation:
+            simulation.run()
+        assert sha256(simulation.model()) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("missing.yaml", r"^missing.yaml: no such file"),
+        ({"rouns": 3}, r"^experiment: unknown key 'rouns'; did you mean 'rounds'\?"),
+        (None, r"^experiment: expected an Experiment, the path of a YAML file, or a mapping; got NoneType"),
+        (Experiment, r"^experiment: expected .*; got the class Experiment"),
+    ],
+)
+def test_what_is_no_experiment_is_one_line(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Simulation(given)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Linear, r"^model: expected a torch.nn.Module, got the class Linear; make an instance of it"),
+        ("mlp", r"^model: expected a torch.nn.Module, got str; a model by name goes into the configuration"),
+    ],
+)
+def test_what_is_no_module_is_one_line(tmp_path: Path, model: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Simulation(digits(tmp_path), model=model)
+
+
 @pytest.mark.parametrize(
     ("stop", "reason"),
     [
@@ -107,7 +211,7 @@ def test_patience_survives_a_resume(tmp_path: Path) -> None:
 
 def test_a_metric_that_is_not_measured_cannot_be_waited_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stop.metric: 'validation/accuracy' is not measured; measured are"):
-        Simulation(digits(tmp_path, "stop.metric=validation/accuracy"))
+        Simulation(digits(tmp_path, "stop.metric=validation/accuracy", "stop.patience=3"))
 
 
 class Poisoned(Algorithm):
@@ -154,6 +258,60 @@ def test_an_error_in_a_clients_own_code_names_the_client_and_the_round(tmp_path:
         simulation.run()
 
 
+class FailingLater(Algorithm):
+    """Every client's code raises in round 3, until it is mended."""
+
+    paper = "none"
+    mended = False
+
+    def correct(self, grad, rows, context):  # type: ignore[no-untyped-def]
+        if context.setting.round == 3 and not FailingLater.mended:
+            raise ValueError("no such thing")
+
+
+def test_an_error_loses_no_committed_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = digits(tmp_path, "algorithm=test_simulation:FailingLater", "tracking.checkpoint_every=0")
+    with pytest.raises(ClientError, match="round 3"), Simulation(experiment) as simulation:
+        simulation.run()
+    events = [json.loads(line) for line in (simulation.directory / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events[-2:]] == [
+        f"round 2 is saved; `raysim resume {simulation.directory}` goes on after it",
+        "failed",
+    ]
+    monkeypatch.setattr(FailingLater, "mended", True)
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == 2
+        resumed.run()
+    assert sha256(resumed.model()) == final_sha256(experiment)
+
+
+def test_an_error_of_the_callers_own_loses_no_committed_round(tmp_path: Path) -> None:
+    simulation = Simulation(digits(tmp_path, "tracking.checkpoint_every=0"))
+
+    def look() -> None:
+        with simulation:
+            for committed in simulation:
+                if committed.number == 3:
+                    raise LookupError
+
+    with pytest.raises(LookupError):
+        look()
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == 3
+
+
+def test_what_an_error_broke_besides_does_not_hide_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    experiment = digits(tmp_path, "algorithm=test_simulation:FailingLater", "tracking.checkpoint_every=0")
+    simulation = Simulation(experiment)
+    monkeypatch.setattr(simulation._executor, "save", broken)
+    with pytest.raises(ClientError, match="no such thing"), simulation:
+        simulation.run()
+    assert not list((simulation.directory / "checkpoints").iterdir())
+
+
 def test_a_diverging_run_says_that_every_client_was_dropped(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match=r"every client was dropped; the first, .* because update"),
@@ -174,7 +332,8 @@ def test_an_empty_poisson_cohort_is_a_round_that_changes_nothing(tmp_path: Path)
 
 
 def test_weights_that_sum_to_zero_are_an_error_that_names_the_round(tmp_path: Path) -> None:
-    nobody = ["aggregation.weights={name: explicit, table: {99: 1.0}}"]
+    (absent, *_) = set(range(6)) - set(draw_cohort(digits(tmp_path), 6, 1).tolist())
+    nobody = [f"aggregation.weights={{name: explicit, table: {{{absent}: 1.0}}}}"]
     with pytest.raises(RunError, match="round 1: the explicit weights of its 4 clients sum to zero"):
         Simulation(digits(tmp_path, *nobody))
     assert not list(tmp_path.iterdir()), "found out before anything is written"

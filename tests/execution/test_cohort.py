@@ -16,9 +16,10 @@ from listed_federation import ListedFederation
 
 from raysim import keyed
 from raysim.config import Experiment
+from raysim.config.server import ExplicitWeights
 from raysim.errors import ConfigError, RunError
 from raysim.execution import draw_cohort, draw_round
-from raysim.execution.cohort import cohort_size
+from raysim.execution.cohort import check_weights, cohort_size
 from raysim.training import LocalWork
 
 WORK = LocalWork(batch_size=10, epochs=2)
@@ -138,7 +139,9 @@ def test_a_fraction_is_rounded_to_at_least_one_client(cohort: float, population:
 def test_more_clients_than_there_are_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         draw_cohort(experiment_of(11), 10, 1)
-    assert str(caught.value) == "cohort (11) is larger than the population (10 clients)"
+    assert str(caught.value).startswith(
+        "cohort (11) is larger than the population (10 clients, the owners in data.source digits); lower cohort, or "
+    )
 
 
 def test_a_round_has_weights_steps_and_a_learning_rate() -> None:
@@ -169,7 +172,27 @@ def test_a_total_weight_of_zero_is_an_error_that_names_the_round(sizes: list[int
     experiment = experiment_of(3, aggregation={"weights": weights})
     with pytest.raises(RunError) as caught:
         draw_round(experiment, ListedFederation(sizes), WORK, 6)
-    assert str(caught.value) == f"round 6: the {scheme} weights of its 3 clients sum to zero"
+    assert str(caught.value).startswith(f"round 6: the {scheme} weights of its 3 clients sum to zero")
+    remedy = "set aggregation.weights.default above 0" if scheme == "explicit" else "none of them has training samples"
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({0: 1, 99: 1}, "there is no client 99; clients are 0 to 2"),
+        ({-1: 1}, "there is no client -1; clients are 0 to 2"),
+        ({1: 3.0, 2: 0.0}, "no client with a weight above 0 has training samples"),
+    ],
+)
+def test_a_table_of_weights_that_does_not_fit_the_population_is_refused(table: dict[int, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^aggregation.weights.table: {message}"):
+        check_weights(ExplicitWeights(table=table), ListedFederation([5, 0, 5]))
+
+
+def test_a_table_need_not_name_everybody_and_may_name_empty_clients() -> None:
+    check_weights(ExplicitWeights(table={0: 1.0, 1: 2.0}), ListedFederation([5, 0, 5]))
+    check_weights(ExplicitWeights(table={1: 1.0}, default=0.5), ListedFederation([5, 0, 5]))
 
 
 def test_an_empty_poisson_cohort_is_a_round_without_clients() -> None:

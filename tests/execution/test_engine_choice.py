@@ -16,7 +16,7 @@ from raysim import Experiment, Simulation
 from raysim.execution import draw_round, engine_choice
 from raysim.execution.engine_choice import Measured
 from raysim.execution.preparation import Prepared, prepare_job
-from raysim.tracking import QuietProgress
+from raysim.tracking import QuietProgress, RunDirectory
 
 MUCH_WORK = ["rounds=1000", "training.engine=auto"]
 
@@ -77,6 +77,7 @@ def test_rows_are_chosen_where_they_are_clearly_faster(
     assert "ms one client at a time" in found.engine.reason
     assert found.experiment.training.engine == name
     assert found.experiment.training.rows == (2 if name == "rows" else None)
+    assert found.engine.a_step == pytest.approx(1e-3 * (together if name == "rows" else 1), rel=1e-3)
     asked = prepared(tmp_path, "training.engine=rows")
     assert (asked.engine.engine.name, asked.engine.engine.rows, asked.engine.replaced) == ("rows", 2, False)
 
@@ -108,6 +109,16 @@ def test_work_that_rows_cannot_do_is_done_one_client_at_a_time(
     assert found.engine.replaced == (engine == "rows")
     assert reason in found.engine.reason
     assert (found.experiment.training.engine, found.experiment.training.rows) == ("sequential", None)
+
+
+def test_a_run_says_and_records_why_it_has_its_engine(tmp_path: Path) -> None:
+    said = Telling()
+    experiment = digits(tmp_path, "rounds=100000", "training.engine=auto", "model.dropout=0.5")
+    with Simulation(experiment, directory=tmp_path / "run", progress=said) as simulation:
+        next(iter(simulation))
+    reason = said.facts["engine"]
+    assert "one client at a time: its modules draw random numbers" in str(reason)
+    assert RunDirectory.open(tmp_path / "run").read_environment()["engine"] == reason
 
 
 def test_a_given_number_of_rows_is_taken_and_refused_alike(tmp_path: Path) -> None:

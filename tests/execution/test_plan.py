@@ -13,6 +13,13 @@ from raysim.execution import ACTOR_BYTES, ClientWorker, Lease, Node, draw_cohort
 from raysim.execution.plan import actor_memory, make_plan, plan_round
 from raysim.execution.preparation import Prepared
 
+
+def _seed_of_nobody() -> int:
+    """A seed whose first cohort, of one client of five in the mean, is empty."""
+    rare = {"cohort": 1, "selection": "poisson", "data": {"partition": {"clients": 5}}}
+    return next(s for s in range(100) if not len(draw_cohort(Experiment.parse(rare | {"seed": s}), 5, 1)))
+
+
 LAPTOP = Node("laptop", cpus=4.0, gpus=0.0, memory=8_000_000_000)
 
 
@@ -106,16 +113,34 @@ def test_rounds_that_one_worker_is_done_with_first_go_together_up_to_a_checkpoin
     assert planned.batch == 4
     for section in ({"rounds_ahead": 0}, {"executor": "inprocess"}, {"clients_per_actor": 3}):
         assert plan_round(prepared(execution=section, **every), 2).batch == 0
-    long = plan_round(prepared(client={"batch_size": 1}, **every), 2)
+    many = prepared(client={"batch_size": 1}, **every)
+    long = plan_round(replace(many, engine=replace(many.engine, a_step=1e-3)), 2)
     assert (long.batch, long.workers) == (0, 2)
     assert long.alone > long.shared
 
 
+def test_a_step_that_was_timed_is_planned_with_as_measured() -> None:
+    job = prepared()
+    guessed = plan_round(job, actors=2)
+    assert (guessed.timed, guessed.a_step) == (False, 1e-3)
+    timed = plan_round(replace(job, engine=replace(job.engine, a_step=1e-5)), actors=2)
+    assert (timed.timed, timed.a_step) == (True, 1e-5)
+    steps = sum(-(-count // 10) for count in (1, 6, 11, 16, 21))
+    assert guessed.alone - timed.alone == pytest.approx(steps * (1e-3 - 1e-5))
+
+
 def test_an_empty_cohort_has_nothing_to_lease() -> None:
-    by_chance = (prepared(cohort=1, selection="poisson", seed=seed) for seed in range(100))
-    job = next(job for job in by_chance if not len(draw_cohort(job.experiment, 5, 1)))
-    planned = plan_round(job, 4)
+    planned = plan_round(prepared(cohort=1, selection="poisson", seed=_seed_of_nobody()), 4)
     assert (planned.leases, planned.bytes_down, planned.bytes_up, planned.imbalance) == (0, 0, 0, 1.0)
+
+
+def test_a_plan_times_the_engine_that_was_not_timed_to_be_chosen() -> None:
+    job = prepared(training={"engine": "rows", "rows": 3, "compile": False})
+    assert job.engine.a_step is None
+    planned = make_plan(job, [LAPTOP]).round
+    assert planned.timed
+    assert 0 < planned.a_step < 1
+    assert not make_plan(prepared(cohort=1, selection="poisson", seed=_seed_of_nobody()), [LAPTOP]).round.timed
 
 
 def test_a_run_in_process_is_placed_nowhere() -> None:

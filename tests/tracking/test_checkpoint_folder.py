@@ -21,8 +21,8 @@ def folder(run: RunDirectory) -> CheckpointFolder:
 
 
 def test_a_checkpoint_is_found_again(folder: CheckpointFolder) -> None:
-    path = folder.write(10, fill, keep=2)
-    assert path == folder.path(10)
+    folder.write(10, fill, keep=2)
+    path = folder.path(10)
     assert path.name == "round-000010"
     manifest = json.loads((path / "manifest.json").read_text())
     assert manifest["round"] == 10

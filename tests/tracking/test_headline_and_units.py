@@ -27,7 +27,7 @@ def test_the_headline_is_what_a_practitioner_would_look_at(available: list[str],
 
 
 def test_the_experiment_can_name_the_headline() -> None:
-    experiment = Experiment().updated(["stop.metric=test/loss"])
+    experiment = Experiment().updated(["stop.metric=test/loss", "stop.patience=3"])
     assert headline_metric(["test/accuracy", "test/loss"], experiment) == "test/loss"
     assert headline_metric(["test/accuracy"], experiment) == "test/accuracy"
 

@@ -9,7 +9,8 @@ import torch
 from reference_loops import IMAGES, MODULES, block_of, images, mean_loss, module
 from torch import Tensor, nn
 
-from raysim.training import ParameterLayout, SequentialEngine
+from raysim.config.client import Sgd
+from raysim.training import ParameterLayout, SequentialEngine, row_optimizer
 from raysim.training.losses import cross_entropy
 
 CPU = torch.device("cpu")
@@ -62,6 +63,21 @@ def test_gradients_leave_the_parameters_and_the_padding_alone(name: str) -> None
         padding[segment.start : segment.start + segment.size] = False
     assert not engine.grad[0, padding].any()
     assert engine.grad[0, ~padding].any()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_plain_step_taken_by_the_engine_has_the_bits_of_one_along_its_gradients(name: str) -> None:
+    block = block_of([images(6)], [[torch.arange(6), torch.tensor([4, 1])]])
+    (one, _), (other, layout) = engine_of(module(name)), engine_of(module(name))
+    optimizer = row_optimizer(Sgd(lr=0.1))
+    assert optimizer.plain
+    one.load(block)
+    descended = [one.descend(step, 1, 0.1) for step in range(2)]
+    other.load(block)
+    for step, loss in enumerate(descended):
+        assert torch.equal(loss, other.gradients(step, 1))
+        optimizer.step(other.rows[:, : layout.trainable], other.grad, 0.1)
+    assert torch.equal(one.rows, other.rows)
 
 
 def test_rows_and_gradients_are_aligned_and_one_client_fits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,6 +170,39 @@ def test_an_algorithm_can_correct_the_gradients_of_every_step(rows: int | None) 
     torch.testing.assert_close(found[0], bench.layout.pack(plain), rtol=0, atol=1e-6)
     without, _ = plain_training(bench.start, samples, bench.batches(7, 13), lr=LR)
     assert not torch.allclose(found[0], bench.layout.pack(without), rtol=0, atol=1e-4)
+
+
+class Blind(Plain):
+    """Sends the rows as they are, and would fail if it were shown gradients."""
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        raise AssertionError("nobody looks at gradients")
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        return {"row": rows.clone()}
+
+
+@pytest.mark.parametrize("rows", [None, 2])
+def test_plain_descent_that_nobody_watches_has_the_bits_of_one_that_is_watched(rows: int | None) -> None:
+    clients, shards = [3, 5][: rows or 1], [images(13), images(9)][: rows or 1]
+    watched, blind = Bench("mlp", rows=rows), Bench("mlp", rows=rows, rule=Blind())
+    blind.trainer = replace(blind.trainer, rule_sees_gradients=False)
+    expected, losses = watched.train(clients, shards)
+    found, same = blind.train(clients, shards)
+    assert torch.equal(found, expected)
+    assert np.array_equal(same, losses)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "clip_norm"),
+    [(Sgd(momentum=0.9), None), (Sgd(weight_decay=0.1), None), (Sgd(), 0.1), (Adam(), None)],
+)
+def test_any_other_step_is_taken_along_the_rows_whoever_watches(
+    optimizer: OptimizerConfig, clip_norm: float | None
+) -> None:
+    watched, other = (Bench("mlp", optimizer=optimizer, clip_norm=clip_norm) for _ in range(2))
+    other.trainer = replace(other.trainer, rule_sees_gradients=False)
+    assert torch.equal(other.train([3], [images(13)])[0], watched.train([3], [images(13)])[0])
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(momentum=0.9, weight_decay=0.1), Adam(weight_decay=0.1)])

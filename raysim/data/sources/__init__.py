@@ -59,7 +59,7 @@ def load_source(config: SourceConfig, *, seed: int, arrays: Any = None) -> Datas
     Args:
         config: the section `data.source`; any but `synthetic_virtual`, which has no samples to load.
         seed: the data seed, for sources that draw their samples.
-        arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, a pair (x, y), or a mapping.
+        arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, arrays, or map-style datasets.
 
     Raises:
         DataError: the data is missing, damaged or does not fit together.

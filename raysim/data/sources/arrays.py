@@ -67,7 +67,7 @@ def compact(ids: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Names one array in error messages: `data.npz: y_test`."""
 
     origin: str
@@ -81,7 +81,10 @@ def _by_key(arrays: Any, origin: str) -> dict[str, Array]:
     if isinstance(arrays, tuple | list) and len(arrays) == 2:
         arrays = dict(zip(("x", "y"), arrays, strict=True))
     if not isinstance(arrays, Mapping):
-        raise DataError(f"{origin}: expected a pair (x, y) or a mapping of {', '.join(KEYS)}, got {_type(arrays)}")
+        raise DataError(
+            f"{origin}: expected a pair (x, y) or a mapping of {', '.join(KEYS)}, or a map-style dataset, "
+            f"got {_type(arrays)}"
+        )
     for key in arrays:
         if key not in KEYS:
             close = difflib.get_close_matches(str(key), KEYS, n=1)
@@ -91,7 +94,7 @@ def _by_key(arrays: Any, origin: str) -> dict[str, Array]:
     for key in ("x", "y"):
         if arrays.get(key) is None:
             raise DataError(f"{origin}: array {key!r} is missing; {_keys()}")
-    return {key: _numpy(value, _Place(origin, key)) for key, value in arrays.items() if value is not None}
+    return {key: to_numpy(value, Place(origin, key)) for key, value in arrays.items() if value is not None}
 
 
 def _keys() -> str:
@@ -102,7 +105,12 @@ def _type(value: Any) -> str:
     return f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple | list) else type(value).__name__
 
 
-def _numpy(value: Any, place: _Place) -> Array:
+def to_numpy(value: Any, place: Place) -> Array:
+    """The values as a NumPy array, wherever they are.
+
+    Raises:
+        DataError: they are ragged, or no numbers.
+    """
     if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU, told without importing torch
         value = value.detach().cpu().numpy()
     try:
@@ -119,8 +127,8 @@ def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | N
     for key in ("x", "y"):
         if key + suffix not in values:
             raise DataError(f"{origin}: array {key + suffix!r} is missing; x_test and y_test come together")
-    x, found = _features(values["x" + suffix], kind, _Place(origin, "x" + suffix))
-    place = _Place(origin, "y" + suffix)
+    x, found = _features(values["x" + suffix], kind, Place(origin, "x" + suffix))
+    place = Place(origin, "y" + suffix)
     y = values["y" + suffix]
     if y.ndim == 0 or len(y) != len(x):
         raise place.error(f" has shape {y.shape} for {len(x)} samples of x{suffix}; give one target a sample")
@@ -136,11 +144,11 @@ def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | N
         client = client.astype(str) if client.dtype.kind == "O" else client
     weight = values.get("weight" + suffix)
     if weight is not None:
-        weight = _weight(weight, y, _Place(origin, "weight" + suffix))
+        weight = _weight(weight, y, Place(origin, "weight" + suffix))
     return Pool(x, y, found, origin, client, weight)
 
 
-def _features(x: Array, kind: InputKind | None, place: _Place) -> tuple[Array, InputKind]:
+def _features(x: Array, kind: InputKind | None, place: Place) -> tuple[Array, InputKind]:
     if x.ndim < 2:
         raise place.error(f" has shape {x.shape}; expected [samples, features, …], e.g. x.reshape(-1, 1)")
     if x.size == 0:
@@ -165,7 +173,7 @@ def labels(y: Array, *, origin: str, key: str = "y") -> Array:
     Raises:
         DataError: they are not integers, or one is negative.
     """
-    place = _Place(origin, key)
+    place = Place(origin, key)
     if y.dtype.kind not in "biu":
         bad = np.argwhere(~np.isfinite(y))
         what = f"[{_index(bad[0])}] is {y[tuple(bad[0])]}" if len(bad) else f" has type {y.dtype}"
@@ -186,7 +194,7 @@ def targets(y: Array, origin: str, key: str = "y") -> Array:
         y = y.astype(np.float32)
     bad = np.argwhere(~np.isfinite(y))
     if len(bad):
-        raise _Place(origin, key).error(f"[{_index(bad[0])}] is {y[tuple(bad[0])]}; remove samples without a target")
+        raise Place(origin, key).error(f"[{_index(bad[0])}] is {y[tuple(bad[0])]}; remove samples without a target")
     return y
 
 
@@ -194,7 +202,7 @@ def _index(position: Array) -> str:
     return ", ".join(map(str, position))
 
 
-def _weight(weight: Array, y: Array, place: _Place) -> Array:
+def _weight(weight: Array, y: Array, place: Place) -> Array:
     weight = weight.astype(np.float32)
     if weight.shape == (len(y),):
         weight = np.broadcast_to(weight.reshape((-1,) + (1,) * (y.ndim - 1)), y.shape)

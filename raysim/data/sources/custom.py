@@ -1,4 +1,4 @@
-"""A user's own data: a function named by an import string, or arrays handed to the simulation."""
+"""A user's own data: a function named by an import string, or what was handed to the simulation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from raysim.config import load
 from raysim.config.base import Custom
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.sources.arrays import from_arrays
+from raysim.data.sources.indexed import as_arrays
 from raysim.errors import ConfigError, DataError
 
 
@@ -30,13 +31,13 @@ def load_custom(config: Custom) -> Dataset:
 
 
 def given(data: Any, origin: str) -> Dataset:
-    """A data set from what a user gave: a `Dataset`, or what `from_arrays` takes.
+    """A data set from what a user gave: a `Dataset`, map-style datasets (see `as_arrays`), or what `from_arrays` takes.
 
     Raises:
         DataError: it is neither, or its arrays do not fit together.
     """
     if not isinstance(data, Dataset):
-        return from_arrays(data, origin=origin)
+        return from_arrays(as_arrays(data, origin), origin=origin)
     for name, pool in (("train", data.train), ("test", data.test)):
         if pool is not None:
             _check_lengths(pool, f"{origin}: {name}")

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from raysim.config import write_text
 from raysim.data.federation import DataInfo, ServerPart
 from raysim.data.store.columns import Column, FileEntry
@@ -18,6 +20,8 @@ FORMAT = "raysim shards"
 FORMAT_VERSION = 1
 """Raise it when the files' layout or meaning changes."""
 MANIFEST = "manifest.json"
+STORES = "shards"
+"""Folder of a cache in which the stores are."""
 TRAIN, INDEX, HISTOGRAMS = "train.arrow", "index.arrow", "histograms.arrow"
 SERVER_FILES: Mapping[ServerPart, str] = {"validation": "validation.arrow", "test": "test.arrow"}
 
@@ -72,7 +76,10 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}); {_rebuild(folder)}") from None
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise DataError(f"{path}: not the manifest of a shard store; name another folder")
+            ours = folder.parent.name == STORES or (folder / TRAIN).exists()
+            raise DataError(
+                f"{path}: not the manifest of a shard store; {_rebuild(folder) if ours else 'name another folder'}"
+            )
         if values.get("version") != FORMAT_VERSION:
             raise DataError(
                 f"{path}: format version {values.get('version')}, this raysim reads {FORMAT_VERSION}; "
@@ -80,7 +87,7 @@ class Manifest:
             )
         try:
             manifest = _parse(values)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
             raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); {_rebuild(folder)}") from None
         if manifest.fingerprint != values.get("fingerprint"):
             raise DataError(f"{path}: damaged (the fingerprint does not fit the files); {_rebuild(folder)}")
@@ -96,10 +103,14 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
     info["input_shape"], info["target_shape"] = tuple(info["input_shape"]), tuple(info["target_shape"])
     files = {}
     for name, entry in values["files"].items():
+        if name not in (TRAIN, INDEX, HISTOGRAMS, *SERVER_FILES.values()):
+            raise ValueError(f"{name!r} is no file of a store")  # nor is a path that leads elsewhere
         columns = {
             key: Column(column["dtype"], tuple(column["shape"]), column["sha256"])
             for key, column in entry["columns"].items()
         }
+        for column in columns.values():
+            column.arrow_type()  # refuses what is no type of plain values
         files[name] = FileEntry(entry["bytes"], tuple(entry["batches"]), columns)
     names = values["class_names"]
     return Manifest(

@@ -99,6 +99,20 @@ class ArrowFederation(Federation):
         """
         for file in self._files.values():
             file.verify()
+        self._check_index()
+
+    def verify_index(self) -> None:
+        """Compare checksums of what says who holds what: a few numbers a client, where the samples may be terabytes.
+
+        Raises:
+            DataError: the index or the histograms are damaged; names the file.
+        """
+        for name in (INDEX, HISTOGRAMS):
+            if name in self._files:
+                self._files[name].verify(text=False)
+        self._check_index()
+
+    def _check_index(self) -> None:
         if int(self._length.sum() + self._holdout.sum()) != self.manifest.files[TRAIN].rows or np.any(self._length < 0):
             raise DataError(f"{self.path / INDEX}: does not fit {TRAIN}; delete the folder, it is built again")
 

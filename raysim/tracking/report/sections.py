@@ -13,6 +13,7 @@ from raysim.tracking.report.curves import client_curves, learning_curves
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table, tile, tiles
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture
+from raysim.tracking.rows import FAULTS
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
 Place = Callable[[Iterable[Picture]], Html]
@@ -119,7 +120,9 @@ def time_spent(run: RecordedRun, place: Place) -> Html:
             rows.append([mark, duration(spent), duration(float(seconds.mean())), f"{100 * spent / run.time:.1f} %"])
             rows += _parts(run, phase)
     shares = table(["phase", "in all", "a round", "share"], rows)
-    return section("Where the time went", element("div", join([place([time_over_rounds(run)]), shares]), kind="side"))
+    remark = element("p", "Rounds overlap: phases add up to more than the clock.", kind="lead")
+    side = element("div", join([place([time_over_rounds(run)]), shares]), kind="side")
+    return section("Where the time went", *([remark] if run.overlaps else []), side)
 
 
 def _parts(run: RecordedRun, phase: str) -> list[list[Content]]:
@@ -148,7 +151,14 @@ def taking_part(run: RecordedRun, place: Place) -> Html:
         parts.append(element("div", join([place([dropped_over_rounds(run)]), why if reasons else ""]), kind="side"))
     if clamped:
         parts.append(element("p", f"{quantity(clamped)} aggregation weights were moved to the edge of their range."))
+    lost, hung, again = (int(run.total(name)) for name in FAULTS)
+    if lost or hung:
+        text = f"{quantity(lost)} calls to actors were lost and {quantity(hung)} given up as hung; "
+        parts.append(element("p", f"{text}{quantity(again)} pieces of work were given out again."))
     return section("Who took part", *parts)
+
+
+_NOT_SHOWN = frozenset({"time", "level", "event", "traceback"})
 
 
 def warnings(run: RecordedRun) -> Html:
@@ -157,7 +167,7 @@ def warnings(run: RecordedRun) -> Html:
         return Html("")
     rows: list[list[Content]] = []
     for event in run.warnings:
-        details = " · ".join(f"{k} {v}" for k, v in event.items() if k not in ("time", "level", "event"))
+        details = " · ".join(f"{k} {v}" for k, v in event.items() if k not in _NOT_SHOWN)
         rows.append([str(event.get("event", "")), details, str(event.get("time", ""))[:19].replace("T", " ")])
     title = f"Warnings ({quantity(run.warning_count)})"
     more = run.warning_count - len(run.warnings)

@@ -1,0 +1,52 @@
+"""`raysim debug`: one client of one round again, in this process."""
+
+from __future__ import annotations
+
+import bdb
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from raysim.cli.app import app, examples
+from raysim.cli.options import Run
+from raysim.errors import RaysimError
+
+
+@app.command(
+    epilog=examples(
+        "raysim debug runs/quickstart-20250102-030405 --client 17 --round 3",
+        "raysim debug runs/quickstart-20250102-030405 --client 17 --round 3 --pdb",
+    )
+)
+def debug(
+    run: Run,
+    client: Annotated[int, typer.Option(help="Client of the round's cohort.")],
+    round: Annotated[int, typer.Option(help="Round, from 1; it need not have been reached.")],
+    pdb: Annotated[
+        bool, typer.Option("--pdb", help="Under pdb: it stops before the first step, and where an error is raised.")
+    ] = False,
+) -> None:
+    """Train one client of a round once more, in this process, with the traceback in place.
+
+    The state before the round comes from the nearest checkpoint, or from the start, and from computing the rounds in
+    between again. The run directory is only read.
+    """
+    from raysim.debugging import debug as train
+
+    try:
+        found = train(run, client=client, round=round, debugger=pdb, tell=lambda text: typer.echo(text, err=True))
+    except bdb.BdbQuit:
+        raise typer.Exit(1) from None
+    except RaysimError as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__, file=sys.stderr)
+        raise
+    for line in found.different:
+        typer.echo(f"warning: {line}: the bits may not be those of the run", err=True)
+    typer.echo(
+        f"client {client}, round {round}: {found.samples} samples, {found.steps} steps, loss {found.loss:.4g}, "
+        f"{found.seconds:.3g} s; "
+        + ("no error here" if found.dropped is None else f"its update would be left out: {found.dropped}")
+    )

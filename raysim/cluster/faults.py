@@ -1,0 +1,109 @@
+"""What Ray's errors mean, and the book of what went wrong in which round."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from raysim.config.faults import FaultKind, Policy
+from raysim.config.running import ExecutionConfig
+from raysim.errors import RaysimError
+from raysim.execution.faults import Fault, Loss, reason_of, to_blame
+from raysim.tracking import RoundRow
+
+
+class FaultBook:
+    """Policies, and the faults of every round that is not finished yet. Faults before somebody listens are kept."""
+
+    def __init__(self, execution: ExecutionConfig) -> None:
+        self._policies, self.max_retries = execution.faults, execution.max_retries
+        self._tell: Callable[[Fault], None] | None = None
+        self._untold: list[Fault] = []
+        self._counts: dict[int, Counter[str]] = {}
+
+    def listen(self, tell: Callable[[Fault], None]) -> None:
+        """From now on `tell` is told of every fault at once."""
+        self._tell = tell
+        for fault in self._untold:
+            tell(fault)
+        self._untold.clear()
+
+    def policy(self, kind: FaultKind) -> Policy:
+        """What the configuration wants for such a fault."""
+        policy: Policy = getattr(self._policies, kind)
+        return policy
+
+    def add(self, fault: Fault, *, again: int = 0) -> None:
+        """Something went wrong; `again` pieces of work were given out in its place."""
+        counts = self._counts.setdefault(fault.round, Counter())
+        counts["hung" if fault.kind == "hung" else "lost"] += 1
+        counts["retries"] += again
+        self.say(fault)
+
+    def say(self, fault: Fault) -> None:
+        """Something that is told, and counts as nothing lost."""
+        if self._tell is None:
+            self._untold.append(fault)
+        else:
+            self._tell(fault)
+
+    def counted(self, row: RoundRow) -> RoundRow:
+        """The row of a finished round, with what went wrong in it."""
+        counts = self._counts.pop(row.round, None)
+        if counts is None:
+            return row
+        return replace(row, lost=counts["lost"], hung=counts["hung"], retries=counts["retries"])
+
+
+def loss_of(ray: Any, error: Exception) -> Loss:
+    """What an error of a call to an actor means.
+
+    A `RayTaskError` comes from an actor that lives: what it wraps may still be the death of another one, on which its
+    arguments depended.
+
+    Raises:
+        Exception: the error itself, where it is neither Ray's nor an actor's.
+    """
+    kinds = ray.exceptions
+    if isinstance(error, kinds.RayTaskError):
+        return _raised(kinds, error)
+    if isinstance(error, kinds.OutOfMemoryError):
+        return Loss("memory", "the actor was killed for want of memory", error, gone=True)
+    if isinstance(error, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
+        return Loss("memory", "the object store is full", error)
+    if isinstance(error, kinds.ObjectLostError):
+        return Loss("died", "the result was lost with its node", error)
+    if isinstance(error, kinds.RayActorError | kinds.ActorUnschedulableError | kinds.WorkerCrashedError):
+        return Loss("died", "the actor died", error, gone=True)
+    raise error
+
+
+def _raised(kinds: Any, error: Any) -> Loss:
+    cause = error.cause
+    if isinstance(cause, RaysimError):
+        cause.__cause__ = error
+        return Loss(to_blame(cause), reason_of(cause), cause, cause.client)
+    if isinstance(cause, kinds.ObjectStoreFullError | kinds.OutOfDiskError | MemoryError | kinds.OutOfMemoryError):
+        return Loss("memory", f"memory ran out ({type(cause).__name__})", error)
+    if isinstance(cause, kinds.RayError):
+        return Loss("died", "something that it needs was lost", error)
+    return Loss("error", f"{type(cause).__name__}: {first_line(cause)}", error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def unwrapped(ray: Any) -> Iterator[None]:
+    """Raise raysim's own errors from an actor as they were raised there."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RaysimError):
+            raise error.cause from error
+        raise

@@ -1,0 +1,179 @@
+"""Rounds that are cut over all actors, one after the other, the next one's training beside the server's step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from raysim.cluster.faults import FaultBook
+from raysim.cluster.flights import Evaluation
+from raysim.cluster.pool import ClientPool
+from raysim.cluster.steps import ServerSteps, Step, StepLost
+from raysim.cluster.training import Training
+from raysim.errors import RunError
+from raysim.execution import (
+    Applied,
+    RoundDone,
+    RoundFacts,
+    RoundWork,
+    ServerHandle,
+    cohort_facts,
+    nobody,
+    round_row,
+)
+from raysim.execution.facts import empty_row, with_chosen
+from raysim.execution.round_costs import RoundCosts
+from raysim.execution.upcoming import Upcoming
+from raysim.tracking import RoundRow
+
+
+@dataclass(frozen=True, slots=True)
+class _Applying:
+    """A round whose clients are done, while the server takes its step.
+
+    Attributes:
+        before: the server that it was trained from.
+        training: None for an empty cohort.
+        row: without what the step takes.
+        step: None where there is none.
+        busiest: seconds of arithmetic of the busiest actor.
+    """
+
+    work: RoundWork
+    before: ServerHandle
+    training: Training | None
+    row: RoundRow
+    clients: pa.RecordBatch
+    server: ServerHandle
+    step: Step | None
+    busiest: float
+
+
+class SharedRounds:
+    """Rounds over a pool of actors.
+
+    While the server takes its step, the next round's leases are given out already, and wait for its model; the
+    evaluation goes behind them, where it fills the time of actors that are done early. Should the step be lost with the
+    node that had some of its sums, their leases are trained again, and the next round's given out once more.
+    """
+
+    def __init__(
+        self, pool: ClientPool, steps: ServerSteps, costs: RoundCosts, book: FaultBook, *, workers: int, columns: int
+    ) -> None:
+        self._pool, self._steps, self._costs, self._book = pool, steps, costs, book
+        self._workers, self._columns = workers, columns
+        self._finished_at: float | None = None
+        self._ahead: Training | None = None
+
+    def rounds(
+        self, upcoming: Upcoming, server: ServerHandle, small: Callable[[RoundWork], bool]
+    ) -> Generator[RoundDone]:
+        """Finished rounds from this server on, until one is small.
+
+        Raises:
+            ClientError: a client's own code failed.
+            RunError: a round cannot be trained or applied.
+        """
+        self._finished_at = None
+        applying: _Applying | None = None
+        while True:
+            if applying is not None and self._workers == 1:  # nobody is done early
+                done = self._finish(applying)
+                applying, server = None, done.server
+                yield done
+                upcoming.finished()
+            work = upcoming.peek()
+            if work is not None and small(work):
+                work = None
+            if work is None and applying is None:
+                return
+            if work is not None:
+                upcoming.take()
+                self._ahead = self._train(work, server)
+            if applying is not None:
+                done = self._finish(applying)
+                if done.server is not server and work is not None:  # the step was taken once more
+                    self._ahead = self._train(work, done.server)
+                applying, server = None, done.server
+                yield done
+                upcoming.finished()
+            if work is not None:
+                applying, self._ahead = self._apply(work, self._ahead, server), None
+                server = applying.server
+
+    def _train(self, work: RoundWork, server: ServerHandle) -> Training | None:
+        return self._pool.train(work.task, server.model) if len(work.task.clients) else None
+
+    def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
+        """Wait for the cohort, and ask for the server's step."""
+        if training is None:
+            return _Applying(work, server, None, empty_row(work.task), nobody(), server, None, 0.0)
+        self._pool.wait(training)
+        trained = training.trained()
+        facts = cohort_facts(work.task, trained)
+        step = self._steps.ask(work.task.round, facts.contributed, server, trained.sums)
+        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), 4 * self._columns)
+        busiest = max(training.busy.values())
+        return _Applying(work, server, training, row, facts.clients, step.server, step, busiest)
+
+    def _finish(self, applying: _Applying) -> RoundDone:
+        """Evaluate the round, once its step is taken."""
+        work, losses = applying.work, 0
+        while True:
+            evaluation = (
+                self._pool.evaluate(work.task.round, work.ranges, applying.server.model) if work.ranges else None
+            )
+            seconds, arithmetic = dict(applying.row.seconds), applying.busiest
+            row, clients = applying.row, applying.clients
+            try:
+                if (step := applying.step) is not None:
+                    taken = self._steps.wait(step)
+                    self._step_taken(applying, evaluation)
+                    self._costs.saw_step(taken.check + taken.apply)
+                    arithmetic += taken.check + taken.apply
+                    seconds |= {"reduce": time.perf_counter() - step.began - taken.apply, "apply": taken.apply}
+                    row, clients = with_chosen(applying.row, applying.clients, taken.chosen)
+                break
+            except StepLost as error:
+                losses += 1
+                if evaluation is not None:
+                    self._pool.abandon(evaluation)
+                applying = self._again(applying, losses, error)
+        if evaluation is not None:
+            self._pool.wait(evaluation)
+            self._costs.saw_evaluation(len(work.ranges), evaluation.seconds)
+            arithmetic += evaluation.seconds / self._workers
+            seconds["evaluate"] = evaluation.wall
+        before, self._finished_at = self._finished_at, time.perf_counter()
+        interval = None if before is None else self._finished_at - before
+        self._costs.saw_shared(applying.clients, interval, arithmetic)
+        row = self._book.counted(replace(row, seconds=seconds))
+        evaluated = () if evaluation is None else tuple(evaluation.results)
+        return RoundDone(RoundFacts(row, clients, evaluated), applying.server)
+
+    def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:
+        """Nobody needs the round's sums any more, and its model is there."""
+        if applying.training is not None:
+            applying.training.settle()
+        for waiting in (self._ahead, evaluation):
+            if waiting is not None:
+                waiting.started()
+
+    def _again(self, applying: _Applying, losses: int, error: StepLost) -> _Applying:
+        """Train what was lost again, and ask for the step once more."""
+        if self._ahead is not None:  # it waits for a model that will never be
+            self._pool.abandon(self._ahead)
+            self._ahead = None
+        training = applying.training
+        assert training is not None, "only a round with clients takes a step"
+        if self._book.policy("died") == "fail" or losses > self._book.max_retries:
+            raise RunError(
+                f"round {applying.work.task.round}: the server's step was lost {losses} times, the last time because "
+                f"{error}; resume the run on healthy nodes"
+            ) from error
+        training.lose(self._steps.lost(training.sums))
+        self._pool.depart(training)
+        return self._apply(applying.work, training, applying.before)

@@ -1,0 +1,132 @@
+"""The server's step on Ray: sums reduced and applied, and what of it dies or hangs told, and done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raysim.cluster.deadlines import Deadlines
+from raysim.cluster.faults import FaultBook, loss_of, unwrapped
+from raysim.cluster.reduction import NodeSum, ReductionTree
+from raysim.cluster.runtime import Runtime
+from raysim.errors import RunError
+from raysim.execution import ServerHandle
+from raysim.execution.faults import Fault
+from raysim.execution.work import Int32, StepFacts
+
+RESTART_SECONDS = 60.0
+"""What a step may take longer than its deadline: an aggregator that died takes its time to come back."""
+
+PROBE_SECONDS = 30.0
+"""How long a sum may take to arrive, when it is asked whether it is still there."""
+
+
+class StepLost(Exception):
+    """A step came to nothing because something that it needs was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that is under way.
+
+    Attributes:
+        server: the handle that it will fill.
+        facts: a reference to what is known of it.
+        lives: of the reducers that it needs (see `Reduction`).
+        began: when it was asked for, by the clock.
+    """
+
+    round: int
+    server: ServerHandle
+    facts: Any
+    lives: Mapping[str, list[Any]]
+    began: float
+
+
+class ServerSteps:
+    """Steps of one aggregator. A call that dies with the aggregator or a reducer Ray itself makes again: they are pure.
+
+    A step whose partial sums are lost with their node is lost; whoever asked for it has them trained again.
+    """
+
+    def __init__(
+        self, runtime: Runtime, aggregator: Any, tree: ReductionTree, deadlines: Deadlines, book: FaultBook
+    ) -> None:
+        self._runtime, self._aggregator, self._tree = runtime, aggregator, tree
+        self._deadlines, self._book = deadlines, book
+        self._lives: dict[str, str] = {}
+
+    def ask(self, round_number: int, expected: Int32, server: ServerHandle, sums: Collection[NodeSum]) -> Step:
+        """Reduce a round's sums, and have them applied to this server."""
+        began = time.perf_counter()
+        reduction = self._tree.reduce(list(sums))
+        state, model, facts = self._aggregator.apply.options(num_returns=3).remote(
+            round_number, expected, server.state, server.model, *reduction.sums
+        )
+        return Step(round_number, ServerHandle(state, model), facts, reduction.lives, began)
+
+    def wait(self, step: Step) -> StepFacts:
+        """What is known of a step, once it is taken.
+
+        Raises:
+            StepLost: something that it needs was lost.
+            RunError: the round cannot be applied, or nothing came back in time again and again.
+        """
+        try:
+            with unwrapped(self._runtime.ray):
+                facts, life = self._get(step)
+        except self._runtime.ray.exceptions.RayError as error:
+            if (loss := loss_of(self._runtime.ray, error)).kind != "died":
+                raise
+            raise StepLost(loss.reason) from error
+        self._deadlines.saw("step", time.perf_counter() - step.began)
+        self._compare_lives(step, life)
+        taken: StepFacts = facts
+        return taken
+
+    def lost(self, sums: Collection[NodeSum]) -> list[NodeSum]:
+        """Those of the sums that are gone: with their node, or wherever else they do not come from."""
+        up = {node.id for node in self._runtime.nodes()}
+        return [one for one in sums if one.node not in up] or [one for one in sums if not self._is_there(one)]
+
+    def _get(self, step: Step) -> Any:
+        """The step's facts; what hangs is killed, and Ray makes its calls again."""
+        hung = 0
+        while True:
+            limit = self._deadlines.of("step") + RESTART_SECONDS
+            try:
+                return self._runtime.ray.get(step.facts, timeout=limit)
+            except self._runtime.ray.exceptions.GetTimeoutError as error:
+                hung += 1
+                again = self._book.policy("hung") != "fail" and hung <= self._book.max_retries
+                reason, then = f"no answer within {limit:.3g} s", "started again" if again else "the run ends"
+                self._book.add(Fault("hung", "the server's step", reason, then, step.round, hung - 1), again=int(again))
+                if not again:
+                    raise RunError(f"round {step.round}: the server's step hung {hung} times; {reason}") from error
+                self._restart()
+
+    def _restart(self) -> None:
+        self._runtime.ray.kill(self._aggregator, no_restart=False)
+        self._tree.restart()
+        self._lives.clear()
+        self._runtime.ray.get(self._aggregator.alive.remote())
+
+    def _compare_lives(self, step: Step, life: str) -> None:
+        """Say which actors died during a step, and were started again."""
+        found = {"the aggregator": life}
+        for node, references in step.lives.items():
+            found[f"the reducer of node {node[:8]}"] = self._runtime.ray.get(references[-1])
+        for who, name in found.items():
+            if self._lives.setdefault(who, name) != name:
+                self._lives[who] = name
+                reason = "it died, and was started again"
+                self._book.add(Fault("died", who, reason, "its work is done again", step.round), again=1)
+
+    def _is_there(self, one: NodeSum) -> bool:
+        try:
+            self._runtime.ray.get(one.reference, timeout=PROBE_SECONDS)
+        except self._runtime.ray.exceptions.RayError:
+            return False
+        return True

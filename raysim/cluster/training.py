@@ -1,0 +1,162 @@
+"""A cohort's training: leases that are out at the client actors, lost ones included, and their partial sums."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from raysim.cluster.faults import first_line
+from raysim.cluster.flights import Call, Flight, Setting, Waiting
+from raysim.cluster.reduction import NodeSum
+from raysim.errors import RunError
+from raysim.execution import Lease, LeaseReport, RoundTask, Trained
+from raysim.execution.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
+from raysim.execution.work import Int64
+
+Samples = Callable[[Int64], Int64]
+"""Training samples of clients."""
+
+_Key = tuple[int, int]
+
+
+class Training(Flight):
+    """A cohort's leases: a first one for each worker, the rest for whoever is idle.
+
+    A lease that is out is known by its first position and its attempt. What comes back for any other is thrown away: a
+    hung actor may still answer when others have long done its work.
+
+    Attributes:
+        busy: seconds of arithmetic, by worker.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        task: RoundTask,
+        model: Any,
+        first: dict[int, Lease],
+        rest: Sequence[Lease],
+        samples: Samples,
+    ) -> None:
+        super().__init__(setting, task.round, model)
+        self.task, self._first, self._samples = task, first, samples
+        self.queue.extend(map(Waiting, rest))
+        self._began = time.perf_counter()
+        self._wall = 0.0
+        self._out: set[_Key] = set()
+        self._landed: dict[_Key, tuple[Lease, LeaseReport, NodeSum]] = {}
+        self._left: list[LeaseReport] = []
+        self._seen: dict[str, set[int]] = {}
+        self.busy: dict[int, float] = {}
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._first or self.queue)
+
+    @property
+    def sums(self) -> list[NodeSum]:
+        """The partial sums that came back."""
+        return [total for _, _, total in self._landed.values()]
+
+    def piece_for(self, worker: int) -> Waiting | None:
+        lease = self._first.pop(worker, None)
+        return super().piece_for(worker) if lease is None else Waiting(lease)
+
+    def reassign(self, up: frozenset[int]) -> None:
+        super().reassign(up)
+        for worker in self._first.keys() - up:  # what was meant for another one, anybody may do
+            self.queue.append(Waiting(self._first.pop(worker)))
+
+    def limit(self, piece: Lease) -> float:
+        return self.setting.deadlines.training(self.task.steps[piece.positions])
+
+    def send(self, actor: Any, piece: Lease) -> tuple[Any, Any]:
+        self._out.add(_key(piece))
+        total, report = actor.train.options(num_returns=2).remote(piece, self.model)
+        return report, total
+
+    def receive(self, call: Call, result: LeaseReport) -> bool:
+        lease: Lease = call.piece
+        if _key(lease) not in self._out:
+            return False
+        self._out.remove(_key(lease))
+        self._landed[_key(lease)] = (lease, result, NodeSum(call.kept, call.node))
+        self.setting.deadlines.saw_training(result)
+        self.busy[call.worker] = self.busy.get(call.worker, 0.0) + sum(result.seconds.values())
+        self._wall = time.perf_counter() - self._began
+        return True
+
+    def lost(self, call: Call, loss: Loss) -> None:
+        lease: Lease = call.piece
+        if _key(lease) not in self._out:
+            return
+        self._out.remove(_key(lease))
+        book = self.setting.book
+        failed = call.waiting.failed | {call.worker}
+        hopeless = self._hopeless(loss, call, failed)
+        verdict = judge(lease, loss, book.policy(loss.kind), book.max_retries, hopeless=hopeless)
+        if verdict.ends:
+            self.error = _end(lease, loss)
+        if verdict.dropped is not None:
+            gone = verdict.dropped
+            self._left.append(left_out(gone, self._samples(gone.clients), loss.reason))
+        self.queue.extendleft(Waiting(one, failed) for one in reversed(verdict.again))
+        book.add(_fault(f"actor {call.worker}", lease, loss, verdict.text), again=len(verdict.again))
+
+    def lose(self, sums: Collection[NodeSum]) -> None:
+        """These partial sums are gone, with the node that had them: their leases are trained again."""
+        gone = {id(total) for total in sums}
+        for key, (lease, _, total) in list(self._landed.items()):
+            if id(total) in gone:
+                del self._landed[key]
+                self.queue.appendleft(Waiting(part(lease, slice(None))))
+                loss = Loss("died", "a finished sum was lost with its node", RunError("lost"))
+                self.setting.book.add(_fault(f"node {total.node[:8]}", lease, loss, "trained again"), again=1)
+
+    def settle(self) -> None:
+        """The sums are in the server's state: let go of them, so that the next ones come where they were."""
+        self._landed.clear()
+
+    def trained(self) -> Trained:
+        """What came back, once it has landed."""
+        reports = [report for _, report, _ in self._landed.values()]
+        return Trained(tuple(self.sums), (*reports, *self._left), len(self.busy), self._wall, len(reports))
+
+    def _hopeless(self, loss: Loss, call: Call, failed: frozenset[int]) -> bool:
+        """Whether the same would happen on every actor."""
+        if loss.kind == "error":  # the same error from two actors, or twice from the only one, is the user's own
+            seen = self._seen.setdefault(loss.reason, set())
+            seen.add(call.worker)
+            return len(seen) > 1 or (bool(call.waiting.failed) and self.up <= failed)
+        if loss.kind == "data":
+            nodes = {self.setting.node_of(worker) for worker in failed}
+            others = elsewhere(self.up, failed, self.setting.node_of)
+            return bool(call.waiting.failed) and all(self.setting.node_of(worker) in nodes for worker in others)
+        return False
+
+
+def _key(lease: Lease) -> _Key:
+    return int(lease.positions[0]), lease.attempt
+
+
+def _fault(who: str, lease: Lease, loss: Loss, then: str) -> Fault:
+    clients, count = tuple(lease.clients[:NAMED_CLIENTS].tolist()), len(lease.clients)
+    return Fault(loss.kind, who, loss.reason, then, lease.round, lease.attempt, clients, count)
+
+
+def _end(lease: Lease, loss: Loss) -> Exception:
+    """What a run ends with that ends of this loss."""
+    if loss.kind in ("data", "error"):
+        return loss.error
+    count, client = len(lease.clients), int(lease.clients[0])
+    error = RunError(
+        f"round {lease.round}: a lease of {count} clients (first {client}) was lost {lease.attempt + 1} times, the "
+        f"last time because {loss.reason} ({first_line(loss.error)}); execution.faults.{loss.kind}=drop goes on "
+        f"without the client that is to blame"
+    )
+    if count == 1:
+        error.client = client
+    error.round = lease.round
+    error.__cause__ = loss.error
+    return error
