@@ -51,6 +51,8 @@ def _section(section: type[BaseModel], path: str, chosen: Choices) -> Iterator[s
             yield from _components(here, field, chosen[here])
         elif (below := _below(field)) is not None:
             yield from _section(below, f"{here}.NAME" if _is_named(field) else here, chosen)
+        elif (each := _each(field)) is not None:
+            yield from _section(each, f"{here}[]", chosen)
 
 
 def _components(path: str, field: FieldInfo, options: dict[str, type[BaseModel]]) -> Iterator[str]:
@@ -91,6 +93,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         value = getattr(value, "name", None)
+    if isinstance(value, tuple) and any(isinstance(one, BaseModel) for one in value):
+        return "as below"
     return "none" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`".replace('"', "")
 
 
@@ -101,11 +105,15 @@ def _kind(schema: Schema) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type")
+    if "$ref" in schema:
+        return "section"
+    if kind is None:
+        return "anything"
     if kind == "array":
-        return f"list of {_kind(schema['items'])}"
+        return f"list of {_kind(schema['items'])}".replace("of section", "of sections")
     if kind == "object":
         values = schema.get("additionalProperties")
-        return f"table of {_kind(values)}" if isinstance(values, dict) else "table"
+        return f"table of {_kind(values)}".replace("of section", "of sections") if isinstance(values, dict) else "table"
     if kind == "string":
         return "`package.module:name`" if schema.get("pattern") == IMPORT_STRING else "text"
     return {"integer": "integer", "number": "number", "boolean": "true or false"}[str(kind)] + _bounds(schema)
@@ -142,6 +150,13 @@ def _is_named(field: FieldInfo) -> bool:
         return False
     value = get_args(annotation)[1]
     return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _each(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that each element of a list is."""
+    parts = get_args(field.annotation)
+    sections = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+    return sections[0] if len(sections) == 1 and get_origin(field.annotation) is tuple else None
 
 
 def _is_list(field: FieldInfo) -> bool:

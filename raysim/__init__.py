@@ -10,9 +10,10 @@ from raysim.errors import RaysimError
 if TYPE_CHECKING:
     from raysim.debugging import debug
     from raysim.simulation import Round, Simulation
+    from raysim.tuning import Tuned, tune
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "__version__", "debug"]
+__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from raysim import simulation
 
         return getattr(simulation, name)
+    if name in ("Tuned", "tune"):
+        from raysim import tuning
+
+        return getattr(tuning, name)
     if name == "debug":
         from raysim import debugging
 

@@ -31,6 +31,11 @@ class Purpose(IntEnum):
     BATCHES = 7
     MODULE = 8
     STRAGGLERS = 9
+    LABEL_NOISE = 40
+    GROUPS = 41
+    STUDY = 42
+    CONFIRMATION = 43
+    LEARNED_WEIGHTS = 44
 
 
 def _mix(h: UInt64) -> UInt64:

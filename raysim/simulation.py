@@ -17,6 +17,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.config.client import Cosine
+from raysim.config.server import LearnedWeights
 from raysim.errors import RaysimError, RunError
 from raysim.execution import (
     EvaluationPlan,
@@ -30,6 +31,7 @@ from raysim.execution import (
     prepare_job,
     summarise,
 )
+from raysim.execution.candidates import LEARNED_METRICS
 from raysim.models import load_weights
 from raysim.tracking import (
     Checkpoint,
@@ -193,6 +195,8 @@ class Simulation:
         self._checkpoint_seconds = self._share = 0.0
         self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
         names = ["train/loss", *self._evaluation.names]
+        if isinstance(self.experiment.aggregation.weights, LearnedWeights):
+            names += LEARNED_METRICS
         self._stopping = Stopping(self.experiment, names)
         with ExitStack() as undo:
             if self.experiment.execution.executor == "ray":
@@ -286,6 +290,11 @@ class Simulation:
         elif isinstance(error, Exception):
             self._abandon(error)
         self.close()
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values of the model."""
+        return self._prepared.parameters
 
     def _next_round(self) -> RoundDone:
         """The next finished round. Who stops iterating and begins again goes on with the rounds under way."""
@@ -405,7 +414,7 @@ def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: ob
 
 def _may_change(experiment: Experiment) -> tuple[str, ...]:
     """What a resume may change: nothing that the rounds so far depend on."""
-    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache")
+    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache", "tuning")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
     return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
 

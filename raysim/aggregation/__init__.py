@@ -4,22 +4,28 @@ from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.records import Field, PartialSum, RunningSum, column_mean, combine, mean, sum_fields, union
+from raysim.aggregation.rows import ClientRows, KeptRows, WeightChooser, join_rows, weighed
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
 from raysim.aggregation.weights import Weighting
 
 __all__ = [
     "Buffers",
+    "ClientRows",
     "Field",
     "FixedPoint",
     "FloatSum",
+    "KeptRows",
     "PartialSum",
     "RunningSum",
     "ServerAdaptive",
     "ServerSgd",
+    "WeightChooser",
     "Weighting",
     "column_mean",
     "combine",
+    "join_rows",
     "mean",
     "sum_fields",
     "union",
+    "weighed",
 ]

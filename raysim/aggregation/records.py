@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,25 @@ class Field:
 def sum_fields(fields: Sequence[Field], *, exact: bool) -> tuple[Field, ...]:
     """The fields as they are summed: each in its own fixed point, or all in float32."""
     return tuple(fields if exact else (replace(field, format=FloatSum()) for field in fields))
+
+
+class Positioned(Protocol):
+    """What a lease hands over: records of the clients at these positions of a round's cohort."""
+
+    @property
+    def round(self) -> int:
+        """The round that it belongs to."""
+        ...
+
+    @property
+    def positions(self) -> Int32:
+        """Of the clients, sorted."""
+        ...
+
+    @property
+    def weight(self) -> int:
+        """Sum of their weights, in units of 2^-52."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +187,7 @@ class RunningSum:
         return total
 
 
-def union(sums: Sequence[PartialSum]) -> tuple[Int32, int]:
+def union(sums: Sequence[Positioned]) -> tuple[Int32, int]:
     """The clients of disjoint partial sums, as sorted positions, and the sum of their weights in units.
 
     Raises:

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raysim.config.server import ExplicitWeights, LossWeights, SamplesWeights, WeightsConfig
+from raysim.config.server import (
+    ExplicitWeights,
+    LawWeights,
+    LearnedWeights,
+    LossWeights,
+    SamplesWeights,
+    WeightsConfig,
+)
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+FLOOR = 1e-6
+"""Least factor that the law gives a client: beyond it, sums of 52 fraction bits would lose its update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +38,19 @@ class Weighting:
     @property
     def needs_loss(self) -> bool:
         """Whether clients must evaluate the broadcast model before their first step."""
-        return isinstance(self.config, LossWeights)
+        return isinstance(self.config, LossWeights) or (isinstance(self.config, LawWeights) and self.config.loss != 0)
 
-    def base(self, clients: Int64, samples: Int64) -> Float64:
-        """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0."""
+    def base(self, clients: Int64, samples: Int64, staleness: Int64 | None = None) -> Float64:
+        """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0.
+
+        Args:
+            clients: ids, `[m]`.
+            samples: training samples, `[m]`.
+            staleness: rounds by which each client's model is old, `[m]`; by default 0.
+        """
         raw = self.raw(clients, samples)
+        if isinstance(self.config, LawWeights) and staleness is not None:
+            raw *= (1.0 + staleness) ** -self.config.staleness
         total = raw.sum()
         return raw / total if total > 0 else raw
 
@@ -41,23 +59,34 @@ class Weighting:
         return np.where(samples > 0, self._raw(clients, samples), 0.0)
 
     def _raw(self, clients: Int64, samples: Int64) -> Float64:
-        if isinstance(self.config, SamplesWeights):
+        by_samples = isinstance(self.config, LearnedWeights) and self.config.base == "samples"
+        if isinstance(self.config, SamplesWeights) or by_samples:
             return samples.astype(np.float64)
+        if isinstance(self.config, LawWeights):
+            return np.maximum(samples, 1).astype(np.float64) ** self.config.samples
         if isinstance(self.config, ExplicitWeights):
             table, default = self.config.table, self.config.default
             return np.array([table.get(client, default) for client in clients.tolist()], dtype=np.float64)
         return np.ones(len(clients))
+
+    def keeps_rows(self, round_number: int) -> bool:
+        """Whether the clients' records of this round are kept one by one instead of summed where they are made."""
+        return isinstance(self.config, LearnedWeights) and round_number % self.config.every == 0
 
     def factor(self, loss: float) -> tuple[float, bool]:
         """The factor for a client of this loss, in (0, 1], and whether the loss had to be clamped to the stated range.
 
         A loss that is not finite gives NaN: the client is dropped.
         """
-        if not isinstance(self.config, LossWeights):
+        if not isinstance(self.config, LossWeights | LawWeights):
             return 1.0, False
         if not np.isfinite(loss):
             return float("nan"), False
         low, high = self.config.low, self.config.high
         clamped = min(max(loss, low), high)
+        if isinstance(self.config, LawWeights):
+            best = low if self.config.loss >= 0 else high  # the loss whose factor is 1
+            factor = float(np.exp(-self.config.loss * (clamped - best)))
+            return max(factor, FLOOR), clamped != loss or factor < FLOOR
         factor = clamped / high if self.config.name == "loss" else low / clamped
         return factor, clamped != loss

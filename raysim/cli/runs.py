@@ -53,8 +53,8 @@ def run(
     """Train the federation that CONFIG describes.
 
     Leaves a run directory with the resolved configuration, a row for every round and client, checkpoints, the model
-    and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there; before
-    the first round it leaves nothing.
+    and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there;
+    before the first round it leaves nothing.
     """
     progress = _progress(quiet, json, plain, profile)
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
@@ -116,13 +116,20 @@ def resume(
     )
 )
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories, or a study.")
+    ],
     out: Annotated[Path | None, typer.Option(help="The HTML file, or a folder for report.html.")] = None,
 ) -> None:
-    """Write the report of a run, or of several side by side, and print where it is.
+    """Write the report of a run, of several side by side, or of a study, and print where it is.
 
     One HTML file that needs nothing else, and its pictures as PNG beside it. Runs need not be finished.
     """
+    if len(runs) == 1 and (runs[0] / "study.yaml").is_file():
+        from raysim.tuning.report import write_study_report
+
+        typer.echo(write_study_report(runs[0], out))
+        return
     from raysim.tracking import write_report
 
     typer.echo(write_report(runs, out))

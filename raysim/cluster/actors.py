@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from raysim.aggregation import Buffers, PartialSum, combine
+from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, join_rows
 from raysim.cluster.memory import keep_freed_memory
 from raysim.execution import (
     ClientWorker,
@@ -84,7 +84,7 @@ class ClientActor:
 
     def train(
         self, lease: Lease, model: Any, shared: Any, *kept: StateRows
-    ) -> tuple[PartialSum, StateRows | None, LeaseReport]:
+    ) -> tuple[PartialSum | ClientRows, StateRows | None, LeaseReport]:
         """Three objects: the partial sum and what the clients keep, which stay in the object store, and the report."""
         states = self._states(kept)
         total, report = self._worker().train(lease, model, shared, states)
@@ -139,11 +139,11 @@ class Aggregator:
         """State, model and what clients may read of the state, before the first round."""
         return self._whole(*self._server().first())
 
-    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
-        """The next state, model and what clients may read, the seconds that it took, this actor's present life, and the
+    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum | ClientRows) -> Any:
+        """The next state, model and what clients may read, facts about the step, this actor's present life, and the
         bytes of each sum."""
-        state, model, (reduce, apply) = self._server().apply(round_number, expected, state, model, *sums)
-        return *self._whole(state, model), (reduce, apply, self._life, [one.nbytes for one in sums])
+        state, model, step = self._server().apply(round_number, expected, state, model, *sums)
+        return *self._whole(state, model), (step, self._life, [one.nbytes for one in sums])
 
     def alive(self) -> str:
         """The name of this actor's present life, once it could take a step."""
@@ -185,6 +185,10 @@ class NodeReducer:
     def __init__(self) -> None:
         self._buffers, self._life = Buffers(), uuid.uuid4().hex
 
-    def combine(self, *sums: PartialSum) -> tuple[PartialSum, tuple[str, list[int]]]:
-        """One sum for many; beside it the name of this actor's present life, and the bytes of each sum."""
-        return combine(sums, self._buffers), (self._life, [one.nbytes for one in sums])
+    def combine(self, *sums: PartialSum | ClientRows) -> tuple[PartialSum | ClientRows, tuple[str, list[int]]]:
+        """One sum for many, or the rows of all; beside it this actor's present life, and the bytes of each."""
+        facts = self._life, [one.nbytes for one in sums]
+        rows = [part for part in sums if isinstance(part, ClientRows)]
+        if rows:
+            return join_rows(rows), facts
+        return combine((part for part in sums if isinstance(part, PartialSum)), self._buffers), facts

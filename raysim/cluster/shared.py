@@ -28,7 +28,7 @@ from raysim.execution import (
     nobody,
     round_row,
 )
-from raysim.execution.facts import empty_row
+from raysim.execution.facts import empty_row, with_chosen
 from raysim.execution.round_costs import RoundCosts
 from raysim.execution.upcoming import Upcoming
 from raysim.tracking import RoundRow
@@ -158,14 +158,16 @@ class SharedRounds:
             kept, model = self._kept(applying.server.version) if self._personal else None, applying.server.model
             evaluation = self._pool.evaluate(work.task.round, work.ranges, model, kept) if work.ranges else None
             seconds, arithmetic = dict(applying.row.seconds), applying.busiest
+            row, clients = applying.row, applying.clients
             try:
                 if (step := applying.step) is not None:
-                    reduce, apply, traffic = self._steps.wait(step)
+                    taken, traffic = self._steps.wait(step)
                     applying = replace(applying, row=self._with_links(applying, traffic))
                     self._step_taken(applying, evaluation)
-                    self._costs.saw_step(reduce + apply)
-                    arithmetic += reduce + apply
-                    seconds |= {"reduce": time.perf_counter() - step.began - apply, "apply": apply}
+                    self._costs.saw_step(taken.check + taken.apply)
+                    arithmetic += taken.check + taken.apply
+                    seconds |= {"reduce": time.perf_counter() - step.began - taken.apply, "apply": taken.apply}
+                    row, clients = with_chosen(applying.row, applying.clients, taken.chosen)
                 break
             except StepLost as error:
                 losses += 1
@@ -181,9 +183,9 @@ class SharedRounds:
         interval = None if before is None else self._finished_at - before
         self._costs.saw_shared(applying.clients, interval, arithmetic)
         self._leasing.learn(applying.clients)
-        row = self._book.counted(replace(applying.row, seconds=seconds))
+        row = self._book.counted(replace(row, seconds=seconds))
         evaluated = () if evaluation is None else tuple(evaluation.results)
-        return RoundDone(RoundFacts(row, applying.clients, evaluated), applying.server)
+        return RoundDone(RoundFacts(row, clients, evaluated), applying.server)
 
     def _with_links(self, applying: _Applying, traffic: Traffic) -> RoundRow:
         """The row, with the bytes that moved within and between nodes."""

@@ -14,7 +14,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
 from raysim.execution import ServerHandle
 from raysim.execution.faults import Fault
-from raysim.execution.work import Int32
+from raysim.execution.work import Int32, StepFacts
 
 RESTART_SECONDS = 60.0
 """What a step may take longer than its deadline: an aggregator that died takes its time to come back."""
@@ -33,7 +33,7 @@ class Step:
 
     Attributes:
         server: the handle that it will fill.
-        seconds: a reference to what it takes.
+        facts: a reference to what is known of it.
         hops: what the reducers do before it.
         sources: the node of each sum that the aggregator adds. The sums themselves are not kept: they would stay.
         began: when it was asked for, by the clock.
@@ -41,7 +41,7 @@ class Step:
 
     round: int
     server: ServerHandle
-    seconds: Any
+    facts: Any
     hops: tuple[Hop, ...]
     sources: tuple[str, ...]
     began: float
@@ -70,15 +70,15 @@ class ServerSteps:
         """Reduce a round's sums, and have them applied to this server."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
-        state, model, shared, seconds = self._aggregator.apply.options(num_returns=4).remote(
+        state, model, shared, facts = self._aggregator.apply.options(num_returns=4).remote(
             round_number, expected, server.state, server.model, *(one.reference for one in reduction.sums)
         )
         sources = tuple(one.node for one in reduction.sums)
         after = ServerHandle(state, model, shared, round_number)
-        return Step(round_number, after, seconds, reduction.hops, sources, began)
+        return Step(round_number, after, facts, reduction.hops, sources, began)
 
-    def wait(self, step: Step) -> tuple[float, float, Traffic]:
-        """Seconds that the server checked the sums and applied them, once the step is taken, and what that moved.
+    def wait(self, step: Step) -> tuple[StepFacts, Traffic]:
+        """What is known of a step, once it is taken, and what it moved.
 
         Raises:
             StepLost: something that it needs was lost.
@@ -86,7 +86,7 @@ class ServerSteps:
         """
         try:
             with unwrapped(self._runtime.ray):
-                checked, apply, life, sizes = self._get(step)
+                facts, life, sizes = self._get(step)
                 hops = self._runtime.ray.get([hop.facts for hop in step.hops])
         except self._runtime.ray.exceptions.RayError as error:
             if (loss := loss_of(self._runtime.ray, error)).kind != "died":
@@ -99,7 +99,7 @@ class ServerSteps:
             lives[f"the reducer of node {hop.node[:8]}"] = name
             traffic += Traffic.into(hop.node, hop.sources, received)
         self._compare_lives(step, lives)
-        return checked, apply, traffic
+        return facts, traffic
 
     def lost(self, sums: Collection[NodeSum]) -> list[NodeSum]:
         """Those of the sums that are gone: with their node, or wherever else they do not come from."""
@@ -107,12 +107,12 @@ class ServerSteps:
         return [one for one in sums if one.node not in up] or [one for one in sums if not self._is_there(one)]
 
     def _get(self, step: Step) -> Any:
-        """The step's seconds; what hangs is killed, and Ray makes its calls again."""
+        """The step's facts; what hangs is killed, and Ray makes its calls again."""
         hung = 0
         while True:
             limit = self._deadlines.of("step") + RESTART_SECONDS
             try:
-                return self._runtime.ray.get(step.seconds, timeout=limit)
+                return self._runtime.ray.get(step.facts, timeout=limit)
             except self._runtime.ray.exceptions.GetTimeoutError as error:
                 hung += 1
                 again = self._book.policy("hung") != "fail" and hung <= self._book.max_retries

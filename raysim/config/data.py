@@ -304,6 +304,15 @@ PartitionConfig = Annotated[
 ]
 
 
+class LabelNoise(Section):
+    """Wrong labels in the training samples of some clients; their holdouts and the server's sets stay as they are."""
+
+    clients: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Ids of the clients."""
+    fraction: float = Field(0.6, ge=0, le=1)
+    """Share of each one's training samples whose label becomes another class, each equally likely."""
+
+
 class DataConfig(Section):
     """Where samples come from, how they are cleaned, and how they are dealt to clients."""
 
@@ -313,6 +322,8 @@ class DataConfig(Section):
     """Cleaning and preprocessing, in this order; statistics come from the training part only."""
     partition: PartitionConfig = IidPartition()
     """How training samples are dealt to clients (ignored by `synthetic_virtual`)."""
+    noise: LabelNoise = LabelNoise()
+    """Labels to spoil, to see what a method makes of clients that are wrong."""
     test: Fraction = 0.2
     """Share of the samples kept for testing, where the source has no test set of its own."""
     validation: Fraction = 0.0

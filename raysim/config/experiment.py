@@ -19,6 +19,7 @@ from raysim.config.loading import apply_overrides, read_yaml, write_text
 from raysim.config.model import ModelConfig, Softmax
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, SelectionConfig, Uniform
+from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 
 
@@ -55,6 +56,8 @@ class Experiment(Section):
     """Where the work runs."""
     tracking: TrackingConfig = TrackingConfig()
     """What a run leaves behind."""
+    tuning: TuningConfig = TuningConfig()
+    """What `raysim tune` varies; a run does not look at it."""
 
     @model_validator(mode="before")
     @classmethod

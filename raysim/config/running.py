@@ -32,6 +32,8 @@ class EvaluationConfig(Section):
 
     every: int = Field(1, ge=0)
     """Rounds between two evaluations of the global model on the test (and validation) set; 0 is never."""
+    sets: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    """The server's sets to evaluate on, where they exist. Trials of a study never look at the test set."""
     clients_every: int | None = Field(None, ge=0)
     """Rounds between two evaluations on every client's holdout; by default as `every` where `data.holdout` > 0."""
     metrics: tuple[MetricName, ...] | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from raysim.config.base import BY_NAME, SHORTHAND, Section
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 
 
 class UniformWeights(Section):
@@ -57,12 +57,57 @@ class ExplicitWeights(Section):
         return self
 
 
+class LawWeights(Section):
+    """A client counts in proportion to n^samples · exp(-loss · L) · (1 + s)^-staleness.
+
+    n is its number of training samples, L the broadcast model's mean loss on them, s how many rounds its model is old:
+    0 in rounds that wait for everybody, which all are. As they stand the three numbers give `samples` weights.
+    """
+
+    name: Literal["law"] = "law"
+    samples: float = Field(1.0, ge=-4, le=4)
+    """Exponent of the number of samples; 0 counts all clients the same."""
+    loss: float = Field(0.0, ge=-20, le=20)
+    """Above 0, clients whose samples the model does not fit count less; below 0, more."""
+    staleness: float = Field(0.0, ge=0, le=10)
+    """Exponent of the discount for old models."""
+    low: float = Field(0.0, ge=0)
+    """Losses below are raised to this; such clamps are counted in the metrics."""
+    high: float = Field(10.0, gt=0)
+    """Losses above are lowered to this; and no loss makes a client count less than a millionth of another."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LawWeights:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
+class LearnedWeights(Section):
+    """Weights are learned while the run goes on: every few rounds the cohort's updates are kept one by one, and a study
+    finds the weights that make the best model on the server's validation set, without training anything again."""
+
+    name: Literal["learned"] = "learned"
+    base: Literal["samples", "uniform"] = "samples"
+    """The weights of the rounds between, and what the learned ones must beat."""
+    every: int = Field(1, ge=1)
+    """Rounds from one to the next."""
+    trials: int = Field(48, ge=1)
+    """Candidates that the study tries in a round, besides the obvious ones."""
+    budget: int = Field(1024**3, ge=1)
+    """Bytes that the updates of a round may take."""
+    chooser: ImportString = "raysim.tuning.learned:choose"
+    """Function that chooses (see `raysim.aggregation.rows.WeightChooser`); a study with Optuna by default."""
+
+
 WeightsConfig = Annotated[
     Annotated[UniformWeights, Tag("uniform")]
     | Annotated[SamplesWeights, Tag("samples")]
     | Annotated[LossWeights, Tag("loss")]
     | Annotated[LossWeights, Tag("inverse_loss")]
-    | Annotated[ExplicitWeights, Tag("explicit")],
+    | Annotated[ExplicitWeights, Tag("explicit")]
+    | Annotated[LawWeights, Tag("law")]
+    | Annotated[LearnedWeights, Tag("learned")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from raysim.config.data import DataConfig, InMemory, NaturalPartition, Synthetic
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
+from raysim.data.noise import check_noise, mislabelled
 from raysim.data.partition import Partition, Traits, partition
 from raysim.data.sources import load_source
 from raysim.data.split import holdout_last, holdout_sizes, split
@@ -137,6 +138,7 @@ def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
         if part is not None:
             _check(part, info)
     dealt = partition(Traits.of(train, info), config.partition, seed)
+    check_noise(config.noise, info, len(dealt.lengths))
     return _Parts(train, validation, test, info, fitted, dealt, dataset.class_names)
 
 
@@ -186,7 +188,11 @@ def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
     with StoreWriter(folder, parts.info, histograms=config.label_histograms) as writer:
         for first, last in cut(sizes, writer.batch_rows(_samples(parts.train, order[:0]))):
             rows = order[int(ends[first] - sizes[first]) : int(ends[last - 1])]
-            writer.append(_samples(parts.train, rows), sizes[first:last], holdout[first:last])
+            samples = _samples(parts.train, rows)
+            if config.noise.clients:
+                spoiled = _spoiled(samples.y, parts.info, config, seed, first, sizes[first:last], holdout[first:last])
+                samples = replace(samples, y=spoiled)
+            writer.append(samples, sizes[first:last], holdout[first:last])
         if parts.validation is not None:
             writer.server("validation", _samples(parts.validation))
         if parts.test is not None:
@@ -198,6 +204,18 @@ def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
             transforms=parts.fitted.to_json(),
             class_names=parts.class_names,
         )
+
+
+def _spoiled(
+    labels: Array, info: DataInfo, config: DataConfig, seed: int, first: int, sizes: Int64, holdout: Int64
+) -> Array:
+    """The labels of consecutive clients from `first` on with `data.noise` in those that each trains on."""
+    labels, start = labels.copy(), 0
+    for client, (size, held) in enumerate(zip(sizes.tolist(), holdout.tolist(), strict=True), start=first):
+        part = slice(start, start + size - held)
+        labels[part] = mislabelled(config.noise, labels[part], client, info.classes or 0, seed)
+        start += size
+    return labels
 
 
 def _samples(pool: Pool, rows: Int64 | None = None) -> Samples:
@@ -221,6 +239,8 @@ def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int, te
             "data.transforms: synthetic_virtual takes none, for its training part is never seen as a whole; "
             "remove them, or use the source synthetic"
         )
+    if config.noise.clients:
+        raise DataError("data.noise: synthetic_virtual has no labels to spoil; remove it, or use the source synthetic")
     spec = VirtualSpec(source, seed, config.holdout, config.validation > 0)
     if not source.on_disk:
         return spec

@@ -76,11 +76,12 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
     """
     clients = draw_cohort(experiment, federation.population, round_number)
     samples = federation.sizes("train", clients)
-    weights = Weighting(experiment.aggregation.weights).base(clients, samples)
+    weighting = Weighting(experiment.aggregation.weights)
+    weights = weighting.base(clients, samples)
     if len(clients) and not weights.any():
         raise RunError(f"round {round_number}: {_no_weight(experiment.aggregation.weights, len(clients))}")
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
-    steps = work.count(samples)
+    rows, steps = weighting.keeps_rows(round_number), work.count(samples)
     share = _share(experiment, federation, clients, samples)
     if experiment.client.stragglers.share:
         late, done = _stragglers(experiment, work, round_number, clients, samples)
@@ -88,9 +89,9 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
             kept = ~late
             share *= float(weights[kept].sum())
             weights = Weighting(experiment.aggregation.weights).base(clients[kept], samples[kept])
-            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], share)
+            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], share, rows)
         steps = np.where(late, done, steps)
-    return RoundTask(round_number, lr, clients, weights, steps, share)
+    return RoundTask(round_number, lr, clients, weights, steps, share, rows)
 
 
 def _stragglers(

@@ -49,7 +49,7 @@ class EvaluationPlan:
         evaluation = experiment.evaluation
         every = evaluation.every
         clients_every = every if evaluation.clients_every is None else evaluation.clients_every
-        parts: tuple[ServerPart, ...] = ("validation", "test") if every else ()
+        parts: tuple[ServerPart, ...] = evaluation.sets if every else ()
         server = {part: server_ranges(federation, part, evaluation.batch_size) for part in parts}
         wanted = clients_every > 0 and experiment.data.holdout > 0
         holdouts = holdout_ranges(federation, evaluation.batch_size) if wanted else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from raysim.errors import RunError
 from raysim.execution.faults import NOBODY
-from raysim.execution.work import Applied, Int32, RoundTask, Trained
+from raysim.execution.work import Applied, Chosen, Int32, RoundTask, Trained
 from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, RoundRow
 
 Float64 = npt.NDArray[np.float64]
@@ -74,6 +74,18 @@ def train_loss(clients: pa.RecordBatch) -> float:
     weights, losses = weights[counted], losses[counted]
     total = math.fsum(weights.tolist())
     return math.fsum((weights * losses).tolist()) / total if total else math.nan
+
+
+def with_chosen(row: RoundRow, clients: pa.RecordBatch, chosen: Chosen | None) -> tuple[RoundRow, pa.RecordBatch]:
+    """The round's row and its clients, with the weights that the server chose after it had their updates."""
+    if chosen is None:
+        return row, clients
+    weights = np.zeros(len(clients))
+    weights[clients["dropped"].is_null().to_numpy(zero_copy_only=False)] = chosen.weights
+    clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), pa.array(weights))
+    loss = train_loss(clients)
+    metrics = {**row.metrics, **({} if math.isnan(loss) else {"train/loss": loss}), **chosen.metrics}
+    return replace(row, metrics=metrics), clients
 
 
 def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:

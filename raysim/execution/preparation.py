@@ -17,6 +17,7 @@ from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
+from raysim.execution.candidates import check_learned
 from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.fleet import census
@@ -97,6 +98,7 @@ def prepare_job(
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
+    check_learned(experiment, federation, algorithm)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
     if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():

@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
-from raysim.aggregation import PartialSum, union
+from raysim.aggregation import ClientRows, PartialSum, join_rows, sum_fields, union, weighed
 from raysim.aggregation.records import WEIGHT
 from raysim.algorithms import build_algorithm
 from raysim.errors import RunError
+from raysim.execution.candidates import WeightLearner
 from raysim.execution.columns import ServerStep, State
-from raysim.execution.work import Float32, Int32, Job
+from raysim.execution.work import Chosen, Float32, Int32, Job, StepFacts
 from raysim.training import ParameterLayout
 
 VECTORS = "server.safetensors"
@@ -42,6 +43,8 @@ class Server:
             partial(build_algorithm, experiment.algorithm), self.layout, exact=experiment.aggregation.exact
         )
         self.algorithm = self._step.algorithm
+        self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
+        self._learner: WeightLearner | None = None
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
@@ -54,9 +57,9 @@ class Server:
         return np.concatenate([state[name] for name in names]).astype(np.float32) if names else None
 
     def apply(
-        self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum
-    ) -> tuple[State, Float32, tuple[float, float]]:
-        """The next state and model, and the seconds that checking the sums and applying them took.
+        self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum | ClientRows
+    ) -> tuple[State, Float32, StepFacts]:
+        """The next state and model, and facts about the step.
 
         Adding up the last few sums is part of applying: it is done range of columns by range.
 
@@ -76,8 +79,22 @@ class Server:
                 "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
             )
         checked = time.perf_counter()
-        next_state, next_model = self._step(sums, weight / WEIGHT.scale, state, model)
-        return next_state, next_model, (checked - began, time.perf_counter() - checked)
+        parts = [part for part in sums if isinstance(part, PartialSum)]
+        chosen = None
+        if len(parts) < len(sums):
+            rows = join_rows([part for part in sums if isinstance(part, ClientRows)])
+            total, chosen = self._weigh(rows, state, model)
+            parts, weight = [total], total.weight
+        next_state, next_model = self._step(parts, weight / WEIGHT.scale, state, model)
+        return next_state, next_model, StepFacts(checked - began, time.perf_counter() - checked, chosen)
+
+    def _weigh(self, rows: ClientRows, state: State, model: Float32) -> tuple[PartialSum, Chosen]:
+        """The sum of the rows with weights that are learned from them."""
+        if self._learner is None:
+            module = copy.deepcopy(self.module)
+            self._learner = WeightLearner(self.job, module, self.layout, self.algorithm)
+        chosen = self._learner.choose(rows, state, model)
+        return weighed(rows, chosen.weights, self._fields), chosen
 
     def save(self, folder: str, state: State, model: Float32) -> None:
         """Write state and model into a checkpoint's folder.

@@ -10,7 +10,7 @@ import numpy as np
 
 from raysim.errors import ClientError, DataError
 from raysim.execution.client_state import ClientStates
-from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row
+from raysim.execution.facts import cohort_facts, empty_row, nobody, round_row, with_chosen
 from raysim.execution.faults import Loss, judge, left_out, reason_of, to_blame
 from raysim.execution.server import Server
 from raysim.execution.state_store import StateStore, StoredStates
@@ -37,13 +37,11 @@ def whole_round(
         states = None if store is None else StoredStates(store, handle.version, task.round)
         trained = _train(worker, task, handle, states)
         facts = cohort_facts(task, trained)
-        state, model, (reduce, apply) = server.apply(
-            task.round, facts.contributed, handle.state, handle.model, *trained.sums
-        )
+        state, model, step = server.apply(task.round, facts.contributed, handle.state, handle.model, *trained.sums)
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
         handle = ServerHandle(state, model, server.shared(state), task.round)
-        clients = facts.clients
-        row = round_row(task, facts, trained, Applied(handle, reduce, apply), down)
+        row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
+        row, clients = with_chosen(row, facts.clients, step.chosen)
     began = time.perf_counter()
     kept = None if store is None else StoredStates(store, handle.version, task.round)
     evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept)) if work.ranges else ()

@@ -58,6 +58,7 @@ class RoundTask:
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
         steps: local steps of each, `[m]`: also what the work is estimated by.
         participation: the cohort's share of the whole population's weight.
+        rows: whether what clients send is kept one by one (`raysim.aggregation.rows`), not summed by the workers.
     """
 
     round: int
@@ -66,6 +67,7 @@ class RoundTask:
     weights: Float64
     steps: Int64
     participation: float = 1.0
+    rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Lease:
     steps: Int64
     participation: float = 1.0
     group: int = 0
+    rows: bool = False
 
     @classmethod
     def of(cls, task: RoundTask, positions: npt.ArrayLike, group: int = 0) -> Lease:
@@ -129,6 +132,7 @@ class Lease:
             task.steps[chosen],
             task.participation,
             group,
+            task.rows,
         )
 
     def cut(self, most: int) -> list[Lease]:
@@ -216,6 +220,28 @@ class Trained:
     workers: int
     wall: float
     broadcasts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Weights that the server chose for a round.
+
+    Attributes:
+        weights: of the clients that made it, in the order of their positions, `[k]`, summing to 1.
+        metrics: what is recorded of the choice.
+    """
+
+    weights: Float64
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What is known of a server's step: seconds of checking and of applying, and what was chosen, if anything was."""
+
+    check: float
+    apply: float
+    chosen: Chosen | None = None
 
 
 @dataclass(frozen=True, slots=True)

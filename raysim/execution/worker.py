@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from raysim.aggregation import Buffers, PartialSum, RunningSum, Weighting, sum_fields
+from raysim.aggregation import Buffers, ClientRows, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
@@ -96,8 +96,10 @@ class ClientWorker:
 
     def train(
         self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
-    ) -> tuple[PartialSum, LeaseReport]:
+    ) -> tuple[PartialSum | ClientRows, LeaseReport]:
         """Train the lease's clients from the model `[P]`, which is only read; their sum and the facts about them.
+
+        A lease that keeps rows comes back with the clients' records as they are instead of their sum.
 
         Args:
             shared: the server's vectors that clients may read, where there are any (`Server.shared`).
@@ -111,12 +113,16 @@ class ClientWorker:
 
     def _train(
         self, lease: Lease, model: Float32, shared: Float32 | None, states: ClientStates | None
-    ) -> tuple[PartialSum, LeaseReport]:
+    ) -> tuple[PartialSum | ClientRows, LeaseReport]:
         began = time.perf_counter()
         self._receive(model)
         server = self._server_vectors(shared)
         received = time.perf_counter()
-        running = RunningSum(lease.round, self._fields, self.device, self._buffers)
+        running: RunningSum | KeptRows
+        if lease.rows:
+            running = KeptRows(lease.round, self._fields)
+        else:
+            running = RunningSum(lease.round, self._fields, self.device, self._buffers)
         experiment = self.job.experiment
         setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
         count = len(lease.clients)
@@ -189,7 +195,7 @@ class ClientWorker:
 
     def _fold(
         self,
-        running: RunningSum,
+        running: RunningSum | KeptRows,
         positions: Int32,
         weights: Float64,
         sent: Mapping[str, torch.Tensor],

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysim.aggregation import Weighting
-from raysim.config.server import ExplicitWeights, LossWeights, SamplesWeights, UniformWeights, WeightsConfig
+from raysim.aggregation.weights import FLOOR
+from raysim.config.server import ExplicitWeights, LawWeights, LossWeights, SamplesWeights, UniformWeights, WeightsConfig
 
 CLIENTS = np.array([3, 8, 9, 40])
 SAMPLES = np.array([10, 0, 30, 60])
@@ -20,6 +21,7 @@ SCHEMES: dict[str, WeightsConfig] = {
     "samples": SamplesWeights(),
     "loss": LossWeights(low=0.1, high=10.0),
     "inverse_loss": LossWeights(name="inverse_loss", low=0.1, high=10.0),
+    "law": LawWeights(samples=0.5, loss=2.0, low=0.1, high=5.0),
     "explicit": ExplicitWeights(table={3: 0.6, 9: 0.4, 40: 2.0}, default=0.5),
 }
 SCHEME = pytest.mark.parametrize("scheme", SCHEMES)
@@ -116,3 +118,31 @@ def test_weights_do_not_depend_on_the_order_of_the_cohort() -> None:
         weighting = Weighting(config)
         one, two = weighting.base(CLIENTS, SAMPLES), weighting.base(CLIENTS[turned], SAMPLES[turned])
         np.testing.assert_allclose(one[turned], two, rtol=1e-15)
+
+
+def test_the_law_is_the_product_that_it_says() -> None:
+    law = Weighting(LawWeights(samples=0.5, loss=2.0, staleness=1.5))
+    staleness = np.array([0, 0, 1, 3])
+    base = law.base(CLIENTS, SAMPLES, staleness)
+    losses = np.array([0.3, 0.3, 1.0, 2.0])
+    weights = base * [law.factor(loss)[0] for loss in losses]
+    expected = np.where(SAMPLES > 0, SAMPLES**0.5 * np.exp(-2.0 * losses) * (1.0 + staleness) ** -1.5, 0)
+    np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum(), rtol=1e-12)
+
+
+def test_the_law_as_it_stands_is_samples_weights_and_looks_at_no_loss() -> None:
+    law = Weighting(LawWeights())
+    assert not law.needs_loss
+    np.testing.assert_array_equal(law.base(CLIENTS, SAMPLES), Weighting(SamplesWeights()).base(CLIENTS, SAMPLES))
+    assert law.factor(3.0) == (1.0, False)
+
+
+@pytest.mark.parametrize("exponent", [-3.0, 3.0])
+def test_the_laws_factors_stay_in_range_and_clamps_are_reported(exponent: float) -> None:
+    law = Weighting(LawWeights(loss=exponent, low=0.5, high=20.0))
+    for loss in (0.0, 0.5, 3.0, 20.0, 1e9):
+        factor, clamped = law.factor(loss)
+        assert FLOOR <= factor <= 1
+        outside = not 0.5 <= loss <= 20 or math.exp(-abs(exponent) * abs(loss - (0.5 if exponent > 0 else 20))) < FLOOR
+        assert clamped is outside
+    assert math.isnan(law.factor(math.inf)[0])

@@ -45,22 +45,23 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
 
     recorded = [read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)]
     own = any(file.parent.resolve() == path.resolve() for path in paths)
-    studio = _Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
+    studio = Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
     try:
         if len(recorded) == 1:
             content, title = single_run(recorded[0], studio.place), recorded[0].label
         else:
             content, title = comparison(recorded, studio.place), f"{len(recorded)} runs"
-        write_text(file, _page(title, content))
+        write_text(file, page(title, content))
     except OSError as error:
         raise RunError(f"{file}: cannot write the report ({error.strerror or error})") from None
     return file
 
 
-class _Studio:
+class Studio:
     """Draws pictures for both themes, and keeps the light one as a file."""
 
     def __init__(self, folder: Path) -> None:
+        """Keep them in this folder."""
         self._folder = folder
 
     def place(self, pictures: Iterable[Picture]) -> Html:
@@ -87,7 +88,8 @@ def _file(runs: Sequence[Path], out: Path | None) -> Path:
     return runs[0].parent / "report.html" if len(parents) == 1 else Path("report.html")
 
 
-def _page(title: str, content: Html) -> str:
+def page(title: str, content: Html) -> str:
+    """A whole HTML page."""
     from raysim.tracking.report.markup import escape, theme_colors
 
     here = resources.files("raysim.tracking.report")

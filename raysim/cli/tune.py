@@ -1,0 +1,73 @@
+"""`raysim tune`: a study of an experiment, with Optuna."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raysim.cli.app import INTERRUPTED, app, examples
+from raysim.cli.options import Overrides, read_experiment
+from raysim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raysim.tuning.telling import StudyProgress
+
+
+@app.command(
+    epilog=examples(
+        "raysim tune configs/tune_lr.yaml",
+        "raysim tune configs/tune_weights.yaml tuning.trials=100 tuning.parallel=2 --directory runs/weights",
+        "raysim tune runs/weights tuning.trials=200",
+    )
+)
+def tune(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONFIG", show_default=False, help="YAML file with a `tuning` section, or a study to go on with."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="The study's folder; a study that lies there goes on. By default a new one."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the study's folder at the end.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Vary what the `tuning` section of CONFIG names, and see what is best.
+
+    Every trial is a run of the experiment with other values, judged on the validation set; the experiment as it stands
+    is the first. The winner runs again beside it, on fresh seeds and on the test set. Ctrl-C keeps all finished trials.
+    """
+    if quiet and json:
+        raise ConfigError("--quiet and --json exclude each other; give one of them")
+    changes = list(overrides or ())
+    resumed = config is not None and _is_study(config)
+    if resumed and directory is not None:
+        raise ConfigError(f"{config} is a study already; leave out --directory")
+    experiment = None if resumed else read_experiment(config, changes, command="tune")
+    from raysim.tuning import tune as run_study
+
+    place = Path(config) if resumed and config is not None else directory
+    try:
+        tuned = run_study(
+            experiment, directory=place, overrides=changes if resumed else (), progress=_progress(quiet, json)
+        )
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command with the study's folder goes on: raysim tune FOLDER", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if quiet:
+        typer.echo(tuned.directory)
+
+
+def _is_study(path: str) -> bool:
+    return (Path(path) / "study.yaml").is_file()
+
+
+def _progress(quiet: bool, json: bool) -> StudyProgress:
+    from raysim.tuning.telling import JsonStudy, PlainStudy, QuietStudy
+
+    return QuietStudy() if quiet else JsonStudy() if json else PlainStudy()

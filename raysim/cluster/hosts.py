@@ -1,0 +1,103 @@
+"""Objects that live in processes of their own, one at a time in each: for whole simulations side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysim.cluster.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call came back with.
+
+    Attributes:
+        lost: the process died, and its object with it; another one has taken its place.
+    """
+
+    host: int
+    value: Any = None
+    error: Exception | None = None
+    lost: bool = False
+
+
+class ObjectHost:
+    """The actor: keeps one object, and what is shared by all of them."""
+
+    def __init__(self, shared: bytes, directory: str) -> None:
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+        if Path(directory).is_dir():
+            os.chdir(directory)
+        self._shared = shared
+        self._object: Any = None
+
+    def make(self, factory: Callable[..., Any], *arguments: Any) -> None:
+        """Build the object; what goes wrong is kept for the first call."""
+        import ray
+
+        self._object = None
+        try:
+            self._object = factory(*arguments, *ray.get(ray.cloudpickle.loads(self._shared)))
+        except Exception as error:
+            self._object = error
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the object."""
+        if isinstance(self._object, Exception):
+            raise self._object
+        return getattr(self._object, method)(*arguments)
+
+
+class ObjectHosts:
+    """Several hosts, each with at most one call out. `make` an object, `call` it, `wait` for an answer of any."""
+
+    def __init__(self, runtime: Runtime, count: int, *, num_cpus: float, num_gpus: float, shared: Any) -> None:
+        """Start the processes. `shared` is handed to every object after its own arguments; stored once."""
+        self._ray, self._resources = runtime.ray, {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        # The reference is kept here as well: Ray forgets an object to which nobody refers.
+        self._kept = self._ray.put(shared)
+        self._shared: bytes = self._ray.cloudpickle.dumps(self._kept)
+        self._hosts = [self._started() for _ in range(count)]
+        self._out: dict[Any, int] = {}
+
+    def make(self, host: int, factory: Callable[..., Any], *arguments: Any) -> None:
+        """Have the host build an object, `factory(*arguments, *shared)`."""
+        self._hosts[host].make.remote(factory, *arguments)
+
+    def call(self, host: int, method: str, *arguments: Any) -> None:
+        """Call a method of its object."""
+        self._out[self._hosts[host].call.remote(method, *arguments)] = host
+
+    def wait(self) -> Answer:
+        """The next answer to any call."""
+        ready, _ = self._ray.wait(list(self._out), num_returns=1)
+        host = self._out.pop(ready[0])
+        try:
+            return Answer(host, self._ray.get(ready[0]))
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return Answer(host, error=cause)
+        except self._ray.exceptions.RayActorError as error:
+            self._hosts[host] = self._started()
+            return Answer(host, error=error, lost=True)
+
+    def end(self, host: int, method: str) -> None:
+        """Forget the call that is out at this host, and have its object call a last method."""
+        for reference in [reference for reference, at in self._out.items() if at == host]:
+            del self._out[reference]
+        self._hosts[host].call.remote(method)
+
+    def close(self) -> None:
+        """Stop the processes."""
+        if self._ray.is_initialized():
+            for host in self._hosts:
+                self._ray.kill(host)
+
+    def _started(self) -> Any:
+        return self._ray.remote(ObjectHost).options(**self._resources).remote(self._shared, str(Path.cwd()))

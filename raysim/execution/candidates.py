@@ -1,0 +1,150 @@
+"""Candidates for a round's weights: the models that they would make, evaluated as rows, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from raysim import keyed
+from raysim.aggregation.rows import ClientRows, WeightChooser
+from raysim.algorithms import Algorithm
+from raysim.config import Experiment, load
+from raysim.config.server import LearnedWeights
+from raysim.data import Federation, Samples
+from raysim.errors import ConfigError, RunError
+from raysim.execution.cohort import cohort_size
+from raysim.execution.work import Chosen, Float32, Float64, Job
+from raysim.training import ParameterLayout, resolve_loss, torch_threads
+from raysim.training.batches import Shard, model_input, target
+from raysim.training.losses import element_weight
+
+LOSS, GAIN = "weights/loss", "weights/gain"
+LEARNED_METRICS = (LOSS, GAIN)
+"""What is recorded of a round whose weights were learned: the validation loss of the weights that were chosen, and by
+how much it is below that of the default weights."""
+
+
+def check_learned(experiment: Experiment, federation: Federation, algorithm: Algorithm) -> None:
+    """Refuse weights that cannot be learned.
+
+    Raises:
+        ConfigError: there is no validation set, or the rows of a round are beyond the budget.
+    """
+    config = experiment.aggregation.weights
+    if not isinstance(config, LearnedWeights):
+        return
+    if federation.server("validation") is None:
+        raise ConfigError(
+            "aggregation.weights: learned needs a validation set to learn from; set data.validation, e.g. to 0.1"
+        )
+    clients = cohort_size(experiment, federation.population)
+    row = sum(4 * field.size for field in algorithm.fields())
+    if clients * row > config.budget:
+        raise ConfigError(
+            f"aggregation.weights.budget: the updates of {clients} clients take {clients * row:,} bytes, the budget is "
+            f"{config.budget:,}; raise it, or lower cohort to {max(config.budget // row, 0):,}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None
+
+
+class WeightLearner:
+    """Weighs the rows of a round by their worth on the server's validation set."""
+
+    def __init__(self, job: Job, module: nn.Module, layout: ParameterLayout, algorithm: Algorithm) -> None:
+        experiment = job.experiment
+        config = experiment.aggregation.weights
+        assert isinstance(config, LearnedWeights)
+        self._config, self._seed, self._threads = config, experiment.seed, job.engine.threads
+        self._layout, self._algorithm = layout, algorithm
+        federation = job.federation.open()
+        self._module = module.eval()
+        self._loss = resolve_loss(experiment.training, federation.info)
+        samples = federation.server("validation")
+        assert samples is not None, "checked before the run"
+        size = experiment.evaluation.batch_size
+        self._batches = [self._batch(samples.slice(i, i + size), federation) for i in range(0, len(samples), size)]
+        self._chooser: WeightChooser = load(config.chooser, key="aggregation.weights.chooser")
+        self._together = self._can_vectorise()
+
+    def choose(self, rows: ClientRows, state: Mapping[str, Float64], model: Float32) -> Chosen:
+        """The weights of these clients, and what they gain.
+
+        Raises:
+            RunError: all default weights are zero, or the chooser returns no weights.
+        """
+        total = rows.weights.sum()
+        if total == 0:
+            raise RunError(f"round {rows.round}: the weights of the clients that trained sum to zero")
+        default = rows.weights / total
+        seed = keyed.integer(self._seed, keyed.Purpose.LEARNED_WEIGHTS, rows.round)
+
+        def scores(weights: Float64) -> Float64:
+            return self._scores(weights, rows, state, model)
+
+        with torch_threads(self._threads), torch.no_grad():
+            found = self._chooser(default, scores, trials=self._config.trials, seed=seed)
+            if found.shape != default.shape or not np.isfinite(found).all() or found.min() < 0 or found.sum() <= 0:
+                raise RunError(
+                    f"round {rows.round}: {self._config.chooser} returned no weights of the cohort's clients"
+                )
+            found = found / found.sum()
+            before, after = scores(np.stack([default, found])).tolist()
+        return Chosen(found, {LOSS: after, GAIN: before - after})
+
+    def _scores(self, weights: Float64, rows: ClientRows, state: Mapping[str, Float64], model: Float32) -> Float64:
+        """Validation losses `[c]` of the models that these weights `[c, k]` would make."""
+        mixed = {
+            name: (torch.from_numpy(weights) @ torch.from_numpy(one).double()).numpy()
+            for name, one in rows.rows.items()
+        }
+        models = [
+            self._algorithm.apply(model, state, {name: one[i] for name, one in mixed.items()})[0]
+            for i in range(len(weights))
+        ]
+        return self._losses(torch.from_numpy(np.stack(models)))
+
+    def _losses(self, models: Tensor) -> Float64:
+        """Mean losses `[c]` of models `[c, P]`."""
+        total, count = np.zeros(len(models)), np.zeros(len(models))
+        for batch in self._batches:
+            outputs = self._outputs(models, batch.x)
+            for i, output in enumerate(outputs):
+                losses = self._loss(output, batch.y).double()
+                shares = element_weight(losses, None if batch.weight is None else batch.weight.double())
+                total[i] += float((losses * shares).sum())
+                count[i] += float(shares.sum())
+        return total / count
+
+    def _outputs(self, models: Tensor, x: Tensor) -> Tensor | list[Tensor]:
+        if self._together:
+            outputs: Tensor = vmap(lambda values: functional_call(self._module, values, (x,)))(
+                self._layout.views(models)
+            )
+            return outputs
+        return [functional_call(self._module, self._layout.views(one), (x,)) for one in models]
+
+    def _can_vectorise(self) -> bool:
+        """Whether candidates can be evaluated at once; a property of the model, so the same wherever it is tried."""
+        rows = self._layout.pack(self._module).expand(2, -1).clone()
+        self._together = True
+        try:
+            with torch.no_grad():
+                self._outputs(rows, self._batches[0].x[:1])
+        except Exception:  # whatever a module of somebody's own does that cannot be vectorised
+            return False
+        return True
+
+    def _batch(self, samples: Samples, federation: Federation) -> _Batch:
+        shard = Shard.load(samples, torch.device("cpu"))
+        return _Batch(model_input(shard.x, federation.info), target(shard.y, federation.info), shard.weight)

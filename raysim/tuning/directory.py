@@ -1,0 +1,159 @@
+"""The study's folder: what was asked for, Optuna's journal, the trials' runs, the confirmation, the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysim.config import Experiment, read_yaml, write_text
+from raysim.errors import ConfigError, RunError
+from raysim.tracking import RunLock
+from raysim.tracking.configuration import Difference, differences
+
+MAY_CHANGE = (
+    "name",
+    "execution",
+    "tracking",
+    "data.cache",
+    "tuning.trials",
+    "tuning.parallel",
+    "tuning.pruner",
+    "tuning.sampler",
+    "tuning.confirm",
+    "tuning.storage",
+)
+"""What a resumed study may change: finished trials mean the same whatever these say."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDirectory:
+    """A study on disk."""
+
+    path: Path
+
+    @classmethod
+    def new(cls, parent: str | Path, name: str) -> StudyDirectory:
+        """`<parent>/<name>-tune-<YYYYmmdd-HHMMSS>`, with `-2`, `-3`, … where that is taken; nothing is made yet."""
+        stem = f"{name}-tune-{time.strftime('%Y%m%d-%H%M%S')}"
+        attempt = 1
+        while (path := Path(parent).expanduser() / (stem if attempt == 1 else f"{stem}-{attempt}")).exists():
+            attempt += 1
+        return cls(path)
+
+    @staticmethod
+    def is_study(path: str | Path) -> bool:
+        """Whether a study lies there."""
+        return (Path(path) / "study.yaml").is_file()
+
+    @property
+    def config(self) -> Path:
+        """The experiment with its `tuning` section, every default spelled out."""
+        return self.path / "study.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal."""
+        return self.path / "journal.log"
+
+    @property
+    def confirmation(self) -> Path:
+        """What the runs of the confirmation came to."""
+        return self.path / "confirmation.json"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def trial(self, number: int) -> Path:
+        """Run directory of a trial."""
+        return self.path / "trials" / f"{number:05d}"
+
+    def experiment(self) -> Experiment:
+        """What was asked for.
+
+        Raises:
+            RunError: it is not a study, or one of another version of raysim.
+        """
+        try:
+            return Experiment.from_yaml(self.config)
+        except ConfigError as error:
+            raise RunError(f"{error}; this version of raysim cannot continue the study") from None
+
+    def refuse_taken(self) -> None:
+        """Refuse a folder with something else in it.
+
+        Raises:
+            RunError: it is neither missing, nor empty, nor a study.
+        """
+        if self.is_study(self.path) or not self.path.exists():
+            return
+        if not self.path.is_dir() or any(one.name != ".lock" for one in self.path.iterdir()):
+            raise RunError(f"{self.path}: exists already and is no study; choose another directory")
+
+    def lock(self) -> RunLock:
+        """Take the right to write this study, until released or until this process ends.
+
+        Raises:
+            RunError: somebody else is writing it, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot make the study's folder ({error.strerror or error})") from None
+        return RunLock(self.path / ".lock")
+
+    def record(self, experiment: Experiment) -> None:
+        """Write down what was asked for."""
+        experiment.to_yaml(self.config)
+
+    def check_same(self, experiment: Experiment) -> None:
+        """Refuse to continue the study with another search space, objective or experiment.
+
+        Raises:
+            RunError: one line with the first keys that differ.
+        """
+        refuse_difference(str(self.path), read_yaml(self.config), experiment.to_dict())
+
+    def read_confirmation(self) -> dict[str, Any]:
+        """What was confirmed so far; empty if nothing was.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            found = json.loads(self.confirmation.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.confirmation}: cannot be read ({error}); delete it to confirm again") from None
+        return dict(found)
+
+    def write_confirmation(self, values: Mapping[str, Any]) -> None:
+        """Keep what was confirmed so far."""
+        write_text(self.confirmation, json.dumps(values, indent=2) + "\n")
+
+
+def refuse_difference(where: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a study that was made for something else.
+
+    Raises:
+        RunError: one line with the first keys that differ.
+    """
+    found = differences(recorded, wanted, ignore=MAY_CHANGE)
+    if not found:
+        return
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    space = any(one.key.startswith("tuning.") for one in found)
+    what = "another search space" if space else "another experiment"
+    raise RunError(
+        f"{where}: belongs to {what}: {', '.join(_shown(one) for one in found[:3])}{more}; start a new study instead"
+    )
+
+
+def _shown(one: Difference) -> str:
+    return f"{one.key} is {one.left} there and {one.right} here"

@@ -1,0 +1,72 @@
+"""One trial: a simulation that is taken a few rounds at a time, wherever it lives."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from raysim.config import Experiment
+from raysim.simulation import Round, Simulation
+from raysim.tracking import RunDirectory
+from raysim.tuning.objective import Seen
+
+CLIENT_BYTES = 4
+"""Bytes of a parameter as it travels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """Rounds that a trial has done since it was last asked, and whether they were its last."""
+
+    rounds: tuple[Seen, ...]
+    finished: bool
+
+
+class TrialRun:
+    """A run of the experiment of a trial.
+
+    A trial that is begun again, because the process that had it is gone, starts with an empty folder.
+    """
+
+    def __init__(
+        self, experiment: Experiment, directory: str, model: nn.Module | None = None, data: Any = None
+    ) -> None:
+        """Prepare it.
+
+        Raises:
+            RaysimError: see `Simulation`.
+        """
+        shutil.rmtree(directory, ignore_errors=True)
+        self._simulation = Simulation(experiment, model=model, data=data, directory=directory)
+        self._bytes = CLIENT_BYTES * self._simulation.parameters
+        self._rounds: Iterator[Round] = iter(self._simulation)
+
+    def advance(self, seconds: float) -> Progressed:
+        """Go on until a round was evaluated and so many seconds are over.
+
+        Raises:
+            RaysimError: see `Simulation.__iter__`.
+        """
+        until = time.monotonic() + seconds
+        done: list[Seen] = []
+        for one in self._rounds:
+            row = one.row
+            traffic = self._bytes * (row.cohort + row.trained)
+            done.append(Seen(one.number, dict(one.metrics), row.steps, row.samples, traffic))
+            if len(one.metrics) > 1 and time.monotonic() >= until:
+                return Progressed(tuple(done), finished=False)
+        self.close()
+        return Progressed(tuple(done), finished=True)
+
+    def close(self) -> None:
+        """End it where it is. Of its folder stay the configuration and the tables: a study has many trials."""
+        self._simulation.close()
+        run = RunDirectory(self._simulation.directory)
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        Path(run.model).unlink(missing_ok=True)

@@ -1,0 +1,241 @@
+"""`tune`: from an experiment with a `tuning` section to a study that is finished, confirmed and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+from torch import nn
+
+from raysim.config import Experiment
+from raysim.errors import RunError
+from raysim.execution import EvaluationPlan, Prepared, prepare_job
+from raysim.tracking import headline_metric
+from raysim.tracking.units import figure
+from raysim.tuning.bench import Bench, open_bench
+from raysim.tuning.confirming import Confirmation, Confirmed, confirmation_seeds
+from raysim.tuning.directory import StudyDirectory
+from raysim.tuning.groups import form_groups
+from raysim.tuning.objective import Goal, resolve_goals
+from raysim.tuning.sampling import check_sampling
+from raysim.tuning.searching import Search
+from raysim.tuning.space import Space
+from raysim.tuning.study import TunedStudy
+from raysim.tuning.telling import QuietStudy, StudyProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A finished study.
+
+    Attributes:
+        directory: the study's folder.
+        study: the plain Optuna study.
+        trial: the winner: the best trial, or of several objectives the best in the first on the Pareto front.
+        experiment: the experiment with the winner's values, to be run.
+        weights: of each client or group by name, where they were varied.
+        confirmed: the winner against the experiment as it stands; None where that was left out.
+    """
+
+    directory: Path
+    study: Study
+    trial: FrozenTrial
+    experiment: Experiment
+    weights: Mapping[str, float] | None
+    confirmed: Confirmed | None
+
+
+def tune(
+    experiment: Experiment | None = None,
+    *,
+    directory: str | Path | None = None,
+    model: nn.Module | None = None,
+    data: Any = None,
+    overrides: Sequence[str] = (),
+    progress: StudyProgress | None = None,
+) -> Tuned:
+    """Run a study, or go on with one, until it has as many trials as `tuning.trials` says.
+
+    Args:
+        experiment: what to tune, with its `tuning` section; may be left out to go on with the study in `directory`.
+        directory: the study's folder; where one lies already, it goes on. By default a new one below
+            `experiment.tracking.directory`.
+        model: a module of your own instead of `experiment.model`.
+        data: arrays of your own instead of `experiment.data.source`.
+        overrides: `key.sub=value`, applied to the experiment.
+        progress: how to tell people; by default nothing is said.
+
+    Raises:
+        RaysimError: space, objective, storage or experiment are wrong; one line, before anything starts.
+
+    Example:
+        >>> from raysim import Experiment, tune
+        >>> tuned = tune(Experiment.from_yaml("configs/tune_lr.yaml"))
+        >>> print(tuned.trial.params, tuned.confirmed)
+    """
+    if experiment is None:
+        if directory is None or not StudyDirectory.is_study(directory):
+            raise RunError(f"{directory or 'tune'}: no study to go on with; give an experiment")
+        experiment = StudyDirectory(Path(directory)).experiment()
+    if overrides:
+        experiment = experiment.updated(overrides)
+    return _Tuning(experiment, directory, model, data, progress or QuietStudy()).run()
+
+
+class _Tuning:
+    """The steps, each checked before the next one costs anything."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        directory: str | Path | None,
+        model: nn.Module | None,
+        data: Any,
+        progress: StudyProgress,
+    ) -> None:
+        self._model, self._data, self._progress = model, data, progress
+        found = StudyDirectory.new(experiment.tracking.directory, experiment.name)
+        self._directory = found if directory is None else StudyDirectory(Path(directory))
+        self._directory.refuse_taken()
+        self._prepared = prepare_job(_open_engine(experiment, self._directory), model=model, data=data)
+        self._experiment = self._prepared.experiment
+        self._seed = self._experiment.seed if self._experiment.tuning.seed is None else self._experiment.tuning.seed
+        self._goals = _goals(self._prepared)
+        federation, config = self._prepared.federation, self._experiment
+        self._groups = form_groups(config.tuning.weights, federation, config.aggregation.weights, self._seed)
+        self._space = Space(self._experiment, self._groups)
+        check_sampling(config.tuning.sampler, config.tuning.pruner, self._space, len(self._goals))
+        self._metric = _confirmed_metric(self._prepared, self._goals[0])
+        if self._directory.is_study(self._directory.path):
+            self._directory.check_same(self._experiment)
+
+    def run(self) -> Tuned:
+        """Search, confirm, report."""
+        with self._directory.lock(), open_bench(self._experiment, self._model, self._data) as bench:
+            study = TunedStudy(self._directory, self._space, self._goals, self._seed)
+            self._directory.record(self._experiment)
+            self._progress.start(self._facts(study))
+            Search(study, bench, self._directory, self._progress).run()
+            winner = best_trial(study.optuna, self._goals)
+            experiment = self._space.experiment_of(winner.params)
+            confirmed = self._confirm(bench, winner, experiment)
+        tuned = Tuned(self._directory.path, study.optuna, winner, experiment, self._weights(winner), confirmed)
+        experiment.to_yaml(self._directory.path / "best.yaml")
+        report = self._report()
+        self._progress.finish(self._lines(tuned, report), self._values(tuned, report))
+        return tuned
+
+    def _confirm(self, bench: Bench, winner: FrozenTrial, experiment: Experiment) -> Confirmed | None:
+        config = self._experiment.tuning.confirm
+        if not config.seeds:
+            return None
+        if experiment == self._experiment:
+            self._progress.note("the experiment as it stands is the best trial: there is nothing to confirm")
+            return None
+        seeds = confirmation_seeds(self._seed, config.seeds)
+        steps = Confirmation(self._directory, bench, self._progress, self._experiment, experiment, winner.number)
+        return steps.run(self._metric, seeds, config.level)
+
+    def _report(self) -> Path | None:
+        if not self._experiment.tracking.report:
+            return None
+        from raysim.tuning.report import write_study_report
+
+        try:
+            return write_study_report(self._directory.path)
+        except Exception as error:  # a study without a picture is still a study
+            self._progress.note(f"no report could be written ({type(error).__name__}: {error})")
+            return None
+
+    def _weights(self, winner: FrozenTrial) -> Mapping[str, float] | None:
+        weights = self._space.weights_of(winner.params)
+        if weights is None or self._groups is None:
+            return None
+        return dict(zip(self._groups.names, weights.tolist(), strict=True))
+
+    def _facts(self, study: TunedStudy) -> dict[str, object]:
+        tuning = self._experiment.tuning
+        varied = [*tuning.space, *([] if self._groups is None else [f"{len(self._groups.names)} weights"])]
+        return {
+            "study": str(self._directory.path),
+            "varies": ", ".join(varied),
+            "objective": ", ".join(f"{'max' if g.maximise else 'min'} {g.name}" for g in self._goals),
+            "trials": f"{tuning.trials} ({study.done} done), {tuning.parallel} at once, sampler {tuning.sampler.name}, "
+            f"pruner {tuning.pruner.name}",
+        }
+
+    def _lines(self, tuned: Tuned, report: Path | None) -> list[str]:
+        values = "  ".join(
+            f"{goal.name} {figure(value)}" for goal, value in zip(self._goals, tuned.trial.values, strict=True)
+        )
+        lines = [f"best    trial {tuned.trial.number}  {values}"]
+        if tuned.confirmed is not None:
+            lines.append(f"fresh   {tuned.confirmed.sentence()}")
+        lines.append(f"study   {tuned.directory}")
+        lines.append(f"run it  raysim run {tuned.directory / 'best.yaml'}")
+        return [*lines, f"report  {report}"] if report is not None else lines
+
+    def _values(self, tuned: Tuned, report: Path | None) -> dict[str, Any]:
+        confirmed = tuned.confirmed
+        return {
+            "study": tuned.directory,
+            "trial": tuned.trial.number,
+            "values": dict(zip([goal.name for goal in self._goals], tuned.trial.values, strict=True)),
+            "params": tuned.trial.params,
+            "weights": tuned.weights,
+            "confirmed": None
+            if confirmed is None
+            else {"metric": confirmed.metric, "difference": confirmed.difference, "interval": confirmed.interval},
+            "report": report,
+        }
+
+
+def best_trial(study: Study, goals: Sequence[Goal]) -> FrozenTrial:
+    """The winner.
+
+    Raises:
+        RunError: no trial is complete.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise RunError("no trial of the study is complete, so there is no best one; see why they failed in the report")
+    if len(goals) == 1:
+        return study.best_trial
+    sign = -1 if goals[0].maximise else 1
+    return min(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def _open_engine(experiment: Experiment, directory: StudyDirectory) -> Experiment:
+    """A study that goes on computes with the engine that it was begun with: another one has other last bits."""
+    if not directory.is_study(directory.path) or experiment.training.engine != "auto":
+        return experiment
+    values = experiment.to_dict()
+    recorded = directory.experiment().to_dict()["training"]
+    values["training"] |= {key: recorded[key] for key in ("engine", "rows", "compile")}
+    return Experiment.parse(values)
+
+
+def _goals(prepared: Prepared) -> tuple[Goal, ...]:
+    experiment = prepared.experiment
+    plan = EvaluationPlan.of(experiment, prepared.federation, prepared.metrics)
+    return resolve_goals(experiment.tuning.objective, ["train/loss", *plan.names], experiment.rounds)
+
+
+def _confirmed_metric(prepared: Prepared, goal: Goal) -> str:
+    """On the test set what the objective is on the validation set.
+
+    Raises:
+        RunError: there is no test set.
+    """
+    plan = EvaluationPlan.of(prepared.experiment, prepared.federation, prepared.metrics)
+    metric = goal.metric
+    if metric.startswith("validation/"):
+        metric = "test/" + metric.removeprefix("validation/")
+    elif metric.startswith("total/"):
+        metric = headline_metric([name for name in plan.names if name.startswith("test/")]) or "test/loss"
+    if prepared.experiment.tuning.confirm.seeds and metric not in plan.names:
+        raise RunError("tuning.confirm: there is no test set to confirm on; set data.test, or tuning.confirm.seeds=0")
+    return metric

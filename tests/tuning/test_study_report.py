@@ -1,0 +1,45 @@
+"""The report of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from studies import LR, Tunable
+
+from raysim import tune
+from raysim.errors import RunError
+from raysim.tuning.report import write_study_report
+
+
+def test_the_report_shows_the_search_the_weights_and_the_confirmation(tunable: Tunable, tmp_path: Path) -> None:
+    tuning = {
+        "space": LR,
+        "weights": {"name": "groups", "groups": {"<odd>": [1, 3, 5], "even": [0, 2, 4]}},
+        "pruner": {"name": "median", "startup": 6},
+        "trials": 9,
+        "confirm": {"seeds": 2},
+    }
+    tuned = tune(tunable(tuning), directory=tmp_path / "study")
+    page = write_study_report(tuned.directory).read_text(encoding="utf-8")
+    assert "&lt;odd&gt;" in page
+    assert "<odd>" not in page
+    assert "http" not in page.replace("http-equiv", ""), "the page needs nothing from elsewhere"
+    names = {path.stem for path in (tuned.directory / "figures").iterdir()}
+    assert {"history", "weights", "slices", "parallel", "importances", "confirmation"} <= names
+    for heading in ("The search", "Weights", "Parameters", "The best trials", "Confirmation", "What was asked for"):
+        assert f"<h2>{heading}</h2>" in page
+
+
+def test_several_objectives_show_their_front_and_a_study_may_be_young(tunable: Tunable, tmp_path: Path) -> None:
+    space = {"client.steps": {"low": 1, "high": 6}}
+    tuning = {"space": space, "objective": ["validation/accuracy", "total/steps"], "trials": 1}
+    tuned = tune(tunable(tuning), directory=tmp_path / "study")
+    page = write_study_report(tuned.directory, tmp_path / "out.html")
+    assert page == tmp_path / "out.html"
+    assert (tmp_path / "out-figures" / "pareto.png").is_file()
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"not a study \(no study\.yaml in it\)"):
+        write_study_report(tmp_path)
