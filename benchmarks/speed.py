@@ -8,7 +8,9 @@
 Workloads: A, Ae (with evaluation), B, C, D compare the sides; E (growth of the cohort) and F (big updates) are raysim
 alone. The sides take turns, each run in a process of its own; the figures are medians over the repetitions. Every side
 trains the same clients with the same model: samples, batches and steps of every round are compared, and a difference is
-an error. Processor time counts every process that a side started. Start-up, until the first round, is apart.
+an error. raysim is timed over more rounds where they are short (`Workload.more`); ratios in the tables are therefore of
+the time a batch takes, and accuracies say what round they are of. Processor time counts every process that a
+side started. Start-up, until the first round, is apart.
 
 A peer's virtual environment is made on first use below `--cache`. Where a peer has several set-ups, a short trial finds
 its fastest. Every finished run is kept in `benchmarks/results/speed-WORKLOAD.json`, so that an interrupted script goes
@@ -137,7 +139,7 @@ def report(results: Path) -> None:
         lines += [f"## {name}. {title}", ""]
         if name in WORKLOADS:
             setting = values["setting"]
-            lines += [f"{setting['data']}; {work_of_a_round(runs)}; {setting['rounds']} rounds.", ""]
+            lines += [f"{setting['data']}; {work_of_a_round(runs)}, over {setting['rounds']} rounds.", ""]
         lines += [(ALONE[name].table if name in ALONE else table)(runs)]
         if name == "E":
             growth.plot(runs, results / "speed-E.png")

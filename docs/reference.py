@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -50,7 +50,7 @@ def _section(section: type[BaseModel], path: str, chosen: Choices) -> Iterator[s
         if here in chosen:
             yield from _components(here, field, chosen[here])
         elif (below := _below(field)) is not None:
-            yield from _section(below, here, chosen)
+            yield from _section(below, f"{here}.NAME" if _is_named(field) else here, chosen)
 
 
 def _components(path: str, field: FieldInfo, options: dict[str, type[BaseModel]]) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _table(section: type[BaseModel], path: str, chosen: Choices, *, without: str
         if here in chosen:
             kind, default = "chosen by name" if not _is_list(field) else "list, chosen by name", _default(field)
         elif _below(field) is not None:
-            kind, default = "section", "–"
+            kind, default = "sections with names of your own" if _is_named(field) else "section", "–"
         else:
             kind, default = _kind(schema["properties"][key]), _default(field)
         rows.append(f"| `{key}` | {kind} | {default} | {_sentence(field.description).replace('|', chr(92) + '|')} |")
@@ -130,7 +130,18 @@ def _sentence(text: str | None) -> str:
 def _below(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a key holds; None where it holds something else."""
     annotation: Any = field.annotation
+    if _is_named(field):
+        annotation = get_args(annotation)[1]
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _is_named(field: FieldInfo) -> bool:
+    """Whether the key holds sections below names of the user's own."""
+    annotation: Any = field.annotation
+    if get_origin(annotation) is not dict:
+        return False
+    value = get_args(annotation)[1]
+    return isinstance(value, type) and issubclass(value, BaseModel)
 
 
 def _is_list(field: FieldInfo) -> bool:

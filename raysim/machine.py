@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 from raysim.config.running import ExecutionConfig
@@ -37,6 +38,17 @@ def actors_memory(execution: ExecutionConfig) -> int:
     available = available_memory()
     store = execution.object_store_memory or int(_OBJECT_STORE * available)
     return max(0, available - store)
+
+
+def gpu_memory() -> int | None:
+    """Bytes of memory of the smallest GPU; None where the driver's tool does not say. Starts no CUDA."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    sizes = [int(line) << 20 for line in lines if line.isdigit()]
+    return min(sizes, default=None)
 
 
 def name() -> str:

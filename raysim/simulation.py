@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -107,7 +108,8 @@ class Simulation:
             RunDirectory.refuse_taken(directory)
             place.refuse_taken(Path(directory).resolve().name)
         place.prove()
-        prepared = prepare_job(experiment, model=model, data=data)
+        progress = progress or QuietProgress()
+        prepared = prepare_job(experiment, model=model, data=data, tell=progress.preparing)
         resolved = prepared.experiment
 
         def create() -> RunDirectory:
@@ -148,7 +150,8 @@ class Simulation:
         before = directory.experiment()
         experiment, recorded_place = before.updated(overrides), before.tracking.checkpoints
         _refuse_other_curve(directory, experiment)
-        prepared = prepare_job(experiment, model=model, data=data)
+        progress = progress or QuietProgress()
+        prepared = prepare_job(experiment, model=model, data=data, tell=progress.preparing)
         directory.check_same_config(prepared.experiment, ignore=_may_change(prepared.experiment))
         place = prepared.experiment.tracking.checkpoints
         CheckpointPlace(place).prove()
@@ -175,7 +178,7 @@ class Simulation:
         self,
         prepared: Prepared,
         directory: Callable[[], RunDirectory],
-        progress: Progress | None,
+        progress: Progress,
         *,
         checkpoint: Checkpoint | None = None,
         recorded_bits: Mapping[str, Any] | None = None,
@@ -187,11 +190,13 @@ class Simulation:
         self._finished: RunSummary | None = None
         self._closed = False
         self._rounds: Generator[RoundDone] | None = None
-        self._checkpoint_seconds = 0.0
+        self._checkpoint_seconds = self._share = 0.0
         self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
         names = ["train/loss", *self._evaluation.names]
         self._stopping = Stopping(self.experiment, names)
         with ExitStack() as undo:
+            if self.experiment.execution.executor == "ray":
+                progress.preparing("starting Ray and the client actors")
             self._executor = undo.enter_context(_executor(prepared.job))
             environment = self._executor.environment()
             bits = {**environment["bits"], "data": prepared.federation.fingerprint}
@@ -202,9 +207,11 @@ class Simulation:
                 self._executor.first() if checkpoint is None else self._executor.load(str(checkpoint.path.resolve()))
             )
             run = directory()
+            if checkpoint is None:
+                undo.push(partial(_no_trace, run))
             self.directory: Path = run.path
             self._executor.call(run.path.resolve().name)
-            self._recorder = Recorder(run, self.experiment, names, progress or QuietProgress(), after_round=after_round)
+            self._recorder = Recorder(run, self.experiment, names, progress, after_round=after_round)
             undo.callback(self._recorder.close)
             if checkpoint is not None:
                 run.write_config(self.experiment)
@@ -218,6 +225,7 @@ class Simulation:
             for text, level in notes:
                 self._recorder.note(text, level)
             self._executor.listen(lambda fault: self._recorder.fault(fault.text, **fault.fields()))
+            self._executor.announce(lambda text: self._recorder.note(text, "info"))
             if "sums" in bits:
                 self._recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
             undo.pop_all()
@@ -273,7 +281,9 @@ class Simulation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, KeyboardInterrupt):
+            self._finish("interrupted")
+        elif isinstance(error, Exception):
             self._abandon(error)
         self.close()
 
@@ -295,7 +305,10 @@ class Simulation:
         facts = done.facts
         metrics = {**facts.row.metrics, **summarise(facts.evaluated, self._prepared.metrics)}
         now = time.perf_counter()
-        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": now - self._since}
+        spent = now - self._since
+        if done.arrived:  # the wait for a call is that of all its rounds
+            self._share, spent = spent / done.arrived, 0.0
+        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         row = replace(facts.row, seconds=seconds, metrics=metrics)
         self._recorder.commit(row, facts.clients)
@@ -319,6 +332,9 @@ class Simulation:
         """Make everything durable and let go of the workers. Does nothing the second time."""
         if self._closed:
             return
+        if reason == "interrupted" and not self.number:
+            self._discard()
+            return
         try:
             if self._rounds is not None:
                 self._rounds.close()
@@ -330,6 +346,14 @@ class Simulation:
         self._closed = True
         self._executor.close()
         self._finished = self._recorder.finish(reason)
+
+    def _discard(self) -> None:
+        """Leave nothing of a run without a round: its model is untrained, and there is nothing to resume."""
+        self._closed = True
+        try:
+            self._executor.close()
+        finally:
+            self._recorder.discard()
 
     def _abandon(self, error: BaseException, *, rescue: bool = True) -> None:
         if not self._closed:
@@ -371,6 +395,12 @@ def _executor(job: Job) -> Executor:
     from raysim.cluster import RayExecutor  # Ray takes a second to import: only for those who use it
 
     return RayExecutor(job)
+
+
+def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: object) -> None:
+    """Take a new run directory away if Ctrl-C ends its run before it begins."""
+    if kind is not None and issubclass(kind, KeyboardInterrupt):
+        run.discard()
 
 
 def _may_change(experiment: Experiment) -> tuple[str, ...]:

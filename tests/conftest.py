@@ -62,6 +62,7 @@ def ray_session(raysim_cache: Path) -> Iterator[Any]:
 
     ray = import_ray()
     ray.init(
+        address="local",  # without it Ray would join whatever else runs on this machine
         num_cpus=4,
         object_store_memory=200 * 1024 * 1024,
         include_dashboard=False,

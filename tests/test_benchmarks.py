@@ -78,12 +78,27 @@ def test_the_table_gives_medians_ratios_and_reasons() -> None:
         "blazefl": [{"error": "not installable: no such version"}],
     }
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in table(runs).splitlines()[2:]}
-    assert rows["raysim"].startswith("| raysim | 1; engine rows | 2 | 4 | 3 | 1.00 | 1.00 |")
+    assert rows["raysim"].startswith("| raysim | 1; engine rows | 2 | 2 | 308 | 4 | 3 | 1.00 | 1.00 |")
     assert "2, 1, 9" in rows["raysim"]
     assert "flwr 1.41.0" in rows["flower"]
-    assert "| 200 | 400 | 3 | 100.00 | 100.00 | 81.00% |" in rows["flower"]
+    assert "| 2 | 200 | 30,769 | 400 | 3 | 100.00 | 100.00 | 81.00% |" in rows["flower"]
     assert "not installable: no such version" in rows["blazefl"]
     assert work_of_a_round(runs) == "61 samples, 6 batches, 6 steps a round, 7,850 parameters"
+
+
+def test_sides_that_are_timed_over_other_rounds_are_compared_by_the_batch_and_at_the_same_round() -> None:
+    longer = run(0.01, rounds=4, work=[[100, 10, 10], [60, 6, 6], [62, 7, 7], [9, 1, 1], [9, 1, 1]])
+    runs = {
+        "raysim": [{**longer, "accuracy": 0.9, "accuracy_by_round": [0.2, 0.5, 0.6, 0.8, 0.9]}],
+        "raysim1": [{**longer, "accuracy": 0.9}],
+        "torch1": [run(0.01, accuracy=0.5, accuracy_by_round=[0.2, 0.5, 0.5])],
+    }
+    cells = [[cell.strip() for cell in line.split("|")] for line in table(runs).splitlines()]
+    column = {name: [row[place] for row in cells[2:]] for place, name in enumerate(cells[0])}
+    assert column["rounds"] == ["4", "4", "2"]
+    assert column["µs a batch"] == ["2,667", "2,667", "1,538"]  # 4 rounds of 15 batches, 2 rounds of 13
+    assert column["time / raysim's"] == ["1.00", "1.00", "0.58"]
+    assert column["test accuracy"] == ["43.33%", "90.00% after 5 rounds", "40.00%"]
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peers.side import LAST
+
 Run = Mapping[str, Any]
 """What a side measured in one repetition, or `{"error": …}`."""
 
@@ -58,29 +60,36 @@ def median(runs: Sequence[Run], key: str) -> float | None:
 
 
 def table(runs: Mapping[str, Sequence[Run]]) -> str:
-    """Markdown: a row for each side, medians over its repetitions, and how often the reference fits into it."""
+    """Markdown: a row for each side, medians over its repetitions, and how often the reference fits into it.
+
+    Sides may be timed over different rounds, whose clients differ in size: ratios are of the time a batch takes, and
+    the test accuracy is that of the last round that all of them ran, or says which round it is of.
+    """
     lines = [
-        "| side | set-up | ms a round | CPU ms a round | start-up s | time / raysim's | CPU / raysim's | test accuracy "
-        "| repetitions: ms a round |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| side | set-up | rounds | ms a round | µs a batch | CPU ms a round | start-up s | time / raysim's "
+        "| CPU / raysim's | test accuracy | repetitions: ms a round |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    common = min((len(run["work"]) for several in runs.values() for run in several if "error" not in run), default=0)
     first = next((side for side in runs if side.startswith(REFERENCE)), REFERENCE)
     reference = runs.get(REFERENCE) or runs.get(first, ())
     for side, several in runs.items():
         done = [run for run in several if "error" not in run]
         if not done:
             reason = several[0]["error"] if several else "not run"
-            lines.append(f"| {side} | {reason} | | | | | | | |")
+            lines.append(f"| {side} | {reason} | | | | | | | | | |")
             continue
         cells = [
             side,
             set_up(done[0]),
+            str(done[0]["rounds"]),
             _figure(median(done, "seconds_per_round"), 1e3),
+            _figure(_a_batch(done, "seconds_per_round"), 1e6),
             _figure(median(done, "cpu_seconds_per_round"), 1e3),
             _figure(median(done, "startup_seconds")),
             _ratio(done, reference, "seconds_per_round"),
             _ratio(done, reference, "cpu_seconds_per_round"),
-            "" if (accuracy := median(done, "accuracy")) is None else f"{accuracy:.2%}",
+            _accuracy(done, common),
             ", ".join(_figure(run["seconds_per_round"], 1e3) for run in done),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -99,8 +108,28 @@ def work_of_a_round(runs: Mapping[str, Sequence[Run]]) -> str:
 
 
 def _ratio(runs: Sequence[Run], reference: Sequence[Run], key: str) -> str:
-    mine, theirs = median(runs, key), median(reference, key)
+    mine, theirs = _a_batch(runs, key), _a_batch(reference, key)
     return "" if mine is None or not theirs else f"{mine / theirs:.2f}"
+
+
+def _a_batch(runs: Sequence[Run], key: str) -> float | None:
+    """Median of a figure a round, over the batches of a round in the mean of those that were timed."""
+    figures = [
+        run[key] * run["rounds"] / sum(batches for _, batches, _ in run["work"][-run["rounds"] :])
+        for run in runs
+        if "error" not in run
+    ]
+    return statistics.median(figures) if figures else None
+
+
+def _accuracy(runs: Sequence[Run], common: int) -> str:
+    """Test accuracy after the round `common`, where it is known; else with the round that it is of."""
+    later = {len(run["work"]) for run in runs} - {common}
+    by_round = [run.get("accuracy_by_round") or [] for run in runs]
+    if all(len(accuracies) >= common for accuracies in by_round):
+        return f"{statistics.median(statistics.fmean(one[:common][-LAST:]) for one in by_round):.2%}"
+    final = median(runs, "accuracy")
+    return "" if final is None else f"{final:.2%}" + (f" after {max(later)} rounds" if later else "")
 
 
 def _figure(value: float | None, scale: float = 1.0) -> str:

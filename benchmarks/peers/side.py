@@ -18,7 +18,7 @@ from peers.workloads import Federation, Workload
 LAUNCHED = "RAYSIM_BENCHMARK_LAUNCHED"
 """Environment variable: when the process was launched, by the machine's monotonic clock."""
 
-_LAST = 20
+LAST = 20
 """Rounds that the accuracy is averaged over where every round is evaluated: it jumps from round to round."""
 
 
@@ -112,7 +112,7 @@ class Meter:
             "round_seconds": [float(f"{seconds:.6g}") for seconds in rounds],
             "work": self._work,
             "parameters": parameters,
-            "accuracy": statistics.fmean(self._accuracy[-_LAST:]) if self._accuracy else accuracy,
+            "accuracy": statistics.fmean(self._accuracy[-LAST:]) if self._accuracy else accuracy,
             "accuracy_by_round": self._accuracy,
             "versions": {"python": platform.python_version(), **versions},
         }

@@ -92,6 +92,19 @@ def _tagged(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
         yield from _tagged(part)
 
 
+_SHARED: Mapping[str, Mapping[str, str]] = {
+    "optimizers": {
+        "adam": "Adam, as `torch.optim.Adam`: weight decay added to the gradient; moments fresh in every round.",
+        "adamw": "AdamW, as `torch.optim.AdamW`: weight decay apart from the gradient; moments fresh in every round.",
+    },
+    "weights": {
+        "loss": "A client counts in proportion to the broadcast model's mean loss on its training samples.",
+        "inverse_loss": "A client counts in inverse proportion to that loss: to 1/loss.",
+    },
+}
+"""Names that share a section, each with a sentence of its own."""
+
+
 def _descriptions(kind: str) -> dict[str, str]:
     """What is said better elsewhere than in the docstring of a section, which several names may share."""
     if kind == "datasets":
@@ -102,7 +115,7 @@ def _descriptions(kind: str) -> dict[str, str]:
         from raysim.algorithms import ALGORITHMS
 
         return {name: f"{_first_line(rule)} {rule.paper}" for name, rule in ALGORITHMS.items()}
-    return {}
+    return dict(_SHARED.get(kind, {}))
 
 
 def _custom(text: str) -> dict[str, str]:

@@ -13,10 +13,11 @@ from raysim.cli.app import app, examples
 from raysim.cli.data import data_facts, data_values
 from raysim.cli.options import Config, Overrides, read_experiment
 from raysim.config.running import ExecutionConfig
-from raysim.machine import actors_memory, cores, name
+from raysim.machine import actors_memory, cores, gpu_memory, name
 
 if TYPE_CHECKING:
     from raysim.execution import Node, Prepared
+    from raysim.execution.placement import Placement
     from raysim.execution.plan import Plan, RoundPlan
 
 
@@ -63,7 +64,9 @@ def _nodes(execution: ExecutionConfig) -> list[Node]:
 
     from raysim.execution import Node
 
-    return [Node(name(), cores(), float(torch.cuda.device_count()), actors_memory(execution))]
+    gpus = torch.cuda.device_count()
+    memory = (execution.gpu_memory or gpu_memory()) if gpus else None
+    return [Node(name(), cores(), float(gpus), actors_memory(execution), memory)]
 
 
 def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
@@ -81,7 +84,20 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
         "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
         "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
         "nodes": [asdict(node) for node in plan.nodes],
-        "placement": None if placement is None else asdict(placement) | {"actors": placement.actors},
+        "classes": [dict(zip(("name", "clients", "work"), one, strict=True)) for one in plan.classes],
+        "placement": None if placement is None else _seats(plan, placement),
+    }
+
+
+def _seats(plan: Plan, placement: Placement) -> dict[str, Any]:
+    """Node and class of each actor, and what an actor of each class has."""
+    names = [one for one, _, _ in plan.classes]
+    return {
+        "nodes": list(placement.nodes),
+        "classes": [names[seat.group] for seat in placement.seats],
+        "shares": {one: asdict(share) for one, share in zip(names, placement.shares, strict=True)},
+        "slots": placement.slots,
+        "actors": placement.actors,
     }
 
 
@@ -109,12 +125,16 @@ def _print(prepared: Prepared, plan: Plan) -> None:
             ),
             ("", _pace(experiment.execution, a_round)),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
+            *([("", f"about {size(memory.gpu)} of its GPU, without activations")] if memory.gpu else []),
             ("", _where(prepared, plan)),
             ("engine", prepared.engine.reason),
         ]
     )
     printing.gap()
-    _print_nodes(experiment.execution, plan)
+    if plan.placement is not None and len(plan.classes) > 1:
+        _print_classes(plan, plan.placement)
+        printing.gap()
+    _print_nodes(plan)
 
 
 def _steps(a_round: RoundPlan) -> str:
@@ -134,6 +154,8 @@ def _pace(execution: ExecutionConfig, a_round: RoundPlan) -> str:
     workers = f"on {_counted(a_round.workers, 'worker')}"
     if execution.clients_per_actor is not None:
         return f"{workers}, the clients' own, never several rounds in a call"
+    if execution.classes:
+        return f"{workers}, each for the clients of its class, never several rounds in a call"
     why = f"at {step} {duration(a_round.alone)} on one worker, {duration(a_round.shared)} shared"
     if execution.rounds_ahead == 0:
         return f"{workers}, one round after the other (execution.rounds_ahead is 0); {why}"
@@ -156,11 +178,11 @@ def _where(prepared: Prepared, plan: Plan) -> str:
     how = f"{engine.name} engine{together}{compiled} on {engine.device}, {_counted(engine.threads, 'thread')}"
     if placement is None:
         return f"in process, without Ray: this process is the only worker; {how}"
-    share = f"{placement.num_cpus:g} CPU, {placement.num_gpus:g} GPU each"
-    return f"{_counted(placement.actors, 'actor')}, {share}; {how}"
+    share = "" if len(plan.classes) > 1 else f", {placement.num_cpus:g} CPU, {placement.num_gpus:g} GPU each"
+    return f"{_counted(placement.actors, 'actor')}{share}; {how}"
 
 
-def _print_nodes(execution: ExecutionConfig, plan: Plan) -> None:
+def _print_nodes(plan: Plan) -> None:
     from raysim.tracking.units import size
 
     columns: dict[str, printing.Justify] = {"node": "left", "CPUs": "right", "GPUs": "right", "memory": "right"}
@@ -168,11 +190,29 @@ def _print_nodes(execution: ExecutionConfig, plan: Plan) -> None:
         [node.id[:16], f"{node.cpus:g}", f"{node.gpus:g}", size(node.memory)] for node in plan.nodes
     ]
     if plan.placement is not None:
-        columns |= {"slots": "right", "per GPU": "right", "actors": "right", "their memory": "right"}
+        if len(plan.classes) == 1:
+            columns |= {"slots": "right", "per GPU": "right"}
+        columns |= {"actors": "right", "their memory": "right"}
         for row, node in zip(rows, plan.nodes, strict=True):
             here = plan.placement.nodes.count(node.id)
-            slots = str(plan.placement.slots[node.id])
-            row += [slots, _per_gpu(execution.num_gpus), str(here), size(here * plan.memory.total)]
+            if len(plan.classes) == 1:
+                row += [str(plan.placement.slots[node.id]), _per_gpu(plan.placement.num_gpus)]
+            row += [str(here), size(here * plan.memory.total)]
+    printing.table(columns, rows)
+
+
+def _print_classes(plan: Plan, placement: Placement) -> None:
+    """Each class of clients, what its actors have, and how many of them are on each node."""
+    columns: dict[str, printing.Justify] = dict.fromkeys(("class", "clients", "of all steps", "actors"), "right")
+    columns |= dict.fromkeys(("CPUs each", "GPUs each", *(f"on {node.id[:16]}" for node in plan.nodes)), "right")
+    rows = []
+    for group, ((one, clients, work), share) in enumerate(zip(plan.classes, placement.shares, strict=True)):
+        seats = [seat.node for seat in placement.seats if seat.group == group]
+        where = [str(seats.count(node.id)) for node in plan.nodes]
+        rows.append(
+            [one, f"{clients:,}", f"{work:.0%}", str(len(seats)), f"{share.num_cpus:g}", f"{share.num_gpus:g}", *where]
+        )
+    columns["class"] = "left"
     printing.table(columns, rows)
 
 

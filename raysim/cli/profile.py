@@ -25,5 +25,5 @@ def print_profile(run: Path) -> None:
                 rows.append((name, f"{total:.2f} s", each, f"{100 * total / recorded.time:.1f} %"))
     rows.append(("all", f"{recorded.time:.2f} s", f"{1e3 * recorded.time / recorded.rounds:.2f} ms", "100.0 %"))
     printing.gap()
-    printing.heading("Where the time went")
+    printing.heading(f"Where the time went{' (rounds overlap: phases add up to more)' if recorded.overlaps else ''}")
     printing.table({"phase": "left", "in all": "right", "a round": "right", "share": "right"}, rows)

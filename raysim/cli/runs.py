@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysim.cli.app import INTERRUPTED, app, examples
+from raysim.cli.app import INTERRUPTED, app, examples, uninterrupted
 from raysim.cli.options import Config, Overrides, Run, read_experiment
 from raysim.cli.profile import print_profile
 from raysim.errors import ClientError, ConfigError, RaysimError
@@ -57,6 +57,7 @@ def run(
     """
     progress = _progress(quiet, json, plain, profile)
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
+    _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
 
     _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, debug, profile)
@@ -91,6 +92,7 @@ def resume(
     evaluation.clients_every, data.cache, and rounds, unless client.schedule is cosine: a curve over all rounds.
     """
     progress = _progress(quiet, json, plain, profile)
+    _load(progress)
     from raysim.simulation import Simulation
 
     _train(
@@ -133,6 +135,7 @@ def _train(start: Callable[[], Simulation], quiet: bool, debug: bool, profile: b
             simulation.run()
     except KeyboardInterrupt:
         if simulation is None or simulation.number == 0:
+            # The run directory is gone again: it would hold nothing.
             typer.echo("interrupted before the first round was done: there is nothing to resume", err=True)
         else:
             typer.echo(f"interrupted; continue with: raysim resume {simulation.directory}", err=True)
@@ -141,6 +144,19 @@ def _train(start: Callable[[], Simulation], quiet: bool, debug: bool, profile: b
         print_profile(simulation.directory)
     if quiet:
         typer.echo(simulation.directory)
+
+
+def _load(progress: Progress, executor: str = "inprocess") -> None:
+    """Import what takes seconds to import, and say so; Ctrl-C waits, for a library that is half there may crash."""
+    if "torch" not in sys.modules:
+        progress.preparing("loading torch" if executor == "inprocess" else "loading torch and Ray")
+    with uninterrupted():
+        import raysim.simulation  # noqa: F401
+
+        if executor == "ray":
+            from raysim.cluster.runtime import import_ray
+
+            import_ray()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from raysim.execution import (
     ServerHandle,
     bits_fingerprint,
 )
+from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
 
 
@@ -107,7 +108,8 @@ class ClientActor:
             job = self._reference.fetch()
             torch.set_num_threads(job.engine.threads)
             if job.engine.device == "cuda" and 0 < self._gpu_share < 1:
-                torch.cuda.set_per_process_memory_fraction(self._gpu_share, 0)
+                memory = torch.cuda.get_device_properties(0).total_memory
+                torch.cuda.set_per_process_memory_fraction(gpu_fraction(self._gpu_share, memory), 0)
             self._built = ClientWorker(job, self._index)
         return self._built
 
@@ -126,9 +128,9 @@ class Aggregator:
         return self._server().first()
 
     def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum) -> Any:
-        """The next state and model, the seconds that it took, and the name of this actor's present life."""
+        """The next state and model, the seconds that it took, this actor's present life, and the bytes of each sum."""
         state, model, (reduce, apply) = self._server().apply(round_number, expected, state, model, *sums)
-        return state, model, (reduce, apply, self._life)
+        return state, model, (reduce, apply, self._life, [one.nbytes for one in sums])
 
     def alive(self) -> str:
         """The name of this actor's present life, once it could take a step."""
@@ -163,6 +165,6 @@ class NodeReducer:
     def __init__(self) -> None:
         self._buffers, self._life = Buffers(), uuid.uuid4().hex
 
-    def combine(self, *sums: PartialSum) -> tuple[PartialSum, str]:
-        """One sum for many, and the name of this actor's present life."""
-        return combine(sums, self._buffers), self._life
+    def combine(self, *sums: PartialSum) -> tuple[PartialSum, tuple[str, list[int]]]:
+        """One sum for many; beside it the name of this actor's present life, and the bytes of each sum."""
+        return combine(sums, self._buffers), (self._life, [one.nbytes for one in sums])

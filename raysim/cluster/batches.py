@@ -120,7 +120,8 @@ class Batches:
                 for index, one in enumerate(facts):
                     self._costs.saw_alone(one, len(batch.works[index].ranges))
                     server = batch.server(index)
-                    yield RoundDone(replace(one, row=self._book.counted(one.row)), server)
+                    row = self._book.counted(one.row)
+                    yield RoundDone(replace(one, row=row), server, arrived=0 if index else len(facts))
                     upcoming.finished()
         finally:
             if worker is not None:

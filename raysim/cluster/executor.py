@@ -9,17 +9,19 @@ from typing import Any
 from raysim.cluster.actors import Aggregator, JobReference
 from raysim.cluster.batches import Batches, Element
 from raysim.cluster.faults import FaultBook, unwrapped
+from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import run_metrics
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import ReductionTree
+from raysim.cluster.roster import Roster
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.shared import SharedRounds
 from raysim.cluster.steps import ServerSteps
 from raysim.errors import RunError
-from raysim.execution import Executor, Job, RoundDone, RoundWork, ServerHandle, environment, place
-from raysim.execution.cohort import cohort_size
+from raysim.execution import Executor, Job, RoundDone, RoundWork, ServerHandle, environment
 from raysim.execution.faults import Fault
-from raysim.execution.plan import actor_memory, model_columns
+from raysim.execution.fleet import placer
+from raysim.execution.memory import actor_memory, model_columns
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float32
@@ -39,20 +41,15 @@ class RayExecutor(Executor):
         execution = job.experiment.execution
         self._runtime = Runtime.start(execution)
         try:
-            federation = job.federation.open()
-            population, samples = federation.population, partial(federation.sizes, "train")
-            placement = place(
-                self._runtime.nodes(),
-                execution,
-                population=population,
-                cohort=cohort_size(job.experiment, population),
-                actor_bytes=actor_memory(job).total,
-            )
+            nodes, samples = self._runtime.nodes(), partial(job.federation.open().sizes, "train")
+            where = placer(job, actor_memory(job), nodes)
+            placement = where.place(nodes)
             shared_job = JobReference.put(job)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
-            self._pool = ClientPool(
-                self._runtime, shared_job, placement, execution, self._costs.clients, self._book, samples
-            )
+            own = execution.clients_per_actor is not None
+            self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
+            leasing = Leasing(self._roster, execution, self._costs.clients, samples)
+            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(
@@ -70,11 +67,9 @@ class RayExecutor(Executor):
         self.workers = placement.actors
         columns = model_columns(job)
         self._ahead = rounds_ahead(execution)
-        self._own_actors = execution.clients_per_actor is not None
-        steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book)
-        self._shared = SharedRounds(
-            self._pool, steps, self._costs, self._book, workers=placement.actors, columns=columns
-        )
+        self._own_actors = own or bool(execution.classes)
+        steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
+        self._shared = SharedRounds(self._pool, leasing, steps, self._costs, self._book, columns=columns)
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
         self._metrics = run_metrics(
             execution.metrics, self._runtime.owned, job.experiment.name, self._runtime.home, self._pool.node_of
@@ -91,10 +86,14 @@ class RayExecutor(Executor):
                         f"actor {index} has {key} {value!r}, actor {first} has {expected[key]!r}: "
                         "the result would depend on who trains whom"
                     )
+        self._roster.expect(expected)
         return environment(expected)
 
     def listen(self, tell: Callable[[Fault], None]) -> None:
         self._book.listen(tell)
+
+    def announce(self, note: Callable[[str], None]) -> None:
+        self._roster.listen(note)
 
     def call(self, run: str) -> None:
         if self._metrics is not None:

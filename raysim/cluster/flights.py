@@ -23,11 +23,13 @@ class Setting:
     Attributes:
         book: what becomes of lost work, and where it is written down.
         node_of: the node of a worker.
+        suits: whether a worker may train clients of a class.
     """
 
     book: FaultBook
     deadlines: Deadlines
     node_of: Callable[[int], str]
+    suits: Callable[[int, int], bool]
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Flight(ABC):
         self.error: Exception | None = None
         self.queue: deque[Waiting] = deque()
         self.up: frozenset[int] = frozenset()
+        self._suited: dict[int, frozenset[int]] = {}
 
     @property
     def landed(self) -> bool:
@@ -101,7 +104,8 @@ class Flight(ABC):
     def piece_for(self, worker: int) -> Waiting | None:
         """The next piece for this idle worker: one that did not fail on it, as long as others are up."""
         for waiting in self.queue:
-            if not waiting.failed or worker in elsewhere(self.up, waiting.failed, self.setting.node_of):
+            suited = self.suited(waiting.piece)
+            if worker in (elsewhere(suited, waiting.failed, self.setting.node_of) if waiting.failed else suited):
                 self.queue.remove(waiting)
                 return waiting
         return None
@@ -112,7 +116,18 @@ class Flight(ABC):
 
     def reassign(self, up: frozenset[int]) -> None:
         """Only these workers are up."""
-        self.up = up
+        if up != self.up:
+            self.up = up
+            self._suited.clear()
+
+    def suited(self, piece: Any) -> frozenset[int]:
+        """Workers that are up and may have the piece: those of its clients' class, and whoever else suits them."""
+        group = getattr(piece, "group", None)
+        if group is None:
+            return self.up
+        if group not in self._suited:
+            self._suited[group] = frozenset(w for w in self.up if self.setting.suits(w, group))
+        return self._suited[group]
 
     @abstractmethod
     def limit(self, piece: Any) -> float:

@@ -6,30 +6,23 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from raysim.cluster.actors import ClientActor, JobReference
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
+from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
+from raysim.cluster.roster import START_SECONDS, Roster
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
-from raysim.errors import DataError, PlacementError, RaysimError, RunError
+from raysim.errors import DataError, RaysimError, RunError
 from raysim.execution import (
-    CostModel,
     EvaluationRange,
-    Lease,
-    Placement,
     RoundTask,
-    schedule,
-    schedule_by_owner,
 )
 from raysim.execution.faults import Fault, Loss, to_blame
 
 _F = TypeVar("_F", bound=Flight)
-
-START_SECONDS = 600.0
-"""How long actors may take to start, importing torch on a slow machine included."""
 
 
 class ClientPool:
@@ -43,35 +36,27 @@ class ClientPool:
     def __init__(
         self,
         runtime: Runtime,
-        job: JobReference,
-        placement: Placement,
+        roster: Roster,
+        leasing: Leasing,
         execution: ExecutionConfig,
-        costs: CostModel,
         book: FaultBook,
         samples: Samples,
     ) -> None:
-        """Create the actors; leases are cut by `costs`, whoever teaches it."""
-        self._ray, self._placement = runtime.ray, placement
-        self._clients_per_actor, self._max_retries = execution.clients_per_actor, execution.max_retries
-        self._costs, self._samples = costs, samples
-        self._setting = Setting(book, Deadlines(execution.faults), placement.nodes.__getitem__)
-        self._idle = set(range(placement.actors))
+        """All actors of the roster are idle."""
+        self._ray, self._roster, self._leasing, self._samples = runtime.ray, roster, leasing, samples
+        self._max_retries, self._wait_for_nodes = execution.max_retries, execution.wait_for_nodes
+        self._setting = Setting(book, Deadlines(execution.faults), roster.node, roster.suits)
+        self._idle = set(roster.workers)
         self._flights: list[Flight] = []
         self._calls: dict[Any, Call] = {}
         self._late: dict[Any, Call] = {}
         self._reviving: dict[Any, int] = {}
         self.watched_by: RunMetrics | None = None
-        actor = self._ray.remote(ClientActor)
-        self._actors = [
-            actor.options(
-                num_cpus=placement.num_cpus,
-                num_gpus=placement.num_gpus,
-                max_restarts=-1,
-                max_task_retries=0,  # the pool itself gives a lease out again, under a new attempt
-                scheduling_strategy=runtime.pinned(node),
-            ).remote(job, index, placement.num_gpus)
-            for index, node in enumerate(placement.nodes)
-        ]
+
+    @property
+    def size(self) -> int:
+        """Actors that are not gone; where all are, one to come."""
+        return max(1, len(self._roster.workers))
 
     def node_of(self, worker: int) -> str:
         """The node of a worker."""
@@ -86,21 +71,12 @@ class ClientPool:
         """What each actor's bits depend on; waits until all are up. Those that cannot read their data are left out.
 
         Raises:
-            PlacementError: some are still not up after `START_SECONDS`: somebody else uses the cluster.
+            PlacementError: some are still not up after `start_seconds`: somebody else uses the cluster.
             DataError: no actor can read the data.
         """
-        again = {"max_task_retries": self._max_retries}
-        calls = [actor.bits.options(**again).remote() for actor in self._actors]
-        _, late = self._ray.wait(calls, num_returns=len(calls), timeout=START_SECONDS)
-        if late:
-            free = self._ray.available_resources()
-            raise PlacementError(
-                f"{len(calls)} actors did not start within {START_SECONDS:g} s; free are {free.get('CPU', 0):g} CPUs "
-                f"and {free.get('GPU', 0):g} GPUs: wait for other work, or close the other simulation of this process"
-            )
         found: dict[int, dict[str, Any]] = {}
         unread: DataError | None = None
-        for worker, call in enumerate(calls):
+        for worker, call in self._roster.ask(self._max_retries).items():
             try:
                 with unwrapped(self._ray):
                     found[worker] = self._ray.get(call)
@@ -117,12 +93,15 @@ class ClientPool:
         `wait` raises `ClientError` where a client's own code failed, `DataError` where a shard cannot be read anywhere,
         and `RunError` where a lease was lost more often than `execution.max_retries`.
         """
-        first, rest = self._plan(task)
+        self._look()
+        while not self._roster.workers:
+            self._wait_for_new_ones()
+        first, rest = self._leasing.cut(task, self._up())
         return self.depart(Training(self._setting, task, model, first, rest, self._samples))
 
     def evaluate(self, round_number: int, ranges: Sequence[EvaluationRange], model: Any) -> Evaluation:
         """Give out ranges, behind whatever was given out before; `wait` for the flight."""
-        up = len(self._idle) + len(self._calls)
+        up = len(self._up())
         return self.depart(Evaluation(self._setting, round_number, ranges, model, up))
 
     def depart(self, flight: _F) -> _F:
@@ -155,72 +134,93 @@ class ClientPool:
 
     def forget(self) -> None:
         """Throw away all that is out. Its actors come to the end of what they do before they do anything else."""
-        self._idle |= {call.worker for call in self._calls.values()}
+        self._idle |= {call.worker for call in self._calls.values() if call.worker in self._roster}
         self._calls.clear()
         self._late.clear()
         self._flights.clear()
 
     def lives_on(self, node: str) -> bool:
-        """Whether an actor was placed on this node."""
-        return node in self._placement.nodes
+        """Whether an actor is on this node."""
+        return self._roster.lives_on(node)
 
     def reserve(self, node: str) -> int | None:
         """An actor on this node for calls of one's own, until `release`; None where there are none any more."""
-        while (worker := min((w for w in self._idle if self._placement.nodes[w] == node), default=None)) is None:
+        while (worker := min((w for w in self._idle if self._roster.node(w) == node), default=None)) is None:
             busy = [call.worker for call in self._calls.values()]
-            if node not in (self._placement.nodes[w] for w in (*busy, *self._reviving.values())):
+            if node not in (self._roster.node(w) for w in (*busy, *self._reviving.values())):
                 return None
             self._advance()
         self._idle.discard(worker)
         return worker
 
     def release(self, worker: int) -> None:
-        """The actor is idle again."""
-        self._idle.add(worker)
+        """The actor is idle again, unless it is gone."""
+        if worker in self._roster and worker not in self._reviving.values():
+            self._idle.add(worker)
 
     def actor(self, worker: int) -> Any:
         """The actor itself."""
-        return self._actors[worker]
+        return self._roster.actor(worker)
 
     def kill(self, worker: int) -> None:
         """The actor hangs: Ray is to kill it and to start it again. It gets work again when it answers."""
-        self._ray.kill(self._actors[worker], no_restart=False)
-        self.bury(worker)
+        if worker in self._roster:
+            self._ray.kill(self._roster.actor(worker), no_restart=False)
+            self.bury(worker)
 
     def bury(self, worker: int) -> None:
         """The actor died: it gets work again when it answers."""
-        self._reviving[self._actors[worker].bits.options(max_task_retries=-1).remote()] = worker
+        if worker in self._roster:
+            self._reviving[self._roster.actor(worker).bits.options(max_task_retries=-1).remote()] = worker
 
     def close(self) -> None:
         """Stop the actors."""
-        for actor in self._actors:
-            self._ray.kill(actor)
+        self._roster.close()
 
-    def _plan(self, task: RoundTask) -> tuple[dict[int, Lease], list[Lease]]:
-        """The first lease of each worker, and those that wait for whoever is idle."""
-        if self._clients_per_actor is not None:
-            plan = schedule_by_owner(task.clients // self._clients_per_actor)
-        else:
-            plan = schedule(self._costs.seconds(task.steps), len(self._actors))
-        first = {worker: Lease.of(task, positions) for worker, positions in enumerate(plan.first) if len(positions)}
-        return first, [Lease.of(task, positions) for positions in plan.rest]
+    def _up(self) -> frozenset[int]:
+        """Workers that work, or would at once."""
+        return frozenset(self._idle).union(call.worker for call in self._calls.values())
+
+    def _look(self, *, now: bool = False) -> bool:
+        """Let go of workers whose nodes are gone, and take up those that joined; whether any did."""
+        change = self._roster.look(now=now)
+        self._idle.difference_update(change.left)
+        self._reviving = {ready: worker for ready, worker in self._reviving.items() if worker not in change.left}
+        for worker in change.joined:
+            self.bury(worker)  # like one that was started again, it gets work when it answers
+        return bool(change.joined)
+
+    def _wait_for_new_ones(self) -> None:
+        """Nobody is left: wait for nodes that can hold actors.
+
+        Raises:
+            RunError: none came in time.
+        """
+        deadline = time.monotonic() + self._wait_for_nodes
+        while not self._look(now=True):
+            if time.monotonic() >= deadline:
+                raise RunError(
+                    f"every client actor is lost, and no node with room for one came within {self._wait_for_nodes:g} s "
+                    "(execution.wait_for_nodes); resume the run on healthy nodes"
+                )
+            time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
     def _give_out(self) -> None:
         """Pieces for all idle actors, of the flights in their order."""
         for flight in self._flights:
             if flight.error is not None:
                 continue
-            flight.reassign(frozenset(self._idle).union(call.worker for call in self._calls.values()))
+            flight.reassign(self._up())
             for worker in sorted(self._idle):
                 if (waiting := flight.piece_for(worker)) is not None:
                     self._give(flight, waiting, worker)
 
     def _give(self, flight: Flight, waiting: Waiting, worker: int) -> None:
         self._idle.discard(worker)
-        reference, kept = flight.send(self._actors[worker], waiting.piece)
+        reference, kept = flight.send(self._roster.actor(worker), waiting.piece)
         flight.out += 1
         self._look_for_model(flight)
-        node = self._placement.nodes[worker]
+        node = self._roster.node(worker)
         self._calls[reference] = Call(flight, waiting, worker, node, kept, flight.limit(waiting.piece))
 
     def _advance(self) -> None:
@@ -231,7 +231,8 @@ class ClientPool:
         """
         references = [*self._late, *self._reviving, *self._calls]  # news of actors first, else results might hide it
         if not self._calls and not self._reviving:
-            raise RunError("every client actor is lost; resume the run on healthy nodes")
+            self._wait_for_new_ones()
+            return
         now = time.monotonic()
         timeout = min((call.due - now for call in self._calls.values()), default=START_SECONDS)
         ready, _ = self._ray.wait(references, num_returns=1, timeout=max(0.0, timeout))
@@ -256,11 +257,11 @@ class ClientPool:
             if loss.gone:
                 self.bury(call.worker)
             else:
-                self._idle.add(call.worker)
+                self.release(call.worker)
             if not call.flight.abandoned:
                 call.flight.lost(call, loss)
             return
-        self._idle.add(call.worker)
+        self.release(call.worker)
         if not call.flight.abandoned:
             call.flight.receive(call, result)
 
@@ -300,14 +301,19 @@ class ClientPool:
         worker = self._reviving.pop(ready)
         try:
             with unwrapped(self._ray):
-                self._ray.get(ready)
+                bits = self._ray.get(ready)
         except (RaysimError, self._ray.exceptions.RayError) as error:
             self._dismiss(worker, error)
         else:
-            self._idle.add(worker)
+            if worker in self._roster and self._roster.admits(worker, bits):
+                self._idle.add(worker)
 
     def _dismiss(self, worker: int, error: Exception) -> None:
         """The actor cannot work where it is, or Ray gave it up."""
         self._idle.discard(worker)
+        if isinstance(error, RaysimError):
+            self._roster.dismiss(worker)
+        else:
+            self._roster.failed(worker)
         kind = to_blame(error) if isinstance(error, RaysimError) else "died"
         self._setting.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,43 @@ class NodeSum:
 
 
 @dataclass(frozen=True, slots=True)
-class Reduction:
-    """What is left for the aggregator to add, and in which life of each node's reducer the rest was added up, both as
-    references."""
+class Hop:
+    """Sums that are added up in one place.
 
-    sums: tuple[Any, ...]
-    lives: Mapping[str, list[Any]]
+    Attributes:
+        node: where.
+        sources: the node that each of them comes from.
+        facts: a reference to the life of the reducer that did it, and the bytes of each sum (`NodeReducer.combine`).
+    """
+
+    node: str
+    sources: tuple[str, ...]
+    facts: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What is left for the aggregator to add, and the hops before that."""
+
+    sums: tuple[NodeSum, ...]
+    hops: tuple[Hop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of partial sums: read from shared memory on their own node, and fetched from another node."""
+
+    within: int = 0
+    across: int = 0
+
+    @classmethod
+    def into(cls, node: str, sources: Sequence[str], sizes: Sequence[int]) -> Traffic:
+        """Of sums of these sizes that come from these nodes to one."""
+        within = sum(size for source, size in zip(sources, sizes, strict=True) if source == node)
+        return cls(within, sum(sizes) - within)
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.within + other.within, self.across + other.across)
 
 
 class ReductionTree:
@@ -36,29 +67,23 @@ class ReductionTree:
 
     def __init__(self, runtime: Runtime, nodes: Sequence[str], fan_in: int) -> None:
         self._runtime, self._fan_in = runtime, fan_in
-        reducer = runtime.ray.remote(NodeReducer)
-        # No CPU: client actors may hold them all. Its method is pure, so Ray may simply do it again.
-        self._reducers = {
-            node: reducer.options(
-                num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=runtime.pinned(node)
-            ).remote()
-            for node in dict.fromkeys(nodes)
-            if node != runtime.home
-        }
+        self._reducers: dict[str, Any] = {}
+        self._follow(nodes)
 
     def reduce(self, sums: Sequence[NodeSum]) -> Reduction:
         """References for the aggregator to add: those of its own node, and at most `fan_in` from elsewhere."""
-        home = [one.reference for one in sums if one.node not in self._reducers]
-        lives: dict[str, list[Any]] = {}
+        self._follow([one.node for one in sums])
+        home = [one for one in sums if one.node not in self._reducers]
+        hops: list[Hop] = []
         away = [
-            self._combine(node, [one.reference for one in sums if one.node == node], lives)
+            self._combine(node, [one for one in sums if one.node == node], hops)
             for node in self._reducers
             if any(one.node == node for one in sums)
         ]
         while len(away) > self._fan_in:
             groups = [away[i : i + self._fan_in] for i in range(0, len(away), self._fan_in)]
-            away = [self._combine(group[0].node, [one.reference for one in group], lives) for group in groups]
-        return Reduction(tuple(home + [one.reference for one in away]), lives)
+            away = [self._combine(group[0].node, group, hops) for group in groups]
+        return Reduction((*home, *away), tuple(hops))
 
     def restart(self) -> None:
         """Have every reducer start again, whatever it does; Ray makes its calls again."""
@@ -70,9 +95,20 @@ class ReductionTree:
         for reducer in self._reducers.values():
             self._runtime.ray.kill(reducer)
 
-    def _combine(self, node: str, references: list[Any], lives: dict[str, list[Any]]) -> NodeSum:
-        if len(references) == 1:
-            return NodeSum(references[0], node)
-        total, life = self._reducers[node].combine.options(num_returns=2).remote(*references)
-        lives.setdefault(node, []).append(life)
+    def _follow(self, nodes: Sequence[str]) -> None:
+        """Have a reducer on each of these nodes."""
+        for node in dict.fromkeys(nodes):
+            if node != self._runtime.home and node not in self._reducers:
+                # No CPU: client actors may hold them all. Its method is pure, so Ray may simply do it again.
+                options = self._runtime.ray.remote(NodeReducer).options(
+                    num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=self._runtime.pinned(node)
+                )
+                self._reducers[node] = options.remote()
+
+    def _combine(self, node: str, sums: Sequence[NodeSum], hops: list[Hop]) -> NodeSum:
+        if len(sums) == 1:
+            return sums[0]
+        combine = self._reducers[node].combine.options(num_returns=2)
+        total, facts = combine.remote(*(one.reference for one in sums))
+        hops.append(Hop(node, tuple(one.node for one in sums), facts))
         return NodeSum(total, node)

@@ -7,13 +7,16 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution import Node
-from raysim.machine import cores
+from raysim.machine import cores, gpu_memory
+
+_ASK_SECONDS = 60.0
+"""How long a node may take to say how large its GPUs are."""
 
 
 def import_ray() -> Any:
@@ -42,11 +45,14 @@ class Runtime:
         ray: the module.
         owned: whether `close` shuts it down.
         home: id of the driver's node.
+        gpu_memory: bytes of each GPU, by node, as far as anybody asked.
     """
 
     ray: Any
     owned: bool
     home: str
+    execution: ExecutionConfig
+    gpu_memory: dict[str, int | None] = field(default_factory=dict)
 
     @classmethod
     def start(cls, execution: ExecutionConfig) -> Runtime:
@@ -79,7 +85,7 @@ class Runtime:
                     logging_level=logging.WARNING,
                     object_store_memory=execution.object_store_memory,
                 )
-        return cls(ray, owned, ray.get_runtime_context().get_node_id())
+        return cls(ray, owned, ray.get_runtime_context().get_node_id(), execution)
 
     def nodes(self) -> list[Node]:
         """The nodes that are up, the driver's own first."""
@@ -91,9 +97,22 @@ class Runtime:
                 node["Resources"].get("CPU", 0.0),
                 node["Resources"].get("GPU", 0.0),
                 int(node["Resources"].get("memory", 0)),
+                self._gpu_memory(node["NodeID"]) if node["Resources"].get("GPU", 0.0) else None,
             )
             for node in up
         ]
+
+    def _gpu_memory(self, node: str) -> int | None:
+        """Bytes of the smallest GPU of a node; asked only where actors will compute on it."""
+        if self.execution.gpu_memory is not None or self.execution.device == "cpu":
+            return self.execution.gpu_memory
+        if node not in self.gpu_memory:
+            ask = self.ray.remote(gpu_memory).options(num_cpus=0, scheduling_strategy=self.pinned(node))
+            try:
+                self.gpu_memory[node] = self.ray.get(ask.remote(), timeout=_ASK_SECONDS)
+            except self.ray.exceptions.RayError:
+                self.gpu_memory[node] = None
+        return self.gpu_memory[node]
 
     def pinned(self, node: str) -> Any:
         """Scheduling strategy for exactly this node."""

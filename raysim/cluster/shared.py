@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from raysim.cluster.faults import FaultBook
 from raysim.cluster.flights import Evaluation
+from raysim.cluster.leasing import Leasing
 from raysim.cluster.pool import ClientPool
+from raysim.cluster.reduction import Traffic
 from raysim.cluster.steps import ServerSteps, Step, StepLost
 from raysim.cluster.training import Training
 from raysim.errors import RunError
@@ -61,10 +63,17 @@ class SharedRounds:
     """
 
     def __init__(
-        self, pool: ClientPool, steps: ServerSteps, costs: RoundCosts, book: FaultBook, *, workers: int, columns: int
+        self,
+        pool: ClientPool,
+        leasing: Leasing,
+        steps: ServerSteps,
+        costs: RoundCosts,
+        book: FaultBook,
+        *,
+        columns: int,
     ) -> None:
-        self._pool, self._steps, self._costs, self._book = pool, steps, costs, book
-        self._workers, self._columns = workers, columns
+        self._pool, self._leasing, self._steps = pool, leasing, steps
+        self._costs, self._book, self._columns = costs, book, columns
         self._finished_at: float | None = None
         self._ahead: Training | None = None
 
@@ -80,7 +89,7 @@ class SharedRounds:
         self._finished_at = None
         applying: _Applying | None = None
         while True:
-            if applying is not None and self._workers == 1:  # nobody is done early
+            if applying is not None and self._pool.size == 1:  # nobody is done early
                 done = self._finish(applying)
                 applying, server = None, done.server
                 yield done
@@ -105,7 +114,9 @@ class SharedRounds:
                 server = applying.server
 
     def _train(self, work: RoundWork, server: ServerHandle) -> Training | None:
-        return self._pool.train(work.task, server.model) if len(work.task.clients) else None
+        training = self._pool.train(work.task, server.model) if len(work.task.clients) else None
+        self._costs.workers = self._pool.size
+        return training
 
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
@@ -129,7 +140,8 @@ class SharedRounds:
             seconds, arithmetic = dict(applying.row.seconds), applying.busiest
             try:
                 if (step := applying.step) is not None:
-                    reduce, apply = self._steps.wait(step)
+                    reduce, apply, traffic = self._steps.wait(step)
+                    applying = replace(applying, row=self._with_links(applying, traffic))
                     self._step_taken(applying, evaluation)
                     self._costs.saw_step(reduce + apply)
                     arithmetic += reduce + apply
@@ -143,14 +155,27 @@ class SharedRounds:
         if evaluation is not None:
             self._pool.wait(evaluation)
             self._costs.saw_evaluation(len(work.ranges), evaluation.seconds)
-            arithmetic += evaluation.seconds / self._workers
+            arithmetic += evaluation.seconds / self._pool.size
             seconds["evaluate"] = evaluation.wall
         before, self._finished_at = self._finished_at, time.perf_counter()
         interval = None if before is None else self._finished_at - before
         self._costs.saw_shared(applying.clients, interval, arithmetic)
+        self._leasing.learn(applying.clients)
         row = self._book.counted(replace(applying.row, seconds=seconds))
         evaluated = () if evaluation is None else tuple(evaluation.results)
         return RoundDone(RoundFacts(row, applying.clients, evaluated), applying.server)
+
+    def _with_links(self, applying: _Applying, traffic: Traffic) -> RoundRow:
+        """The row, with the bytes that moved within and between nodes."""
+        assert applying.training is not None, "only a round with clients takes a step"
+        nodes = [one.node for one in applying.training.sums]
+        down = self._steps.broadcast(applying.before.model, nodes)
+        return replace(
+            applying.row,
+            bytes_up_within=traffic.within,
+            bytes_up_across=traffic.across,
+            bytes_down_across=down,
+        )
 
     def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:
         """Nobody needs the round's sums any more, and its model is there."""

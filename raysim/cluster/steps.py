@@ -9,7 +9,7 @@ from typing import Any
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, loss_of, unwrapped
-from raysim.cluster.reduction import NodeSum, ReductionTree
+from raysim.cluster.reduction import Hop, NodeSum, ReductionTree, Traffic
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
 from raysim.execution import ServerHandle
@@ -34,14 +34,16 @@ class Step:
     Attributes:
         server: the handle that it will fill.
         seconds: a reference to what it takes.
-        lives: of the reducers that it needs (see `Reduction`).
+        hops: what the reducers do before it.
+        sources: the node of each sum that the aggregator adds. The sums themselves are not kept: they would stay.
         began: when it was asked for, by the clock.
     """
 
     round: int
     server: ServerHandle
     seconds: Any
-    lives: Mapping[str, list[Any]]
+    hops: tuple[Hop, ...]
+    sources: tuple[str, ...]
     began: float
 
 
@@ -52,10 +54,16 @@ class ServerSteps:
     """
 
     def __init__(
-        self, runtime: Runtime, aggregator: Any, tree: ReductionTree, deadlines: Deadlines, book: FaultBook
+        self,
+        runtime: Runtime,
+        aggregator: Any,
+        tree: ReductionTree,
+        deadlines: Deadlines,
+        book: FaultBook,
+        columns: int,
     ) -> None:
         self._runtime, self._aggregator, self._tree = runtime, aggregator, tree
-        self._deadlines, self._book = deadlines, book
+        self._deadlines, self._book, self._columns = deadlines, book, columns
         self._lives: dict[str, str] = {}
 
     def ask(self, round_number: int, expected: Int32, server: ServerHandle, sums: Collection[NodeSum]) -> Step:
@@ -63,12 +71,13 @@ class ServerSteps:
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
         state, model, seconds = self._aggregator.apply.options(num_returns=3).remote(
-            round_number, expected, server.state, server.model, *reduction.sums
+            round_number, expected, server.state, server.model, *(one.reference for one in reduction.sums)
         )
-        return Step(round_number, ServerHandle(state, model), seconds, reduction.lives, began)
+        sources = tuple(one.node for one in reduction.sums)
+        return Step(round_number, ServerHandle(state, model), seconds, reduction.hops, sources, began)
 
-    def wait(self, step: Step) -> tuple[float, float]:
-        """Seconds that the server checked the sums and applied them, once the step is taken.
+    def wait(self, step: Step) -> tuple[float, float, Traffic]:
+        """Seconds that the server checked the sums and applied them, once the step is taken, and what that moved.
 
         Raises:
             StepLost: something that it needs was lost.
@@ -76,14 +85,20 @@ class ServerSteps:
         """
         try:
             with unwrapped(self._runtime.ray):
-                checked, apply, life = self._get(step)
+                checked, apply, life, sizes = self._get(step)
+                hops = self._runtime.ray.get([hop.facts for hop in step.hops])
         except self._runtime.ray.exceptions.RayError as error:
             if (loss := loss_of(self._runtime.ray, error)).kind != "died":
                 raise
             raise StepLost(loss.reason) from error
         self._deadlines.saw("step", time.perf_counter() - step.began)
-        self._compare_lives(step, life)
-        return checked, apply
+        lives = {"the aggregator": life}
+        traffic = Traffic.into(self._runtime.home, step.sources, sizes)
+        for hop, (name, received) in zip(step.hops, hops, strict=True):
+            lives[f"the reducer of node {hop.node[:8]}"] = name
+            traffic += Traffic.into(hop.node, hop.sources, received)
+        self._compare_lives(step, lives)
+        return checked, apply, traffic
 
     def lost(self, sums: Collection[NodeSum]) -> list[NodeSum]:
         """Those of the sums that are gone: with their node, or wherever else they do not come from."""
@@ -112,12 +127,23 @@ class ServerSteps:
         self._lives.clear()
         self._runtime.ray.get(self._aggregator.alive.remote())
 
-    def _compare_lives(self, step: Step, life: str) -> None:
+    def broadcast(self, model: Any, nodes: Collection[str]) -> int:
+        """Bytes of a model that went to other nodes than the driver's.
+
+        Args:
+            nodes: of each lease. A model too small for the object store goes with every one of them.
+        """
+        away = [node for node in nodes if node != self._runtime.home]
+        if not away:
+            return 0
+        copies = self._runtime.ray.experimental.get_object_locations([model])[model]
+        if copies["node_ids"]:
+            return len({*copies["node_ids"]} - {self._runtime.home}) * int(copies["object_size"] or 0)
+        return len(away) * 4 * self._columns
+
+    def _compare_lives(self, step: Step, lives: Mapping[str, str]) -> None:
         """Say which actors died during a step, and were started again."""
-        found = {"the aggregator": life}
-        for node, references in step.lives.items():
-            found[f"the reducer of node {node[:8]}"] = self._runtime.ray.get(references[-1])
-        for who, name in found.items():
+        for who, name in lives.items():
             if self._lives.setdefault(who, name) != name:
                 self._lives[who] = name
                 reason = "it died, and was started again"

@@ -128,10 +128,10 @@ class Training(Flight):
         if loss.kind == "error":  # the same error from two actors, or twice from the only one, is the user's own
             seen = self._seen.setdefault(loss.reason, set())
             seen.add(call.worker)
-            return len(seen) > 1 or (bool(call.waiting.failed) and self.up <= failed)
+            return len(seen) > 1 or (bool(call.waiting.failed) and self.suited(call.piece) <= failed)
         if loss.kind == "data":
             nodes = {self.setting.node_of(worker) for worker in failed}
-            others = elsewhere(self.up, failed, self.setting.node_of)
+            others = elsewhere(self.suited(call.piece), failed, self.setting.node_of)
             return bool(call.waiting.failed) and all(self.setting.node_of(worker) in nodes for worker in others)
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -70,8 +70,13 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
     owner: type[BaseModel] | None = schema
     options: list[type[BaseModel]] = []
     path: list[str] = []
+    named = False
     annotation: Any = None
     for i, part in enumerate(location):
+        if named:  # a name of the user's own, below which the section lies
+            named = False
+            path.append(str(part))
+            continue
         if isinstance(part, int):
             path.append(f"[{part}]")
             annotation = next(iter(get_args(annotation)), None)
@@ -84,6 +89,7 @@ def _follow(schema: type[BaseModel], location: tuple[int | str, ...]) -> tuple[t
         if owner is not None and part in owner.model_fields:
             annotation = owner.model_fields[part].annotation
             found = _sections(annotation)
+            named = bool(found) and get_origin(annotation) is dict
             path.append(part)
             if i + 1 < len(location):
                 owner, options = (found[0], []) if len(found) == 1 else (None, found)

@@ -25,8 +25,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error})") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{file}: cannot be read, it is a folder; name the YAML file in it") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: cannot be read, byte {error.start} is not UTF-8; save it as UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from None
     try:
         values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.YAMLError as error:
@@ -36,7 +40,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected a mapping of sections, got {type(values).__name__}")
+        raise ConfigError(
+            f"{file}: expected a mapping of sections, got {type(values).__name__}; write `key: value`, a key a line"
+        )
     return values
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from raysim.config.base import UNKNOWN_NAME, Section
+from raysim.config.classes import DEFAULT, ClassName, ClientClass
 from raysim.config.faults import FaultsConfig
 
 _METRIC = r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
@@ -76,22 +77,36 @@ class ExecutionConfig(Section):
     """GPUs of an actor: 0.25 puts four actors on each; above 1 only whole numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda where `num_gpus` > 0."""
+    gpu_memory: int | None = Field(None, ge=1)
+    """Bytes of memory of each GPU, which actors must fit into; by default each node is asked."""
+    classes: dict[ClassName, ClientClass] = Field(default_factory=dict)
+    """Clients that need another share of a machine than the rest, by a name of your choice."""
     threads_per_client: int = Field(1, ge=1)
     """Torch threads of an actor: more or fewer change the last bits of a result."""
     object_store_memory: int | None = Field(None, ge=80 * 1024 * 1024)
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
     shard_memory: int = Field(256 * 1024 * 1024, ge=0)
-    """Bytes of shards that a worker keeps on its device from round to round; the least recently used go first."""
+    """Bytes of shards that a worker keeps on its device from round to round; those that came first go first."""
     max_retries: int = Field(3, ge=0)
     """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
     faults: FaultsConfig = FaultsConfig()
     """What becomes of clients whose training comes to nothing."""
+    wait_for_nodes: float = Field(60.0, ge=0)
+    """Seconds to wait for nodes that can hold actors, when a run has lost all that it had."""
     rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
     Rounds too small to be worth sharing then go to one actor several at a time."""
 
     metrics: bool | Literal["auto"] = "auto"
     """Tell Ray's metrics, for Prometheus and Grafana, how the run goes; `auto` does on a Ray that it did not start."""
+
+    @model_validator(mode="after")
+    def _one_way_to_give_clients_their_actors(self) -> ExecutionConfig:
+        if self.classes and self.clients_per_actor is not None:
+            raise ValueError("clients have actors of their own by clients_per_actor or by classes, not by both")
+        if DEFAULT in self.classes:
+            raise ValueError(f"classes: {DEFAULT!r} are the clients in no other class; choose another name")
+        return self
 
 
 class TrackingConfig(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,15 @@ from raysim.data.transforms import Fitted, apply, describe, fit
 from raysim.data.virtual import VirtualFederation, VirtualSpec
 from raysim.errors import DataError
 
+Tell = Callable[[str], None]
+"""Told what is about to be done, where that may take seconds."""
 
-def prepare(config: DataConfig, seed: int, *, arrays: Any = None) -> FederationSpec:
+
+def say_nothing(what: str) -> None:
+    """For whoever has nobody to tell."""
+
+
+def prepare(config: DataConfig, seed: int, *, arrays: Any = None, tell: Tell = say_nothing) -> FederationSpec:
     """Build the federation that a configuration describes, or find it where it was built before.
 
     Shards are stored under a hash of all that they depend on: the configuration, the seed, the state of the source, and
@@ -37,16 +45,18 @@ def prepare(config: DataConfig, seed: int, *, arrays: Any = None) -> FederationS
         config: the `data` section.
         seed: the experiment's data seed.
         arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, arrays, or map-style datasets.
+        tell: told where the store is not there yet.
 
     Raises:
         DataError: the source is missing or damaged, the samples do not fit the configuration, or the store is damaged.
         ConfigError: the user's own source or partitioner cannot be found or called.
     """
     if isinstance(config.source, SyntheticVirtual):
-        return _prepare_virtual(config, config.source, seed)
+        return _prepare_virtual(config, config.source, seed, tell)
     build = _Build(config, seed, arrays)
     folder = store_folder(config, seed, build.identity)
     if not folder.exists():
+        tell(f"building the shards: {config.source.name}, {config.partition.name} partition")
         parts = build.parts  # what is wrong with the data is reported as it is, not as a failure to write
         build_once(folder, lambda temporary: _write(parts, config, seed, temporary))
     return _stored(folder)
@@ -205,7 +215,7 @@ def _description(config: DataConfig, seed: int) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"cache"}) | {"seed": seed}
 
 
-def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int) -> FederationSpec:
+def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int, tell: Tell) -> FederationSpec:
     if config.transforms:
         raise DataError(
             "data.transforms: synthetic_virtual takes none, for its training part is never seen as a whole; "
@@ -216,6 +226,7 @@ def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int) ->
         return spec
     folder = store_folder(config, seed, "synthetic_virtual")
     if not folder.exists():
+        tell(f"building the shards: {source.name}, {source.clients:,} clients")
         build_once(folder, lambda temporary: _write_virtual(spec.open(), config, seed, temporary))
     return _stored(folder)
 

@@ -6,10 +6,11 @@ from raysim.execution.evaluation import EvaluationPlan, spread, summarise
 from raysim.execution.executor import Executor
 from raysim.execution.facts import CohortFacts, cohort_facts, nobody, round_row
 from raysim.execution.inprocess import InProcessExecutor
-from raysim.execution.placement import ACTOR_BYTES, Node, Placement, place
+from raysim.execution.placement import ACTOR_BYTES, Placement, place
 from raysim.execution.preparation import Prepared, prepare_job
 from raysim.execution.scheduling import CostModel, Schedule, schedule, schedule_by_owner
 from raysim.execution.server import Server
+from raysim.execution.slots import Node
 from raysim.execution.work import (
     Applied,
     Evaluated,

@@ -15,6 +15,7 @@ import torch
 from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.data import Federation
+from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.work import Float64, Int64, Job, RoundTask
@@ -25,6 +26,7 @@ from raysim.training import (
     CannotCapture,
     Engine,
     EngineChoice,
+    LocalUpdate,
     ParameterLayout,
     Shard,
     Shards,
@@ -33,6 +35,7 @@ from raysim.training import (
     row_optimizer,
     torch_threads,
 )
+from raysim.training.rows import RowsEngine
 
 MOST_ROWS = 128
 """Clients that train at once: with more of them, there is nothing left to share."""
@@ -44,6 +47,8 @@ WORTH_COMPILING = 60.0
 """Seconds of a whole run below which a compilation, of 5 to 20 s, would not be paid back."""
 WORTH_SHARING = 8e-3
 """Seconds of a round that two workers would do no faster than one, for all that they have to tell each other."""
+_STEPS = 8
+"""Local steps that are timed in a row, where clients take as many."""
 CLEARLY = 0.9
 """Another engine is chosen where it takes less than this share of the time: it changes the last bits."""
 
@@ -64,12 +69,15 @@ class Chosen:
     a_step: float | None = None
 
 
-def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask) -> Chosen:
+def choose_engine(
+    job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask, *, tell: Tell = say_nothing
+) -> Chosen:
     """The concrete engine for a job whose choice is still open.
 
     Args:
         job: its engine says device and threads.
         task: a round, to be timed.
+        tell: told where engines are timed.
 
     Raises:
         ConfigError: what was asked for needs a C++ compiler, and there is none.
@@ -89,8 +97,9 @@ def choose_engine(job: Job, federation: Federation, algorithm: Algorithm, task: 
             if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
                 rows = training.rows or max(_room(algorithm), 2)
                 choice = replace(job.engine, name="rows", rows=rows, compiled=training.compile is True)
-                build(job, algorithm, choice)
-                return Chosen(choice, "as configured")
+                engine = build(job, algorithm, choice, local_update(job, algorithm))
+                return Chosen(choice, f"as configured{_partly(engine)}")
+            tell("timing the engines on clients of the first round")
             return _fastest(job, sequential, _Timing(job, federation, algorithm, task), task)
         except CannotCapture as reason:
             return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
@@ -115,7 +124,14 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
 
 
-def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> Engine:
+def local_update(job: Job, algorithm: Algorithm) -> LocalUpdate:
+    """What a local step does with gradients."""
+    client = job.experiment.client
+    config = algorithm.local_optimizer(client)
+    return LocalUpdate(None if config is None else row_optimizer(config), client.clip_norm, algorithm)
+
+
+def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpdate) -> Engine:
     """An engine for the job.
 
     Raises:
@@ -125,7 +141,13 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> Engine:
     module = job.build_module(info)
     loss = resolve_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work)
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update)
+
+
+def _partly(engine: Engine) -> str:
+    """What to add where less than the whole step was compiled."""
+    why = engine.not_whole if isinstance(engine, RowsEngine) and engine.compiled else ""
+    return f"; only the gradient is compiled: {why}" if why else ""
 
 
 def _not_worth_timing(job: Job, algorithm: Algorithm, task: RoundTask) -> str | None:
@@ -155,18 +177,20 @@ def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTas
     if measured.best(falling, training.rows)[1] > WORTH_SHARING:
         falling = falling[:: _workers(job)]  # one worker's part of the round
     rows, seconds = measured.best(falling, training.rows)
-    times = {"in rows": seconds}
+    times, note = {"in rows": seconds}, ""
     chosen = replace(choice, rows=rows)
     long = seconds * job.experiment.rounds > WORTH_COMPILING
     if training.compile is True or (training.compile == "auto" and long and has_compiler()):
-        rows, compiled_seconds = timing.of(replace(choice, compiled=True)).best(falling, training.rows)
-        times["in compiled rows"] = compiled_seconds
+        compiled = timing.of(replace(choice, compiled=True))
+        rows, compiled_seconds = compiled.best(falling, training.rows)
+        times["in compiled rows"], note = compiled_seconds, compiled.note
         if training.compile is True or compiled_seconds < CLEARLY * seconds:
             chosen, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
     alone = timing.of(sequential).round_seconds(falling, 1)
     times["one client at a time"] = alone
     reason = "a worker's part of a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
     if training.engine == "rows" or seconds < CLEARLY * alone:
+        reason += note if chosen.compiled else ""
         return Chosen(chosen, reason, a_step=seconds / int(falling.sum()))
     return Chosen(sequential, reason, a_step=alone / int(falling.sum()))
 
@@ -193,15 +217,16 @@ class _Timing:
         Raises:
             CannotCapture: the engine cannot do it.
         """
-        engine = build(self._job, self.algorithm, choice)
+        update = local_update(self._job, self.algorithm)
+        engine, optimizer = build(self._job, self.algorithm, choice, update), update.optimizer
         device, experiment = choice.torch_device, self._job.experiment
         clients = np.resize(self._clients, choice.rows)  # a round may have fewer
         shards = {c: Shard.load(self._federation.shard(c), device) for c in set(clients.tolist())}
         joined = Shards.join([shards[c] for c in clients.tolist()])
         work = self.algorithm.work(experiment.client)
         keys = keyed.integers(experiment.seed, keyed.Purpose.MODULE, self._round, clients)
-        config = self.algorithm.local_optimizer(experiment.client)
-        optimizer = None if config is None else row_optimizer(config)
+        broadcast, losses = engine.rows[0].clone(), torch.zeros(choice.rows, dtype=torch.float64, device=device)
+        in_a_row = np.minimum(np.minimum.accumulate(work.count(joined.count)), _STEPS)
         rows = engine.rows[: choice.rows, : engine.grad.shape[1]]
 
         def load() -> None:
@@ -210,23 +235,29 @@ class _Timing:
             if optimizer is not None:
                 optimizer.start(rows)
 
-        def step(k: int) -> None:
-            engine.gradients(0, k)
-            if optimizer is not None:
-                optimizer.step(rows[:k], engine.grad[:k], 0.0)
+        def steps(k: int) -> None:
+            count = range(int(in_a_row[k - 1]))
+            if engine.take(count, losses[:k], broadcast, 0.0):
+                return
+            for step in count:
+                engine.gradients(step, k)
+                if optimizer is not None:
+                    optimizer.step(rows[:k], engine.grad[:k], 0.0)
 
         a_block = _seconds(load, device)
         ks = np.unique(np.minimum([1, 2, 4, 8, 16, 32, 64, MOST_ROWS], choice.rows))
-        return Measured(ks, np.array([_seconds(partial(step, k), device) for k in ks.tolist()]), a_block)
+        a_step = np.array([_seconds(partial(steps, k), device) / int(in_a_row[k - 1]) for k in ks.tolist()])
+        return Measured(ks, a_step, a_block, _partly(engine))
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds of a local step of some k clients at once, and of taking up a block."""
+    """Seconds of a local step of some k clients at once, and of taking up a block; a note on the engine."""
 
     ks: Int64
     a_step: Float64
     a_block: float
+    note: str = ""
 
     def best(self, falling: Int64, fixed: int | None) -> tuple[int, float]:
         """The number of rows, unless it is fixed, that does such a round fastest, and the seconds that it takes."""

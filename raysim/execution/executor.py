@@ -32,6 +32,10 @@ class Executor(ABC):
         """From now on `tell` is told of everything that goes wrong, also where the run goes on."""
         return
 
+    def announce(self, note: Callable[[str], None]) -> None:
+        """From now on `note` is told of workers that come and go."""
+        return
+
     def call(self, run: str) -> None:  # noqa: B027 - nothing to do where nobody is told
         """What the run is called, for whoever is told how it goes."""
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raysim.errors import RunError
 from raysim.execution.faults import NOBODY
@@ -47,7 +46,7 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
     if not len(contributed):
         reason = clients["dropped"][0].as_py()
         remedy = "lower client.optimizer.lr, set client.clip_norm, or scale the features"
-        if pc.max(clients["worker"]).as_py() == NOBODY:
+        if clients["worker"].to_numpy().max() == NOBODY:
             remedy = "see log.jsonl, and execution.faults"
         raise RunError(
             f"round {task.round}: every client was dropped; the first, {task.clients[0]}, because {reason}; {remedy}"
@@ -70,26 +69,27 @@ def empty_row(task: RoundTask) -> RoundRow:
 
 def train_loss(clients: pa.RecordBatch) -> float:
     """The clients' mean training losses, averaged with their weights; NaN where nobody has one."""
-    trained = clients.filter(pc.and_(pc.greater(clients["weight"], 0), pc.is_finite(clients["loss"])))
-    weights, losses = trained["weight"].to_pylist(), trained["loss"].to_pylist()
-    total = math.fsum(weights)
-    return math.fsum(w * loss for w, loss in zip(weights, losses, strict=True)) / total if total else math.nan
+    weights, losses = clients["weight"].to_numpy(), clients["loss"].to_numpy(zero_copy_only=False)
+    counted = (weights > 0) & np.isfinite(losses)
+    weights, losses = weights[counted], losses[counted]
+    total = math.fsum(weights.tolist())
+    return math.fsum((weights * losses).tolist()) / total if total else math.nan
 
 
 def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:
     """What is recorded of a round, before it is evaluated."""
-    took_part = facts.clients.filter(pc.is_null(facts.clients["dropped"]))
+    took_part = facts.clients["dropped"].is_null().to_numpy(zero_copy_only=False)
     names = ("broadcast", "train", *PARTS)
     spent = {name: sum(report.seconds[name] for report in trained.reports) / trained.workers for name in names}
     loss = train_loss(facts.clients)
     return RoundRow(
         round=task.round,
         cohort=len(task.clients),
-        trained=len(took_part),
-        dropped=len(task.clients) - len(took_part),
+        trained=int(np.count_nonzero(took_part)),
+        dropped=int(np.count_nonzero(~took_part)),
         clamped=sum(report.clamped for report in trained.reports),
-        samples=pc.sum(took_part["samples"]).as_py() or 0,
-        steps=pc.sum(took_part["steps"]).as_py() or 0,
+        samples=int(facts.clients["samples"].to_numpy()[took_part].sum()),
+        steps=int(facts.clients["steps"].to_numpy()[took_part].sum()),
         bytes_up=sum(report.bytes_up for report in trained.reports),
         bytes_down=trained.broadcasts * model_bytes,
         lr=task.lr,

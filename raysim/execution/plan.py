@@ -6,50 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from raysim.aggregation import Field, sum_fields
-from raysim.algorithms import Algorithm, build_algorithm
-from raysim.config import Experiment
-from raysim.data import Federation
+from raysim.execution.assignment import Crew, assign
+from raysim.execution.classes import ClientClasses
 from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.engine_choice import time_step
 from raysim.execution.evaluation import EvaluationPlan
-from raysim.execution.placement import ACTOR_BYTES, Node, Placement, place
+from raysim.execution.fleet import placer
+from raysim.execution.memory import ActorMemory, actor_memory, on_meta, summed
+from raysim.execution.placement import Placement
 from raysim.execution.preparation import Prepared
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
-from raysim.execution.scheduling import CostModel, schedule, schedule_by_owner
+from raysim.execution.scheduling import CostModel, schedule_by_owner
+from raysim.execution.slots import Node
 from raysim.execution.upcoming import Upcoming
-from raysim.execution.work import Float64, Int64, Job, RoundWork
-from raysim.models import model_on_meta
-from raysim.training import ParameterLayout, row_optimizer
+from raysim.execution.work import Float64, Int64, RoundWork
 
 _FLOAT32, _WEIGHT = 4, 8
-
-
-@dataclass(frozen=True, slots=True)
-class ActorMemory:
-    """Estimated bytes of one client actor. What a model's own activations take is not known, and not counted.
-
-    Attributes:
-        process: a Python process with torch.
-        model: the broadcast, the rows that train, their gradients and updates, the evaluator's model.
-        optimizer: the local optimiser's state.
-        sums: the running partial sum.
-        shard: the largest client's samples.
-    """
-
-    process: int
-    model: int
-    optimizer: int
-    sums: int
-    shard: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.process + self.model + self.optimizer + self.sums + self.shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +65,14 @@ class Plan:
     Attributes:
         nodes: the machines, the driver's own first.
         placement: where actors go; None where the run stays in process.
+        classes: name, clients in the population and share of all local steps, of each class of clients.
     """
 
     nodes: tuple[Node, ...]
     placement: Placement | None
     memory: ActorMemory
     round: RoundPlan
+    classes: tuple[tuple[str, int, float], ...]
 
 
 def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
@@ -106,20 +81,11 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
     Raises:
         PlacementError: the actors can never be placed; says what is short and what to change.
     """
-    experiment, federation = prepared.experiment, prepared.federation
     memory = actor_memory(prepared.job)
     placement = None
-    if experiment.execution.executor == "ray":
-        placement = place(
-            nodes,
-            experiment.execution,
-            population=federation.population,
-            cohort=cohort_size(experiment, federation.population),
-            actor_bytes=memory.total,
-        )
-    return Plan(
-        tuple(nodes), placement, memory, plan_round(_timed(prepared), 1 if placement is None else placement.actors)
-    )
+    if prepared.experiment.execution.executor == "ray":
+        placement = placer(prepared.job, memory, nodes).place(nodes)
+    return Plan(tuple(nodes), placement, memory, plan_round(_timed(prepared), placement), _classes(prepared))
 
 
 def _timed(prepared: Prepared) -> Prepared:
@@ -128,53 +94,30 @@ def _timed(prepared: Prepared) -> Prepared:
         return prepared
     job, federation = prepared.job, prepared.federation
     task = draw_round(prepared.experiment, federation, prepared.work, 1)
-    a_step = time_step(job, federation, _model(job, federation)[1], task)
+    a_step = time_step(job, federation, on_meta(job, federation)[1], task)
     return replace(prepared, engine=replace(prepared.engine, a_step=a_step))
 
 
-def model_columns(job: Job) -> int:
-    """Columns P of a job's model vector."""
-    return _model(job, job.federation.open())[0].size
-
-
-def actor_memory(job: Job) -> ActorMemory:
-    """Estimate what one client actor of a job needs.
-
-    Raises:
-        DataError, ModelError: the job's data or model cannot be used.
-    """
-    federation = job.federation.open()
-    layout, algorithm, frozen = _model(job, federation)
-    rows, columns, trainable = job.engine.rows, layout.size, layout.trainable
-    # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
-    # and the gradients as autograd returns them and as the trainer takes them. A GPU has a second broadcast.
-    vectors = (2 + (job.engine.device == "cuda")) * columns + rows * (2 * columns + 2 * trainable)
-    return ActorMemory(
-        process=ACTOR_BYTES,
-        model=_FLOAT32 * vectors + 2 * frozen,
-        optimizer=_optimizer_bytes(job, algorithm, rows, trainable),
-        sums=sum(field.nbytes for field in _summed(job.experiment, algorithm)),
-        shard=rows * _largest_shard(federation),
-    )
-
-
-def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
-    """Plan the first round on so many actors (1 where it stays in process)."""
+def plan_round(prepared: Prepared, placement: Placement | None) -> RoundPlan:
+    """Plan the first round on these actors (None where it stays in process)."""
+    actors = 1 if placement is None else placement.actors
     experiment, federation, work = prepared.experiment, prepared.federation, prepared.work
-    _, algorithm, _ = _model(prepared.job, federation)
+    _, algorithm, _ = on_meta(prepared.job, federation)
     task = draw_round(experiment, federation, work, 1)
     measured = prepared.engine.a_step
     model = CostModel() if measured is None else CostModel(per_step=measured)
     cost = model.seconds(task.steps)
     per_actor = experiment.execution.clients_per_actor
-    if experiment.execution.executor == "inprocess":
+    if placement is None:
         leases, imbalance = min(1, len(task.clients)), 1.0
     elif per_actor is not None:
         owner = task.clients // per_actor
         leases, imbalance = _busy(schedule_by_owner(owner).first), _imbalance(cost, owner)
     else:
-        plan = schedule(cost, actors)
-        leases, imbalance = _busy(plan.first) + len(plan.rest), plan.imbalance
+        samples = federation.sizes("train", task.clients)
+        group = ClientClasses(experiment.execution).of(task.clients, samples, task.steps)
+        plan = assign(cost, group, _crews(placement))
+        leases, imbalance = len(plan.first) + len(plan.rest), plan.imbalance
     steps = work.count(federation.sizes("train"))
     ranges = EvaluationPlan.of(experiment, federation, prepared.metrics).due(1)
     alone, shared, batch = _rounds_ahead(prepared, RoundCosts(actors, model), RoundWork(task, ranges))
@@ -191,7 +134,7 @@ def plan_round(prepared: Prepared, actors: int) -> RoundPlan:
         batch=batch,
         bytes_down=leases * _FLOAT32 * prepared.columns,
         # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
-        bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in _summed(experiment, algorithm)))
+        bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in summed(experiment, algorithm)))
         + 4 * len(task.clients),
     )
 
@@ -201,7 +144,8 @@ def _rounds_ahead(prepared: Prepared, costs: RoundCosts, work: RoundWork) -> tup
     execution, every = prepared.experiment.execution, prepared.experiment.tracking.checkpoint_every
     alone, shared = costs.alone(work), costs.shared(work)
     ahead = rounds_ahead(execution)
-    if execution.executor == "inprocess" or execution.clients_per_actor is not None or not ahead or alone > shared:
+    whose = execution.executor == "inprocess" or execution.clients_per_actor is not None or execution.classes
+    if whose or not ahead or alone > shared:
         return alone, shared, 0
     like_it = (
         replace(work, kept=bool(every) and number == every) for number in range(1, prepared.experiment.rounds + 1)
@@ -209,33 +153,20 @@ def _rounds_ahead(prepared: Prepared, costs: RoundCosts, work: RoundWork) -> tup
     return alone, shared, len(costs.cut(Upcoming(like_it, ahead), prepared.columns))
 
 
-def _model(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorithm, int]:
-    """The layout, the algorithm on it, and the bytes of what is in the module but not in the layout."""
-    experiment = job.experiment
-    module = model_on_meta(experiment.model, federation.info, loss=experiment.training.loss, module=job.module)
-    layout = ParameterLayout(module)
-    inside = {segment.name for segment in layout.segments}
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    frozen = sum(tensor.nbytes for name, tensor in tensors if name not in inside)
-    return layout, build_algorithm(experiment.algorithm, layout), frozen
+def _crews(placement: Placement) -> dict[int, Crew]:
+    crews: dict[int, Crew] = {}
+    for group in {seat.group for seat in placement.seats}:
+        workers = tuple(worker for worker, seat in enumerate(placement.seats) if seat.group == group)
+        crews[group] = Crew(workers, np.ones(len(workers)))
+    return crews
 
 
-def _summed(experiment: Experiment, algorithm: Algorithm) -> tuple[Field, ...]:
-    return sum_fields(algorithm.fields(), exact=experiment.aggregation.exact)
-
-
-def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:
-    config = algorithm.local_optimizer(job.experiment.client)
-    if config is None:
-        return 0
-    optimizer = row_optimizer(config)
-    optimizer.start(torch.empty((rows, trainable), device="meta"))
-    return sum(state.nbytes for state in vars(optimizer).values() if isinstance(state, Tensor))
-
-
-def _largest_shard(federation: Federation) -> int:
-    shard = federation.shard(int(np.argmax(federation.sizes("train"))))
-    return shard.x.nbytes + shard.y.nbytes + (0 if shard.weight is None else shard.weight.nbytes)
+def _classes(prepared: Prepared) -> tuple[tuple[str, int, float], ...]:
+    execution, sizes = prepared.experiment.execution, prepared.federation.sizes("train")
+    classes = ClientClasses(execution)
+    clients, steps = classes.census(sizes, prepared.work.count(sizes))
+    total = max(1, int(steps.sum()))
+    return tuple(zip(classes.names, clients.tolist(), (steps / total).tolist(), strict=True))
 
 
 def _busy(first: Sequence[Int64]) -> int:

@@ -13,12 +13,13 @@ from raysim.config import Experiment
 from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
 from raysim.data import DataInfo, Dataset, Federation
-from raysim.data.build import prepare
+from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
 from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
+from raysim.execution.fleet import census
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -62,13 +63,16 @@ class Prepared:
         return self.federation.info
 
 
-def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data: Any = None) -> Prepared:
+def prepare_job(
+    experiment: Experiment, *, model: nn.Module | None = None, data: Any = None, tell: Tell = say_nothing
+) -> Prepared:
     """Build the data and check everything that can be checked before a worker starts.
 
     Args:
         experiment: what to run.
         model: a module of the user's own; it is not changed.
         data: arrays or datasets of the user's own (see `raysim.data.prepare`).
+        tell: told what is about to be done, where that may take seconds.
 
     Raises:
         ConfigError, DataError, ModelError: one line each.
@@ -78,7 +82,7 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
         data = load_source(InMemory(), seed=experiment.data_seed, arrays=data)
     experiment = _resolve(experiment, model, data)
-    spec = prepare(experiment.data, experiment.data_seed, arrays=data)
+    spec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
     federation = spec.open()
     cohort_size(experiment, federation.population)
     check_weights(experiment.aggregation.weights, federation)
@@ -99,8 +103,10 @@ def prepare_job(experiment: Experiment, *, model: nn.Module | None = None, data:
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
+    if execution.classes:
+        census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
     task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
-    chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task)
+    chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen)
@@ -123,10 +129,11 @@ def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | No
     """Every `auto` made concrete, and what was handed over named by its fingerprint."""
     values = experiment.to_dict()
     execution = experiment.execution
-    if execution.device == "cuda" and execution.executor == "ray" and execution.num_gpus == 0:
+    gpus = max(execution.num_gpus, *(one.num_gpus for one in execution.classes.values()), 0.0)
+    if execution.device == "cuda" and execution.executor == "ray" and gpus == 0:
         raise ConfigError("execution.device: cuda needs a share of a GPU for each actor; set execution.num_gpus")
     if experiment.execution.device == "auto":
-        values["execution"]["device"] = "cuda" if experiment.execution.num_gpus > 0 else "cpu"
+        values["execution"]["device"] = "cuda" if gpus > 0 else "cpu"
     if model is not None:
         values["model"] = InMemoryModel(fingerprint=_model_fingerprint(experiment, model)).to_dict()
     elif isinstance(experiment.model, InMemoryModel):

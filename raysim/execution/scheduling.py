@@ -65,15 +65,25 @@ class Schedule:
     """Busiest worker's estimated share over the mean share, before the rest evens it out; 1 is perfect."""
 
 
-def schedule(cost: Float64, workers: int) -> Schedule:
-    """Spread clients with these estimated seconds, `[m]`, over workers."""
+def schedule(cost: Float64, workers: int, slowness: Float64 | None = None) -> Schedule:
+    """Spread clients with these estimated seconds, `[m]`, over workers.
+
+    Args:
+        slowness: what each worker takes for a second of estimated work, `[workers]`; by default all take one.
+    """
+    if slowness is not None and len(np.unique(slowness)) == 1:
+        cost, slowness = cost * slowness[0], None
     longest_first = np.argsort(-cost, kind="stable")
     total = float(cost.sum())
     rest_from = len(cost)
     if workers > 1 and total / workers > _WORTH_SHARING:
         rest_from = int(np.searchsorted(np.cumsum(cost[longest_first]), (1 - _REST) * total)) + 1
-    first, loads = _longest_first(cost, longest_first[:rest_from], workers)
-    leases = [_bounded(cost, part) for part in first]
+    if slowness is None:
+        slowness = np.ones(workers)
+        first, loads = _longest_first(cost, longest_first[:rest_from], workers)
+    else:
+        first, loads = _earliest_finish(cost, longest_first[:rest_from], slowness)
+    leases = [_bounded(cost * slow, part) for slow, part in zip(slowness, first, strict=True)]
     pieces = max(1, 4 * workers)
     rest = [part for part in np.array_split(longest_first[rest_from:], pieces) if len(part)]
     late = [part for parts in leases for part in parts[1:]]
@@ -107,6 +117,18 @@ def _longest_first(cost: Float64, order: Int64, workers: int) -> tuple[list[list
         parts[worker].append(position)
         heapq.heappush(loads, (load + float(cost[position]), worker))
     return parts, [load for load, _ in loads]
+
+
+def _earliest_finish(cost: Float64, order: Int64, slowness: Float64) -> tuple[list[list[int]], list[float]]:
+    """As `_longest_first`, where a client takes longer on some workers than on others."""
+    parts: list[list[int]] = [[] for _ in slowness]
+    loads = np.zeros(len(slowness))
+    for position in order.tolist():
+        finish = loads + cost[position] * slowness
+        worker = int(finish.argmin())
+        parts[worker].append(position)
+        loads[worker] = finish[worker]
+    return parts, loads.tolist()
 
 
 def _bounded(cost: Float64, positions: list[int]) -> list[Int64]:

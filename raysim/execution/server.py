@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,8 +83,8 @@ class Server:
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        with _system_errors():
-            save_file(vectors, Path(folder) / VECTORS)
+        with _saving(Path(folder) / VECTORS) as file:
+            save_file(vectors, file)
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
@@ -115,14 +116,19 @@ class Server:
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        with _system_errors():
-            save_torch_file(tensors, path)
+        with _saving(Path(path)) as file:
+            save_torch_file(tensors, file)
 
 
 @contextmanager
-def _system_errors() -> Iterator[None]:
-    """Raise what a disk refuses as `OSError`, as everybody but safetensors does."""
+def _saving(file: Path) -> Iterator[Path]:
+    """Put right what safetensors does otherwise than everybody: an error of the disk is an `OSError`, and the file has
+    the mode of any new one, not one that only its owner may read.
+    """
     try:
-        yield
+        file.touch()
+        mode = stat.S_IMODE(file.stat().st_mode)
+        yield file
+        file.chmod(mode)
     except SafetensorError as error:
         raise OSError(str(error)) from None

@@ -98,7 +98,7 @@ class RoundWork:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Some of a round's clients, handed to one worker. A lease given out again has a higher `attempt`."""
+    """Some of a round's clients, all of one class, handed to one worker. One given out again has a higher `attempt`."""
 
     round: int
     attempt: int
@@ -106,13 +106,14 @@ class Lease:
     positions: Int32
     clients: Int64
     weights: Float64
+    group: int = 0
 
     @classmethod
-    def of(cls, task: RoundTask, positions: npt.ArrayLike) -> Lease:
+    def of(cls, task: RoundTask, positions: npt.ArrayLike, group: int = 0) -> Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen])
+        return cls(task.round, 0, task.lr, chosen, task.clients[chosen], task.weights[chosen], group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,12 @@ class RoundFacts:
 
 @dataclass(frozen=True, slots=True)
 class RoundDone:
-    """A finished round: its facts, and the server after it."""
+    """A finished round: its facts, and the server after it.
+
+    Attributes:
+        arrived: rounds that came back in one call, this one the first of them; 0 for those behind it.
+    """
 
     facts: RoundFacts
     server: ServerHandle
+    arrived: int = 1

@@ -12,6 +12,7 @@ import torch
 from raysim.aggregation import Buffers, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, RaysimError, RunError
+from raysim.execution.engine_choice import local_update
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
@@ -38,7 +39,6 @@ from raysim.training import (
     build_engine,
     resolve_loss,
     resolve_metrics,
-    row_optimizer,
     torch_threads,
 )
 
@@ -63,21 +63,16 @@ class ClientWorker:
         self.evaluator = Evaluator(
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
-        optimizer = self.algorithm.local_optimizer(experiment.client)
+        update = local_update(job, self.algorithm)
         self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine, module, layout, loss, info, work)
+                engine = build_engine(job.engine, module, layout, loss, info, work, update)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
-            engine,
-            None if optimizer is None else row_optimizer(optimizer),
-            work,
-            experiment.client.clip_norm,
-            self.algorithm,
-            self.algorithm.sees_gradients,
+            engine, update.optimizer, work, update.clip_norm, self.algorithm, self.algorithm.sees_gradients
         )
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._host, self._buffers = torch.zeros(layout.size), Buffers()

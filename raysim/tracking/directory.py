@@ -123,6 +123,10 @@ class RunDirectory:
         """The report."""
         return self.path / "report.html"
 
+    def discard(self) -> None:
+        """Remove the run and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def lock(self) -> RunLock:
         """Take the right to write this run, until released or until this process ends.
 

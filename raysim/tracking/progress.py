@@ -19,11 +19,16 @@ NoteLevel = Literal["info", "warning", "error"]
 
 
 class Progress(Protocol):
-    """What a run tells while it goes on. Calls come in this order: `start`, then rounds and notes, then `finish`.
+    """What a run tells while it goes on. Calls come in this order: `preparing` where something takes seconds before the
+    run begins, `start`, then rounds and notes, then `finish`.
 
     `finish` is called however the run ends, and puts the terminal back in order. Nothing here may raise because of an
     odd value (a NaN metric, a round without any metric): a display never stops a run.
     """
+
+    def preparing(self, what: str) -> None:
+        """Something is about to be done that may take seconds: `building the shards`."""
+        ...
 
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The run begins; `facts` are shown as they are, in order. A resumed run has `after_round` rounds already."""
@@ -58,6 +63,9 @@ def progress_for(mode: Mode = "auto") -> Progress:
 class QuietProgress:
     """Says only what went wrong."""
 
+    def preparing(self, what: str) -> None:
+        """Nothing."""
+
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """Nothing."""
 
@@ -79,6 +87,9 @@ class JsonProgress:
     def __init__(self, out: TextIO | None = None) -> None:
         """Write to `out`, by default the standard output."""
         self._out = out
+
+    def preparing(self, what: str) -> None:
+        """Nothing: the first event is always `start`."""
 
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The experiment's name and rounds, and the facts."""
@@ -109,6 +120,10 @@ class PlainProgress:
         """Write to `out`, by default the standard error."""
         self._out = out
         self._pace = Pace(0, 0)
+
+    def preparing(self, what: str) -> None:
+        """What is being done, with an ellipsis."""
+        self._say(f"{what} …")
 
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The experiment's name and the facts, on a line each."""

@@ -49,7 +49,7 @@ class Recorder:
             StorageError: the disk, or the place of the checkpoints, refuses.
         """
         self.run, self.experiment, self.progress = run, experiment, progress
-        self._began = time.monotonic()
+        self._began = self._until = time.monotonic()
         self._lock = run.lock()
         try:
             self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
@@ -67,8 +67,13 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of this sitting."""
+        """Wall-clock time of this sitting, so far."""
         return time.monotonic() - self._began
+
+    @property
+    def worked(self) -> float:
+        """Wall-clock time of this sitting until its last commit or checkpoint."""
+        return self._until - self._began
 
     def start(self, facts: Mapping[str, object], environment: Mapping[str, Any]) -> None:
         """The run is about to begin its first round of this sitting."""
@@ -96,6 +101,7 @@ class Recorder:
             raise self._resumable(error) from error
         self._latest |= row.metrics
         self._rounds = row.round
+        self._until = time.monotonic()
         self.progress.round(row)
 
     def checkpoint(self, round: int, fill: Callable[[Path], object], *, last: bool = False) -> None:
@@ -122,6 +128,7 @@ class Recorder:
             self._put_off(round, error)
         else:
             self.saved_round = round
+            self._until = time.monotonic()
 
     def export(self, write: Callable[[Path], object]) -> None:
         """Make the model durable; `write` writes it under the name that it is given.
@@ -154,7 +161,7 @@ class Recorder:
         finally:
             self.close()
         report = self._report() if self.experiment.tracking.report and self._rounds else None
-        summary = RunSummary(self._rounds, reason, self.seconds, dict(self._latest), self.run.path, report)
+        summary = RunSummary(self._rounds, reason, self.worked, dict(self._latest), self.run.path, report)
         self.progress.finish(summary)
         return summary
 
@@ -171,8 +178,14 @@ class Recorder:
         finally:
             self._say_failed()
 
+    def discard(self) -> None:
+        """The run was interrupted before its first round: nothing of it stays."""
+        self.close()
+        self.run.discard()
+        self.progress.finish(RunSummary(0, "interrupted", self.worked))
+
     def _say_failed(self) -> None:
-        self.progress.finish(RunSummary(self._rounds, "failed", self.seconds, dict(self._latest), self.run.path))
+        self.progress.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
 
     def close(self) -> None:
         """Close the files and give the lock back. Does nothing the second time."""

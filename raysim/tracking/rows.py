@@ -16,9 +16,9 @@ PHASES = ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "checkpoi
 out: for other workers, for messages, and, where rounds are worked on ahead, for the model of the round before. `reduce`
 and `apply` are the server's step, messages included in the first; `evaluate` goes from the first range given out to the
 last that came back, and may lie beside the next round's training. Phases of a round that one worker did as a whole are
-measured there. `total` is the time from one commit to the next, without what the caller did with the round: rounds that
-come back together from one call take hardly any, but for the first of them. Where rounds overlap, phases may add up to
-more than their totals; sums over many rounds compare.
+measured there. `total` is the time from one commit to the next, without what the caller did with the round; rounds that
+come back together from one call share the time until then equally. Where rounds overlap, phases may add up to more than
+their totals.
 """
 
 PARTS = ("train/shards", "train/batches", "train/steps", "train/fold")
@@ -27,6 +27,9 @@ updates, and folding what clients send. On a GPU, whose work is waited for only 
 time is the fold's."""
 
 TOTAL = "total"
+
+LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across")
+"""Columns of what moved on Ray, within nodes and between them, as it was measured where it arrived."""
 
 FAULTS = ("lost", "hung", "retries")
 """Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
@@ -67,6 +70,12 @@ class RoundRow:
     """Calls to actors that were given up because they took too long."""
     retries: int = 0
     """Pieces of work that were given out again for those."""
+    bytes_up_within: int = 0
+    """Bytes of partial sums that were read on the node where they were made."""
+    bytes_up_across: int = 0
+    """Bytes of partial sums that went from one node to another."""
+    bytes_down_across: int = 0
+    """Bytes of the model that went to other nodes than the driver's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,8 @@ class RunSummary:
     reason: str
     """Why it stopped, as a phrase: `all rounds are done`, `the target is reached`, `interrupted`, …"""
     seconds: float
-    """Wall-clock time of this sitting, start-up included."""
+    """Wall-clock time of this sitting, from before its first round to its last commit or checkpoint: the start and the
+    end of workers, and the report, are no part of it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last value of every metric."""
     run: Path | None = None
@@ -98,7 +108,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bytes_up", pa.int64(), nullable=False),
     pa.field("bytes_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
-    *(pa.field(name, pa.int64(), nullable=False) for name in FAULTS),
+    *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS)),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 

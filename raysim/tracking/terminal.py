@@ -33,6 +33,10 @@ class RichProgress:
         self._last: tuple[RoundRow, ...] = ()
         self._metrics: tuple[str, ...] = ()
 
+    def preparing(self, what: str) -> None:
+        """A dim line; the live part begins with the run."""
+        self._console.print(Text(f"{what} …", style="dim"))
+
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The experiment's name and the facts, then the live part."""
         self._pace = Pace(experiment.rounds, after_round)

@@ -12,6 +12,7 @@ from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.schedules import lr_factor
 from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, ClientContext, RoundSetting, Trainer
+from raysim.training.whole_step import LocalUpdate
 
 __all__ = [
     "BatchPlan",
@@ -24,6 +25,7 @@ __all__ = [
     "EngineName",
     "Evaluator",
     "ExactSums",
+    "LocalUpdate",
     "LocalWork",
     "Metric",
     "ParameterLayout",

@@ -15,6 +15,7 @@ from raysim.training.engine import Engine, SequentialEngine
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss
 from raysim.training.rows import RowsEngine
+from raysim.training.whole_step import LocalUpdate
 
 EngineName = Literal["sequential", "rows"]
 
@@ -25,7 +26,7 @@ class EngineChoice:
 
     Attributes:
         rows: K, the clients that train at once.
-        compiled: whether `torch.compile` compiles the gradient.
+        compiled: whether `torch.compile` compiles the local step.
         precision: of forward and backward pass; rows are float32.
         threads: of torch, in each worker.
     """
@@ -44,12 +45,19 @@ class EngineChoice:
 
 
 def build_engine(
-    choice: EngineChoice, module: nn.Module, layout: ParameterLayout, loss: Loss, info: DataInfo, work: LocalWork
+    choice: EngineChoice,
+    module: nn.Module,
+    layout: ParameterLayout,
+    loss: Loss,
+    info: DataInfo,
+    work: LocalWork,
+    update: LocalUpdate | None = None,
 ) -> Engine:
     """The engine that was chosen.
 
     Args:
         module: the engine's from now on.
+        update: what the trainer does with gradients, for compiled steps; without it, gradients alone are compiled.
 
     Raises:
         CannotCapture: the model, or the work, is not for this engine; says why.
@@ -61,6 +69,7 @@ def build_engine(
         raise CannotCapture("full batches are as long as the client's shard")
     if choice.device == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
+    size, compiled = work.batch_size, choice.compiled
     return RowsEngine(
-        module, layout, loss, info, device, choice.rows, work.batch_size, compiled=choice.compiled, bf16=bf16
+        module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16
     )

@@ -82,6 +82,19 @@ class Engine(ABC):
         self.rows[:k, : self.grad.shape[1]].add_(self.grad[:k], alpha=-lr)
         return losses
 
+    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
+        """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.
+
+        Args:
+            losses: float64 `[k]`, to which those of the steps are added.
+            broadcast: `[P]`, what the clients began with.
+            lr: of the steps.
+
+        Returns:
+            Whether it did; if not, `gradients` is to be called for each of them, and nothing has changed.
+        """
+        return False
+
 
 def generator_of(device: torch.device) -> torch.Generator:
     """The generator that modules draw from on this device.

@@ -7,6 +7,7 @@ it. All rows of a block begin together and only leave from the end, so a step ta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,26 +16,51 @@ from raysim.config.client import Adam as AdamConfig
 from raysim.config.client import OptimizerConfig
 from raysim.config.client import Sgd as SgdConfig
 
+Factor = float | Tensor
+"""A number, or a tensor without dimensions where a compiled step is to serve any number."""
+
 
 class RowOptimizer(ABC):
     """Updates rows in place.
 
     Contract: `start(rows)` before a block; then `step(rows, grad, lr)` with the first k ≤ K rows, k never rising.
     `grad` may be overwritten. A row's result does not depend on the other rows.
+
+    A step is `update`, a function of tensors alone, with the `factors` that belong to it: so it can be compiled.
+
+    Attributes:
+        state: what is kept from step to step in this block, each `[K, T]`.
     """
+
+    state: tuple[Tensor, ...] = ()
+    _states: int = 0
+    """How many tensors `state` has."""
+    _steps: int = 0
 
     @property
     def plain(self) -> bool:
         """Whether a step is w ← w - ηg and nothing else, so that an engine may take it by itself (`Engine.descend`)."""
         return False
 
-    @abstractmethod
     def start(self, like: Tensor) -> None:
         """Forget everything; the block's rows look like this `[K, T]`."""
+        self._steps = 0
+        if self._states:
+            self.state = tuple(_cleared(old, like) for old in self.state or [None] * self._states)
 
-    @abstractmethod
     def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
         """One step of the rows `[k, T]` along their gradients `[k, T]`, in place."""
+        self._steps += 1
+        state = tuple(kept[: len(rows)] for kept in self.state)
+        self.update(rows, grad, state, self.factors(self._steps, lr))
+
+    @abstractmethod
+    def factors(self, step: int, lr: float) -> tuple[float, ...]:
+        """The numbers that `update` needs in this step, from 1."""
+
+    @abstractmethod
+    def update(self, rows: Tensor, grad: Tensor, state: Sequence[Tensor], factors: Sequence[Factor]) -> None:
+        """One step of the rows `[k, T]`, in place, given their part of the state; keeps nothing on `self`."""
 
 
 class Sgd(RowOptimizer):
@@ -42,53 +68,51 @@ class Sgd(RowOptimizer):
 
     def __init__(self, config: SgdConfig) -> None:
         self.momentum, self.nesterov, self.weight_decay = config.momentum, config.nesterov, config.weight_decay
-        self._velocity: Tensor | None = None
+        self._states = 1 if config.momentum else 0
 
     @property
     def plain(self) -> bool:
         return not self.momentum and not self.weight_decay
 
-    def start(self, like: Tensor) -> None:
-        if self.momentum:
-            self._velocity = _cleared(self._velocity, like)
+    def factors(self, step: int, lr: float) -> tuple[float, ...]:
+        return (-lr,)
 
-    def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
+    def update(self, rows: Tensor, grad: Tensor, state: Sequence[Tensor], factors: Sequence[Factor]) -> None:
         if self.weight_decay:
             grad.add_(rows, alpha=self.weight_decay)
-        if self._velocity is not None:
-            velocity = self._velocity[: len(rows)]
+        for velocity in state:
             velocity.mul_(self.momentum).add_(grad)
             grad = grad.add_(velocity, alpha=self.momentum) if self.nesterov else velocity
-        rows.add_(grad, alpha=-lr)
+        _add(rows, grad, factors[0])
 
 
 class Adam(RowOptimizer):
     """Adam (Kingma & Ba 2015, algorithm 1) and, with decoupled weight decay, AdamW (Loshchilov & Hutter 2019)."""
 
+    _states = 2
+
     def __init__(self, config: AdamConfig) -> None:
         self.beta1, self.beta2, self.epsilon = config.beta1, config.beta2, config.epsilon
         self.weight_decay, self.decoupled = config.weight_decay, config.name == "adamw"
-        self._first: Tensor | None = None
-        self._second: Tensor | None = None
-        self._steps = 0
 
-    def start(self, like: Tensor) -> None:
-        self._first, self._second, self._steps = _cleared(self._first, like), _cleared(self._second, like), 0
+    def factors(self, step: int, lr: float) -> tuple[float, ...]:
+        correction = (1 - self.beta2**step) ** 0.5
+        return 1 - lr * self.weight_decay, correction, -lr / (1 - self.beta1**step)
 
-    def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
-        assert self._first is not None, "start() comes first"
-        assert self._second is not None, "start() comes first"
-        first, second = self._first[: len(rows)], self._second[: len(rows)]
-        self._steps += 1
+    def update(self, rows: Tensor, grad: Tensor, state: Sequence[Tensor], factors: Sequence[Factor]) -> None:
+        first, second = state
+        decay, correction, minus_lr = factors
         if self.weight_decay and self.decoupled:
-            rows.mul_(1 - lr * self.weight_decay)
+            rows.mul_(decay)
         elif self.weight_decay:
             grad.add_(rows, alpha=self.weight_decay)
         first.lerp_(grad, 1 - self.beta1)
         second.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
-        correction = (1 - self.beta2**self._steps) ** 0.5
         denominator = (second.sqrt() / correction).add_(self.epsilon)
-        rows.addcdiv_(first, denominator, value=-lr / (1 - self.beta1**self._steps))
+        if isinstance(minus_lr, Tensor):
+            rows.add_(first / denominator * minus_lr)
+        else:
+            rows.addcdiv_(first, denominator, value=minus_lr)
 
 
 def row_optimizer(config: OptimizerConfig) -> RowOptimizer:
@@ -100,6 +124,13 @@ def clip_rows(grad: Tensor, norm: float) -> None:
     """Scale every row `[K, T]` in place to at most this Euclidean norm, as `torch.nn.utils.clip_grad_norm_`."""
     norms = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
     grad.mul_((norm / (norms + 1e-6)).clamp_(max=1.0))
+
+
+def _add(rows: Tensor, addend: Tensor, factor: Factor) -> None:
+    if isinstance(factor, Tensor):
+        rows.add_(addend * factor)
+    else:
+        rows.add_(addend, alpha=factor)
 
 
 def _cleared(state: Tensor | None, like: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,14 +17,12 @@ from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine, in_bf16
 from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
 _TRIED = ALIGNMENT + 1
 """Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
 _SMALL = 1 << 18
 """Values of a model whose rows can be tried so many times over; of a larger one, matrices are wide, and few are."""
-
-Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Of rows `[k, P]`, their gradients' place `[k, T]`, x, y and share `[k, B, …]`; returns the losses `[k]`."""
 
 
 class RowsEngine(Engine):
@@ -46,6 +45,7 @@ class RowsEngine(Engine):
         batch_size: int,
         *,
         compiled: bool = False,
+        update: LocalUpdate | None = None,
         bf16: bool = False,
     ) -> None:
         """Capture the gradient, and check that a row's bits depend on nothing but the row.
@@ -54,6 +54,7 @@ class RowsEngine(Engine):
             module: the engine's from now on.
             rows: K.
             compiled: by `torch.compile`, which needs a C++ compiler and takes seconds; kept on disk for the next run.
+            update: what is compiled along with the gradient, so that `take` takes whole steps.
 
         Raises:
             CannotCapture: the model cannot be trained this way; says why.
@@ -64,9 +65,11 @@ class RowsEngine(Engine):
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = _somewhere_near(layout, module)
+        self._update = update or GRADIENT_ALONE
+        self.not_whole = "" if update is not None else "nobody said what else a step does"
         for align_products in (False, True):
             self._gradient = self._captured(module, loss, align_products)
-            self._step: Step = self._compiled() if compiled else self._as_captured
+            self._compiled = self._compile() if compiled else None
             if (fault := self._fault()) is None:
                 break
         else:
@@ -76,13 +79,19 @@ class RowsEngine(Engine):
     def _allocate(self, width: int) -> None:
         self.rows = torch.zeros((width, self._layout.size), device=self.device)
         self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
-        self._views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        buffer = room(width, (self.batch_size, *self.info.input_shape), self.rows)
-        self._x = None if buffer.is_contiguous() or self.info.input_kind == "tokens" else buffer
+        self._turn: _Turn | None = None
+        self._known_views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        self._x = room(width, (self.batch_size, *self.info.input_shape), self.rows)
+        self._spaced = not self._x.is_contiguous() and self.info.input_kind != "tokens"
 
     @property
     def capacity(self) -> int:
         return self._capacity
+
+    @property
+    def compiled(self) -> bool:
+        """Whether steps, or gradients at least, are compiled."""
+        return self._compiled is not None
 
     def load(self, block: Block) -> None:
         k, width = len(block.keys), max(len(block.keys), 2)
@@ -98,20 +107,80 @@ class RowsEngine(Engine):
         y = target(self._samples.y.index_select(0, chosen), self.info)
         self._y = y.view(-1, width, self.batch_size, *y.shape[1:])
         self._share = self._shares(torch.from_numpy(count).to(self.device, non_blocking=True), chosen)
+        self._ends, self._turn = block.plan.steps.tolist(), None
 
     def gradients(self, step: int, k: int) -> Tensor:
-        width = max(k, 2)
-        x = model_input(self._samples.x.index_select(0, self._index[step, :width].view(-1)), self.info)
-        x = x.view(width, self.batch_size, *x.shape[1:])
-        if self._x is not None:  # every client's batch begins on a boundary of its own
-            x = self._x[:width].copy_(x)
-        y, share = self._y[step, :width], self._share[step, :width]
-        if k == width:
-            return self._step(self.rows[:k], self.grad[:k], x, y, share)
-        idle = self.grad[k:width].clone()  # a companion that has finished keeps its last gradient
-        losses = self._step(self.rows[:width], self.grad[:width], x, y, share)
-        self.grad[k:width] = idle
+        turn = self._at(step, k)
+        if self._compiled is not None:
+            return self._compiled_gradients(self._compiled, step, turn)
+        *grads, losses = self._gradient(*turn.values, *self._batch(step, turn))
+        # A companion that has finished keeps its last gradient.
+        torch._foreach_copy_(turn.places, grads if k > 1 else [grad[:1] for grad in grads])
+        return losses if k > 1 else losses[:1]
+
+    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
+        step, optimizer = self._compiled, self._update.optimizer
+        if step is None or self.not_whole:
+            return False
+        k, trainable = len(losses), self._layout.trainable
+        turn = self._at(steps.start, k)
+        factors = step.factors(steps.stop, lr)
+        state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
+        rows, grad, found = self.rows[:k], self.grad[:k], losses
+        if k == 1:  # a twin keeps it company; nobody comes after the last one, so its state can stay with the two
+            rows, found = rows.repeat(2, 1), losses.repeat(2)
+            grad, state = grad.repeat(2, 1), [kept.repeat(2, 1) for kept in state]
+        for number in steps:
+            step(rows, grad, found, broadcast, factors[number], self._batch(number, turn), state)
+        if k == 1:
+            self.rows[:1, :trainable], self.grad[:1], losses[:] = rows[:1, :trainable], grad[:1], found[:1]
+        return True
+
+    def _compiled_gradients(self, code: WholeStep, step: int, turn: _Turn) -> Tensor:
+        k = turn.k
+        rows, grad = (
+            (self.rows[:k], self.grad[:k]) if k > 1 else (self.rows[:1].repeat(2, 1), self.grad[:1].repeat(2, 1))
+        )
+        losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        code(rows, grad, losses, rows[0], code.factors(1, 0.0)[0], self._batch(step, turn), ())
+        if k == 1:
+            self.grad[:1] = grad[:1]
         return losses[:k]
+
+    def _at(self, step: int, k: int) -> _Turn:
+        """The steps from this one on in which the first k clients train: taken apart at once, not one by one."""
+        turn = self._turn
+        if turn is None or turn.k != k or step not in turn.steps:
+            width, steps = max(k, 2), range(step, max(self._ends[k - 1], step + 1))
+            part = slice(steps.start, steps.stop), slice(width)
+            turn = self._turn = _Turn(
+                k,
+                steps,
+                *self._views(k, width),
+                self._index[part].reshape(len(steps), -1).unbind(),
+                self._y[part].unbind(),
+                self._share[part].unbind(),
+                self._x[:width],
+            )
+        return turn
+
+    def _views(self, k: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The first rows' values, and the places of their gradients; compiled code has its own."""
+        if self._compiled is None and k not in self._known_views:
+            views = self._layout.views
+            self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
+        return self._known_views.get(k, ([], []))
+
+    def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, Tensor, Tensor]:
+        """x, y and share of a step, `[width, B, …]`; x until the next one."""
+        i, stored = step - turn.steps.start, self._samples.x
+        room = turn.x
+        if stored.dtype == room.dtype and self.info.input_kind == "real" and not self._spaced:
+            torch.index_select(stored, 0, turn.index[i], out=room.view(-1, *self.info.input_shape))
+            return room, turn.y[i], turn.share[i]
+        x = model_input(stored.index_select(0, turn.index[i]), self.info).view(room.shape)
+        # Every client's batch begins on a boundary of its own.
+        return room.copy_(x) if self._spaced else x, turn.y[i], turn.share[i]
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
         """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
@@ -124,28 +193,19 @@ class RowsEngine(Engine):
         total = here.flatten(2).sum(2).view(*samples[:2], *(1,) * (here.ndim - 2))
         return here / (total + (total == 0))
 
-    def _as_captured(self, rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-        width = rows.shape[0]
-        if width not in self._views:
-            views = self._layout.views
-            self._views[width] = list(views(self.rows[:width]).values()), list(views(self.grad[:width]).values())
-        values, places = self._views[width]
-        *grads, losses = self._gradient(*values, x, y, share)
-        torch._foreach_copy_(places, grads)
-        return losses
-
-    def _compiled(self) -> Step:
-        gradient, layout = self._gradient, self._layout
-
-        def step(rows: Tensor, grad: Tensor, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-            *grads, losses = gradient(*layout.views(rows).values(), x, y, share)
-            torch._foreach_copy_(list(layout.views(grad).values()), grads)
-            return losses
-
-        # torch counts compilations by code object, and gives up after a few: this engine's are its own.
-        step.__code__ = step.__code__.replace()
-        compiled: Step = torch.compile(step, fullgraph=True)
-        return compiled
+    def _compile(self) -> WholeStep:
+        most = len(self.rows)
+        x, y, share = self._example(most)[-3:]
+        example = [self.rows, self._x.copy_(x) if self._spaced else x, y, share]
+        try:
+            if not self.not_whole:
+                return WholeStep(self._gradient, self._layout, self._update, example)
+        except NotWhole as reason:
+            self.not_whole = str(reason)
+        try:
+            return WholeStep(self._gradient, self._layout, GRADIENT_ALONE, example)
+        except NotWhole as reason:
+            raise CannotCapture(str(reason)) from reason
 
     def _captured(self, module: nn.Module, loss: Loss, align_products: bool) -> Vectorised:
         names = [segment.name for segment in self._layout.segments]
@@ -195,23 +255,26 @@ class RowsEngine(Engine):
         return [*values, *batch]
 
     def _fault(self) -> str | None:
-        """Why a gradient depends on its position, on k, or on what a batch is filled up with; None if it does not.
+        """Why a step depends on its position, on k, or on what a batch is filled up with; None if it does not.
 
         What is tried is the same for every K, so that K decides nothing.
         """
         most = len(self.rows)
         x, y, share = self._example(most)[-3:]
-        if self._x is not None:
+        if self._spaced:
             x = self._x.copy_(x)
-        for tensor in (self.rows, self.grad, x, y, share):
-            torch._dynamo.mark_dynamic(tensor, 0)  # one compiled code for every k
-        self._step(self.rows, self.grad, x, y, share)
-        first = self.grad[0].clone()
+
+        def outcome(k: int) -> Tensor:
+            batch = [one[:k] for one in (x, y, share)]
+            if self._compiled is not None:
+                return self._compiled.outcome(k, [self.rows, *batch])
+            *grads, _ = self._gradient(*self._layout.views(self.rows[:k]).values(), *batch)
+            return torch.cat([grad.flatten(1) for grad in grads], 1)
+
+        first = outcome(most)[0]
 
         def differs(k: int) -> bool:
-            self.grad.zero_()
-            self._step(self.rows[:k], self.grad[:k], x[:k], y[:k], share[:k])
-            return not torch.equal(self.grad[:k], first.expand(k, -1))
+            return not torch.equal(outcome(k), first.expand(k, -1))
 
         last = x[:, -1].clone()
         x[:, -1] = x[:, 0]
@@ -221,6 +284,21 @@ class RowsEngine(Engine):
         if any(differs(k) for k in {2, min(3, most), most // 2 + 1, most}):
             return "a client's gradient would depend on its place among the others, in the last bits"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, and, for
+    each step, what its batch is made of; `x` is where it is put."""
+
+    k: int
+    steps: range
+    values: list[Tensor]
+    places: list[Tensor]
+    index: tuple[Tensor, ...]
+    y: tuple[Tensor, ...]
+    share: tuple[Tensor, ...]
+    x: Tensor
 
 
 def _somewhere_near(layout: ParameterLayout, module: nn.Module) -> Tensor:

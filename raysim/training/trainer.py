@@ -142,7 +142,10 @@ class Trainer:
         for last in np.unique(context.steps[context.steps > 0]).tolist():  # between them, always the same clients train
             k = int(np.count_nonzero(context.steps >= last))
             active, losses, now = rows[:k], loss_sum[:k], context.first(k)
-            for step in range(done, last):
+            steps, done = range(done, last), last
+            if self.engine.take(steps, losses, context.broadcast, lr):
+                continue
+            for step in steps:
                 if descends:
                     losses += self.engine.descend(step, k, lr)
                     continue
@@ -152,5 +155,4 @@ class Trainer:
                 self.rule.correct(now.grad, active, now)
                 if optimizer is not None:
                     optimizer.step(active, now.grad, lr)
-            done = last
         return loss_sum

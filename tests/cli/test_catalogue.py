@@ -42,6 +42,7 @@ def test_what_can_be_built_is_what_is_listed(kind: str, registry: dict[str, obje
 def test_every_component_has_a_description_and_validates_by_its_name(kind: str) -> None:
     listed = catalogue(kind)
     assert all(listed.values())
+    assert len(set(listed.values())) == len(listed), "two components with one description"
     assert IN_MEMORY not in listed
 
 

@@ -70,7 +70,7 @@ def test_a_cohort_larger_than_a_natural_population_is_one_line(raysim: Raysim, f
         "data: {source: {name: csv, path: rows.csv, label: y, client: who}, partition: natural}\n"
         "execution: {executor: inprocess}\n"
     )
-    result = raysim("run", "rows.yaml")
+    result = raysim("run", "rows.yaml", "--quiet")
     assert (result.exit_code, result.stderr) == (
         2,
         "error: cohort (3) is larger than the population (2 clients, the owners in data.source csv); "

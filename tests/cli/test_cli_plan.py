@@ -18,6 +18,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysim.cli.plan.cores", lambda: 4.0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("raysim.cli.plan.actors_memory", lambda execution: 8_000_000_000)
+    monkeypatch.setattr("raysim.cli.plan.gpu_memory", lambda: None)
     monkeypatch.setattr("raysim.cli.plan.name", lambda: "laptop")
 
 
@@ -39,7 +40,7 @@ def test_plan_prints_what_a_run_would_take_and_starts_nothing(raysim: Raysim, fo
         "sequential engine on cpu, 1 thread",
     ):
         assert said in result.stdout
-    assert result.stdout.splitlines()[-1].split() == ["laptop", "4", "2", "8", "GB", "4", "–", "3", "566", "MB"]
+    assert result.stdout.splitlines()[-1].split() == ["laptop", "4", "2", "8", "GB", "4", "–", "3", "567", "MB"]
     assert sorted(entry.name for entry in folder.iterdir()) == ["tiny.yaml"]
 
 
@@ -49,7 +50,7 @@ def test_plan_as_json_says_the_same(raysim: Raysim) -> None:
     assert values["model"]["parameters"] == 650
     assert values["round"]["leases"] == values["placement"]["actors"] == 3
     assert values["placement"]["slots"] == {"laptop": 4}
-    assert values["nodes"] == [{"id": "laptop", "cpus": 4.0, "gpus": 2.0, "memory": 8_000_000_000}]
+    assert values["nodes"] == [{"id": "laptop", "cpus": 4.0, "gpus": 2.0, "memory": 8_000_000_000, "gpu_memory": None}]
     parts = ("process", "model", "optimizer", "sums", "shard")
     assert values["actor_memory"]["total"] == sum(values["actor_memory"][part] for part in parts)
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.numpy import load_file
 from typer.testing import Result
 
 from raysim import Experiment
+from raysim.cli.app import uninterrupted
 from raysim.simulation import _may_change
 from raysim.tracking import RunDirectory, read_rounds
 from raysim.tracking.configuration import differences
@@ -112,6 +117,39 @@ def test_ctrl_c_before_the_first_round_says_that_there_is_nothing_to_resume(rays
     result = raysim("run", "tiny.yaml", "algorithm=hasty:Custom", "--directory", "out")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == ("interrupted before the first round was done: there is nothing to resume")
+    assert not (folder / "out").exists()
+    assert raysim("run", "tiny.yaml", "--directory", "out").exit_code == 0
+
+
+def test_ctrl_c_before_there_is_a_simulation_is_one_word(raysim: Raysim, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raysim.cli.runs._load", pressed)
+    result = raysim("run", "tiny.yaml")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_waits_until_what_must_not_be_cut_in_two_is_done() -> None:
+    handler, done = signal.getsignal(signal.SIGINT), []
+
+    def load() -> None:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_takes_long_before_the_run_begins_is_said(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysim.cli.runs.sys", SimpleNamespace(modules={}, stderr=sys.stderr))  # torch is not there
+    result = raysim("run", "tiny.yaml", "--plain", "--directory", "out", "data.cache=cache")
+    assert result.stderr.splitlines()[:2] == ["loading torch …", "building the shards: digits, iid partition …"]
 
 
 @pytest.mark.parametrize("debug", [False, True])

@@ -60,6 +60,14 @@ def test_every_round_of_a_call_has_the_model_that_it_has_in_process(
     assert calls == [[1, 2], [3, 4], [5, 6], [7, 8]], "a call ends with a checkpoint's round"
 
 
+def test_the_first_round_of_a_call_says_how_many_came_with_it(
+    tmp_path: Path, ray_session: Any, calls: list[list[int]]
+) -> None:
+    with Simulation(on_ray(tmp_path, *EIGHT)) as simulation:
+        arrived = [done.arrived for done in simulation._executor.rounds(simulation._works(), simulation._server)]
+    assert arrived == [3, 0, 0, 3, 0, 0, 2, 0]
+
+
 def test_a_run_that_is_left_in_the_middle_of_a_call_goes_on_there(
     tmp_path: Path, ray_session: Any, calls: list[list[int]]
 ) -> None:

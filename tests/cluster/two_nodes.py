@@ -9,12 +9,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest
-from federations import digits, final_sha256
+from federations import digits, final_sha256, sha256
 
+from raysim import Simulation
+from raysim.cluster import RayExecutor
+from raysim.cluster.roster import Roster
 from raysim.cluster.runtime import Runtime, import_ray
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution import place
+
+FAKE = ["execution.executor=ray", "execution.device=cpu", "execution.num_cpus=0.1"]
 
 
 def slots(nodes: list, gpus: float) -> list[int]:
@@ -23,8 +28,87 @@ def slots(nodes: list, gpus: float) -> list[int]:
     return sorted(Counter(placement.nodes).values())
 
 
+class Told:
+    """In the place of a client actor, without torch: says which GPUs Ray gave it."""
+
+    def __init__(self, job: object, index: int, gpu_share: float) -> None:
+        return
+
+    def where(self) -> tuple[str, tuple[str, ...]]:
+        """Its node and the ids of its GPUs."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id(), tuple(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+
+
+def gpus_given(runtime: Runtime, nodes: list, execution: ExecutionConfig, census: object = None) -> Counter:
+    """How many actors of each class Ray gives each GPU of each node, if they start as a run's do."""
+    from raysim.execution.demand import demands
+    from raysim.execution.placement import Placer
+
+    wanted = demands(execution, population=1000, cohort=1000, census=census)
+    placer = Placer(nodes, wanted, cohort=1000, actor_bytes=0)
+    roster = Roster(runtime, None, placer, placer.place(nodes), dedicated=False)
+    try:
+        said = runtime.ray.get([roster.actor(worker).where.remote() for worker in roster.workers], timeout=120)
+    finally:
+        roster.close()
+    return Counter((roster._seats[w].group, node, gpus) for w, (node, gpus) in zip(roster.workers, said, strict=True))
+
+
+def check_gpus(runtime: Runtime, nodes: list) -> None:
+    """What Ray really gives out is what was planned."""
+    import numpy as np
+
+    quarters = gpus_given(runtime, nodes, ExecutionConfig(num_gpus=0.25, num_cpus=0.1))
+    assert len(quarters) == 4
+    assert set(quarters.values()) == {4}, "16 actors, 4 on each GPU"
+    thirds = gpus_given(runtime, nodes, ExecutionConfig(num_gpus=0.3, num_cpus=0.1))
+    assert len(thirds) == 4
+    assert set(thirds.values()) == {3}, "12 actors, 3 on each GPU"
+    large = {"clients": ["0-9"], "num_gpus": 1, "num_cpus": 0.1, "actors": 2}
+    medium = {"clients": ["10-19"], "num_gpus": 0.6, "num_cpus": 0.1, "actors": 2}
+    mixed = ExecutionConfig(num_gpus=0.1, num_cpus=0.1, classes={"large": large, "medium": medium})
+    found = gpus_given(runtime, nodes, mixed, (np.array([980, 10, 10]), np.array([980, 10, 10])))
+    by_class = [{key[1:]: n for key, n in found.items() if key[0] == group} for group in range(3)]
+    assert list(by_class[1].values()) == [1, 1]
+    assert list(by_class[2].values()) == [1, 1]
+    assert list(by_class[0].values()) == [4, 4], "what the medium ones leave of their GPUs"
+    assert by_class[0].keys() == by_class[2].keys()
+    assert not by_class[1].keys() & by_class[2].keys()
+
+
+def check_classes(folder: Path, expected: str) -> None:
+    """The same bits with classes, each client trained by an actor of its class or a larger one."""
+    large = "execution.classes={large: {clients: [0, 3], num_gpus: 1, num_cpus: 0.1, actors: 2}}"
+    experiment = digits(folder, "rounds=2", "cohort=1.0", *FAKE, "execution.num_gpus=0.25", large)
+    with Simulation(experiment) as simulation:
+        executor = simulation._executor
+        assert isinstance(executor, RayExecutor)
+        group = {worker: executor._roster._seats[worker].group for worker in executor._roster.workers}
+        assert Counter(group.values()) == {1: 2, 0: 4}
+        for committed in simulation:
+            who = zip(committed.clients["client"].to_pylist(), committed.clients["worker"].to_pylist(), strict=True)
+            assert all(group[worker] == 1 for client, worker in who if client in (0, 3))
+        assert sha256(simulation.model()) == expected, "classes give other bits"
+
+
+def check_links(folder: Path) -> None:
+    """The same bits over two nodes as in process; between them go one sum up and one model down a round."""
+    large = digits(folder, "rounds=2", "cohort=1.0", "model.hidden=[300]", "execution.rounds_ahead=0")
+    spread = [*FAKE, "execution.actors=4", "execution.num_gpus=0.5"]
+    with Simulation(large.updated(spread)) as simulation:
+        rows = [committed.row for committed in simulation]
+        found, columns = sha256(simulation.model()), simulation._prepared.columns
+    assert found == final_sha256(large), "two nodes give other bits than one process"
+    for row in rows:
+        assert row.bytes_up_within == row.bytes_up, "each actor's sum is read where it was made"
+        assert 8 * columns < row.bytes_up_across < 8 * columns + 100
+        assert row.bytes_down_across == pytest.approx(4 * columns, rel=0.01)
+
+
 def main(folder: Path) -> None:
-    """Check placement arithmetic against real nodes, then train over both of them."""
+    """Check placement against what real nodes give out, then train over both of them."""
     import_ray()
     from ray.cluster_utils import Cluster
 
@@ -33,16 +117,19 @@ def main(folder: Path) -> None:
     try:
         cluster.add_node(**node)
         cluster.wait_for_nodes()
-        nodes = Runtime.start(ExecutionConfig()).nodes()
+        runtime = Runtime.start(ExecutionConfig(device="cpu"))
+        nodes = runtime.nodes()
         assert slots(nodes, 0.25) == [8, 8]
         assert slots(nodes, 0.3) == [6, 6]
         assert slots(nodes, 2) == [1, 1]
         with pytest.raises(PlacementError, match="above 1 it must be a whole number"):
             slots(nodes, 1.5)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("raysim.cluster.roster.ClientActor", Told)
+            check_gpus(runtime, nodes)
         expected = final_sha256(digits(folder, "rounds=2", "cohort=1.0"))
-        spread = ["execution.executor=ray", "execution.actors=4", "execution.num_gpus=0.5", "execution.device=cpu"]
-        found = final_sha256(digits(folder, "rounds=2", "cohort=1.0", "aggregation.fan_in=2", *spread))
-        assert found == expected, "two nodes give other bits than one process"
+        check_links(folder)
+        check_classes(folder, expected)
         print("as expected")
     finally:
         import ray

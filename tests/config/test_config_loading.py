@@ -33,8 +33,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_or_a_binary_file_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x81")
-    for path in (tmp_path, tmp_path / "binary"):
-        with pytest.raises(ConfigError, match="cannot be read"):
+    for path, remedy in ((tmp_path, "name the YAML file in it"), (tmp_path / "binary", "save it as UTF-8 text")):
+        with pytest.raises(ConfigError, match=f"cannot be read, .*; {remedy}"):
             read_yaml(path)
 
 
@@ -43,7 +43,8 @@ def test_a_yaml_that_is_no_mapping_is_refused(tmp_path: Path, text: str, kind: s
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
-    assert str(caught.value) == f"{path}: expected a mapping of sections, got {kind}"
+    remedy = "write `key: value`, a key a line"
+    assert str(caught.value) == f"{path}: expected a mapping of sections, got {kind}; {remedy}"
 
 
 @pytest.mark.parametrize(

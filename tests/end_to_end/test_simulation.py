@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from torch.utils.data import Dataset
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
+from raysim.execution import InProcessExecutor, RoundDone
 from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
@@ -48,11 +53,45 @@ def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
     assert json.loads((run / "environment.json").read_text())["bits"]["engine.name"] == "sequential"
 
 
+def test_every_file_of_a_run_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with Simulation(digits(tmp_path, "rounds=1")) as simulation:
+            simulation.run()
+    finally:
+        os.umask(before)
+    files = [file for file in simulation.directory.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert {"model.safetensors", "server.safetensors", "config.yaml"} <= {file.name for file in files}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o640"}
+
+
 def test_one_round_at_a_time_with_metrics(tmp_path: Path) -> None:
     with Simulation(digits(tmp_path)) as simulation:
         rounds = [(r.number, r.metrics["test/accuracy"]) for r in simulation]
     assert [number for number, _ in rounds] == [1, 2, 3, 4]
     assert all(0 <= accuracy <= 1 for _, accuracy in rounds)
+
+
+def test_rounds_that_come_back_together_share_the_time_that_they_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("raysim.simulation.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    simulation = Simulation(digits(tmp_path, "tracking.checkpoint_every=0", "rounds=5"))
+    rounds = simulation._executor.rounds
+
+    def in_calls(works: Any, server: Any) -> Iterator[RoundDone]:
+        one, *several = rounds(works, server)
+        now[0] += 3.0
+        yield one
+        for index, done in enumerate(several):
+            now[0] += 0.125 if index else 2.0
+            yield replace(done, arrived=0 if index else 4)
+
+    monkeypatch.setattr(simulation._executor, "rounds", in_calls)
+    with simulation:
+        totals = [committed.row.seconds["total"] for committed in simulation]
+    assert totals == [3.0, 0.5, 0.625, 0.625, 0.625]
 
 
 def test_a_plain_module_and_arrays_are_enough_and_a_resume_wants_them_again(tmp_path: Path) -> None:
@@ -380,6 +419,73 @@ def test_a_closed_simulation_gives_its_model_and_refuses_to_train(tmp_path: Path
     assert sha256(simulation.model()) == expected
     with pytest.raises(RunError, match="this simulation is closed"):
         simulation.run()
+
+
+class Telling(QuietProgress):
+    """Remembers what was being prepared."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def preparing(self, what: str) -> None:
+        self.told.append(what)
+
+
+def test_what_takes_seconds_before_the_first_round_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysim.simulation._executor", InProcessExecutor)
+    monkeypatch.setattr("raysim.execution.engine_choice.WORTH_TIMING", 0)
+    own = ["training.engine=auto", "execution.executor=ray", f"data.cache={tmp_path / 'cache'}", "rounds=1"]
+    first, again, resumed = Telling(), Telling(), Telling()
+    timing, starting = "timing the engines on clients of the first round", "starting Ray and the client actors"
+    with Simulation(digits(tmp_path, *own), progress=first) as simulation:
+        simulation.run()
+    assert first.told == ["building the shards: digits, dirichlet partition", timing, starting]
+    Simulation(digits(tmp_path, *own), progress=again).close()
+    assert again.told == [timing, starting], "the shards are there"
+    Simulation.resume(simulation.directory, progress=resumed).close()
+    assert resumed.told[-1:] == [starting]
+
+
+class Interrupted(QuietProgress):
+    """Ctrl-C while the run is shown for the first time."""
+
+    def start(self, *arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_the_first_round_leaves_no_run(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Simulation(digits(tmp_path / "runs"), progress=Interrupted())
+    assert not list((tmp_path / "runs").iterdir())
+    simulation = Simulation(digits(tmp_path), directory=tmp_path / "mine")
+
+    def look() -> None:
+        with simulation:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look()
+    assert not (tmp_path / "mine").exists()
+    with Simulation(digits(tmp_path), directory=tmp_path / "mine") as again:
+        assert again.run().rounds == 4
+
+
+def test_an_interrupt_of_a_resumed_run_before_its_next_round_loses_nothing(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path)) as simulation:
+        next(iter(simulation))
+    with pytest.raises(KeyboardInterrupt):
+        Simulation.resume(simulation.directory, progress=Interrupted())
+    resumed = Simulation.resume(simulation.directory)
+
+    def look() -> None:
+        with resumed:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look()
+    with Simulation.resume(simulation.directory) as again:
+        assert again.number == 1
+        assert again.run().rounds == 4
 
 
 def test_a_display_that_fails_at_the_start_leaves_no_lock(tmp_path: Path) -> None:

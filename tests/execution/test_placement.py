@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution import ACTOR_BYTES, Node, Placement, place
-from raysim.execution.placement import slots_on
+from raysim.execution.demand import demands
+from raysim.execution.placement import Placer, Seat
+from raysim.execution.slots import Share, fits_gpus, slots_on
 
 GIB = 1024**3
 
@@ -47,7 +50,7 @@ def refusal(*nodes: Node, population: int = 1000, cohort: int = 100, **execution
     ],
 )
 def test_actors_share_a_gpu_in_whole_numbers(share: float, gpus: int, slots: int) -> None:
-    assert slots_on(node(64, gpus), 1, share) == slots
+    assert slots_on(node(64, gpus), Share(1, share)) == slots
     placement = placed(node(64, gpus), num_gpus=share)
     assert (placement.actors, placement.num_gpus, placement.slots) == (slots, share, {"a": slots})
 
@@ -159,7 +162,7 @@ def test_a_placement_never_asks_for_more_than_a_node_has(
     try:
         placement = placed(*nodes, num_gpus=share, cohort=cohort)
     except PlacementError:
-        assert all(slots_on(one, 1.0, share) == 0 for one in nodes)
+        assert all(slots_on(one, Share(1.0, share)) == 0 for one in nodes)
         return
     assert 1 <= placement.actors <= cohort
     for one in nodes:
@@ -167,3 +170,104 @@ def test_a_placement_never_asks_for_more_than_a_node_has(
         assert here <= placement.slots[one.id]
         assert here * placement.num_cpus <= one.cpus + 1e-9
         assert here * share <= one.gpus + 1e-9
+
+
+def mixed(*nodes: Node, cohort: int = 100, census: tuple[list[int], list[int]], **execution: Any) -> Placement:
+    counted = (np.array(census[0]), np.array(census[1]))
+    return place(nodes, ExecutionConfig(**execution), population=1000, cohort=cohort, actor_bytes=0, census=counted)
+
+
+def counts(placement: Placement, node: str) -> list[int]:
+    """Actors of each class on a node."""
+    return [placement.seats.count(Seat(node, group)) for group in range(len(placement.shares))]
+
+
+LARGE = {"clients": [0], "num_gpus": 1}
+
+
+def test_actors_with_a_whole_gpu_are_placed_beside_fractions_and_started_first() -> None:
+    nodes = [node(16, 2, name="a"), node(16, 2, name="b")]
+    placement = mixed(
+        *nodes, num_gpus=0.1, num_cpus=0.5, classes={"large": {**LARGE, "actors": 2}}, census=([999, 1], [999, 1])
+    )
+    assert counts(placement, "a") == counts(placement, "b") == [10, 1]
+    assert [seat.group for seat in placement.seats[:3]] == [1, 1, 0]
+    assert placement.shares == (Share(0.5, 0.1), Share(1.0, 1.0))
+
+
+def test_classes_that_leave_their_number_open_share_the_room_by_their_work() -> None:
+    census = ([900, 100], [1000, 3000])
+    placement = mixed(node(8), classes={"long": {"min_steps": 20}}, census=census)
+    assert counts(placement, "a") == [2, 6]
+    assert counts(mixed(node(8), cohort=3, classes={"long": {"min_steps": 20}}, census=census), "a") == [1, 2]
+
+
+def test_a_class_has_no_more_actors_than_clients_and_an_empty_default_has_none() -> None:
+    placement = mixed(node(8), classes={"one": {"clients": [0]}}, census=([999, 1], [1, 9000]))
+    assert counts(placement, "a") == [7, 1]
+    everybody = mixed(node(8), actors=3, classes={"all": {"clients": ["0-999"]}}, census=([0, 1000], [0, 1]))
+    assert counts(everybody, "a") == [0, 8]
+
+
+def test_a_class_that_cannot_be_placed_beside_the_others_is_refused() -> None:
+    classes = {"large": {**LARGE, "actors": 2}}
+    with pytest.raises(PlacementError) as caught:
+        mixed(node(16, 1), num_gpus=0.1, classes=classes, census=([999, 1], [1, 1]))
+    assert str(caught.value) == (
+        "execution.classes.large: 2 actors of 1 CPUs and 1 GPUs do not fit: there is room for 1 (1 node with 16 CPUs "
+        "and 1 GPUs in all); lower execution.classes.large.actors, num_cpus or num_gpus"
+    )
+    with pytest.raises(PlacementError, match=r"execution\.classes\.large\.num_gpus: 1\.5 cannot be placed"):
+        mixed(node(16, 2), num_gpus=0.1, classes={"large": {**LARGE, "num_gpus": 1.5}}, census=([999, 1], [1, 1]))
+    with pytest.raises(PlacementError, match=r"an actor wants 1 CPUs and 0\.1 GPUs, but no node has that"):
+        mixed(node(16, 1), num_gpus=0.1, classes={"large": LARGE | {"actors": 1}}, census=([999, 1], [1, 1]))
+
+
+def test_fractions_are_counted_in_the_order_in_which_ray_gives_them_out() -> None:
+    """0.6 and 0.4 fill a GPU; three of 0.4 do not find two GPUs that hold 0.6 as well."""
+    assert fits_gpus(2, [Share(1, 0.6), Share(1, 0.6), Share(1, 0.4), Share(1, 0.4)])
+    assert not fits_gpus(2, [Share(1, 0.4), Share(1, 0.4), Share(1, 0.6), Share(1, 0.6)])
+    assert fits_gpus(3, [Share(1, 2), Share(1, 0.5), Share(1, 0.5)])
+    assert not fits_gpus(2, [Share(1, 0.1), Share(1, 2)])
+
+
+def test_an_actor_needs_room_in_the_memory_of_its_gpu() -> None:
+    small, large = Node("a", 8, 2, 64 * GIB, 8 * GIB), Node("b", 8, 2, 64 * GIB, 80 * GIB)
+
+    def on(*nodes: Node, **execution: Any) -> Placement:
+        config = ExecutionConfig(num_cpus=0.1, **execution)
+        return place(nodes, config, population=1000, cohort=1000, gpu_bytes=3 * GIB)
+
+    assert on(small, large, num_gpus=0.5).nodes.count("a") == 4
+    assert on(small, large, num_gpus=0.25).nodes == ("b",) * 8  # a quarter of the small one's does not do
+    assert on(Node("c", 8, 2, 64 * GIB), num_gpus=0.25).actors == 8  # of unknown size
+    with pytest.raises(PlacementError) as caught:
+        on(small, num_gpus=0.25)
+    assert str(caught.value) == (
+        "execution.num_gpus: an actor needs about 3072 MiB of its GPU, but 0.25 of the largest is 2048 MiB; "
+        "set it to at least 0.38"
+    )
+    with pytest.raises(PlacementError, match=r"lower training\.rows or shard_memory"):
+        on(Node("a", 8, 2, 64 * GIB, 2 * GIB), num_gpus=1)
+
+
+def test_nodes_that_join_are_filled_and_lost_actors_are_placed_again_where_there_is_room() -> None:
+    a, b, c = node(4, name="a"), node(4, name="b"), node(2, name="c")
+    wanted = demands(ExecutionConfig(), population=1000, cohort=100)
+    placer = Placer([a, b], wanted, cohort=100, actor_bytes=0)
+    seats = placer.place([a, b]).seats
+    assert placer.refill([a, b], seats) == []
+    assert placer.refill([a, b, c], seats) == [Seat("c")] * 2
+    assert placer.refill([a], [Seat("a")] * 4) == []
+    six = Placer([a, b], demands(ExecutionConfig(actors=6), population=1000, cohort=100), cohort=100, actor_bytes=0)
+    assert [seat.node for seat in six.place([a, b]).seats] == ["a", "b"] * 3
+    assert six.refill([a], [Seat("a")] * 3) == [Seat("a")]
+    assert six.refill([a, c], [Seat("a")] * 3) == [Seat("c"), Seat("c"), Seat("a")]
+    few = Placer([a], demands(ExecutionConfig(), population=1000, cohort=5), cohort=5, actor_bytes=0)
+    assert few.refill([a, b], few.place([a]).seats) == [Seat("b")]
+
+
+def test_a_node_that_joins_too_small_in_memory_gets_fewer_actors() -> None:
+    wanted = demands(ExecutionConfig(), population=1000, cohort=100)
+    placer = Placer([node(1)], wanted, cohort=100, actor_bytes=GIB)
+    assert placer.refill([node(1), node(8, memory=3 * GIB, name="b")], [Seat("a")]) == [Seat("b")] * 3

@@ -10,8 +10,11 @@ import pytest
 from raysim import Experiment
 from raysim.errors import PlacementError
 from raysim.execution import ACTOR_BYTES, ClientWorker, Lease, Node, draw_cohort, draw_round, prepare_job
-from raysim.execution.plan import actor_memory, make_plan, plan_round
+from raysim.execution.memory import CUDA_CONTEXT, actor_memory, gpu_fraction
+from raysim.execution.placement import Placement, Seat
+from raysim.execution.plan import make_plan, plan_round
 from raysim.execution.preparation import Prepared
+from raysim.execution.slots import Share
 
 
 def _seed_of_nobody() -> int:
@@ -43,6 +46,10 @@ def prepared(**sections: Any) -> Prepared:
     return prepare_job(Experiment.parse(values), data=data)
 
 
+def actors(count: int) -> Placement:
+    return Placement(count * (Seat("laptop"),), (Share(1, 0),), {"laptop": count})
+
+
 def test_an_actor_holds_the_vectors_that_its_worker_allocates() -> None:
     job = prepared()
     memory = actor_memory(job.job)
@@ -52,7 +59,8 @@ def test_an_actor_holds_the_vectors_that_its_worker_allocates() -> None:
     update_and_autograd = 2 * job.columns * 4
     assert memory.model == sum(tensor.nbytes for tensor in kept) + update_and_autograd
     assert memory.process == ACTOR_BYTES
-    assert memory.shard == 21 * (16 * 4 + 8)
+    assert memory.shard == 55 * (16 * 4 + 8)
+    assert memory.gpu == 0
     assert memory.total == memory.process + memory.model + memory.optimizer + memory.sums + memory.shard
 
 
@@ -68,16 +76,29 @@ def test_an_algorithm_without_local_steps_has_no_optimiser() -> None:
     assert actor_memory(prepared(algorithm="fedsgd", client={"optimizer": "adam"}).job).optimizer == 0
 
 
-def test_a_gpu_has_a_broadcast_of_its_own() -> None:
+@pytest.mark.parametrize(("execution", "samples"), [({}, 55), ({"shard_memory": 0}, 21), ({"shard_memory": 2160}, 30)])
+def test_shards_are_kept_as_far_as_their_memory_goes_but_never_less_than_a_block(execution: Any, samples: int) -> None:
+    memory = actor_memory(prepared(execution=execution).job)
+    assert memory.shard == samples * (16 * 4 + 8)
+
+
+def test_an_actor_of_one_client_keeps_no_other_clients_shard() -> None:
+    assert actor_memory(prepared(execution={"clients_per_actor": 1}).job).shard == 21 * (16 * 4 + 8)
+
+
+def test_a_gpu_has_a_broadcast_of_its_own_and_a_context_beside_what_torch_takes() -> None:
     job = prepared().job
-    on_gpu = replace(job, engine=replace(job.engine, device="cuda"))
-    assert actor_memory(on_gpu).model - actor_memory(job).model == 4 * prepared().columns
+    on_gpu = actor_memory(replace(job, engine=replace(job.engine, device="cuda")))
+    assert on_gpu.model - actor_memory(job).model == 4 * prepared().columns
+    assert on_gpu.gpu == CUDA_CONTEXT + on_gpu.model + on_gpu.optimizer + on_gpu.sums + on_gpu.shard
+    assert gpu_fraction(0.25, 16 << 30) == pytest.approx(0.25 - CUDA_CONTEXT / (16 << 30))
+    assert gpu_fraction(2, 16 << 30) == pytest.approx(1 - CUDA_CONTEXT / (16 << 30))
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_sums_of_a_round_are_as_large_as_planned(exact: bool) -> None:
     job = prepared(execution={"executor": "inprocess"}, aggregation={"exact": exact})
-    planned = plan_round(job, 1)
+    planned = plan_round(job, None)
     task = draw_round(job.experiment, job.federation, job.work, 1)
     lease = Lease.of(task, np.arange(len(task.clients)))
     total, report = ClientWorker(job.job, 0).train(lease, np.zeros(job.columns, np.float32))
@@ -88,13 +109,13 @@ def test_the_sums_of_a_round_are_as_large_as_planned(exact: bool) -> None:
 
 
 def test_steps_are_those_of_the_whole_population() -> None:
-    planned = plan_round(prepared(cohort=1, client={"batch_size": 5, "epochs": 2}), 1)
+    planned = plan_round(prepared(cohort=1, client={"batch_size": 5, "epochs": 2}), None)
     assert planned.cohort == 1
     assert planned.steps == (2, 6.0, 10)
 
 
 def test_clients_are_spread_over_the_actors_longest_first() -> None:
-    planned = plan_round(prepared(client={"batch_size": 1}), 2)
+    planned = plan_round(prepared(client={"batch_size": 1}), actors(2))
     assert planned.leases == 2
     assert planned.imbalance == pytest.approx(28 / 27.5)  # 21 + 6 + 1 against 16 + 11
 
@@ -108,29 +129,29 @@ def test_clients_with_actors_of_their_own_wait_for_the_longest() -> None:
 
 def test_rounds_that_one_worker_is_done_with_first_go_together_up_to_a_checkpoint() -> None:
     every = {"tracking": {"checkpoint_every": 4}}
-    planned = plan_round(prepared(client={"batch_size": 20}, **every), 2)  # 6 steps of a guessed ms; sharing costs 4
+    planned = plan_round(prepared(client={"batch_size": 20}, **every), actors(2))  # 6 steps of a guessed ms
     assert planned.alone < planned.shared
     assert planned.batch == 4
     for section in ({"rounds_ahead": 0}, {"executor": "inprocess"}, {"clients_per_actor": 3}):
-        assert plan_round(prepared(execution=section, **every), 2).batch == 0
+        assert plan_round(prepared(execution=section, **every), actors(2)).batch == 0
     many = prepared(client={"batch_size": 1}, **every)
-    long = plan_round(replace(many, engine=replace(many.engine, a_step=1e-3)), 2)
+    long = plan_round(replace(many, engine=replace(many.engine, a_step=1e-3)), actors(2))
     assert (long.batch, long.workers) == (0, 2)
     assert long.alone > long.shared
 
 
 def test_a_step_that_was_timed_is_planned_with_as_measured() -> None:
     job = prepared()
-    guessed = plan_round(job, actors=2)
+    guessed = plan_round(job, actors(2))
     assert (guessed.timed, guessed.a_step) == (False, 1e-3)
-    timed = plan_round(replace(job, engine=replace(job.engine, a_step=1e-5)), actors=2)
+    timed = plan_round(replace(job, engine=replace(job.engine, a_step=1e-5)), actors(2))
     assert (timed.timed, timed.a_step) == (True, 1e-5)
     steps = sum(-(-count // 10) for count in (1, 6, 11, 16, 21))
     assert guessed.alone - timed.alone == pytest.approx(steps * (1e-3 - 1e-5))
 
 
 def test_an_empty_cohort_has_nothing_to_lease() -> None:
-    planned = plan_round(prepared(cohort=1, selection="poisson", seed=_seed_of_nobody()), 4)
+    planned = plan_round(prepared(cohort=1, selection="poisson", seed=_seed_of_nobody()), actors(4))
     assert (planned.leases, planned.bytes_down, planned.bytes_up, planned.imbalance) == (0, 0, 0, 1.0)
 
 

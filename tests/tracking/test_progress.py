@@ -30,6 +30,15 @@ def drive(progress: Progress) -> None:
     progress.finish(SUMMARY)
 
 
+def test_people_are_told_what_is_being_prepared_and_programs_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    plain, rich = io.StringIO(), io.StringIO()
+    shown: list[Progress] = [PlainProgress(plain), RichProgress(Console(file=rich)), QuietProgress(), JsonProgress()]
+    for progress in shown:
+        progress.preparing("building the [red] shards")
+    assert plain.getvalue().strip() == rich.getvalue().strip() == "building the [red] shards …"
+    assert capsys.readouterr() == ("", "")
+
+
 def test_plain_progress_is_a_line_a_round() -> None:
     out = io.StringIO()
     drive(PlainProgress(out))

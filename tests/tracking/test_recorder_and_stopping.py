@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from synthetic_runs import METRICS, make_clients, make_row
@@ -38,6 +39,21 @@ def test_a_recorded_run_can_be_read_and_resumed(run: RunDirectory) -> None:
     assert read_rounds(run)["round"].to_pylist() == [1, 2, 3]
     assert [event["event"] for event in read_events(run.log)] == ["started", "failed", "finished"]
     run.lock().release()
+
+
+def test_the_summary_is_of_the_time_until_the_last_commit_or_checkpoint(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("raysim.tracking.recorder.time", SimpleNamespace(monotonic=lambda: now[0]))
+    writing = recorder(run)
+    now[0] += 2
+    writing.commit(make_row(1), make_clients(1))
+    now[0] += 1
+    writing.checkpoint(1, fill)
+    now[0] += 50  # a report is drawn, Ray is shut down
+    assert writing.seconds == 53
+    assert writing.finish("all rounds are done").seconds == 3
 
 
 def test_clients_left_out_are_named_in_the_log_and_aloud(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:

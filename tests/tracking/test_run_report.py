@@ -4,6 +4,7 @@ import re
 import shutil
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from synthetic_runs import METRICS, make_clients, make_row
 
 from raysim.config import Experiment
 from raysim.errors import RunError
-from raysim.tracking import EventLog, RunDirectory, RunTables, write_report
+from raysim.tracking import EventLog, RunDirectory, RunTables, read_rounds, write_report
 from raysim.tracking.report.comparison import labels
 from raysim.tracking.report.recorded import read_run
 from raysim.tracking.report.style import LIGHT, Picture
@@ -266,6 +267,18 @@ def test_the_phases_and_what_they_leave_make_up_the_total(run: RunDirectory) -> 
     assert recorded.time == pytest.approx(4 * 0.75)
     assert recorded.seconds["other"].tolist() == pytest.approx([0.25] * 4)
     assert recorded.clients_per_second == pytest.approx(16 / 3)
+    assert not recorded.overlaps
+
+
+def test_the_time_is_that_of_the_clock_also_where_rounds_overlap(run: RunDirectory) -> None:
+    with RunTables(run, METRICS) as tables:
+        for number in range(1, 5):
+            row = make_row(number)
+            tables.append(replace(row, seconds={**row.seconds, "total": 0.25}), make_clients(number))
+    recorded = read_run(run.path)
+    assert recorded.time == pytest.approx(sum(read_rounds(run)["seconds/total"].to_pylist())) == pytest.approx(1.0)
+    assert recorded.overlaps
+    assert "Rounds overlap" in Page(write_report([run.path])).text
 
 
 def test_a_report_survives_moving_the_run(run: RunDirectory, tmp_path: Path) -> None:

@@ -114,8 +114,8 @@ class RecordedRun:
     def seconds(self) -> dict[str, Float64]:
         """Seconds of each phase, by round; `other` is what the phases leave of the totals.
 
-        Rounds that came back together have one long total and short ones, so what is left is taken over all rounds and
-        laid where a round has some.
+        Where rounds overlap, a round's phases may come to more than its total, so what is left is taken over all rounds
+        and laid where a round has some.
         """
         phases = {phase: self.columns[f"seconds/{phase}"] for phase in PHASES}
         rest = self.columns[f"seconds/{TOTAL}"] - sum(phases.values(), np.zeros(self.rounds))
@@ -131,8 +131,13 @@ class RecordedRun:
 
     @property
     def time(self) -> float:
-        """Seconds spent in rounds."""
-        return sum(float(part.sum()) for part in self.seconds.values())
+        """Seconds spent in rounds, by the clock; where rounds overlap, their phases add up to more."""
+        return self.total(f"seconds/{TOTAL}")
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether rounds were worked on side by side, so that phases add up to more than the time by the clock."""
+        return sum(float(seconds.sum()) for seconds in self.seconds.values()) > 1.001 * self.time
 
     @property
     def clients_per_second(self) -> float:

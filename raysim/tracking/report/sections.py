@@ -80,6 +80,9 @@ def numbers(run: RecordedRun) -> Html:
     elif isinstance(population, int):
         shown.append(tile("Population", quantity(population), "clients"))
     traffic = f"{size(run.total('bytes_up'))} up, {size(run.total('bytes_down'))} down"
+    across = run.total("bytes_up_across") + run.total("bytes_down_across")
+    if across:
+        traffic += f"; {size(across)} between nodes"
     shown.append(tile("Traffic", size(run.total("bytes_up") + run.total("bytes_down")), traffic))
     return tiles(shown)
 
@@ -120,7 +123,9 @@ def time_spent(run: RecordedRun, place: Place) -> Html:
             rows.append([mark, duration(spent), duration(float(seconds.mean())), f"{100 * spent / run.time:.1f} %"])
             rows += _parts(run, phase)
     shares = table(["phase", "in all", "a round", "share"], rows)
-    return section("Where the time went", element("div", join([place([time_over_rounds(run)]), shares]), kind="side"))
+    remark = element("p", "Rounds overlap: phases add up to more than the clock.", kind="lead")
+    side = element("div", join([place([time_over_rounds(run)]), shares]), kind="side")
+    return section("Where the time went", *([remark] if run.overlaps else []), side)
 
 
 def _parts(run: RecordedRun, phase: str) -> list[list[Content]]:

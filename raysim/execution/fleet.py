@@ -1,0 +1,54 @@
+"""A job's client actors: what each class of clients asks of the machines, put together from the job alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raysim.config.running import ExecutionConfig
+from raysim.data import Federation
+from raysim.errors import ConfigError
+from raysim.execution.classes import ClientClasses
+from raysim.execution.cohort import cohort_size
+from raysim.execution.demand import demands
+from raysim.execution.memory import ActorMemory, on_meta
+from raysim.execution.placement import Placer
+from raysim.execution.slots import Node
+from raysim.execution.work import Int64, Job
+from raysim.training import LocalWork
+
+
+def placer(job: Job, memory: ActorMemory, nodes: Sequence[Node]) -> Placer:
+    """What places the actors of a job; `nodes` are the machines at the start, the driver's own first.
+
+    Raises:
+        PlacementError: a class of clients wants what no node can give.
+    """
+    experiment, federation = job.experiment, job.federation.open()
+    cohort = cohort_size(experiment, federation.population)
+    counted = None
+    if experiment.execution.classes:
+        algorithm = on_meta(job, federation)[1]
+        counted = census(experiment.execution, federation, algorithm.work(experiment.client), job.engine.device)
+    wanted = demands(experiment.execution, population=federation.population, cohort=cohort, census=counted)
+    return Placer(nodes, wanted, cohort=cohort, actor_bytes=memory.total, gpu_bytes=memory.gpu)
+
+
+def census(execution: ExecutionConfig, federation: Federation, work: LocalWork, device: str) -> tuple[Int64, Int64]:
+    """Clients of each class of a configuration, and their local steps a round; the default class first.
+
+    Raises:
+        ConfigError: a class is empty, overlaps another, names a client that does not exist, or has no GPU where the
+            others compute on one.
+    """
+    classes, sizes = ClientClasses(execution), federation.sizes("train")
+    clients, steps = classes.census(sizes, work.count(sizes))
+    if device == "cuda":
+        shares = [("execution", execution.num_gpus)]
+        shares += [(f"execution.classes.{name}", one.num_gpus) for name, one in execution.classes.items()]
+        for (key, gpus), count in zip(shares, clients.tolist(), strict=True):
+            if count and gpus == 0:
+                raise ConfigError(
+                    f"{key}.num_gpus: all actors compute on the same kind of device, and others have a GPU; "
+                    "give each class a share of one, or set execution.device=cpu"
+                )
+    return clients, steps

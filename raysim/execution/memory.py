@@ -1,0 +1,122 @@
+"""What one client actor needs of its machine's memory, and of its GPU's, before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raysim.aggregation import Field, sum_fields
+from raysim.algorithms import Algorithm, build_algorithm
+from raysim.config import Experiment
+from raysim.data import Federation
+from raysim.execution.placement import ACTOR_BYTES
+from raysim.execution.work import Job
+from raysim.models import model_on_meta
+from raysim.training import ParameterLayout, row_optimizer
+
+CUDA_CONTEXT = 500 * 1024 * 1024
+"""What a process takes of a GPU before it computes anything: between 300 and 500 MB, by the GPU and the driver."""
+
+_FLOAT32 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ActorMemory:
+    """Estimated bytes of one client actor. What a model's own activations take is not known, and not counted.
+
+    Attributes:
+        process: a Python process with torch.
+        model: the broadcast, the rows that train, their gradients and updates, the evaluator's model.
+        optimizer: the local optimiser's state.
+        sums: the running partial sum.
+        shard: the samples that it keeps from round to round, at least those of a block of the largest clients.
+        gpu: what it needs of its GPU; there all but the process itself are counted once more.
+    """
+
+    process: int
+    model: int
+    optimizer: int
+    sums: int
+    shard: int
+    gpu: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of the machine's memory."""
+        return self.process + self.model + self.optimizer + self.sums + self.shard
+
+
+def model_columns(job: Job) -> int:
+    """Columns P of a job's model vector."""
+    return on_meta(job, job.federation.open())[0].size
+
+
+def actor_memory(job: Job) -> ActorMemory:
+    """Estimate what one client actor of a job needs.
+
+    Raises:
+        DataError, ModelError: the job's data or model cannot be used.
+    """
+    federation = job.federation.open()
+    layout, algorithm, frozen = on_meta(job, federation)
+    rows, columns, trainable = job.engine.rows, layout.size, layout.trainable
+    cuda = job.engine.device == "cuda"
+    # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
+    # and the gradients as autograd returns them and as the trainer takes them. A GPU has a second broadcast.
+    vectors = (2 + cuda) * columns + rows * (2 * columns + 2 * trainable)
+    model = _FLOAT32 * vectors + 2 * frozen
+    optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
+    sums = sum(field.nbytes for field in summed(job.experiment, algorithm))
+    shard = _shard_bytes(job, federation)
+    return ActorMemory(
+        process=ACTOR_BYTES,
+        model=model,
+        optimizer=optimizer,
+        sums=sums,
+        shard=shard,
+        gpu=CUDA_CONTEXT + model + optimizer + sums + shard if cuda else 0,
+    )
+
+
+def gpu_fraction(num_gpus: float, gpu_memory: int) -> float:
+    """Share of a GPU's memory that torch may take in an actor: the actor's own, less what CUDA takes beside torch."""
+    return max(0.01, min(num_gpus, 1.0) - CUDA_CONTEXT / gpu_memory)
+
+
+def on_meta(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorithm, int]:
+    """The layout, the algorithm on it, and the bytes of what is in the module but not in the layout."""
+    experiment = job.experiment
+    module = model_on_meta(experiment.model, federation.info, loss=experiment.training.loss, module=job.module)
+    layout = ParameterLayout(module)
+    inside = {segment.name for segment in layout.segments}
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    frozen = sum(tensor.nbytes for name, tensor in tensors if name not in inside)
+    return layout, build_algorithm(experiment.algorithm, layout), frozen
+
+
+def summed(experiment: Experiment, algorithm: Algorithm) -> tuple[Field, ...]:
+    """The fields of a partial sum."""
+    return sum_fields(algorithm.fields(), exact=experiment.aggregation.exact)
+
+
+def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:
+    config = algorithm.local_optimizer(job.experiment.client)
+    if config is None:
+        return 0
+    optimizer = row_optimizer(config)
+    optimizer.start(torch.empty((rows, trainable), device="meta"))
+    return sum(state.nbytes for state in optimizer.state)
+
+
+def _shard_bytes(job: Job, federation: Federation) -> int:
+    """As `DeviceShards` holds them: of all clients that it may be given, as far as `execution.shard_memory` goes."""
+    execution, sizes = job.experiment.execution, federation.sizes("train")
+    largest = int(np.argmax(sizes))
+    shard = federation.shard(largest)
+    nbytes = shard.x.nbytes + shard.y.nbytes + (0 if shard.weight is None else shard.weight.nbytes)
+    per_actor = execution.clients_per_actor
+    samples = int(sizes.sum()) if per_actor is None else per_actor * int(sizes[largest])
+    kept = min(execution.shard_memory, nbytes * samples // max(1, int(sizes[largest])))
+    return max(job.engine.rows * nbytes, kept)

@@ -1,0 +1,108 @@
+"""A function of tensors, compiled once for every size of their first dimension, and called without torch's checks.
+
+What `torch.compile` returns asks at every call whether what it was compiled for is still the case, which takes as long
+as a small model's arithmetic. Where the arguments' types and layouts are fixed by how they are made, the answer is
+known, and the compiled code can be called by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+
+def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> Callable[..., None]:
+    """The function, compiled; it must change its arguments in place and return nothing.
+
+    Args:
+        function: of tensors that stay as they are in all but their first dimension.
+        first, second: arguments to run it on, with another size of the first dimension (≥ 2) each; those that do not
+            begin with that dimension are equal in shape. They are changed.
+
+    Raises:
+        Exception: torch cannot compile it, or would need other code for other sizes.
+    """
+    codes: list[Any] = []
+
+    def inner(graph: torch.fx.GraphModule, examples: Sequence[Any], **given: Any) -> Any:
+        if codes:
+            raise RuntimeError("another number of clients would have to be compiled by itself")
+        codes.append(compile_fx_inner(graph, examples, **given))
+        return codes[0]
+
+    def backend(graph: torch.fx.GraphModule, examples: list[Any]) -> Any:
+        return compile_fx(graph, examples, inner_compile=inner)
+
+    # torch counts compilations by code object, and gives up after a few: each call of this function has its own.
+    function = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape:
+            torch._dynamo.mark_dynamic(one, 0)
+            torch._dynamo.mark_dynamic(other, 0)
+    # Its other cache would give back what the compiler made without asking for it.
+    with torch.no_grad(), torch._functorch.config.patch(enable_autograd_cache=False):
+        guarded: Callable[..., None] = torch.compile(function, fullgraph=True, backend=backend)
+        guarded(*first)
+        guarded(*second)
+        return _called_alone(guarded, codes[0], first, second) or torch.no_grad()(guarded)
+
+
+def _called_alone(
+    guarded: Callable[..., None], code: Any, first: Sequence[Tensor], second: Sequence[Tensor]
+) -> Callable[..., None] | None:
+    """A call of the code by itself that does what the guarded function does, if one is found."""
+    plain: Callable[[list[Any]], Any] = code.current_callable
+    calls: list[list[Any]] = []
+
+    def recorded(arguments: list[Any]) -> Any:
+        calls.append(list(arguments))  # it is emptied by the call
+        return plain(arguments)
+
+    code.current_callable = recorded
+    try:
+        guarded(*first)
+        guarded(*second)
+    finally:
+        code.current_callable = plain
+    if len(calls) != 2:
+        return None
+    # What the code takes, in its own order: tensors as they were given, their first size, and what is always the same.
+    lead = [one.shape != other.shape for one, other in zip(first, second, strict=True)].index(True)
+    known = [(*given, len(given[lead])) for given in (first, second)]
+    constants: list[int] = []
+    order: list[int] = []
+    for one, other in zip(*calls, strict=True):
+        places = [i for i, pair in enumerate(zip(*known, strict=True)) if _is(pair[0], one) and _is(pair[1], other)]
+        if not places and isinstance(one, int) and one == other:
+            places = [len(first) + 1 + len(constants)]
+            constants.append(one)
+        if not places:
+            return None
+        order.append(places[0])
+    chosen = itemgetter(*order)
+
+    def call(*given: Tensor) -> None:
+        plain(list(chosen((*given, len(given[lead]), *constants))))
+
+    return call if _same(guarded, call, second) else None
+
+
+def _is(known: Any, found: Any) -> bool:
+    return known is found or (isinstance(known, int) and isinstance(found, int) and known == found)
+
+
+def _same(one: Callable[..., None], other: Callable[..., None], arguments: Sequence[Tensor]) -> bool:
+    """Whether both leave the same bits behind. The arguments are changed, not copied: a copy has other strides."""
+    before, found = [argument.clone() for argument in arguments], []
+    for call in (one, other):
+        for argument, value in zip(arguments, before, strict=True):
+            argument.copy_(value)
+        call(*arguments)
+        found.append([argument.clone().nan_to_num() for argument in arguments])
+    return all(map(torch.equal, *found))
