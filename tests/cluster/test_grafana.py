@@ -29,7 +29,7 @@ def queries() -> Iterator[tuple[str, str]]:
             yield variable["name"], variable["query"]
 
 
-@pytest.mark.parametrize(("where", "query"), queries())
+@pytest.mark.parametrize(("where", "query"), list(queries()))
 def test_every_metric_of_a_query_exists_and_so_does_every_tag(where: str, query: str) -> None:
     asked = set(re.findall(r"\bray_\w+", query))
     assert asked

@@ -64,7 +64,9 @@ def test_a_full_disk_costs_no_bit_in_process(tmp_path: Path, limited: bool) -> N
     message = f"round-000006: cannot write the checkpoint ({reason});"
     check_stopped(found, found["until the end"], message)
     check_stopped(found, found["to the last byte"], f".arrows: cannot be written ({reason});")
-    assert found["to the last byte"]["recorded"] == [1, 2, 3], "the rounds before can be read"
+    recorded = found["to the last byte"]["recorded"]  # a row or two may fit into a page that the file has already
+    assert [1, 2, 3] <= recorded < [1, 2, 3, 4, 5, 6], "the rounds before can be read"
+    assert recorded == list(range(1, len(recorded) + 1))
 
 
 @pytest.mark.ray
