@@ -80,7 +80,7 @@ def choose_engine(
         tell: told where engines are timed.
 
     Raises:
-        ConfigError: what was asked for needs a C++ compiler, and there is none.
+        ConfigError: what was asked for needs a C++ compiler or a GPU, and there is none.
     """
     training = job.experiment.training
     if training.compile is True and not has_compiler():
@@ -92,6 +92,11 @@ def choose_engine(
         return Chosen(sequential, why)
     nobody = not task.steps.any()  # to be timed with
     device = job.engine.torch_device
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "training.engine: this process sees no GPU to try engines on; set training.engine=sequential, or start on "
+            "a node with a GPU"
+        )
     with torch_threads(job.engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):

@@ -71,6 +71,39 @@ def test_plan_counts_whole_actors_on_each_gpu(raysim: Raysim) -> None:
     assert result.stderr.startswith("error: 7 actors of 0.1 CPUs and 0.3 GPUs do not fit: there is room for 6")
 
 
+def test_plan_refuses_an_actor_that_does_not_fit_its_share_of_a_gpu(raysim: Raysim) -> None:
+    share = ["execution.executor=ray", "execution.num_gpus=0.05", "execution.num_cpus=0.1"]
+    result = raysim("plan", "tiny.yaml", *share, "execution.gpu_memory=8000000000")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: execution.num_gpus: an actor needs about 50")
+    assert "MiB of its GPU, but 0.05 of the largest is 381 MiB; set it to at least 0.07" in result.stderr
+    values = planned(raysim, *share, "execution.gpu_memory=80000000000")
+    assert values["nodes"][0]["gpu_memory"] == 80_000_000_000
+    assert values["actor_memory"]["gpu"] > 500 << 20
+
+
+def test_plan_shows_classes_and_where_they_go(raysim: Raysim) -> None:
+    classes = "execution.classes={large: {clients: [0, 2-3], num_gpus: 1}}"
+    shares = ["execution.executor=ray", "execution.num_gpus=0.25", "execution.num_cpus=0.1", classes]
+    values = planned(raysim, *shares)
+    assert [one["name"] for one in values["classes"]] == ["default", "large"]
+    assert values["classes"][1]["clients"] == 3
+    assert sorted(values["placement"]["classes"]) == ["default", "default", "large"]
+    assert values["placement"]["shares"]["large"] == {"num_cpus": 1.0, "num_gpus": 1.0}
+    result = raysim("plan", "tiny.yaml", *shares)
+    line = next(line for line in result.stdout.splitlines() if line.strip().startswith("large"))
+    assert line.split() == ["large", "3", "50%", "1", "1", "1", "1"]
+    result = raysim("plan", "tiny.yaml", *shares[:-1], "execution.classes={large: {clients: [6]}}")
+    assert result.exit_code == 2
+    assert "execution.classes.large.clients: there is no client 6; the last of 6 is 5" in result.stderr
+
+
+def test_an_engine_that_would_be_tried_on_a_gpu_that_is_not_here_is_one_line(raysim: Raysim) -> None:
+    result = raysim("plan", "tiny.yaml", "execution.executor=ray", "execution.num_gpus=0.5", "training.engine=rows")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: training.engine: this process sees no GPU to try engines on; set training")
+
+
 def test_plan_refuses_actors_that_the_memory_does_not_hold(raysim: Raysim, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysim.cli.plan.actors_memory", lambda execution: 100_000_000)
     result = raysim("plan", "tiny.yaml", "execution.executor=ray", "execution.actors=1")
