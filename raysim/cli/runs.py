@@ -53,8 +53,8 @@ def run(
     """Train the federation that CONFIG describes.
 
     Leaves a run directory with the resolved configuration, a row for every round and client, checkpoints, the model
-    and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there; before
-    the first round it leaves nothing.
+    and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there;
+    before the first round it leaves nothing.
     """
     progress = _progress(quiet, json, plain, profile)
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
