@@ -139,8 +139,8 @@ class TrainingConfig(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` computes forward and backward pass under bfloat16 autocast; weights, updates and losses stay float32."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the local step of the `rows` engine with `torch.compile`, which needs a C++ compiler and takes seconds the
-    first time; `auto` tries it where a run is long enough to pay for it."""
+    """Compile the local step of the `rows` engine with `torch.compile`, which needs a C++ compiler and takes seconds
+    the first time; `auto` tries it where a run is long enough to pay for it."""
 
     @model_validator(mode="after")
     def _only_rows_compile(self) -> TrainingConfig:
