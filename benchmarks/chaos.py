@@ -1,6 +1,6 @@
 """Fifty rounds in which a random client actor is killed every few seconds, beside the same rounds in peace.
 
-    python benchmarks/chaos.py             # 50 rounds, a SIGKILL every 6 seconds on average
+    python benchmarks/chaos.py             # 50 rounds, a SIGKILL every 4 seconds on average
 
 Both come to the same model, bit for bit; what the killing costs is in `benchmarks/results/chaos.md`.
 """
@@ -25,14 +25,14 @@ from raysim import Experiment, Simulation
 from raysim.cluster.runtime import import_ray
 
 RESULTS = Path(__file__).parent / "results" / "chaos.md"
-EVERY = 6.0
+EVERY = 4.0
 SETTING: dict[str, Any] = {
     "name": "chaos",
     "rounds": 50,
     "cohort": 40,
     "data": {"source": {"name": "synthetic_virtual", "clients": 400}},
     "model": {"name": "mlp", "hidden": [200, 200]},
-    "client": {"epochs": 16, "batch_size": 10, "optimizer": {"name": "sgd", "lr": 0.05}},
+    "client": {"epochs": 6, "batch_size": 10, "optimizer": {"name": "sgd", "lr": 0.05}},
     "training": {"engine": "sequential"},
     "evaluation": {"every": 10},
     "execution": {"actors": 2, "max_retries": 20},
