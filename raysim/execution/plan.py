@@ -24,9 +24,6 @@ from raysim.execution.work import Float64, Int64, RoundWork
 
 _WEIGHT = 8
 
-LEASE_STATE_BYTES = 128 * 1024 * 1024
-"""What the clients of a lease may keep: it travels as one object, there and back."""
-
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:

@@ -45,8 +45,9 @@ def test_leases_are_cut_where_clients_keep_much(
         first = next(iter(simulation))
         simulation.run()
         assert sha256(simulation.model()) == expected
-    columns = simulation._executor._columns  # type: ignore[attr-defined]
-    assert first.row.bytes_down > 4 * 4 * columns  # a lease a client, and the server's control beside the model
+    assert (
+        first.row.bytes_down > 4 * 4 * simulation._prepared.columns
+    )  # a lease a client, and the server's control beside the model
 
 
 def test_a_run_saved_in_process_and_resumed_on_actors_and_back_ends_in_the_same_bits(
