@@ -24,8 +24,13 @@ from raysim.tracking import CheckpointFolder, RunDirectory, read_clients, read_r
 PACKAGE = Path(raysim.__file__).parent
 LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 EVALUATE = ("eval", "exec", "__import__", "torch.load", "torch.jit.load", "torch.package.PackageImporter")
-ALLOWED = {"cluster/actors.py: ray.cloudpickle.loads", "cluster/actors.py: pickle.dumps"}
-"""A reference that travels between actors of one run, and never lies in a file."""
+ALLOWED = {
+    "cluster/actors.py: ray.cloudpickle.loads",
+    "cluster/actors.py: pickle.dumps",
+    "cluster/hosts.py: ray.cloudpickle.loads",
+    "cluster/hosts.py: self._ray.cloudpickle.dumps",
+}
+"""References that travel between the processes of one run or study, and never lie in a file."""
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
