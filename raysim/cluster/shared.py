@@ -191,7 +191,7 @@ class SharedRounds:
         """The row, with the bytes that moved within and between nodes."""
         assert applying.training is not None, "only a round with clients takes a step"
         nodes = [one.node for one in applying.training.sums]
-        down = self._steps.broadcast(applying.before.model, nodes)
+        down = self._steps.broadcast(nodes)
         return replace(
             applying.row,
             bytes_up_within=traffic.within,

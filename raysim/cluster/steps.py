@@ -19,6 +19,9 @@ from raysim.execution.work import Int32, StepFacts
 RESTART_SECONDS = 60.0
 """What a step may take longer than its deadline: an aggregator that died takes its time to come back."""
 
+INLINE_BYTES = 100 * 1024
+"""Objects up to this size Ray sends with a call, not through the object store."""
+
 PROBE_SECONDS = 30.0
 """How long a sum may take to arrive, when it is asked whether it is still there."""
 
@@ -128,19 +131,15 @@ class ServerSteps:
         self._lives.clear()
         self._runtime.ray.get(self._aggregator.alive.remote())
 
-    def broadcast(self, model: Any, nodes: Collection[str]) -> int:
-        """Bytes of a model that went to other nodes than the driver's.
+    def broadcast(self, nodes: Collection[str]) -> int:
+        """Bytes of a model that go to other nodes than the driver's.
 
         Args:
-            nodes: of each lease. A model too small for the object store goes with every one of them.
+            nodes: of each lease. A node gets one copy; a model too small for the object store goes with every lease.
         """
         away = [node for node in nodes if node != self._runtime.home]
-        if not away:
-            return 0
-        copies = self._runtime.ray.experimental.get_object_locations([model])[model]
-        if copies["node_ids"]:
-            return len({*copies["node_ids"]} - {self._runtime.home}) * int(copies["object_size"] or 0)
-        return len(away) * 4 * self._columns
+        size = 4 * self._columns
+        return size * (len(away) if size <= INLINE_BYTES else len(set(away)))
 
     def _compare_lives(self, step: Step, lives: Mapping[str, str]) -> None:
         """Say which actors died during a step, and were started again."""

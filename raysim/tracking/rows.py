@@ -29,7 +29,7 @@ time is the fold's."""
 TOTAL = "total"
 
 LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across")
-"""Columns of what moved on Ray, within nodes and between them, as it was measured where it arrived."""
+"""What moved on Ray, within nodes and between them: sums as measured where they arrive, models as counted."""
 
 FAULTS = ("lost", "hung", "retries")
 """Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
