@@ -26,6 +26,9 @@ KINDS: Mapping[str, str] = {
     "schedules": "client.schedule",
     "weights": "aggregation.weights",
     "selections": "selection",
+    "tuned-weights": "tuning.weights",
+    "samplers": "tuning.sampler",
+    "pruners": "tuning.pruner",
 }
 """Kinds of components, and the key that chooses one."""
 
