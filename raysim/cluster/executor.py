@@ -59,11 +59,12 @@ class RayExecutor(Executor):
             most = max(1, LEASE_STATE_BYTES // (4 * width)) if width else None
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
             leasing = Leasing(self._roster, execution, self._costs.clients, samples, most)
-            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples)
             self._states: NodeStates | None = None
             if width:
                 population = job.federation.open().population
                 self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
+            beyond_help = self._states.beyond_help if self._states is not None else lambda loss: None
+            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(

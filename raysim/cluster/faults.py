@@ -86,7 +86,9 @@ def _raised(kinds: Any, error: Any) -> Loss:
     if isinstance(cause, RaysimError):
         cause.__cause__ = error
         return Loss(to_blame(cause), reason_of(cause), cause, cause.client)
-    if isinstance(cause, kinds.ObjectStoreFullError | kinds.OutOfDiskError | MemoryError | kinds.OutOfMemoryError):
+    if isinstance(cause, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
+        return Loss("memory", "the object store is full", error)
+    if isinstance(cause, MemoryError | kinds.OutOfMemoryError):
         return Loss("memory", f"memory ran out ({type(cause).__name__})", error)
     if isinstance(cause, kinds.RayError):
         return Loss("died", "something that it needs was lost", error)

@@ -29,17 +29,19 @@ class Setting:
         book: what becomes of lost work, and where it is written down.
         node_of: the node of a worker.
         suits: whether a worker may train clients of a class.
+        beyond_help: what the run ends with, where what was lost cannot be done again.
     """
 
     book: FaultBook
     deadlines: Deadlines
     node_of: Callable[[int], str]
     suits: Callable[[int, int], bool]
+    beyond_help: Callable[[Loss], RaysimError | None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """A piece for whoever is idle, and the workers that it failed on."""
+    """A piece for whoever is idle, and the workers that it failed on. Equal to nothing but itself."""
 
     piece: Any
     failed: frozenset[int] = frozenset()
@@ -209,6 +211,9 @@ class Evaluation(Flight):
         """Evaluation changes nothing, so there is nobody to drop: it is done again, or the run ends."""
         piece: Ranges = call.piece
         self._out.pop(id(piece), None)
+        self.error = self.error or self.setting.beyond_help(loss)
+        if self.error is not None:
+            return
         book, failed = self.setting.book, call.waiting.failed | {call.worker}
         again = book.policy(loss.kind) != "fail" and piece.attempt < book.max_retries
         if loss.kind == "error" and call.waiting.failed:

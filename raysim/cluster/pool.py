@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from raysim.cluster.deadlines import Deadlines
@@ -41,11 +41,12 @@ class ClientPool:
         execution: ExecutionConfig,
         book: FaultBook,
         samples: Samples,
+        beyond_help: Callable[[Loss], RaysimError | None],
     ) -> None:
         """All actors of the roster are idle."""
         self._ray, self._roster, self._leasing, self._samples = runtime.ray, roster, leasing, samples
         self._max_retries, self._wait_for_nodes = execution.max_retries, execution.wait_for_nodes
-        self._setting = Setting(book, Deadlines(execution.faults), roster.node, roster.suits)
+        self._setting = Setting(book, Deadlines(execution.faults), roster.node, roster.suits, beyond_help)
         self._idle = set(roster.workers)
         self._flights: list[Flight] = []
         self._calls: dict[Any, Call] = {}

@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from raysim.cluster.faults import first_line
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
 from raysim.errors import RunError
 from raysim.execution.client_state import StateRows
+from raysim.execution.faults import Loss
 from raysim.execution.state_store import StateStore, load_pieces, save_piece
 from raysim.execution.work import Int64
+
+PROBE_SECONDS = 10.0
+"""How long a keeper may take to say that it lives."""
 
 
 class StateKeeper:
@@ -25,6 +30,9 @@ class StateKeeper:
 
     def __init__(self, population: int, width: int, memory: int, scratch: str | None) -> None:
         self._store, self._width = StateStore(population, width, memory, scratch), width
+
+    def alive(self) -> None:
+        """Only an answer."""
 
     def read(self, clients: Int64, version: int) -> StateRows:
         """The rows of clients that have one here."""
@@ -171,12 +179,28 @@ class NodeStates:
         try:
             return self._wait_for(reference)
         except self._ray.exceptions.RayActorError as error:
-            raise RunError(
-                f"what clients keep on one of the nodes is lost ({str(error).splitlines()[0]}); "
-                "resume the run from its last checkpoint"
-            ) from error
+            raise _lost(error) from error
+
+    def beyond_help(self, loss: Loss) -> RunError | None:
+        """What the run ends with, if what this loss comes from is a keeper that is gone."""
+        if not isinstance(getattr(loss.error, "cause", None), self._ray.exceptions.RayActorError):
+            return None
+        for keeper in self._keepers:
+            try:
+                self._ray.get(keeper.alive.remote(), timeout=PROBE_SECONDS)
+            except self._ray.exceptions.RayActorError as error:
+                return _lost(error)
+            except self._ray.exceptions.GetTimeoutError:  # it is busy
+                continue
+        return None
 
     def close(self) -> None:
         """Stop the keepers; their files go with them."""
         for keeper in self._keepers:
             self._ray.kill(keeper)
+
+
+def _lost(error: Exception) -> RunError:
+    return RunError(
+        f"what clients keep on one of the nodes is lost ({first_line(error)}); resume the run from its last checkpoint"
+    )

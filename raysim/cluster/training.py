@@ -106,6 +106,9 @@ class Training(Flight):
         if _key(lease) not in self._out:
             return
         self._out.remove(_key(lease))
+        self.error = self.error or self.setting.beyond_help(loss)
+        if self.error is not None:
+            return
         book = self.setting.book
         failed = call.waiting.failed | {call.worker}
         hopeless = self._hopeless(loss, call, failed)
@@ -163,10 +166,11 @@ def _end(lease: Lease, loss: Loss) -> Exception:
     """What a run ends with that ends of this loss."""
     if loss.kind in ("data", "error"):
         return loss.error
+    cause = getattr(loss.error, "cause", None) or loss.error
     count, client = len(lease.clients), int(lease.clients[0])
     error = RunError(
         f"round {lease.round}: a lease of {count} clients (first {client}) was lost {lease.attempt + 1} times, the "
-        f"last time because {loss.reason} ({first_line(loss.error)}); execution.faults.{loss.kind}=drop goes on "
+        f"last time because {loss.reason} ({first_line(cause)}); execution.faults.{loss.kind}=drop goes on "
         f"without the client that is to blame"
     )
     if count == 1:

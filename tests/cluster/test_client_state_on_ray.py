@@ -11,6 +11,7 @@ import pytest
 from federations import digits, final_sha256, sha256
 
 from raysim import Simulation
+from raysim.errors import RunError
 
 SCAFFOLD = ["algorithm=scaffold", "rounds=5"]
 RAY = "execution.executor=ray"
@@ -74,3 +75,19 @@ def test_an_actor_killed_between_rounds_changes_nothing(tmp_path: Path, ray_sess
             if committed.number == 2:
                 os.kill(pid, signal.SIGKILL)
         assert sha256(simulation.model()) == expected
+
+
+def test_a_lost_keeper_ends_the_run_with_the_remedy_and_a_resume_comes_to_the_same_bits(
+    tmp_path: Path, ray_session: Any
+) -> None:
+    expected = final_sha256(digits(tmp_path, *SCAFFOLD))
+    with Simulation(digits(tmp_path, *SCAFFOLD, RAY, "execution.actors=2")) as simulation:
+        rounds = iter(simulation)
+        while next(rounds).number < 3:
+            pass
+        ray_session.kill(simulation._executor._states._keepers[0])  # type: ignore[attr-defined]
+        with pytest.raises(RunError, match=r"what clients keep on one of the nodes is lost .*resume"):
+            list(rounds)
+    with Simulation.resume(simulation.directory) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == expected

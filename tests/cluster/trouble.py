@@ -87,6 +87,8 @@ def happen(what: str) -> None:
             time.sleep(0.01)
     elif what == "hog":
         hog()
+    elif what == "allocate":
+        allocate()
     elif what == "data":
         raise DataError("shards: train.arrow is missing")
     else:
@@ -102,6 +104,15 @@ def hog() -> None:
         np.ones(2**27)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def allocate() -> None:
+    """Take more and more memory until somebody stops it."""
+    taken = []
+    for _ in range(64):
+        taken.append(np.ones(2**23))
+        time.sleep(0.05)
+    raise AssertionError(f"{len(taken)} times 64 MiB and nobody minded")
 
 
 @dataclass(frozen=True)
