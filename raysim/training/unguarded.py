@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
 
 def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> Callable[..., None]:
@@ -28,6 +27,8 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
     Raises:
         Exception: torch cannot compile it, or would need other code for other sizes.
     """
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner  # two seconds and 150 MB, for those who compile
+
     codes: list[Any] = []
 
     def inner(graph: torch.fx.GraphModule, examples: Sequence[Any], **given: Any) -> Any:
