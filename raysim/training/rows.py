@@ -30,10 +30,13 @@ class RowsEngine(Engine):
     """All rows of a block in one go: the gradient of the loss, vectorised over clients and captured as a graph.
 
     Every batch is as long as `batch_size`; a short one is filled up with samples that weigh nothing. A block of one has
-    an idle companion, since kernels treat a single row in their own way.
+    an idle companion, since kernels treat a single row in their own way. On a GPU, which may have other kernels for
+    fewer rows, with other bits, all K rows are always there: those that have finished, and idle ones, keep the others
+    company (`shrinks` is false).
     """
 
     name = "rows"
+    shrinks = True
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class RowsEngine(Engine):
         """
         self.info, self.device, self.batch_size = info, device, batch_size
         self._layout, self._capacity, self._bf16 = layout, rows, bf16
+        self.shrinks = device.type != "cuda"
         loss = row_cross_entropy if loss is cross_entropy else loss
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
@@ -95,14 +99,16 @@ class RowsEngine(Engine):
         return self._compiled is not None
 
     def load(self, block: Block) -> None:
-        k, width = len(block.keys), max(len(block.keys), 2)
+        k = len(block.keys)
+        width = self._width(k)
         self._samples = block.shards.pool
         # An empty shard points at a sample of another: who takes no steps may still keep the last one company.
         start = np.where(block.shards.count > 0, block.shards.start, block.shards.start[0])
         index, count = block.plan.index + start[:, None], block.plan.count
-        if k == 1:
-            index, count = np.repeat(index, 2, axis=1), np.repeat(count, 2, axis=1)
-            self.rows[1] = self.rows[0]
+        if k < width:
+            beside = np.minimum(np.arange(width), k - 1)  # the last client's samples once more
+            index, count = np.take(index, beside, axis=1), np.take(count, beside, axis=1)
+            self.rows[k:width] = self.rows[0]
         self._index = torch.from_numpy(index).to(self.device, non_blocking=True)
         chosen = self._index.flatten()
         y = target(self._samples.y.index_select(0, chosen), self.info)
@@ -116,8 +122,8 @@ class RowsEngine(Engine):
             return self._compiled_gradients(self._compiled, step, turn)
         *grads, losses = self._gradient(*turn.values, *self._batch(step, turn))
         # A companion that has finished keeps its last gradient.
-        torch._foreach_copy_(turn.places, grads if k > 1 else [grad[:1] for grad in grads])
-        return losses if k > 1 else losses[:1]
+        torch._foreach_copy_(turn.places, grads if k == len(losses) else [grad[:k] for grad in grads])
+        return losses[:k]
 
     def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
         step, optimizer = self._compiled, self._update.optimizer
@@ -127,32 +133,44 @@ class RowsEngine(Engine):
         turn = self._at(steps.start, k)
         factors = step.factors(steps.stop, lr)
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
-        rows, grad, found = self.rows[:k], self.grad[:k], losses
-        if k == 1:  # a twin keeps it company; nobody comes after the last one, so its state can stay with the two
-            rows, found = rows.repeat(2, 1), losses.repeat(2)
-            grad, state = grad.repeat(2, 1), [kept.repeat(2, 1) for kept in state]
+        rows, grad, found, width = self.rows[:k], self.grad[:k], losses, self._width(k)
+        if k < width:
+            beside = self._beside(k, width)
+            rows, found, grad = rows[beside], losses[beside], grad[beside]
+            state = [kept[beside] for kept in state]
         for number in steps:
             step(rows, grad, found, broadcast, factors[number], self._batch(number, turn), state)
-        if k == 1:
-            self.rows[:1, :trainable], self.grad[:1], losses[:] = rows[:1, :trainable], grad[:1], found[:1]
+        if k < width:
+            self.rows[:k, :trainable], self.grad[:k], losses[:] = rows[:k, :trainable], grad[:k], found[:k]
+            for kept, moved in zip(() if optimizer is None else optimizer.state, state, strict=True):
+                kept[:k] = moved[:k]
         return True
 
     def _compiled_gradients(self, code: WholeStep, step: int, turn: _Turn) -> Tensor:
-        k = turn.k
-        rows, grad = (
-            (self.rows[:k], self.grad[:k]) if k > 1 else (self.rows[:1].repeat(2, 1), self.grad[:1].repeat(2, 1))
-        )
-        losses = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        k, width = turn.k, self._width(turn.k)
+        rows, grad = self.rows[:k], self.grad[:k]
+        if k < width:
+            beside = self._beside(k, width)
+            rows, grad = rows[beside], grad[beside]
+        losses = torch.zeros(width, dtype=torch.float64, device=self.device)
         code(rows, grad, losses, rows[0], code.factors(1, 0.0)[0], self._batch(step, turn), ())
-        if k == 1:
-            self.grad[:1] = grad[:1]
+        if k < width:
+            self.grad[:k] = grad[:k]
         return losses[:k]
+
+    def _width(self, k: int) -> int:
+        """Rows that are computed where k clients train."""
+        return max(k, 2) if self.shrinks else len(self.rows)
+
+    def _beside(self, k: int, width: int) -> Tensor:
+        """The k clients and their companions, who are the last one once more."""
+        return torch.arange(width, device=self.device).clamp_(max=k - 1)
 
     def _at(self, step: int, k: int) -> _Turn:
         """The steps from this one on in which the first k clients train: taken apart at once, not one by one."""
         turn = self._turn
         if turn is None or turn.k != k or step not in turn.steps:
-            width, steps = max(k, 2), range(step, max(self._ends[k - 1], step + 1))
+            width, steps = self._width(k), range(step, max(self._ends[k - 1], step + 1))
             part = slice(steps.start, steps.stop), slice(width)
             turn = self._turn = _Turn(
                 k,
@@ -282,7 +300,7 @@ class RowsEngine(Engine):
         if self.batch_size > 1 and differs(2):
             return "the samples of a batch influence each other (as in batch normalisation)"
         x[:, -1] = last
-        if any(differs(k) for k in {2, min(3, most), most // 2 + 1, most}):
+        if any(differs(k) for k in ({2, min(3, most), most // 2 + 1, most} if self.shrinks else {most})):
             return "a client's gradient would depend on its place among the others, in the last bits"
         return None
 

@@ -186,6 +186,20 @@ def test_local_optimisers_keep_the_rows_apart(optimizer: str) -> None:
     crowd.check([[1], [8], [3, 0]], rows=2)
 
 
+@OPTIMIZER
+def test_rows_that_keep_company_to_the_end_have_the_bits_of_those_that_leave(optimizer: str) -> None:
+    """As on a GPU, where all K rows take every step."""
+    crowd = Crowd("mlp_13", optimizer)
+    clients = crowd.falling(range(9))
+    expected = crowd.train(clients)
+    whole = rows_engine.__wrapped__("mlp_13", len(SIZES))
+    whole.shrinks = False
+    found = trained(whole, crowd.broadcast, clients, [crowd.shards[client] for client in clients], optimizer)
+    for name, tensor in expected.sent.items():
+        assert torch.equal(found.sent[name], tensor)
+    np.testing.assert_array_equal(found.loss, expected.loss)
+
+
 @pytest.mark.parametrize("work", [LocalWork(BATCH, 1, 4), LocalWork(BATCH, 3), LocalWork(BATCH, 1)])
 def test_the_amount_of_work_keeps_the_rows_apart(work: LocalWork) -> None:
     Crowd("sigmoid_33", work=work).check([[0], [7], [4, 7], [2, 8, 1], [9, 0, 5, 6]])
