@@ -31,6 +31,7 @@ from raysim.execution import (
 from raysim.execution.client_state import CarriedStates, StateRows
 from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
+from raysim.execution.work import Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,10 @@ class ClientActor:
         states = self._states(kept)
         total, report = self._worker().train(lease, model, shared, states)
         return total, None if states is None else states.written(), report
+
+    def prefetch(self, clients: Int64) -> None:
+        """Read what the next lease needs, while its model is not there yet."""
+        self._worker().prefetch(clients)
 
     def evaluate(
         self, ranges: Sequence[EvaluationRange], model: Any, *kept: StateRows

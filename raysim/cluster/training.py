@@ -84,6 +84,8 @@ class Training(Flight):
 
     def send(self, actor: Any, piece: Lease) -> tuple[Any, Any]:
         self._out.add(_key(piece))
+        if self.ready_since is None:  # the actor would wait for the model
+            actor.prefetch.options(num_returns=0).remote(piece.clients)
         kept = [] if self._kept is None else self._kept(piece.clients)
         total, rows, report = actor.train.options(num_returns=3).remote(piece, self.model, self._shared, *kept)
         return report, (total, rows)

@@ -47,6 +47,17 @@ class DeviceShards:
         assert self._pool is not None, "there is at least one client"
         return Shards(self._pool, spans[:, 0], spans[:, 1] - spans[:, 0])
 
+    def prefetch(self, clients: Int64) -> None:
+        """Take in shards that will be asked for next: the first of them, as many as there is room for.
+
+        Raises:
+            DataError: a shard cannot be read.
+        """
+        if self._pool is None:
+            return
+        fits = clients[: np.searchsorted(np.cumsum(self._federation.sizes("train", clients)), len(self._pool), "right")]
+        self._take([client for client in fits.tolist() if client not in self._held and client not in self._empty])
+
     def _spans(self, clients: Int64) -> Int64 | None:
         """Start and end of each client `[k, 2]`, if all of them are held."""
         spans = [(0, 0) if client in self._empty else self._held.get(client) for client in clients.tolist()]

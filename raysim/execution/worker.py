@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from raysim.aggregation import Buffers, ClientRows, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
-from raysim.errors import ClientError, RaysimError, RunError
+from raysim.errors import ClientError, DataError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.engine_choice import local_update
 from raysim.execution.environment import pin_gpu_bits
@@ -110,6 +110,11 @@ class ClientWorker:
         """
         with self._own_setting(), torch.enable_grad():
             return self._train(lease, model, shared, states)
+
+    def prefetch(self, clients: Int64) -> None:
+        """Get hold of shards that are trained next, while there is nothing else to do."""
+        with suppress(DataError):  # who trains them says what is wrong
+            self.shards.prefetch(clients)
 
     def _train(
         self, lease: Lease, model: Float32, shared: Float32 | None, states: ClientStates | None

@@ -113,3 +113,15 @@ def test_a_block_of_clients_without_samples_has_none() -> None:
     shards, _ = shards_of(EACH)
     check(shards, [5])
     check(shards, [5, 5])
+
+
+def test_what_was_fetched_ahead_is_not_read_again_and_stays_within_the_budget() -> None:
+    shards, federation = shards_of(3 * EACH)
+    check(shards, [0])
+    shards.prefetch(np.array([0, 1, 2, 3, 5]))
+    assert federation.read == [0, 1, 2], "who is there is not fetched, nor whoever finds no room"
+    federation.read.clear()
+    check(shards, [1, 2])
+    assert federation.read == []
+    assert shards._pool is not None
+    assert len(shards._pool) == 30
