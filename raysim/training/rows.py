@@ -112,7 +112,7 @@ class RowsEngine(Engine):
 
     def gradients(self, step: int, k: int) -> Tensor:
         turn = self._at(step, k)
-        if self._compiled is not None:
+        if self._compiled is not None and self.not_whole:
             return self._compiled_gradients(self._compiled, step, turn)
         *grads, losses = self._gradient(*turn.values, *self._batch(step, turn))
         # A companion that has finished keeps its last gradient.
@@ -167,7 +167,7 @@ class RowsEngine(Engine):
 
     def _views(self, k: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
         """The first rows' values, and the places of their gradients; compiled code has its own."""
-        if self._compiled is None and k not in self._known_views:
+        if not (self._compiled is not None and self.not_whole) and k not in self._known_views:
             views = self._layout.views
             self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
         return self._known_views.get(k, ([], []))
@@ -266,11 +266,13 @@ class RowsEngine(Engine):
             x = self._x.copy_(x)
 
         def outcome(k: int) -> Tensor:
-            batch = [one[:k] for one in (x, y, share)]
+            batch, found = [one[:k] for one in (x, y, share)], []
             if self._compiled is not None:
-                return self._compiled.outcome(k, [self.rows, *batch])
-            *grads, _ = self._gradient(*self._layout.views(self.rows[:k]).values(), *batch)
-            return torch.cat([grad.flatten(1) for grad in grads], 1)
+                found.append(self._compiled.outcome(k, [self.rows, *batch]))
+            if self._compiled is None or not self.not_whole:
+                *grads, _ = self._gradient(*self._layout.views(self.rows[:k]).values(), *batch)
+                found += [grad.flatten(1).double() for grad in grads]
+            return torch.cat(found, 1)
 
         first = outcome(most)[0]
 
