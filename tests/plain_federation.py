@@ -12,6 +12,7 @@ from plain_orders import orders
 from raysim.config import Experiment
 from raysim.config.loading import apply_overrides
 from raysim.execution import InProcessExecutor, Job, RoundTask, RoundWork, ServerHandle, draw_round
+from raysim.execution.preparation import fit_algorithm
 from raysim.training import EngineChoice, LocalWork
 
 SIZES = (12, 30, 1, 0, 7, 18)
@@ -38,7 +39,8 @@ class Run:
 
     def __init__(self, experiment: Experiment, *, rows: int | None = None, sizes: Sequence[int] = SIZES) -> None:
         engine = EngineChoice("sequential") if rows is None else EngineChoice("rows", rows)
-        self.experiment, self.federation = experiment, ListedFederation(sizes, sizes)
+        self.federation = ListedFederation(sizes, sizes)
+        self.experiment = experiment = fit_algorithm(experiment, self.federation)
         self.executor = InProcessExecutor(Job(experiment, ListedSpec(self.federation), engine))
         self.handle: ServerHandle = self.executor.first()
         self.number = 0

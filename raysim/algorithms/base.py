@@ -16,7 +16,7 @@ from raysim.config import Experiment
 from raysim.config.algorithms import Algorithm as AlgorithmConfig
 from raysim.config.algorithms import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import ClientContext, FeatureLoss, LocalWork, ParameterLayout
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -49,6 +49,7 @@ class Algorithm(ABC):
     - `work`, `local_optimizer`: how much a client does, and with what.
     - `start`: where the local steps begin, if not at the broadcast model.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
+    - `feature_loss`, `peers`: add to the loss what a sample's representation says, compared with other models'.
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
     - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
       `apply` needs whole vectors (a norm, a maximum).
@@ -70,6 +71,8 @@ class Algorithm(ABC):
     """Whether clients look at the broadcast model's mean loss on their training samples: `context.loss`."""
     needs_anchor: bool = False
     """Whether clients look at the gradient of their whole shard at the broadcast model: `context.anchor`."""
+    needs_reference: ClassVar[bool] = False
+    """Whether `correct` looks at the gradients of the step's samples at the broadcast model: `context.reference`."""
     broadcast_state: ClassVar[tuple[str, ...]] = ()
     """Vectors of the server's state that travel to the clients beside the model, in float32: `context.server`."""
     personal: ClassVar[bool] = False
@@ -121,6 +124,14 @@ class Algorithm(ABC):
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
         """Change the gradients `[k, T]` of a local step in place, given the weights `[k, T]`."""
         return
+
+    def feature_loss(self) -> FeatureLoss | None:
+        """What is added to every sample's loss for its representation; None if nothing is."""
+        return None
+
+    def peers(self, context: ClientContext) -> tuple[Tensor, ...]:
+        """The models, each `[k, P]`, whose representations `feature_loss` compares a client's with."""
+        return ()
 
     def fields(self) -> tuple[Field, ...]:
         """What a client sends."""

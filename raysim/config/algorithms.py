@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
@@ -14,6 +15,18 @@ class Algorithm(Section):
 
     server_lr: float = Field(1.0, gt=0)
     """Server learning rate: the factor on the averaged update."""
+
+    def fitted(self, population: int, largest: Callable[[], int]) -> Self:
+        """With what depends on the data made concrete.
+
+        Args:
+            population: clients.
+            largest: training samples of the largest client.
+
+        Raises:
+            ValueError: a knob does not suit the data; names it and the remedy.
+        """
+        return self
 
 
 class Averaging(Algorithm):
@@ -172,6 +185,32 @@ class MimeLite(Averaging):
     """Momentum β; 0 is FedAvg."""
 
 
+class Moon(Averaging):
+    """Representations held near the global model's, and away from the client's last one's (Li et al. 2021).
+
+    Trains one client at a time.
+    """
+
+    name: Literal["moon"] = "moon"
+    mu: float = Field(1.0, ge=0)
+    """Weight µ of the contrastive term; 0 is FedAvg. The paper tries 0.1 to 10."""
+    temperature: float = Field(0.5, gt=0)
+    """Temperature τ."""
+    layer: str | None = None
+    """Name of the submodule whose input is the representation; by default the layer whose parameters come last."""
+
+
+class Mime(Averaging):
+    """Local steps with the server's momentum, every gradient corrected as in SVRG (Karimireddy et al. 2021).
+
+    A cohort stays for two rounds: gradients in the first, local steps in the second.
+    """
+
+    name: Literal["mime"] = "mime"
+    beta: float = Field(0.9, ge=0, lt=1)
+    """Momentum β."""
+
+
 class Ditto(Averaging):
     """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
 
@@ -231,6 +270,39 @@ class Term(LossRange):
         return self
 
 
+class Afl(Averaging):
+    """Agnostic federated learning: a model for the worst mixture of domains, groups of clients (Mohri et al. 2019)."""
+
+    name: Literal["afl"] = "afl"
+    domains: int | None = Field(None, ge=1)
+    """Domains D; a client is of domain id mod D. By default each is one of its own. A client sends 2D numbers."""
+    rate: float = Field(0.1, ge=0)
+    """Learning rate γ of the mixture λ; 0 is FedAvg with uniform weights."""
+    low: float = Field(0.0, ge=0)
+    """Losses below are raised to this."""
+    high: float = Field(10.0, gt=0, le=1e6)
+    """Losses above are lowered to this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+    def fitted(self, population: int, largest: Callable[[], int]) -> Self:
+        if self.domains is None and population > MOST_DOMAINS:
+            raise ValueError(
+                f"domains: one for each of {population:,} clients would travel with every record; set it, e.g. to 100"
+            )
+        if self.domains is not None and self.domains > population:
+            raise ValueError(f"domains ({self.domains}) are more than the clients ({population}); lower it")
+        return self.model_copy(update={"domains": self.domains or population})
+
+
+MOST_DOMAINS = 10_000
+"""Clients beyond which each is not taken for a domain of its own unasked."""
+
+
 class CustomAlgorithm(Averaging):
     """An `Algorithm` subclass of yours, by import string; built with `args`."""
 
@@ -257,8 +329,11 @@ AlgorithmConfig = Annotated[
     | Annotated[Local, Tag("local")]
     | Annotated[Ditto, Tag("ditto")]
     | Annotated[MimeLite, Tag("mimelite")]
+    | Annotated[Mime, Tag("mime")]
+    | Annotated[Moon, Tag("moon")]
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
+    | Annotated[Afl, Tag("afl")]
     | Annotated[CustomAlgorithm, Tag("custom")],
     BY_NAME,
     SHORTHAND,

@@ -74,23 +74,24 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
     Raises:
         RunError: the cohort is not empty, but its weights sum to zero.
     """
-    clients = draw_cohort(experiment, federation.population, round_number)
+    drawn = -(-round_number // work.rounds)  # who stays for several rounds is drawn once
+    clients = draw_cohort(experiment, federation.population, drawn)
     samples = federation.sizes("train", clients)
     weighting = Weighting(experiment.aggregation.weights)
     weights = weighting.base(clients, samples)
     if len(clients) and not weights.any():
         raise RunError(f"round {round_number}: {_no_weight(experiment.aggregation.weights, len(clients))}")
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
-    rows, steps = weighting.keeps_rows(round_number), work.count(samples)
+    rows, steps = weighting.keeps_rows(round_number), work.count(samples) * (round_number % work.rounds == 0)
     share = _share(experiment, federation, clients, samples)
     if experiment.client.stragglers.share:
-        late, done = _stragglers(experiment, work, round_number, clients, samples)
+        late, done = _stragglers(experiment, work, drawn, clients, samples)
         if not experiment.client.stragglers.keep:
             kept = ~late
             share *= float(weights[kept].sum())
             weights = Weighting(experiment.aggregation.weights).base(clients[kept], samples[kept])
             return RoundTask(round_number, lr, clients[kept], weights, steps[kept], share, rows)
-        steps = np.where(late, done, steps)
+        steps = np.where(late, np.minimum(done, steps), steps)
     return RoundTask(round_number, lr, clients, weights, steps, share, rows)
 
 

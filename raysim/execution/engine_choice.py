@@ -146,7 +146,8 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpd
     module = job.build_module(info)
     loss = resolve_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update)
+    features = algorithm.feature_loss()
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features)
 
 
 def _partly(engine: Engine) -> str:

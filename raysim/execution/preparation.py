@@ -85,6 +85,7 @@ def prepare_job(
     experiment = _resolve(experiment, model, data)
     spec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
     federation = spec.open()
+    experiment = fit_algorithm(experiment, federation)
     cohort_size(experiment, federation.population)
     check_weights(experiment.aggregation.weights, federation)
     info, loss = federation.info, experiment.training.loss
@@ -108,11 +109,26 @@ def prepare_job(
     work = algorithm.work(experiment.client)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
-    task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
+    # Weights that name nobody are found out before anything starts.
+    task = draw_round(experiment, federation, work, work.rounds)
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen)
+
+
+def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
+    """The experiment with what its algorithm wants to know of the data made concrete.
+
+    Raises:
+        ConfigError: a knob of the algorithm does not suit the data.
+    """
+    config = experiment.algorithm
+    try:
+        fitted = config.fitted(federation.population, lambda: int(federation.sizes("train").max()))
+    except ValueError as error:
+        raise ConfigError(f"algorithm.{error}") from None
+    return experiment if fitted == config else Experiment.parse(experiment.to_dict() | {"algorithm": fitted.to_dict()})
 
 
 def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:

@@ -67,12 +67,12 @@ class ClientWorker:
         self.evaluator = Evaluator(
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
-        update = local_update(job, self.algorithm)
+        update, features = local_update(job, self.algorithm), self.algorithm.feature_loss()
         self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine, module, layout, loss, info, work, update)
+                engine = build_engine(job.engine, module, layout, loss, info, work, update, features)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -86,6 +86,8 @@ class ClientWorker:
             anchored=self.algorithm.needs_anchor,
             turns=self.algorithm.turns,
             stepwise=self.algorithm.stepwise,
+            referenced=self.algorithm.needs_reference,
+            peers=self.algorithm.peers,
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}

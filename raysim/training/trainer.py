@@ -88,6 +88,8 @@ class ClientContext:
             says `needs_loss`.
         anchor: `[k, T]`, gradients of the clients' whole shards at the broadcast model, every sample counted once; None
             unless the algorithm says `needs_anchor`.
+        reference: `[k, T]`, gradients at the broadcast model on the samples of the step that is corrected; None unless
+            the algorithm says `needs_reference`.
         epochs: passes over the shard that the round's work has.
         turn: which of the algorithm's turns this is, from 0.
         step: local steps of this turn that were taken before this one.
@@ -107,6 +109,7 @@ class ClientContext:
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
     anchor: Tensor | None = None
+    reference: Tensor | None = None
     epochs: int = 1
     turn: int = 0
     step: int = 0
@@ -122,6 +125,7 @@ class ClientContext:
             loss=None if self.loss is None else self.loss[:k],
             state={name: values[:k] for name, values in self.state.items()},
             anchor=None if self.anchor is None else self.anchor[:k],
+            reference=None if self.reference is None else self.reference[:k],
         )
 
 
@@ -160,7 +164,10 @@ class Trainer:
         start: changes the rows `[k, P]` in place before the first step of a turn.
         turns: times that clients go through their steps.
         stepwise: whether the rule looks at `context.step`.
-        anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
+        anchored: whether the algorithm needs the gradients of whole shards at the broadcast model; where a cohort stays
+            for several rounds, in those without steps.
+        referenced: whether it needs those of every step's samples at the broadcast model.
+        peers: the models `[k, P]` that representations are compared with.
     """
 
     engine: Engine
@@ -173,6 +180,8 @@ class Trainer:
     anchored: bool = False
     turns: int = 1
     stepwise: bool = False
+    referenced: bool = False
+    peers: Callable[[ClientContext], tuple[Tensor, ...]] | None = None
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -189,10 +198,12 @@ class Trainer:
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
         rows, grad = self.engine.rows[:k], self.engine.grad[:k]
         known = (clients, shards.count, plan.steps)
-        anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
+        anchored = self.anchored and (self.work.rounds == 1 or not plan.steps.any())
+        anchor = self._anchor(setting, broadcast, clients, shards, keys) if anchored else None
         context = ClientContext(
-            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor, self.work.epochs
-        )
+            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor,
+            epochs=self.work.epochs,
+        )  # fmt: skip
         rows.copy_(broadcast)
         spent = {"batches": time.perf_counter() - began, "steps": 0.0}
         for turn in range(self.turns):
@@ -200,7 +211,7 @@ class Trainer:
             context = replace(context, turn=turn)
             if self.start is not None:
                 self.start(rows, context)
-            self.engine.load(Block(shards, plan, keys))
+            self.engine.load(Block(shards, plan, keys, () if self.peers is None else self.peers(context)))
             loaded = time.perf_counter()
             if not plan.steps.all():
                 grad.zero_()  # a client without steps has none of its own
@@ -251,6 +262,8 @@ class Trainer:
                 if descends:
                     losses += self.engine.descend(step, k, lr)
                     continue
+                if self.referenced:
+                    now = replace(now, reference=self.engine.gradients_at(context.broadcast, step, k))
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)

@@ -26,7 +26,7 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     wanted = {"server_lr": 0.5, "server_momentum": 0.9}
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, LAYOUT)
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(100, lambda: 50), LAYOUT)
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def draw(*shape: int, seed: int) -> torch.Tensor:
     used = torch.zeros(LAYOUT.size, dtype=torch.bool)
     for segment in LAYOUT.segments:
         used[segment.start : segment.start + segment.size] = True
-    return values * used[: shape[-1]]
+    return values * used.repeat(-(-shape[-1] // LAYOUT.size))[: shape[-1]]
 
 
 def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
@@ -52,8 +52,11 @@ def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, Cli
     first = algorithm.init(broadcast.numpy())
     server = {name: draw(len(first[name]), seed=4) for name in algorithm.broadcast_state}
     anchor = draw(5, LAYOUT.trainable, seed=9)[chosen]
+    reference = draw(5, LAYOUT.trainable, seed=10)[chosen]
     numbers = (clients, samples, steps)
-    return rows, ClientContext(setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor)
+    return rows, ClientContext(
+        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference
+    )
 
 
 def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:

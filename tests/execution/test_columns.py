@@ -23,7 +23,7 @@ WEIGHTS = [0.5, 0.2, 0.1]
 
 
 def build(values: Mapping[str, Any], layout: ParameterLayout) -> Algorithm:
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, layout)
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(100, lambda: 50), layout)
 
 
 def draw(size: int, seed: int) -> Any:
