@@ -5,6 +5,7 @@ from __future__ import annotations
 from raysim.algorithms.agnostic import Afl
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.algorithms.clustered import Ifca
 from raysim.algorithms.contrastive import Moon
 from raysim.algorithms.control_variates import Scaffold
 from raysim.algorithms.ditto import Ditto
@@ -44,6 +45,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "qfedavg": QFedAvg,
     "term": Term,
     "afl": Afl,
+    "ifca": Ifca,
 }
 """Every algorithm by its name in the configuration."""
 

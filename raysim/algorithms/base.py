@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -47,6 +47,7 @@ class Algorithm(ABC):
     Override what differs:
 
     - `work`, `local_optimizer`: how much a client does, and with what.
+    - `candidates`: models to choose from by loss.
     - `start`: where the local steps begin, if not at the broadcast model.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
     - `feature_loss`, `peers`: add to the loss what a sample's representation says, compared with other models'.
@@ -114,6 +115,10 @@ class Algorithm(ABC):
         """What each client keeps from round to round. It stays as it was where a client takes no step or is dropped."""
         return ()
 
+    def candidates(self, server: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        """Models, each `[P]`, of which clients look at the mean losses on their training samples: `context.losses`."""
+        return ()
+
     def start(self, rows: Tensor, context: ClientContext) -> None:
         """Change the rows `[k, P]` in place before the first step of a turn.
 
@@ -145,7 +150,10 @@ class Algorithm(ABC):
         return {"update": rows.sub_(context.broadcast)}  # `rows - broadcast`, without another matrix
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-        """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`."""
+        """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`.
+
+        Beside what they keep, `state` has what they may read of the server's state.
+        """
         raise NotImplementedError
 
     def init(self, model: Float32) -> dict[str, Float64]:

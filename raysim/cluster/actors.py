@@ -91,11 +91,11 @@ class ClientActor:
         return total, None if states is None else states.written(), report
 
     def evaluate(
-        self, ranges: Sequence[EvaluationRange], model: Any, *kept: StateRows
+        self, ranges: Sequence[EvaluationRange], model: Any, shared: Any, *kept: StateRows
     ) -> tuple[list[Evaluated], float]:
         """Sums of metrics over ranges, and the seconds that it took."""
         began = time.perf_counter()
-        return self._worker().evaluate(ranges, model, self._states(kept)), time.perf_counter() - began
+        return self._worker().evaluate(ranges, model, self._states(kept), shared), time.perf_counter() - began
 
     def train_rounds(
         self, works: Sequence[RoundWork], state: Any, model: Any

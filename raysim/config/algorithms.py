@@ -219,6 +219,17 @@ class Ditto(Averaging):
     """How strongly a client's own model is drawn to the global one, λ; 0 trains it alone. The paper tries 0.05 to 2."""
 
 
+class Ifca(Algorithm):
+    """Several models, each for a cluster of clients, who choose the one that suits them best (Ghosh et al. 2020)."""
+
+    name: Literal["ifca"] = "ifca"
+    clusters: int = Field(2, ge=1, le=100)
+    """Models; 1 is FedAvg. All of them travel in every round."""
+    spread: float = Field(1.0, gt=0)
+    """How far the other models begin from the first: weights differ by normal numbers of this standard deviation,
+    divided by the square root of a layer's inputs."""
+
+
 class LossRange(Algorithm):
     """What algorithms take that look at the clients' losses under the broadcast model."""
 
@@ -334,6 +345,7 @@ AlgorithmConfig = Annotated[
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
     | Annotated[Afl, Tag("afl")]
+    | Annotated[Ifca, Tag("ifca")]
     | Annotated[CustomAlgorithm, Tag("custom")],
     BY_NAME,
     SHORTHAND,

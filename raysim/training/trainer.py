@@ -55,12 +55,14 @@ class Given:
         loss: the broadcast model's mean loss on the training samples of each, float64 `[K]`, where it was asked for.
         server: vectors of the server's state that clients may read, by name.
         state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
+        losses: mean losses of other models on the training samples of each, float64 `[K, m]`, where asked for.
     """
 
     steps: Int64 | None = None
     loss: Tensor | None = None
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Tensor | None = None
 
     def only(self, one: int) -> Given:
         """What is given to one of the clients."""
@@ -68,6 +70,7 @@ class Given:
             self,
             steps=None if self.steps is None else self.steps[one : one + 1],
             loss=None if self.loss is None else self.loss[one : one + 1],
+            losses=None if self.losses is None else self.losses[one : one + 1],
             state={name: values[one : one + 1] for name, values in self.state.items()},
         )
 
@@ -90,6 +93,7 @@ class ClientContext:
             unless the algorithm says `needs_anchor`.
         reference: `[k, T]`, gradients at the broadcast model on the samples of the step that is corrected; None unless
             the algorithm says `needs_reference`.
+        losses: mean losses of the models that the algorithm names as `candidates`, float64 `[k, m]`; None without any.
         epochs: passes over the shard that the round's work has.
         turn: which of the algorithm's turns this is, from 0.
         step: local steps of this turn that were taken before this one.
@@ -110,6 +114,7 @@ class ClientContext:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     anchor: Tensor | None = None
     reference: Tensor | None = None
+    losses: Tensor | None = None
     epochs: int = 1
     turn: int = 0
     step: int = 0
@@ -123,6 +128,7 @@ class ClientContext:
             steps=self.steps[:k],
             grad=self.grad[:k],
             loss=None if self.loss is None else self.loss[:k],
+            losses=None if self.losses is None else self.losses[:k],
             state={name: values[:k] for name, values in self.state.items()},
             anchor=None if self.anchor is None else self.anchor[:k],
             reference=None if self.reference is None else self.reference[:k],
@@ -202,7 +208,7 @@ class Trainer:
         anchor = self._anchor(setting, broadcast, clients, shards, keys) if anchored else None
         context = ClientContext(
             setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor,
-            epochs=self.work.epochs,
+            losses=given.losses, epochs=self.work.epochs,
         )  # fmt: skip
         rows.copy_(broadcast)
         spent = {"batches": time.perf_counter() - began, "steps": 0.0}

@@ -52,10 +52,11 @@ def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, Cli
     first = algorithm.init(broadcast.numpy())
     server = {name: draw(len(first[name]), seed=4) for name in algorithm.broadcast_state}
     anchor = draw(5, LAYOUT.trainable, seed=9)[chosen]
+    losses = torch.rand((5, 2), generator=torch.Generator().manual_seed(11), dtype=torch.float64)[chosen]
     reference = draw(5, LAYOUT.trainable, seed=10)[chosen]
     numbers = (clients, samples, steps)
     return rows, ClientContext(
-        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference
+        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference, losses
     )
 
 

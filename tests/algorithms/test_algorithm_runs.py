@@ -86,6 +86,8 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: scaffold, option: 3}", "'algorithm.option'"),
         ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
         ("{name: mimelite, beta: 1}", "'algorithm.beta'"),
+        ("{name: ifca, clusters: 0}", "'algorithm.clusters'"),
+        ("{name: ifca, spread: 0}", "'algorithm.spread'"),
         ("{name: moon, mu: -1}", "'algorithm.mu'"),
         ("{name: moon, temperature: 0}", "'algorithm.temperature'"),
         ("{name: mime, beta: -0.1}", "'algorithm.beta'"),
