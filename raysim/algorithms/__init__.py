@@ -5,6 +5,7 @@ from __future__ import annotations
 from raysim.algorithms.agnostic import Afl
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.algorithms.centralised import Centralised
 from raysim.algorithms.clustered import Ifca
 from raysim.algorithms.contrastive import Moon
 from raysim.algorithms.control_variates import Scaffold
@@ -25,6 +26,7 @@ from raysim.training import ParameterLayout
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedsgd": FedSgd,
+    "centralised": Centralised,
     "fedavgm": FedAvgM,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,

@@ -53,6 +53,15 @@ class FedSgd(Averaging):
     """Learning rate of the step."""
 
 
+class Centralised(Algorithm):
+    """All training samples in one place, as without a federation: the baseline.
+
+    `cohort`, `selection` and `aggregation.weights` are not used.
+    """
+
+    name: Literal["centralised"] = "centralised"
+
+
 class FedAvgM(Averaging):
     """Federated averaging with server momentum (Hsu, Qi & Brown 2019)."""
 
@@ -345,6 +354,7 @@ AlgorithmConfig = Annotated[
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
     | Annotated[Afl, Tag("afl")]
+    | Annotated[Centralised, Tag("centralised")]
     | Annotated[Ifca, Tag("ifca")]
     | Annotated[CustomAlgorithm, Tag("custom")],
     BY_NAME,

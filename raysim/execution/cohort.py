@@ -10,6 +10,7 @@ import numpy.typing as npt
 from raysim import keyed
 from raysim.aggregation import Weighting
 from raysim.config import Experiment
+from raysim.config.algorithms import Centralised
 from raysim.config.server import ExplicitWeights, Poisson, WeightsConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
@@ -25,6 +26,8 @@ def cohort_size(experiment: Experiment, population: int) -> int:
     Raises:
         ConfigError: more clients than there are.
     """
+    if isinstance(experiment.algorithm, Centralised):
+        return 1
     if isinstance(experiment.cohort, float):
         return max(1, round(experiment.cohort * population))
     if experiment.cohort > population:
@@ -57,6 +60,8 @@ def check_weights(weights: WeightsConfig, federation: Federation) -> None:
 def draw_cohort(experiment: Experiment, population: int, round_number: int) -> Int64:
     """Ids of the round's clients, ascending; empty only under Poisson sampling."""
     size = cohort_size(experiment, population)
+    if isinstance(experiment.algorithm, Centralised):
+        return np.zeros(1, dtype=np.int64)  # who has all samples (`raysim.data.PooledFederation`)
     if isinstance(experiment.selection, Poisson):
         draw = keyed.uniform(experiment.seed, keyed.Purpose.COHORT, round_number, np.arange(population))
         return np.flatnonzero(draw < size / population)

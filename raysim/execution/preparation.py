@@ -10,9 +10,10 @@ from torch import nn
 
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
+from raysim.config.algorithms import Centralised
 from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
-from raysim.data import DataInfo, Dataset, Federation
+from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
@@ -83,7 +84,9 @@ def prepare_job(
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
         data = load_source(InMemory(), seed=experiment.data_seed, arrays=data)
     experiment = _resolve(experiment, model, data)
-    spec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
+    spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
+    if isinstance(experiment.algorithm, Centralised):
+        spec = PooledSpec(spec)
     federation = spec.open()
     experiment = fit_algorithm(experiment, federation)
     cohort_size(experiment, federation.population)
