@@ -10,6 +10,7 @@ from raysim.algorithms.clustered import Ifca
 from raysim.algorithms.contrastive import Moon
 from raysim.algorithms.control_variates import Scaffold
 from raysim.algorithms.ditto import Ditto
+from raysim.algorithms.dual import Cocoa
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
@@ -48,6 +49,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "term": Term,
     "afl": Afl,
     "ifca": Ifca,
+    "cocoa": Cocoa,
 }
 """Every algorithm by its name in the configuration."""
 

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What an algorithm's section may want to know of the data.
+
+    Attributes:
+        population: clients.
+        cohort: clients of a round.
+        loss: the training loss, by name.
+        samples: counts all training samples.
+        largest: counts those of the largest client.
+    """
+
+    population: int
+    cohort: int
+    loss: str
+    samples: Callable[[], int]
+    largest: Callable[[], int]
 
 
 class Algorithm(Section):
@@ -16,12 +36,8 @@ class Algorithm(Section):
     server_lr: float = Field(1.0, gt=0)
     """Server learning rate: the factor on the averaged update."""
 
-    def fitted(self, population: int, largest: Callable[[], int]) -> Self:
+    def fitted(self, facts: DataFacts) -> Self:
         """With what depends on the data made concrete.
-
-        Args:
-            population: clients.
-            largest: training samples of the largest client.
 
         Raises:
             ValueError: a knob does not suit the data; names it and the remedy.
@@ -309,7 +325,8 @@ class Afl(Averaging):
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self
 
-    def fitted(self, population: int, largest: Callable[[], int]) -> Self:
+    def fitted(self, facts: DataFacts) -> Self:
+        population = facts.population
         if self.domains is None and population > MOST_DOMAINS:
             raise ValueError(
                 f"domains: one for each of {population:,} clients would travel with every record; set it, e.g. to 100"
@@ -321,6 +338,44 @@ class Afl(Averaging):
 
 MOST_DOMAINS = 10_000
 """Clients beyond which each is not taken for a domain of its own unasked."""
+
+
+class Cocoa(Algorithm):
+    """Linear models by their dual: clients solve for the dual variables of their own samples (Smith et al. 2018).
+
+    `client.epochs` are passes of coordinate ascent, `client.steps` its steps; optimiser and batch size are not used.
+    """
+
+    name: Literal["cocoa"] = "cocoa"
+    l2: float = Field(0.01, gt=0)
+    """Weight λ of the regulariser: λ/2 ‖w‖² is added to the mean loss."""
+    combine: Literal["add", "average"] = "add"
+    """How the clients' steps are combined: `add` (CoCoA+, γ = 1, σ' = K) or `average` (CoCoA, γ = 1/K, σ' = 1)."""
+    loss: Literal["auto", "squared", "logistic", "hinge"] = "auto"
+    """Loss; `auto` is that of `training.loss`: squared for numbers, logistic for classes, one against all others."""
+    samples: int | None = Field(None, ge=1)
+    """Training samples n of all clients; counted by itself."""
+    largest: int | None = Field(None, ge=1)
+    """Training samples of the largest client; counted by itself."""
+    machines: int | None = Field(None, ge=1)
+    """Clients K of a round; by default the cohort."""
+
+    def fitted(self, facts: DataFacts) -> Self:
+        fits = {"mse": "squared", "cross_entropy": "logistic", "binary_cross_entropy": "logistic"}
+        if facts.loss not in fits:
+            raise ValueError(
+                f"loss: cocoa solves squared, logistic and hinge losses, not {facts.loss}; set training.loss to mse, "
+                "cross_entropy or binary_cross_entropy"
+            )
+        loss = fits[facts.loss] if self.loss == "auto" else self.loss
+        if (loss == "squared") != (facts.loss == "mse"):
+            raise ValueError(f"loss: {loss} does not suit {facts.loss}; use {fits[facts.loss]}")
+        counted = {
+            "samples": self.samples or facts.samples(),
+            "largest": self.largest or facts.largest(),
+            "machines": self.machines or facts.cohort,
+        }
+        return self.model_copy(update={"loss": loss, **counted})
 
 
 class CustomAlgorithm(Averaging):
@@ -356,6 +411,7 @@ AlgorithmConfig = Annotated[
     | Annotated[Afl, Tag("afl")]
     | Annotated[Centralised, Tag("centralised")]
     | Annotated[Ifca, Tag("ifca")]
+    | Annotated[Cocoa, Tag("cocoa")]
     | Annotated[CustomAlgorithm, Tag("custom")],
     BY_NAME,
     SHORTHAND,

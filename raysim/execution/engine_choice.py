@@ -88,6 +88,8 @@ def choose_engine(
     sequential = replace(job.engine, name="sequential", rows=1)
     if training.engine == "sequential":
         return Chosen(sequential, "as configured")
+    if algorithm.solves:
+        return Chosen(sequential, "clients solve problems of their own", replaced=training.engine == "rows")
     if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
         return Chosen(sequential, why)
     nobody = not task.steps.any()  # to be timed with

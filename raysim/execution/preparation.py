@@ -10,9 +10,10 @@ from torch import nn
 
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
-from raysim.config.algorithms import Centralised
+from raysim.config.algorithms import Centralised, DataFacts
 from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
+from raysim.config.server import Poisson
 from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
@@ -34,6 +35,7 @@ from raysim.training import (
     resolve_loss,
     resolve_metrics,
 )
+from raysim.training.losses import loss_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,6 @@ def prepare_job(
         spec = PooledSpec(spec)
     federation = spec.open()
     experiment = fit_algorithm(experiment, federation)
-    cohort_size(experiment, federation.population)
     check_weights(experiment.aggregation.weights, federation)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
@@ -126,9 +127,17 @@ def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
     Raises:
         ConfigError: a knob of the algorithm does not suit the data.
     """
-    config = experiment.algorithm
+    config, cohort = experiment.algorithm, cohort_size(experiment, federation.population)
     try:
-        fitted = config.fitted(federation.population, lambda: int(federation.sizes("train").max()))
+        fitted = config.fitted(
+            DataFacts(
+                federation.population,
+                federation.population if isinstance(experiment.selection, Poisson) else cohort,
+                loss_name(experiment.training, federation.info),
+                samples=lambda: int(federation.sizes("train").sum()),
+                largest=lambda: int(federation.sizes("train").max()),
+            )
+        )
     except ValueError as error:
         raise ConfigError(f"algorithm.{error}") from None
     return experiment if fitted == config else Experiment.parse(experiment.to_dict() | {"algorithm": fitted.to_dict()})

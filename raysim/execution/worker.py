@@ -88,6 +88,7 @@ class ClientWorker:
             stepwise=self.algorithm.stepwise,
             referenced=self.algorithm.needs_reference,
             peers=self.algorithm.peers,
+            solver=self.algorithm.solve if self.algorithm.solves else None,
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}

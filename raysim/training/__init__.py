@@ -1,6 +1,6 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
-from raysim.training.batches import BatchPlan, LocalWork, Shard, Shards
+from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
@@ -16,6 +16,7 @@ from raysim.training.trainer import BlockResult, ClientContext, Given, RoundSett
 from raysim.training.whole_step import LocalUpdate
 
 __all__ = [
+    "Batch",
     "BatchPlan",
     "Block",
     "BlockResult",

@@ -52,6 +52,7 @@ class Engine(ABC):
     """
 
     name: str
+    info: DataInfo
     rows: Tensor
     grad: Tensor
 

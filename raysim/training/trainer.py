@@ -6,7 +6,7 @@ One loop for every engine and every algorithm: the k clients that still have ste
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raysim import keyed
 from raysim.config.client import OptimizerConfig, Sgd
-from raysim.training.batches import BatchPlan, LocalWork, Shards
+from raysim.training.batches import Batch, BatchPlan, LocalWork, Shards, gather
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
@@ -135,6 +135,9 @@ class ClientContext:
         )
 
 
+Solver = Callable[[Tensor, Sequence[Batch], Sequence[Int64], ClientContext], npt.NDArray[np.float64]]
+
+
 class ClientRule(Protocol):
     """The part of an algorithm that runs on a client (see `raysim.algorithms.Algorithm`)."""
 
@@ -173,6 +176,7 @@ class Trainer:
         anchored: whether the algorithm needs the gradients of whole shards at the broadcast model; where a cohort stays
             for several rounds, in those without steps.
         referenced: whether it needs those of every step's samples at the broadcast model.
+        solver: takes the place of local steps (`raysim.algorithms.Algorithm.solve`).
         peers: the models `[k, P]` that representations are compared with.
     """
 
@@ -188,6 +192,7 @@ class Trainer:
     stepwise: bool = False
     referenced: bool = False
     peers: Callable[[ClientContext], tuple[Tensor, ...]] | None = None
+    solver: Solver | None = None
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -221,7 +226,11 @@ class Trainer:
             loaded = time.perf_counter()
             if not plan.steps.all():
                 grad.zero_()  # a client without steps has none of its own
-            loss_sum = self._steps(context, rows[:, :trainable])
+            loss_sum = (
+                self._steps(context, rows[:, :trainable])
+                if self.solver is None
+                else self._solved(self.solver, context, rows, shards, plan)
+            )
             spent["batches"] += loaded - began
             spent["steps"] += time.perf_counter() - loaded
         began = time.perf_counter()
@@ -230,6 +239,14 @@ class Trainer:
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
         spent["steps"] += time.perf_counter() - began
         return BlockResult(sent, loss, spent)
+
+    def _solved(self, solver: Solver, context: ClientContext, rows: Tensor, shards: Shards, plan: BatchPlan) -> Tensor:
+        """What the solver leaves in the rows `[K, P]`; the sum of each client's losses, float64 `[K]`."""
+        spans = zip(shards.start.tolist(), shards.count.tolist(), strict=True)
+        everything = (torch.arange(start, start + count, device=rows.device) for start, count in spans)
+        samples = [gather(shards.pool, index, self.engine.info) for index in everything]
+        orders = [plan.index[:steps, i, 0] for i, steps in enumerate(plan.steps.tolist())]
+        return torch.from_numpy(solver(rows, samples, orders, context))
 
     def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
         """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""

@@ -13,11 +13,13 @@ from torch import nn
 from raysim.aggregation import RunningSum, mean
 from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
+from raysim.config.algorithms import DataFacts
 from raysim.training import ClientContext, LocalWork, ParameterLayout, RoundSetting
 
 MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 LAYOUT = ParameterLayout(MODULE)
 CPU = torch.device("cpu")
+FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -26,7 +28,7 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     wanted = {"server_lr": 0.5, "server_momentum": 0.9}
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(100, lambda: 50), LAYOUT)
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), LAYOUT)
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:

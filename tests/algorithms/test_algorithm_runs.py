@@ -86,6 +86,8 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: scaffold, option: 3}", "'algorithm.option'"),
         ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
         ("{name: mimelite, beta: 1}", "'algorithm.beta'"),
+        ("{name: cocoa, l2: 0}", "'algorithm.l2'"),
+        ("{name: cocoa, combine: multiply}", "'algorithm.combine'"),
         ("{name: ifca, clusters: 0}", "'algorithm.clusters'"),
         ("{name: ifca, spread: 0}", "'algorithm.spread'"),
         ("{name: moon, mu: -1}", "'algorithm.mu'"),
@@ -124,6 +126,8 @@ def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> No
         ("fedrep", ["client.steps=3"], "algorithm: fedrep counts in whole epochs"),
         ("fedrep", ["client.optimizer=adam"], "algorithm: fedrep fixes half of the model at a time"),
         ("afl", ["aggregation.weights=samples"], "aggregation.weights: afl learns how much clients count"),
+        ("cocoa", ["aggregation.weights=uniform"], "aggregation.weights: cocoa adds up what clients come to"),
+        ("cocoa", ["algorithm.server_lr=2"], "algorithm.server_lr: the model would no longer be that of the dual"),
         ("centralised", ["algorithm.server_lr=0.5"], "algorithm.server_lr: centralised has no server"),
         ("centralised", ["client.stragglers.share=0.5"], "client.stragglers: centralised has no clients"),
         ("centralised", ["aggregation.weights={name: explicit, table: {1: 1.0}}"], "aggregation.weights: centralised"),
@@ -151,6 +155,7 @@ def test_an_experiment_that_it_is_not_made_for_is_refused_in_one_line(
     ("algorithm", "population", "line"),
     [
         ({"name": "afl"}, 20_000, "algorithm.domains: one for each of 20,000 clients would travel with every record"),
+        ({"name": "cocoa", "loss": "squared"}, 6, "algorithm.loss: squared does not suit cross_entropy; use logistic"),
         ({"name": "afl", "domains": 7}, 6, "algorithm.domains (7) are more than the clients (6); lower it"),
     ],
 )
