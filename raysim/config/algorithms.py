@@ -358,7 +358,7 @@ class Cocoa(Algorithm):
     largest: int | None = Field(None, ge=1)
     """Training samples of the largest client; counted by itself."""
     machines: int | None = Field(None, ge=1)
-    """Clients K of a round; by default the cohort."""
+    """Clients K of a round; by default the cohort. More make clients more careful."""
 
     def fitted(self, facts: DataFacts) -> Self:
         fits = {"mse": "squared", "cross_entropy": "logistic", "binary_cross_entropy": "logistic"}
@@ -370,12 +370,14 @@ class Cocoa(Algorithm):
         loss = fits[facts.loss] if self.loss == "auto" else self.loss
         if (loss == "squared") != (facts.loss == "mse"):
             raise ValueError(f"loss: {loss} does not suit {facts.loss}; use {fits[facts.loss]}")
-        counted = {
-            "samples": self.samples or facts.samples(),
-            "largest": self.largest or facts.largest(),
-            "machines": self.machines or facts.cohort,
-        }
-        return self.model_copy(update={"loss": loss, **counted})
+        counted = {"samples": facts.samples(), "largest": facts.largest()}
+        for key, count in counted.items():
+            if (given := getattr(self, key)) not in (None, count):
+                raise ValueError(f"{key}: {given} is not what the data have ({count}); leave it out")
+        machines = self.machines or facts.cohort
+        if machines < facts.cohort:
+            raise ValueError(f"machines ({machines}) are fewer than a round's clients ({facts.cohort}); leave it out")
+        return self.model_copy(update={"loss": loss, "machines": machines, **counted})
 
 
 class CustomAlgorithm(Averaging):

@@ -156,6 +156,8 @@ def test_an_experiment_that_it_is_not_made_for_is_refused_in_one_line(
     [
         ({"name": "afl"}, 20_000, "algorithm.domains: one for each of 20,000 clients would travel with every record"),
         ({"name": "cocoa", "loss": "squared"}, 6, "algorithm.loss: squared does not suit cross_entropy; use logistic"),
+        ({"name": "cocoa", "samples": 5}, 6, "algorithm.samples: 5 is not what the data have (6); leave it out"),
+        ({"name": "cocoa", "machines": 3}, 6, "algorithm.machines (3) are fewer than a round's clients (4)"),
         ({"name": "afl", "domains": 7}, 6, "algorithm.domains (7) are more than the clients (6); lower it"),
     ],
 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import pytest
 import torch
+from federations import digits
 from plain_federation import Plain, Run, experiment_of
 from torch import nn
 
-from raysim.training import ParameterLayout
+from raysim.execution import prepare_job
+from raysim.training import FeatureLoss, ParameterLayout
+from raysim.training.features import FeatureTerm
 
 ROUNDS = 4
 
@@ -47,3 +52,18 @@ def test_moon_follows_algorithm_1_of_the_paper() -> None:
     torch.testing.assert_close(found, layout.pack(net), rtol=0, atol=3e-6)
     drifted = Run(experiment_of("fedavg", "model={name: mlp, hidden: [6]}"))
     assert not torch.allclose(torch.from_numpy(drifted.rounds(ROUNDS)), found, atol=1e-3)
+
+
+def test_it_trains_one_client_at_a_time_and_says_so(tmp_path: Path) -> None:
+    chosen = prepare_job(digits(tmp_path, "algorithm=moon", "training.engine=rows")).engine
+    assert chosen.engine.name == "sequential"
+    assert chosen.replaced
+    assert chosen.reason == "one client at a time: its loss compares representations of several models"
+
+
+def test_a_layer_that_the_forward_pass_does_not_use_is_an_error() -> None:
+    net = nn.ModuleDict({"used": nn.Linear(2, 2), "unused": nn.Linear(2, 2)})
+    term = FeatureTerm(net, FeatureLoss("unused", lambda features, others: features.sum(dim=1)))
+    net["used"](torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="does not go through the layer"):
+        term.penalty(torch.zeros(1, 2), [])
