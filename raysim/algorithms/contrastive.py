@@ -49,7 +49,8 @@ class Moon(Algorithm):
     def feature_loss(self) -> FeatureLoss | None:
         if not self.mu:
             return None
-        return FeatureLoss(_layer(self.layout.parameters[-1].name) if self.layer is None else self.layer, self.contrast)
+        layer = _layer(self.layout.parameters[-1].name) if self.layer is None else self.layer
+        return FeatureLoss(layer, 2, self.contrast)
 
     def peers(self, context: ClientContext) -> tuple[Tensor, ...]:
         return context.broadcast.expand_as(context.state["previous"]), context.state["previous"]

@@ -211,10 +211,7 @@ class MimeLite(Averaging):
 
 
 class Moon(Averaging):
-    """Representations held near the global model's, and away from the client's last one's (Li et al. 2021).
-
-    Trains one client at a time.
-    """
+    """Representations held near the global model's, and away from the client's last one's (Li et al. 2021)."""
 
     name: Literal["moon"] = "moon"
     mu: float = Field(1.0, ge=0)

@@ -187,7 +187,7 @@ def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTas
     rows, seconds = measured.best(falling, training.rows)
     times, note = {"in rows": seconds}, ""
     chosen = replace(choice, rows=rows)
-    long = seconds * job.experiment.rounds > WORTH_COMPILING
+    long = seconds * job.experiment.rounds > WORTH_COMPILING and timing.algorithm.feature_loss() is None
     if training.compile is True or (training.compile == "auto" and long and has_compiler()):
         compiled = timing.of(replace(choice, compiled=True))
         rows, compiled_seconds = compiled.best(falling, training.rows)

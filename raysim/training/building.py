@@ -68,13 +68,14 @@ def build_engine(
     device, bf16 = choice.torch_device, choice.precision == "bf16"
     if choice.name == "sequential":
         return SequentialEngine(module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss)
-    if feature_loss is not None:
-        raise CannotCapture("its loss compares representations of several models")
+    if feature_loss is not None and choice.compiled:
+        raise CannotCapture("a loss that compares representations of several models is not compiled")
     if work.batch_size is None:
         raise CannotCapture("full batches are as long as the client's shard")
     if choice.device == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
     size, compiled = work.batch_size, choice.compiled
     return RowsEngine(
-        module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16
-    )
+        module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16,
+        feature_loss=feature_loss,
+    )  # fmt: skip

@@ -17,11 +17,13 @@ class FeatureLoss:
 
     Attributes:
         layer: name of the submodule whose input is the representation.
+        peers: how many other models there are.
         penalty: of the sample's representations `[n, d]`, and those under the other models, each `[n, d]` and without
             gradients, to `[n]`.
     """
 
     layer: str
+    peers: int
     penalty: Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 
@@ -33,7 +35,7 @@ class FeatureTerm:
     """
 
     def __init__(self, module: nn.Module, loss: FeatureLoss) -> None:
-        self._module, self._loss = module, loss
+        self._module, self._loss, self.peers = module, loss, loss.peers
         self._seen: Tensor | None = None
         module.get_submodule(loss.layer).register_forward_pre_hook(self._see)
 

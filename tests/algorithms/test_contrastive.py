@@ -54,16 +54,19 @@ def test_moon_follows_algorithm_1_of_the_paper() -> None:
     assert not torch.allclose(torch.from_numpy(drifted.rounds(ROUNDS)), found, atol=1e-3)
 
 
-def test_it_trains_one_client_at_a_time_and_says_so(tmp_path: Path) -> None:
-    chosen = prepare_job(digits(tmp_path, "algorithm=moon", "training.engine=rows")).engine
+def test_where_it_would_be_compiled_it_trains_one_client_at_a_time_and_says_so(tmp_path: Path) -> None:
+    rows = ("training.engine=rows", "training.rows=2", "training.compile=true")
+    chosen = prepare_job(digits(tmp_path, "algorithm=moon", *rows)).engine
     assert chosen.engine.name == "sequential"
     assert chosen.replaced
-    assert chosen.reason == "one client at a time: its loss compares representations of several models"
+    assert chosen.reason == (
+        "one client at a time: a loss that compares representations of several models is not compiled"
+    )
 
 
 def test_a_layer_that_the_forward_pass_does_not_use_is_an_error() -> None:
     net = nn.ModuleDict({"used": nn.Linear(2, 2), "unused": nn.Linear(2, 2)})
-    term = FeatureTerm(net, FeatureLoss("unused", lambda features, others: features.sum(dim=1)))
+    term = FeatureTerm(net, FeatureLoss("unused", 0, lambda features, others: features.sum(dim=1)))
     net["used"](torch.zeros(1, 2))
     with pytest.raises(ValueError, match="does not go through the layer"):
         term.penalty(torch.zeros(1, 2), [])
