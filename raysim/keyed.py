@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     STUDY = 42
     CONFIRMATION = 43
     LEARNED_WEIGHTS = 44
+    CLUSTERS = 60
 
 
 def _mix(h: UInt64) -> UInt64:

@@ -11,7 +11,9 @@ from plain_orders import orders
 
 from raysim.config import Experiment
 from raysim.config.loading import apply_overrides
+from raysim.data import Federation
 from raysim.execution import InProcessExecutor, Job, RoundTask, RoundWork, ServerHandle, draw_round
+from raysim.execution.preparation import fit_algorithm
 from raysim.training import EngineChoice, LocalWork
 
 SIZES = (12, 30, 1, 0, 7, 18)
@@ -36,9 +38,17 @@ def experiment_of(algorithm: str | Mapping[str, Any], *overrides: str) -> Experi
 class Run:
     """Rounds in process, without a run directory, on clients of some sizes: one is empty, one has a single sample."""
 
-    def __init__(self, experiment: Experiment, *, rows: int | None = None, sizes: Sequence[int] = SIZES) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        rows: int | None = None,
+        sizes: Sequence[int] = SIZES,
+        federation: Federation | None = None,
+    ) -> None:
         engine = EngineChoice("sequential") if rows is None else EngineChoice("rows", rows)
-        self.experiment, self.federation = experiment, ListedFederation(sizes, sizes)
+        self.federation = federation or ListedFederation(sizes, sizes)
+        self.experiment = experiment = fit_algorithm(experiment, self.federation)
         self.executor = InProcessExecutor(Job(experiment, ListedSpec(self.federation), engine))
         self.handle: ServerHandle = self.executor.first()
         self.number = 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from raysim.algorithms.agnostic import Afl
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.algorithms.centralised import Centralised
+from raysim.algorithms.clustered import Ifca
+from raysim.algorithms.contrastive import Moon
 from raysim.algorithms.control_variates import Scaffold
 from raysim.algorithms.ditto import Ditto
+from raysim.algorithms.dual import Cocoa
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
-from raysim.algorithms.mime import MimeLite
+from raysim.algorithms.mime import Mime, MimeLite
 from raysim.algorithms.normalised import FedNova
 from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
 from raysim.algorithms.proximal import FedProx
@@ -22,6 +27,7 @@ from raysim.training import ParameterLayout
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedsgd": FedSgd,
+    "centralised": Centralised,
     "fedavgm": FedAvgM,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,
@@ -37,8 +43,13 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "local": Local,
     "ditto": Ditto,
     "mimelite": MimeLite,
+    "mime": Mime,
+    "moon": Moon,
     "qfedavg": QFedAvg,
     "term": Term,
+    "afl": Afl,
+    "ifca": Ifca,
+    "cocoa": Cocoa,
 }
 """Every algorithm by its name in the configuration."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,7 +16,7 @@ from raysim.config import Experiment
 from raysim.config.algorithms import Algorithm as AlgorithmConfig
 from raysim.config.algorithms import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import Batch, ClientContext, FeatureLoss, LocalWork, ParameterLayout
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -47,11 +47,14 @@ class Algorithm(ABC):
     Override what differs:
 
     - `work`, `local_optimizer`: how much a client does, and with what.
+    - `candidates`: models to choose from by loss.
     - `start`: where the local steps begin, if not at the broadcast model.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
+    - `solves`, `solve`: something else than local steps along gradients.
+    - `feature_loss`, `peers`: add to the loss what a sample's representation says, compared with other models'.
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
-    - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
-      `apply` needs whole vectors (a norm, a maximum).
+    - `first_model`, `init`, `apply`: the server's first model and state, and the next model from the averaged fields;
+      `columnwise = False` where `apply` needs whole vectors (a norm, a maximum).
     - `client_state`: what a client keeps from round to round; hooks find it in `context.state` and change it in place.
     - `broadcast_state`: which of the server's vectors clients may read, in `context.server`.
     - `personal`, `client_model`: where clients end up with models of their own.
@@ -70,12 +73,16 @@ class Algorithm(ABC):
     """Whether clients look at the broadcast model's mean loss on their training samples: `context.loss`."""
     needs_anchor: bool = False
     """Whether clients look at the gradient of their whole shard at the broadcast model: `context.anchor`."""
+    needs_reference: ClassVar[bool] = False
+    """Whether `correct` looks at the gradients of the step's samples at the broadcast model: `context.reference`."""
     broadcast_state: ClassVar[tuple[str, ...]] = ()
     """Vectors of the server's state that travel to the clients beside the model, in float32: `context.server`."""
     personal: ClassVar[bool] = False
     """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
     stepwise: ClassVar[bool] = False
     """Whether `correct` looks at `context.step`."""
+    solves: ClassVar[bool] = False
+    """Whether `solve` takes the place of local steps."""
     turns: ClassVar[int] = 1
     """Times that a client goes through its round's steps, each begun by `start`: `context.turn`. `send` gets the last
     one's rows."""
@@ -111,6 +118,10 @@ class Algorithm(ABC):
         """What each client keeps from round to round. It stays as it was where a client takes no step or is dropped."""
         return ()
 
+    def candidates(self, server: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        """Models, each `[P]`, of which clients look at the mean losses on their training samples: `context.losses`."""
+        return ()
+
     def start(self, rows: Tensor, context: ClientContext) -> None:
         """Change the rows `[k, P]` in place before the first step of a turn.
 
@@ -121,6 +132,26 @@ class Algorithm(ABC):
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
         """Change the gradients `[k, T]` of a local step in place, given the weights `[k, T]`."""
         return
+
+    def solve(self, rows: Tensor, samples: Sequence[Batch], orders: Sequence[Int64], context: ClientContext) -> Float64:
+        """Do the clients' work in place of local steps, and leave what `send` needs in the rows `[k, P]`.
+
+        Args:
+            samples: all training samples of each client.
+            orders: the samples of each client's steps, one after the other, by their position among them.
+
+        Returns:
+            The sums of their losses over the steps, `[k]`.
+        """
+        raise NotImplementedError
+
+    def feature_loss(self) -> FeatureLoss | None:
+        """What is added to every sample's loss for its representation; None if nothing is."""
+        return None
+
+    def peers(self, context: ClientContext) -> tuple[Tensor, ...]:
+        """The models, each `[k, P]`, whose representations `feature_loss` compares a client's with."""
+        return ()
 
     def fields(self) -> tuple[Field, ...]:
         """What a client sends."""
@@ -134,8 +165,15 @@ class Algorithm(ABC):
         return {"update": rows.sub_(context.broadcast)}  # `rows - broadcast`, without another matrix
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-        """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`."""
+        """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`.
+
+        Beside what they keep, `state` has what they may read of the server's state.
+        """
         raise NotImplementedError
+
+    def first_model(self, model: Float32) -> Float32:
+        """The model `[P]` before the first round, given the module's own first values."""
+        return model
 
     def init(self, model: Float32) -> dict[str, Float64]:
         """The server's state before the first round, for a model `[P]`."""

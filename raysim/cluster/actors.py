@@ -96,11 +96,11 @@ class ClientActor:
         self._worker().prefetch(clients)
 
     def evaluate(
-        self, ranges: Sequence[EvaluationRange], model: Any, *kept: StateRows
+        self, ranges: Sequence[EvaluationRange], model: Any, shared: Any, *kept: StateRows
     ) -> tuple[list[Evaluated], float]:
         """Sums of metrics over ranges, and the seconds that it took."""
         began = time.perf_counter()
-        return self._worker().evaluate(ranges, model, self._states(kept)), time.perf_counter() - began
+        return self._worker().evaluate(ranges, model, self._states(kept), shared), time.perf_counter() - began
 
     def train_rounds(
         self, works: Sequence[RoundWork], state: Any, model: Any

@@ -178,10 +178,11 @@ class Evaluation(Flight):
         model: Any,
         workers: int,
         kept: Kept | None = None,
+        shared: Any = None,
     ) -> None:
-        """`kept` finds what clients keep, where their own models are evaluated."""
+        """Where clients' own models are evaluated, `kept` finds what they keep, and `shared` is what they may read."""
         super().__init__(setting, round_number, model)
-        self._kept = kept
+        self._kept, self._shared = kept, shared
         self.queue.extend(Waiting(Ranges(piece)) for piece in spread(ranges, max(1, workers)))
         self._began: float | None = None
         self._out: dict[int, Ranges] = {}
@@ -195,7 +196,7 @@ class Evaluation(Flight):
         self._began = self._began or time.perf_counter()
         self._out[id(piece)] = piece
         kept = [] if self._kept is None else self._kept(clients_of(piece.ranges))
-        return actor.evaluate.remote(piece.ranges, self.model, *kept), None
+        return actor.evaluate.remote(piece.ranges, self.model, self._shared, *kept), None
 
     def receive(self, call: Call, result: tuple[list[Evaluated], float]) -> bool:
         if self._out.pop(id(call.piece), None) is None:

@@ -101,11 +101,16 @@ class ClientPool:
         return self.depart(Training(self._setting, task, model, first, rest, self._samples, shared=shared, kept=kept))
 
     def evaluate(
-        self, round_number: int, ranges: Sequence[EvaluationRange], model: Any, kept: Kept | None = None
+        self,
+        round_number: int,
+        ranges: Sequence[EvaluationRange],
+        model: Any,
+        kept: Kept | None = None,
+        shared: Any = None,
     ) -> Evaluation:
         """Give out ranges, behind whatever was given out before; `wait` for the flight."""
         up = len(self._up())
-        return self.depart(Evaluation(self._setting, round_number, ranges, model, up, kept))
+        return self.depart(Evaluation(self._setting, round_number, ranges, model, up, kept, shared))
 
     def depart(self, flight: _F) -> _F:
         """Give out what a flight has waiting."""

@@ -155,8 +155,10 @@ class SharedRounds:
         """Evaluate the round, once its step is taken."""
         work, losses = applying.work, 0
         while True:
-            kept, model = self._kept(applying.server.version) if self._personal else None, applying.server.model
-            evaluation = self._pool.evaluate(work.task.round, work.ranges, model, kept) if work.ranges else None
+            after, evaluation = applying.server, None
+            if work.ranges:
+                own = (self._kept(after.version), after.shared) if self._personal else (None, None)
+                evaluation = self._pool.evaluate(work.task.round, work.ranges, after.model, *own)
             seconds, arithmetic = dict(applying.row.seconds), applying.busiest
             row, clients = applying.row, applying.clients
             try:

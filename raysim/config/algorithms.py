@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What an algorithm's section may want to know of the data.
+
+    Attributes:
+        population: clients.
+        cohort: clients of a round.
+        loss: the training loss, by name.
+        samples: counts all training samples.
+        largest: counts those of the largest client.
+    """
+
+    population: int
+    cohort: int
+    loss: str
+    samples: Callable[[], int]
+    largest: Callable[[], int]
 
 
 class Algorithm(Section):
@@ -14,6 +35,14 @@ class Algorithm(Section):
 
     server_lr: float = Field(1.0, gt=0)
     """Server learning rate: the factor on the averaged update."""
+
+    def fitted(self, facts: DataFacts) -> Self:
+        """With what depends on the data made concrete.
+
+        Raises:
+            ValueError: a knob does not suit the data; names it and the remedy.
+        """
+        return self
 
 
 class Averaging(Algorithm):
@@ -38,6 +67,15 @@ class FedSgd(Averaging):
     name: Literal["fedsgd"] = "fedsgd"
     server_lr: float = Field(0.1, gt=0)
     """Learning rate of the step."""
+
+
+class Centralised(Algorithm):
+    """All training samples in one place, as without a federation: the baseline.
+
+    `cohort`, `selection` and `aggregation.weights` are not used.
+    """
+
+    name: Literal["centralised"] = "centralised"
 
 
 class FedAvgM(Averaging):
@@ -172,12 +210,46 @@ class MimeLite(Averaging):
     """Momentum β; 0 is FedAvg."""
 
 
+class Moon(Averaging):
+    """Representations held near the global model's, and away from the client's last one's (Li et al. 2021)."""
+
+    name: Literal["moon"] = "moon"
+    mu: float = Field(1.0, ge=0)
+    """Weight µ of the contrastive term; 0 is FedAvg. The paper tries 0.1 to 10."""
+    temperature: float = Field(0.5, gt=0)
+    """Temperature τ."""
+    layer: str | None = None
+    """Name of the submodule whose input is the representation; by default the layer whose parameters come last."""
+
+
+class Mime(Averaging):
+    """Local steps with the server's momentum, every gradient corrected as in SVRG (Karimireddy et al. 2021).
+
+    A cohort stays for two rounds: gradients in the first, local steps in the second.
+    """
+
+    name: Literal["mime"] = "mime"
+    beta: float = Field(0.9, ge=0, lt=1)
+    """Momentum β."""
+
+
 class Ditto(Averaging):
     """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
 
     name: Literal["ditto"] = "ditto"
     strength: float = Field(0.1, ge=0)
     """How strongly a client's own model is drawn to the global one, λ; 0 trains it alone. The paper tries 0.05 to 2."""
+
+
+class Ifca(Algorithm):
+    """Several models, each for a cluster of clients, who choose the one that suits them best (Ghosh et al. 2020)."""
+
+    name: Literal["ifca"] = "ifca"
+    clusters: int = Field(2, ge=1, le=100)
+    """Models; 1 is FedAvg. All of them travel in every round."""
+    spread: float = Field(1.0, gt=0)
+    """How far the other models begin from the first: weights differ by normal numbers of this standard deviation,
+    divided by the square root of a layer's inputs."""
 
 
 class LossRange(Algorithm):
@@ -231,6 +303,80 @@ class Term(LossRange):
         return self
 
 
+class Afl(Averaging):
+    """Agnostic federated learning: a model for the worst mixture of domains, groups of clients (Mohri et al. 2019)."""
+
+    name: Literal["afl"] = "afl"
+    domains: int | None = Field(None, ge=1)
+    """Domains D; a client is of domain id mod D. By default each is one of its own. A client sends 2D numbers."""
+    rate: float = Field(0.1, ge=0)
+    """Learning rate γ of the mixture λ; 0 is FedAvg with uniform weights."""
+    low: float = Field(0.0, ge=0)
+    """Losses below are raised to this."""
+    high: float = Field(10.0, gt=0, le=1e6)
+    """Losses above are lowered to this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+    def fitted(self, facts: DataFacts) -> Self:
+        population = facts.population
+        if self.domains is None and population > MOST_DOMAINS:
+            raise ValueError(
+                f"domains: one for each of {population:,} clients would travel with every record; set it, e.g. to 100"
+            )
+        if self.domains is not None and self.domains > population:
+            raise ValueError(f"domains ({self.domains}) are more than the clients ({population}); lower it")
+        return self.model_copy(update={"domains": self.domains or population})
+
+
+MOST_DOMAINS = 10_000
+"""Clients beyond which each is not taken for a domain of its own unasked."""
+
+
+class Cocoa(Algorithm):
+    """Linear models by their dual: clients solve for the dual variables of their own samples (Smith et al. 2018).
+
+    `client.epochs` are passes of coordinate ascent, `client.steps` its steps; optimiser and batch size are not used.
+    """
+
+    name: Literal["cocoa"] = "cocoa"
+    l2: float = Field(0.01, gt=0)
+    """Weight λ of the regulariser: λ/2 ‖w‖² is added to the mean loss."""
+    combine: Literal["add", "average"] = "add"
+    """How the clients' steps are combined: `add` (CoCoA+, γ = 1, σ' = K) or `average` (CoCoA, γ = 1/K, σ' = 1)."""
+    loss: Literal["auto", "squared", "logistic", "hinge"] = "auto"
+    """Loss; `auto` is that of `training.loss`: squared for numbers, logistic for classes, one against all others."""
+    samples: int | None = Field(None, ge=1)
+    """Training samples n of all clients; counted by itself."""
+    largest: int | None = Field(None, ge=1)
+    """Training samples of the largest client; counted by itself."""
+    machines: int | None = Field(None, ge=1)
+    """Clients K of a round; by default the cohort. More make clients more careful."""
+
+    def fitted(self, facts: DataFacts) -> Self:
+        fits = {"mse": "squared", "cross_entropy": "logistic", "binary_cross_entropy": "logistic"}
+        if facts.loss not in fits:
+            raise ValueError(
+                f"loss: cocoa solves squared, logistic and hinge losses, not {facts.loss}; set training.loss to mse, "
+                "cross_entropy or binary_cross_entropy"
+            )
+        loss = fits[facts.loss] if self.loss == "auto" else self.loss
+        if (loss == "squared") != (facts.loss == "mse"):
+            raise ValueError(f"loss: {loss} does not suit {facts.loss}; use {fits[facts.loss]}")
+        counted = {"samples": facts.samples(), "largest": facts.largest()}
+        for key, count in counted.items():
+            if (given := getattr(self, key)) not in (None, count):
+                raise ValueError(f"{key}: {given} is not what the data have ({count}); leave it out")
+        machines = self.machines or facts.cohort
+        if machines < facts.cohort:
+            raise ValueError(f"machines ({machines}) are fewer than a round's clients ({facts.cohort}); leave it out")
+        return self.model_copy(update={"loss": loss, "machines": machines, **counted})
+
+
 class CustomAlgorithm(Averaging):
     """An `Algorithm` subclass of yours, by import string; built with `args`."""
 
@@ -257,8 +403,14 @@ AlgorithmConfig = Annotated[
     | Annotated[Local, Tag("local")]
     | Annotated[Ditto, Tag("ditto")]
     | Annotated[MimeLite, Tag("mimelite")]
+    | Annotated[Mime, Tag("mime")]
+    | Annotated[Moon, Tag("moon")]
     | Annotated[QFedAvg, Tag("qfedavg")]
     | Annotated[Term, Tag("term")]
+    | Annotated[Afl, Tag("afl")]
+    | Annotated[Centralised, Tag("centralised")]
+    | Annotated[Ifca, Tag("ifca")]
+    | Annotated[Cocoa, Tag("cocoa")]
     | Annotated[CustomAlgorithm, Tag("custom")],
     BY_NAME,
     SHORTHAND,

@@ -10,6 +10,7 @@ from raysim.data.federation import ClientPart, DataInfo, Federation, FederationS
 from raysim.data.importing import import_dataset
 from raysim.data.partition import PARTITIONERS, Partition
 from raysim.data.picture import partition_picture
+from raysim.data.pooled import PooledFederation, PooledSpec
 from raysim.data.sources import SOURCES, from_arrays
 from raysim.data.store import ArrowFederation, StoreSpec
 from raysim.data.summary import Summary, describe
@@ -27,6 +28,8 @@ __all__ = [
     "FederationSpec",
     "Partition",
     "Pool",
+    "PooledFederation",
+    "PooledSpec",
     "Samples",
     "ServerPart",
     "StoreSpec",

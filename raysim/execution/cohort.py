@@ -10,6 +10,7 @@ import numpy.typing as npt
 from raysim import keyed
 from raysim.aggregation import Weighting
 from raysim.config import Experiment
+from raysim.config.algorithms import Centralised
 from raysim.config.server import ExplicitWeights, Poisson, WeightsConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
@@ -25,6 +26,8 @@ def cohort_size(experiment: Experiment, population: int) -> int:
     Raises:
         ConfigError: more clients than there are.
     """
+    if isinstance(experiment.algorithm, Centralised):
+        return 1
     if isinstance(experiment.cohort, float):
         return max(1, round(experiment.cohort * population))
     if experiment.cohort > population:
@@ -57,6 +60,8 @@ def check_weights(weights: WeightsConfig, federation: Federation) -> None:
 def draw_cohort(experiment: Experiment, population: int, round_number: int) -> Int64:
     """Ids of the round's clients, ascending; empty only under Poisson sampling."""
     size = cohort_size(experiment, population)
+    if isinstance(experiment.algorithm, Centralised):
+        return np.zeros(1, dtype=np.int64)  # who has all samples (`raysim.data.PooledFederation`)
     if isinstance(experiment.selection, Poisson):
         draw = keyed.uniform(experiment.seed, keyed.Purpose.COHORT, round_number, np.arange(population))
         return np.flatnonzero(draw < size / population)
@@ -74,23 +79,24 @@ def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, 
     Raises:
         RunError: the cohort is not empty, but its weights sum to zero.
     """
-    clients = draw_cohort(experiment, federation.population, round_number)
+    drawn = -(-round_number // work.rounds)  # who stays for several rounds is drawn once
+    clients = draw_cohort(experiment, federation.population, drawn)
     samples = federation.sizes("train", clients)
     weighting = Weighting(experiment.aggregation.weights)
     weights = weighting.base(clients, samples)
     if len(clients) and not weights.any():
         raise RunError(f"round {round_number}: {_no_weight(experiment.aggregation.weights, len(clients))}")
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
-    rows, steps = weighting.keeps_rows(round_number), work.count(samples)
+    rows, steps = weighting.keeps_rows(round_number), work.count(samples) * (round_number % work.rounds == 0)
     share = _share(experiment, federation, clients, samples)
     if experiment.client.stragglers.share:
-        late, done = _stragglers(experiment, work, round_number, clients, samples)
+        late, done = _stragglers(experiment, work, drawn, clients, samples)
         if not experiment.client.stragglers.keep:
             kept = ~late
             share *= float(weights[kept].sum())
             weights = Weighting(experiment.aggregation.weights).base(clients[kept], samples[kept])
             return RoundTask(round_number, lr, clients[kept], weights, steps[kept], share, rows)
-        steps = np.where(late, done, steps)
+        steps = np.where(late, np.minimum(done, steps), steps)
     return RoundTask(round_number, lr, clients, weights, steps, share, rows)
 
 

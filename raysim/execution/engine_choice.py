@@ -88,6 +88,8 @@ def choose_engine(
     sequential = replace(job.engine, name="sequential", rows=1)
     if training.engine == "sequential":
         return Chosen(sequential, "as configured")
+    if algorithm.solves:
+        return Chosen(sequential, "clients solve problems of their own", replaced=training.engine == "rows")
     if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
         return Chosen(sequential, why)
     nobody = not task.steps.any()  # to be timed with
@@ -146,7 +148,8 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpd
     module = job.build_module(info)
     loss = resolve_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update)
+    features = algorithm.feature_loss()
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features)
 
 
 def _partly(engine: Engine) -> str:
@@ -184,7 +187,7 @@ def _fastest(job: Job, sequential: EngineChoice, timing: _Timing, task: RoundTas
     rows, seconds = measured.best(falling, training.rows)
     times, note = {"in rows": seconds}, ""
     chosen = replace(choice, rows=rows)
-    long = seconds * job.experiment.rounds > WORTH_COMPILING
+    long = seconds * job.experiment.rounds > WORTH_COMPILING and timing.algorithm.feature_loss() is None
     if training.compile is True or (training.compile == "auto" and long and has_compiler()):
         compiled = timing.of(replace(choice, compiled=True))
         rows, compiled_seconds = compiled.best(falling, training.rows)

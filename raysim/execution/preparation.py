@@ -10,9 +10,11 @@ from torch import nn
 
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
+from raysim.config.algorithms import Centralised, DataFacts
 from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
-from raysim.data import DataInfo, Dataset, Federation
+from raysim.config.server import Poisson
+from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
@@ -33,6 +35,7 @@ from raysim.training import (
     resolve_loss,
     resolve_metrics,
 )
+from raysim.training.losses import loss_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,11 @@ def prepare_job(
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
         data = load_source(InMemory(), seed=experiment.data_seed, arrays=data)
     experiment = _resolve(experiment, model, data)
-    spec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
+    spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
+    if isinstance(experiment.algorithm, Centralised):
+        spec = PooledSpec(spec)
     federation = spec.open()
-    cohort_size(experiment, federation.population)
+    experiment = fit_algorithm(experiment, federation)
     check_weights(experiment.aggregation.weights, federation)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
@@ -108,11 +113,34 @@ def prepare_job(
     work = algorithm.work(experiment.client)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
-    task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts
+    # Weights that name nobody are found out before anything starts.
+    task = draw_round(experiment, federation, work, work.rounds)
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen)
+
+
+def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
+    """The experiment with what its algorithm wants to know of the data made concrete.
+
+    Raises:
+        ConfigError: a knob of the algorithm does not suit the data.
+    """
+    config, cohort = experiment.algorithm, cohort_size(experiment, federation.population)
+    try:
+        fitted = config.fitted(
+            DataFacts(
+                federation.population,
+                federation.population if isinstance(experiment.selection, Poisson) else cohort,
+                loss_name(experiment.training, federation.info),
+                samples=lambda: int(federation.sizes("train").sum()),
+                largest=lambda: int(federation.sizes("train").max()),
+            )
+        )
+    except ValueError as error:
+        raise ConfigError(f"algorithm.{error}") from None
+    return experiment if fitted == config else Experiment.parse(experiment.to_dict() | {"algorithm": fitted.to_dict()})
 
 
 def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:

@@ -48,7 +48,7 @@ class Server:
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
-        model: Float32 = self.layout.pack(self.module).numpy()
+        model = self.algorithm.first_model(self.layout.pack(self.module).numpy())
         return self.algorithm.init(model), model
 
     def shared(self, state: State) -> Float32 | None:

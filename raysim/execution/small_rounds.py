@@ -44,7 +44,7 @@ def whole_round(
         row, clients = with_chosen(row, facts.clients, step.chosen)
     began = time.perf_counter()
     kept = None if store is None else StoredStates(store, handle.version, task.round)
-    evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept)) if work.ranges else ()
+    evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept, handle.shared)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
 

@@ -67,12 +67,12 @@ class ClientWorker:
         self.evaluator = Evaluator(
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
-        update = local_update(job, self.algorithm)
+        update, features = local_update(job, self.algorithm), self.algorithm.feature_loss()
         self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine, module, layout, loss, info, work, update)
+                engine = build_engine(job.engine, module, layout, loss, info, work, update, features)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -86,6 +86,9 @@ class ClientWorker:
             anchored=self.algorithm.needs_anchor,
             turns=self.algorithm.turns,
             stepwise=self.algorithm.stepwise,
+            referenced=self.algorithm.needs_reference,
+            peers=self.algorithm.peers,
+            solver=self.algorithm.solve if self.algorithm.solves else None,
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
@@ -185,6 +188,9 @@ class ClientWorker:
             factors, clamped = self._factors(loss, shards.count)
             if self.algorithm.needs_loss:
                 given = replace(given, loss=torch.from_numpy(loss).to(self.device))
+            if len(candidates := self.algorithm.candidates(given.server)):
+                losses = torch.from_numpy(self._losses_under(candidates, clients))
+                given = replace(given, losses=losses.to(self.device))
             return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
         except (ClientError, RunError):
             raise
@@ -218,13 +224,18 @@ class ClientWorker:
 
     def _losses(self, clients: Int64) -> Float64:
         """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""
-        losses = np.ones(len(clients))
         if self.weighting.needs_loss or self.algorithm.needs_loss:
-            self.evaluator.load(self._broadcast)
-            for i, client in enumerate(clients.tolist()):
-                shard = self.federation.shard(client)
+            return self._losses_under([self._broadcast], clients)[:, 0]
+        return np.ones(len(clients))
+
+    def _losses_under(self, models: Sequence[torch.Tensor], clients: Int64) -> Float64:
+        """Mean losses of models `[P]` on the clients' training samples, `[clients, models]`; 1 without samples."""
+        losses, shards = np.ones((len(clients), len(models))), [self.federation.shard(c) for c in clients.tolist()]
+        for j, model in enumerate(models):
+            self.evaluator.load(model)
+            for i, shard in enumerate(shards):
                 if len(shard):
-                    losses[i] = self.evaluator.mean_loss(shard)
+                    losses[i, j] = self.evaluator.mean_loss(shard)
         return losses
 
     def _factors(self, losses: Float64, samples: Int64) -> tuple[Float64, int]:
@@ -234,28 +245,36 @@ class ClientWorker:
         return np.array([factor for factor, _ in found]), sum(clamped for _, clamped in found)
 
     def evaluate(
-        self, ranges: Sequence[EvaluationRange], model: Float32, states: ClientStates | None = None
+        self,
+        ranges: Sequence[EvaluationRange],
+        model: Float32,
+        states: ClientStates | None = None,
+        shared: Float32 | None = None,
     ) -> list[Evaluated]:
         """Sums of the metrics of the model `[P]` over each range; of holdouts those of the clients' own models, if they
         keep such."""
         with self._own_setting():
             self._receive(model)
-            return [self._evaluate(part, states) for part in ranges]
+            server = self._server_vectors(shared) if self.algorithm.personal else {}
+            return [self._evaluate(part, states, server) for part in ranges]
 
-    def _evaluate(self, part: EvaluationRange, states: ClientStates | None) -> Evaluated:
+    def _evaluate(
+        self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
+    ) -> Evaluated:
         self.evaluator.load(self._broadcast)
         if isinstance(part, HoldoutRange):
-            rows: Float64 = np.stack([self._on_holdout(client, states) for client in part.clients])
+            rows: Float64 = np.stack([self._on_holdout(client, states, server) for client in part.clients])
             return Evaluated("holdout", rows, part.clients)
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
         return Evaluated(part.part, self.evaluator.exact_sums(samples.slice(part.start, part.stop)))
 
-    def _on_holdout(self, client: np.int64, states: ClientStates | None) -> Float64:
+    def _on_holdout(self, client: np.int64, states: ClientStates | None, server: Mapping[str, torch.Tensor]) -> Float64:
         """Sums over a client's holdout, of the model that it would use."""
         if self.algorithm.personal and states is not None:
             state = self.states.taken_up(states, np.array([client]), self._broadcast)
-            self.evaluator.load(self.algorithm.client_model(self._broadcast, self.states.views(state))[0])
+            known = {**server, **self.states.views(state)}
+            self.evaluator.load(self.algorithm.client_model(self._broadcast, known)[0])
         return self.evaluator.sums(self.federation.shard(int(client), "holdout"))
 
     def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:

@@ -1,10 +1,11 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
-from raysim.training.batches import BatchPlan, LocalWork, Shard, Shards
+from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
+from raysim.training.features import FeatureLoss
 from raysim.training.layout import LayoutPart, ParameterLayout
 from raysim.training.losses import check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
@@ -15,6 +16,7 @@ from raysim.training.trainer import BlockResult, ClientContext, Given, RoundSett
 from raysim.training.whole_step import LocalUpdate
 
 __all__ = [
+    "Batch",
     "BatchPlan",
     "Block",
     "BlockResult",
@@ -25,6 +27,7 @@ __all__ = [
     "EngineName",
     "Evaluator",
     "ExactSums",
+    "FeatureLoss",
     "Given",
     "LayoutPart",
     "LocalUpdate",

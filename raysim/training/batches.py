@@ -28,11 +28,13 @@ class LocalWork:
         batch_size: samples of a step; None is the whole shard.
         epochs: passes over the shard, if `steps` is None.
         steps: local steps, whatever the client's size.
+        rounds: that a cohort stays for; local steps are taken in the last of them.
     """
 
     batch_size: int | None
     epochs: int = 1
     steps: int | None = None
+    rounds: int = 1
 
     def count(self, samples: Int64) -> Int64:
         """Local steps of clients with so many samples, int64; an empty client takes none."""

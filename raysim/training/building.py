@@ -12,6 +12,7 @@ from raysim.data import DataInfo
 from raysim.training.batches import LocalWork
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Engine, SequentialEngine
+from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss
 from raysim.training.rows import RowsEngine
@@ -52,24 +53,29 @@ def build_engine(
     info: DataInfo,
     work: LocalWork,
     update: LocalUpdate | None = None,
+    feature_loss: FeatureLoss | None = None,
 ) -> Engine:
     """The engine that was chosen.
 
     Args:
         module: the engine's from now on.
         update: what the trainer does with gradients, for compiled steps; without it, gradients alone are compiled.
+        feature_loss: what is added to the loss.
 
     Raises:
         CannotCapture: the model, or the work, is not for this engine; says why.
     """
     device, bf16 = choice.torch_device, choice.precision == "bf16"
     if choice.name == "sequential":
-        return SequentialEngine(module, layout, loss, info, device, bf16=bf16)
+        return SequentialEngine(module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss)
+    if feature_loss is not None and choice.compiled:
+        raise CannotCapture("a loss that compares representations of several models is not compiled")
     if work.batch_size is None:
         raise CannotCapture("full batches are as long as the client's shard")
     if choice.device == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
     size, compiled = work.batch_size, choice.compiled
     return RowsEngine(
-        module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16
-    )
+        module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16,
+        feature_loss=feature_loss,
+    )  # fmt: skip

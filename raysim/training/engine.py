@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from raysim.data import DataInfo
 from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
+from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, weighted_mean
 
@@ -32,11 +33,13 @@ class Block:
         shards: their samples.
         plan: the samples of their steps.
         keys: for each, a key for what its module draws by itself, int64 `[K]`.
+        peers: other models `[K, P]` that its representations are compared with.
     """
 
     shards: Shards
     plan: BatchPlan
     keys: Int64
+    peers: tuple[Tensor, ...] = ()
 
 
 class Engine(ABC):
@@ -49,6 +52,7 @@ class Engine(ABC):
     """
 
     name: str
+    info: DataInfo
     rows: Tensor
     grad: Tensor
 
@@ -81,6 +85,20 @@ class Engine(ABC):
         losses = self.gradients(step, k)
         self.rows[:k, : self.grad.shape[1]].add_(self.grad[:k], alpha=-lr)
         return losses
+
+    def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        """Gradients `[k, T]` as `gradients` would find them at other weights; the rows stay as they are.
+
+        Modules that draw random numbers draw the same ones again in the next call of `gradients`.
+
+        Args:
+            point: `[P]`, or `[k, P]`.
+        """
+        mine = self.rows[:k].clone()
+        self.rows[:k] = point
+        self.gradients(step, k)
+        self.rows[:k] = mine
+        return self.grad[:k].clone()
 
     def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
         """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.
@@ -148,6 +166,7 @@ class SequentialEngine(Engine):
         device: torch.device,
         *,
         bf16: bool = False,
+        feature_loss: FeatureLoss | None = None,
     ) -> None:
         self.module, self.bf16 = module.to(device), bf16
         self.loss, self.info, self.device = loss, info, device
@@ -160,6 +179,8 @@ class SequentialEngine(Engine):
         self._parameters = [by_name[segment.name] for segment in layout.parameters]
         self._weights = [parameter.detach() for parameter in self._parameters]  # a step is no part of autograd's graph
         self._grad_views = list(layout.views(self.grad[0]).values())
+        self._layout = layout
+        self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
         # What a module keeps outside the rows (integer buffers) starts every client from the same values.
         self._kept = [(b, b.clone()) for b in module.buffers() if b.dtype != torch.float32]
         self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
@@ -167,6 +188,7 @@ class SequentialEngine(Engine):
     def load(self, block: Block) -> None:
         plan, self._pool = block.plan, block.shards.pool
         index = torch.from_numpy(plan.index[:, 0] + block.shards.start).to(self.device)
+        self._peers = [self._layout.views(peer[0]) for peer in block.peers]
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self.module.train()
         self._generator.manual_seed(int(block.keys[0]))
@@ -174,6 +196,14 @@ class SequentialEngine(Engine):
             slot.restore()
         for buffer, initial in self._kept:
             buffer.copy_(initial)
+
+    def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        drawn, counters = self._generator.get_state(), [buffer.clone() for buffer, _ in self._kept]
+        found = super().gradients_at(point, step, k)
+        self._generator.set_state(drawn)
+        for (buffer, _), counter in zip(self._kept, counters, strict=True):
+            buffer.copy_(counter)
+        return found
 
     def gradients(self, step: int, k: int) -> Tensor:
         loss, grads = self._differentiated(step)
@@ -190,7 +220,11 @@ class SequentialEngine(Engine):
         batch = gather(self._pool, self._batches[step], self.info)
         x = channels_last(batch.x) if self._channels_last else batch.x
         output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
-        loss = weighted_mean(self.loss(output, batch.y), batch.weight)
+        elements = self.loss(output, batch.y)
+        if self._features is not None and self._peers:
+            penalty = self._features.penalty(x, self._peers, bf16=self.bf16)
+            elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))
+        loss = weighted_mean(elements, batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         for slot in self._buffers:
             slot.collect()

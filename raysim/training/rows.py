@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
 
 from raysim.data import DataInfo
 from raysim.training.batches import model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
-from raysim.training.engine import Block, Engine, in_bf16
+from raysim.training.engine import Block, Engine
+from raysim.training.features import FeatureLoss, FeatureTerm
+from raysim.training.gradient import gradient_of
 from raysim.training.layout import ALIGNMENT, ParameterLayout
-from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+from raysim.training.losses import Loss, cross_entropy, row_cross_entropy
 from raysim.training.trial import random_batch, somewhere_near
 from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
@@ -51,6 +50,7 @@ class RowsEngine(Engine):
         compiled: bool = False,
         update: LocalUpdate | None = None,
         bf16: bool = False,
+        feature_loss: FeatureLoss | None = None,
     ) -> None:
         """Capture the gradient, and check that a row's bits depend on nothing but the row.
 
@@ -59,6 +59,7 @@ class RowsEngine(Engine):
             rows: K.
             compiled: by `torch.compile`, which needs a C++ compiler and takes seconds; kept on disk for the next run.
             update: what is compiled along with the gradient, so that `take` takes whole steps.
+            feature_loss: what is added to the loss; not where it is compiled.
 
         Raises:
             CannotCapture: the model cannot be trained this way; says why.
@@ -66,6 +67,7 @@ class RowsEngine(Engine):
         self.info, self.device, self.batch_size = info, device, batch_size
         self._layout, self._capacity, self._bf16 = layout, rows, bf16
         self.shrinks = device.type != "cuda"
+        self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
         loss = row_cross_entropy if loss is cross_entropy else loss
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
@@ -94,6 +96,10 @@ class RowsEngine(Engine):
         return self._capacity
 
     @property
+    def _peers(self) -> int:
+        return 0 if self._features is None else self._features.peers
+
+    @property
     def compiled(self) -> bool:
         """Whether steps, or gradients at least, are compiled."""
         return self._compiled is not None
@@ -115,12 +121,15 @@ class RowsEngine(Engine):
         self._y = y.view(-1, width, self.batch_size, *y.shape[1:])
         self._share = self._shares(torch.from_numpy(count).to(self.device, non_blocking=True), chosen)
         self._ends, self._turn = block.plan.steps.tolist(), None
+        # Without other models, those that train are their own, and the term comes to nothing.
+        given = block.peers or (self.rows[:k],) * self._peers
+        self._peer_rows = [torch.empty_like(self.rows[:width]).copy_(peer) for peer in given]
 
     def gradients(self, step: int, k: int) -> Tensor:
         turn = self._at(step, k)
-        if self._compiled is not None:
+        if self._compiled is not None and self.not_whole:
             return self._compiled_gradients(self._compiled, step, turn)
-        *grads, losses = self._gradient(*turn.values, *self._batch(step, turn))
+        *grads, losses = self._gradient(*turn.values, *turn.peers, *self._batch(step, turn))
         # A companion that has finished keeps its last gradient.
         torch._foreach_copy_(turn.places, grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k]
@@ -176,6 +185,7 @@ class RowsEngine(Engine):
                 k,
                 steps,
                 *self._views(k, width),
+                [one for rows in self._peer_rows for one in self._layout.views(rows[:width]).values()],
                 self._index[part].reshape(len(steps), -1).unbind(),
                 self._y[part].unbind(),
                 self._share[part].unbind(),
@@ -185,7 +195,7 @@ class RowsEngine(Engine):
 
     def _views(self, k: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
         """The first rows' values, and the places of their gradients; compiled code has its own."""
-        if self._compiled is None and k not in self._known_views:
+        if not (self._compiled is not None and self.not_whole) and k not in self._known_views:
             views = self._layout.views
             self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
         return self._known_views.get(k, ([], []))
@@ -227,34 +237,7 @@ class RowsEngine(Engine):
             raise CannotCapture(str(reason)) from reason
 
     def _captured(self, module: nn.Module, loss: Loss, align_products: bool) -> Vectorised:
-        names = [segment.name for segment in self._layout.segments]
-        parameters = len(self._layout.parameters)
-
-        def elements_of(values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
-            given = dict(zip(names, (*values, *buffers), strict=True))
-            used = dict(given)
-            forward = partial(functional_call, module, used)
-            elements = loss(in_bf16(forward, x) if self._bf16 else forward(x), y)
-            changed = [name for name in names if used[name] is not given[name]]
-            if changed:
-                raise CannotCapture(f"its forward pass changes {changed[0]!r}")
-            return elements
-
-        def of_one(
-            values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor, share: Tensor
-        ) -> tuple[Tensor, ...]:
-            elements, pull_back = vjp(partial(elements_of, buffers=buffers, x=x, y=y), values)[:2]
-            weight = element_weight(elements, share)
-            if elements.numel() != share.numel():  # one loss for all targets of a sample
-                weight = weight * (share.numel() / elements.numel())
-            (grads,) = pull_back(weight)
-            return (*grads, (weight * elements).sum())
-
-        def function(*arguments: Tensor) -> tuple[Tensor, ...]:
-            values, buffers = arguments[:parameters], arguments[parameters:-3]
-            found: tuple[Tensor, ...] = vmap(of_one, randomness="error")(values, buffers, *arguments[-3:])
-            return found
-
+        function = gradient_of(module, self._layout, loss, self._features, bf16=self._bf16)
         kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
         captured = capture(function, self._example, align_products=align_products)
         for name, buffer in module.named_buffers():
@@ -264,7 +247,7 @@ class RowsEngine(Engine):
 
     def _example(self, k: int) -> list[Tensor]:
         """Arguments of the captured function: k clients with the same batch, whose last sample weighs nothing."""
-        values = self._layout.views(self.rows[:1].expand(k, -1).clone()).values()
+        values = [*self._layout.views(self.rows[:1].expand(k, -1).clone()).values(), *self._example_peers(k)]
         x, y = random_batch(self.info, self.batch_size)
         share = torch.ones(y.shape)
         if self.batch_size > 1:
@@ -272,6 +255,11 @@ class RowsEngine(Engine):
         share /= share.sum()
         batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
         return [*values, *batch]
+
+    def _example_peers(self, k: int) -> list[Tensor]:
+        """Values of other models than the first row, for k clients, where the loss looks at some."""
+        some = [self.rows[:1].expand(k, -1) * (1.5 - number) for number in range(self._peers)]
+        return [one for rows in some for one in self._layout.views(rows).values()]
 
     def _fault(self) -> str | None:
         """Why a step depends on its position, on k, or on what a batch is filled up with; None if it does not.
@@ -284,11 +272,14 @@ class RowsEngine(Engine):
             x = self._x.copy_(x)
 
         def outcome(k: int) -> Tensor:
-            batch = [one[:k] for one in (x, y, share)]
+            batch, found = [one[:k] for one in (x, y, share)], []
             if self._compiled is not None:
-                return self._compiled.outcome(k, [self.rows, *batch])
-            *grads, _ = self._gradient(*self._layout.views(self.rows[:k]).values(), *batch)
-            return torch.cat([grad.flatten(1) for grad in grads], 1)
+                found.append(self._compiled.outcome(k, [self.rows, *batch]))
+            if self._compiled is None or not self.not_whole:
+                values = [*self._layout.views(self.rows[:k]).values(), *self._example_peers(k)]
+                *grads, _ = self._gradient(*values, *batch)
+                found += [grad.flatten(1).double() for grad in grads]
+            return torch.cat(found, 1)
 
         first = outcome(most)[0]
 
@@ -307,13 +298,14 @@ class RowsEngine(Engine):
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, and, for
-    each step, what its batch is made of; `x` is where it is put."""
+    """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, values of
+    other models, and, for each step, what its batch is made of; `x` is where it is put."""
 
     k: int
     steps: range
     values: list[Tensor]
     places: list[Tensor]
+    peers: list[Tensor]
     index: tuple[Tensor, ...]
     y: tuple[Tensor, ...]
     share: tuple[Tensor, ...]

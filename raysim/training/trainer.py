@@ -6,7 +6,7 @@ One loop for every engine and every algorithm: the k clients that still have ste
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raysim import keyed
 from raysim.config.client import OptimizerConfig, Sgd
-from raysim.training.batches import BatchPlan, LocalWork, Shards
+from raysim.training.batches import Batch, BatchPlan, LocalWork, Shards, gather
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
@@ -55,12 +55,14 @@ class Given:
         loss: the broadcast model's mean loss on the training samples of each, float64 `[K]`, where it was asked for.
         server: vectors of the server's state that clients may read, by name.
         state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
+        losses: mean losses of other models on the training samples of each, float64 `[K, m]`, where asked for.
     """
 
     steps: Int64 | None = None
     loss: Tensor | None = None
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Tensor | None = None
 
     def only(self, one: int) -> Given:
         """What is given to one of the clients."""
@@ -68,6 +70,7 @@ class Given:
             self,
             steps=None if self.steps is None else self.steps[one : one + 1],
             loss=None if self.loss is None else self.loss[one : one + 1],
+            losses=None if self.losses is None else self.losses[one : one + 1],
             state={name: values[one : one + 1] for name, values in self.state.items()},
         )
 
@@ -88,6 +91,9 @@ class ClientContext:
             says `needs_loss`.
         anchor: `[k, T]`, gradients of the clients' whole shards at the broadcast model, every sample counted once; None
             unless the algorithm says `needs_anchor`.
+        reference: `[k, T]`, gradients at the broadcast model on the samples of the step that is corrected; None unless
+            the algorithm says `needs_reference`.
+        losses: mean losses of the models that the algorithm names as `candidates`, float64 `[k, m]`; None without any.
         epochs: passes over the shard that the round's work has.
         turn: which of the algorithm's turns this is, from 0.
         step: local steps of this turn that were taken before this one.
@@ -107,6 +113,8 @@ class ClientContext:
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
     anchor: Tensor | None = None
+    reference: Tensor | None = None
+    losses: Tensor | None = None
     epochs: int = 1
     turn: int = 0
     step: int = 0
@@ -120,9 +128,14 @@ class ClientContext:
             steps=self.steps[:k],
             grad=self.grad[:k],
             loss=None if self.loss is None else self.loss[:k],
+            losses=None if self.losses is None else self.losses[:k],
             state={name: values[:k] for name, values in self.state.items()},
             anchor=None if self.anchor is None else self.anchor[:k],
+            reference=None if self.reference is None else self.reference[:k],
         )
+
+
+Solver = Callable[[Tensor, Sequence[Batch], Sequence[Int64], ClientContext], npt.NDArray[np.float64]]
 
 
 class ClientRule(Protocol):
@@ -160,7 +173,11 @@ class Trainer:
         start: changes the rows `[k, P]` in place before the first step of a turn.
         turns: times that clients go through their steps.
         stepwise: whether the rule looks at `context.step`.
-        anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
+        anchored: whether the algorithm needs the gradients of whole shards at the broadcast model; where a cohort stays
+            for several rounds, in those without steps.
+        referenced: whether it needs those of every step's samples at the broadcast model.
+        solver: takes the place of local steps (`raysim.algorithms.Algorithm.solve`).
+        peers: the models `[k, P]` that representations are compared with.
     """
 
     engine: Engine
@@ -173,6 +190,9 @@ class Trainer:
     anchored: bool = False
     turns: int = 1
     stepwise: bool = False
+    referenced: bool = False
+    peers: Callable[[ClientContext], tuple[Tensor, ...]] | None = None
+    solver: Solver | None = None
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -189,10 +209,12 @@ class Trainer:
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
         rows, grad = self.engine.rows[:k], self.engine.grad[:k]
         known = (clients, shards.count, plan.steps)
-        anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
+        anchored = self.anchored and (self.work.rounds == 1 or not plan.steps.any())
+        anchor = self._anchor(setting, broadcast, clients, shards, keys) if anchored else None
         context = ClientContext(
-            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor, self.work.epochs
-        )
+            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor,
+            losses=given.losses, epochs=self.work.epochs,
+        )  # fmt: skip
         rows.copy_(broadcast)
         spent = {"batches": time.perf_counter() - began, "steps": 0.0}
         for turn in range(self.turns):
@@ -200,11 +222,15 @@ class Trainer:
             context = replace(context, turn=turn)
             if self.start is not None:
                 self.start(rows, context)
-            self.engine.load(Block(shards, plan, keys))
+            self.engine.load(Block(shards, plan, keys, () if self.peers is None else self.peers(context)))
             loaded = time.perf_counter()
             if not plan.steps.all():
                 grad.zero_()  # a client without steps has none of its own
-            loss_sum = self._steps(context, rows[:, :trainable])
+            loss_sum = (
+                self._steps(context, rows[:, :trainable])
+                if self.solver is None
+                else self._solved(self.solver, context, rows, shards, plan)
+            )
             spent["batches"] += loaded - began
             spent["steps"] += time.perf_counter() - loaded
         began = time.perf_counter()
@@ -213,6 +239,14 @@ class Trainer:
             loss = loss_sum.cpu().numpy() / np.where(plan.steps > 0, plan.steps, np.nan)
         spent["steps"] += time.perf_counter() - began
         return BlockResult(sent, loss, spent)
+
+    def _solved(self, solver: Solver, context: ClientContext, rows: Tensor, shards: Shards, plan: BatchPlan) -> Tensor:
+        """What the solver leaves in the rows `[K, P]`; the sum of each client's losses, float64 `[K]`."""
+        spans = zip(shards.start.tolist(), shards.count.tolist(), strict=True)
+        everything = (torch.arange(start, start + count, device=rows.device) for start, count in spans)
+        samples = [gather(shards.pool, index, self.engine.info) for index in everything]
+        orders = [plan.index[:steps, i, 0] for i, steps in enumerate(plan.steps.tolist())]
+        return torch.from_numpy(solver(rows, samples, orders, context))
 
     def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
         """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
@@ -251,6 +285,8 @@ class Trainer:
                 if descends:
                     losses += self.engine.descend(step, k, lr)
                     continue
+                if self.referenced:
+                    now = replace(now, reference=self.engine.gradients_at(context.broadcast, step, k))
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)

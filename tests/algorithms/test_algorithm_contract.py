@@ -13,11 +13,13 @@ from torch import nn
 from raysim.aggregation import RunningSum, mean
 from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
+from raysim.config.algorithms import DataFacts
 from raysim.training import ClientContext, LocalWork, ParameterLayout, RoundSetting
 
 MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 LAYOUT = ParameterLayout(MODULE)
 CPU = torch.device("cpu")
+FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -26,7 +28,7 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     wanted = {"server_lr": 0.5, "server_momentum": 0.9}
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, LAYOUT)
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), LAYOUT)
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:
@@ -35,7 +37,7 @@ def draw(*shape: int, seed: int) -> torch.Tensor:
     used = torch.zeros(LAYOUT.size, dtype=torch.bool)
     for segment in LAYOUT.segments:
         used[segment.start : segment.start + segment.size] = True
-    return values * used[: shape[-1]]
+    return values * used.repeat(-(-shape[-1] // LAYOUT.size))[: shape[-1]]
 
 
 def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
@@ -52,8 +54,12 @@ def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, Cli
     first = algorithm.init(broadcast.numpy())
     server = {name: draw(len(first[name]), seed=4) for name in algorithm.broadcast_state}
     anchor = draw(5, LAYOUT.trainable, seed=9)[chosen]
+    losses = torch.rand((5, 2), generator=torch.Generator().manual_seed(11), dtype=torch.float64)[chosen]
+    reference = draw(5, LAYOUT.trainable, seed=10)[chosen]
     numbers = (clients, samples, steps)
-    return rows, ClientContext(setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor)
+    return rows, ClientContext(
+        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference, losses
+    )
 
 
 def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:

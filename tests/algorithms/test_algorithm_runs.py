@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from plain_federation import BASE, Run, experiment_of
+from listed_federation import ListedFederation
+from plain_federation import BASE, SIZES, Run, experiment_of
 
 from raysim.algorithms import ALGORITHMS, build_algorithm
 from raysim.config import Experiment
 from raysim.config.loading import apply_overrides
 from raysim.errors import ConfigError
+from raysim.execution.preparation import fit_algorithm
 
 EVERY = pytest.mark.parametrize("name", ALGORITHMS)
 TWO_BATCHES = 10
+MODELS = {"moon": ("model={name: mlp, hidden: [6]}",)}
+"""For algorithms that softmax regression is too little for."""
 
 
 def settings(name: str) -> Experiment:
     """The algorithm as it comes; one that trains on whole shards has no rows."""
-    return experiment_of(name)
+    return experiment_of(name, *MODELS.get(name, ()))
 
 
 def has_rows(name: str) -> bool:
@@ -53,7 +58,7 @@ def test_at_its_neutral_setting_it_is_fedavg(name: str) -> None:
     neutral = ALGORITHMS[name].neutral
     if neutral is None:
         pytest.skip("it has none")
-    values = apply_overrides({**BASE, "algorithm": name}, list(neutral))
+    values = apply_overrides({**BASE, "algorithm": name}, [*neutral, *MODELS.get(name, ())])
     experiment = Experiment.parse(values)
     plain = Experiment.parse({**values, "algorithm": "fedavg"})
     np.testing.assert_allclose(
@@ -63,9 +68,9 @@ def test_at_its_neutral_setting_it_is_fedavg(name: str) -> None:
 
 @EVERY
 def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None:
-    run = Run(experiment_of(name, "cohort=6"))
+    run = Run(experiment_of(name, "cohort=6", *MODELS.get(name, ())))
     assert np.isfinite(run.rounds(2)).all()
-    alone = Run(experiment_of(name, "cohort=2"), sizes=[1, 0])
+    alone = Run(experiment_of(name, "cohort=2", *MODELS.get(name, ())), sizes=[1, 0])
     assert np.isfinite(alone.rounds(2)).all()
 
 
@@ -81,11 +86,21 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: scaffold, option: 3}", "'algorithm.option'"),
         ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
         ("{name: mimelite, beta: 1}", "'algorithm.beta'"),
+        ("{name: cocoa, l2: 0}", "'algorithm.l2'"),
+        ("{name: cocoa, combine: multiply}", "'algorithm.combine'"),
+        ("{name: ifca, clusters: 0}", "'algorithm.clusters'"),
+        ("{name: ifca, spread: 0}", "'algorithm.spread'"),
+        ("{name: moon, mu: -1}", "'algorithm.mu'"),
+        ("{name: moon, temperature: 0}", "'algorithm.temperature'"),
+        ("{name: mime, beta: -0.1}", "'algorithm.beta'"),
         ("{name: ditto, strength: -1}", "'algorithm.strength'"),
         ("{name: fedrep, head_epochs: -1}", "'algorithm.head_epochs'"),
         ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),
         ("{name: qfedavg, q: 8}", "(high / low) ** q must be at most 1e9"),
         ("{name: qfedavg, low: 11}", "low (11.0) must be below high (10.0)"),
+        ("{name: afl, domains: 0}", "'algorithm.domains'"),
+        ("{name: afl, rate: -1}", "'algorithm.rate'"),
+        ("{name: afl, low: 11}", "low (11.0) must be below high (10.0)"),
         ("{name: term, t: 30}", "|t| · (high - low) must be at most 20"),
     ],
 )
@@ -110,6 +125,16 @@ def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> No
         ("fedbn", [], "algorithm: fedbn finds no layers of its kind in the model"),
         ("fedrep", ["client.steps=3"], "algorithm: fedrep counts in whole epochs"),
         ("fedrep", ["client.optimizer=adam"], "algorithm: fedrep fixes half of the model at a time"),
+        ("afl", ["aggregation.weights=samples"], "aggregation.weights: afl learns how much clients count"),
+        ("cocoa", ["aggregation.weights=uniform"], "aggregation.weights: cocoa adds up what clients come to"),
+        ("cocoa", ["algorithm.server_lr=2"], "algorithm.server_lr: the model would no longer be that of the dual"),
+        ("centralised", ["algorithm.server_lr=0.5"], "algorithm.server_lr: centralised has no server"),
+        ("centralised", ["client.stragglers.share=0.5"], "client.stragglers: centralised has no clients"),
+        ("centralised", ["aggregation.weights={name: explicit, table: {1: 1.0}}"], "aggregation.weights: centralised"),
+        ("centralised", ["execution.clients_per_actor=2"], "execution.clients_per_actor: centralised"),
+        ("moon", [], "algorithm: moon compares what the last layer is given, and the model has no other"),
+        ("moon", ["algorithm.layer=head"], "algorithm.layer: the model has no layer 'head'; it has "),
+        ("mime", ["client.clip_norm=1"], "client.clip_norm: mime's correction is exact for whole gradients only"),
         ("feddyn", ["aggregation.weights=loss"], "aggregation.weights: feddyn keeps averages over all clients"),
     ],
 )
@@ -117,9 +142,29 @@ def test_an_experiment_that_it_is_not_made_for_is_refused_in_one_line(
     algorithm: str, overrides: list[str], line: str
 ) -> None:
     experiment = experiment_of(algorithm, *overrides)
+    experiment = fit_algorithm(experiment, ListedFederation(SIZES))
     with pytest.raises(ConfigError) as caught:
         build_algorithm(experiment.algorithm, Run(experiment_of("fedavg")).executor.worker.algorithm.layout).check(
             experiment
         )
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "population", "line"),
+    [
+        ({"name": "afl"}, 20_000, "algorithm.domains: one for each of 20,000 clients would travel with every record"),
+        ({"name": "cocoa", "loss": "squared"}, 6, "algorithm.loss: squared does not suit cross_entropy; use logistic"),
+        ({"name": "cocoa", "samples": 5}, 6, "algorithm.samples: 5 is not what the data have (6); leave it out"),
+        ({"name": "cocoa", "machines": 3}, 6, "algorithm.machines (3) are fewer than a round's clients (4)"),
+        ({"name": "afl", "domains": 7}, 6, "algorithm.domains (7) are more than the clients (6); lower it"),
+    ],
+)
+def test_a_knob_that_does_not_suit_the_data_is_refused_in_one_line(
+    algorithm: dict[str, Any], population: int, line: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fit_algorithm(experiment_of(algorithm), ListedFederation([1] * population))
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)

@@ -80,6 +80,25 @@ def test_mimelite_steps_with_the_servers_momentum() -> None:
     np.testing.assert_allclose(run.rounds(ROUNDS), w, rtol=0, atol=5e-6)
 
 
+def test_mime_follows_algorithm_1_of_the_paper_two_rounds_a_cohort() -> None:
+    beta = 0.6
+    run = Run(experiment_of({"name": "mime", "beta": beta}))
+    plain = Plain(run)
+    w, m = plain.w, np.zeros(COLUMNS)
+    for number in range(2, 2 * ROUNDS + 1, 2):
+        cohort = list(plain.cohort(number))
+        assert cohort == list(plain.cohort(number - 1))
+        c, arrived = sum(p * plain.grad(w, client) for client, p in cohort), 0.0
+        for client, p in cohort:
+            y = w
+            for index in plain.batches(number, client):
+                corrected = plain.grad(y, client, index) - plain.grad(w, client, index) + c
+                y = y - plain.lr * ((1 - beta) * corrected + beta * m)
+            arrived = arrived + p * y
+        w, m = arrived, beta * m + (1 - beta) * c
+    np.testing.assert_allclose(run.rounds(2 * ROUNDS), w, rtol=0, atol=5e-6)
+
+
 class Quadratics(ListedFederation):
     """Least squares with its own solution, and its own curvature, for each client."""
 

@@ -1,4 +1,4 @@
-"""q-FedAvg and TERM against plain loops after the papers' pseudo-code."""
+"""q-FedAvg, TERM and AFL against plain loops after the papers' pseudo-code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from plain_federation import Plain, Run, experiment_of
 
 ROUNDS = 4
+UNIFORM = "aggregation.weights=uniform"
 
 
 @pytest.mark.parametrize("q", [0.5, 2.0])
@@ -42,3 +43,37 @@ def test_losses_beyond_the_stated_range_count_as_its_ends() -> None:
     flat = Run(experiment_of("fedavg"))
     assert not np.allclose(wide.rounds(1), flat.rounds(1), atol=1e-5)
     np.testing.assert_allclose(narrow.rounds(1), flat.model, atol=1e-6)  # all first losses are above 0.5
+
+
+@pytest.mark.parametrize(("domains", "cohort"), [(6, 4), (6, 6), (2, 4)])
+def test_afl_follows_algorithm_1_of_the_paper(domains: int, cohort: int) -> None:
+    rate = 0.4
+    experiment = experiment_of({"name": "afl", "domains": domains, "rate": rate}, f"cohort={cohort}", UNIFORM)
+    run = Run(experiment)
+    plain = Plain(run)
+    w, mixture = plain.w, np.full(domains, 1 / domains)
+    for number in range(1, ROUNDS + 1):
+        present = [client for client, _ in plain.cohort(number)]
+        share = np.array([mixture[client % domains] for client in present])
+        arrived = [plain.local(w, number, client) for client in present]
+        losses: dict[int, list[float]] = {}
+        for client in present:
+            losses.setdefault(client % domains, []).append(plain.loss(w, client))
+        here = sorted(losses)
+        total, risen = mixture[here].sum(), mixture[here] + rate * np.array([np.mean(losses[d]) for d in here])
+        w = w + sum(s * (mine - w) for s, mine in zip(share, arrived, strict=True)) / share.sum()
+        low, high = risen.min() - total, risen.max()  # of the shift that makes what is left of them sum to the total
+        for _ in range(100):
+            shift = (low + high) / 2
+            low, high = (shift, high) if np.maximum(risen - shift, 0).sum() > total else (low, shift)
+        mixture[here] = np.maximum(risen - shift, 0)
+    np.testing.assert_allclose(run.rounds(ROUNDS), w, rtol=0, atol=3e-6)
+
+
+def test_afl_serves_the_worst_client_better_than_fedavg() -> None:
+    worst = {}
+    for name in ("fedavg", "afl"):
+        run = Run(experiment_of(name, "cohort=6", "client.epochs=1", UNIFORM), sizes=[40, 30, 12, 9, 20, 8])
+        plain, model = Plain(run), run.rounds(60)
+        worst[name] = max(plain.loss(model, client) for client in range(6))
+    assert worst["afl"] < 0.95 * worst["fedavg"]

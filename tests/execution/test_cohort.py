@@ -164,6 +164,26 @@ def test_the_weights_are_those_of_the_clients_that_were_drawn() -> None:
     assert task.steps.tolist() == [2 * math.ceil(size / 10) for size in drawn]
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_cohort_that_stays_for_several_rounds_takes_its_steps_in_the_last_and_has_the_same_stragglers(
+    keep: bool,
+) -> None:
+    work, federation = LocalWork(batch_size=10, epochs=3, rounds=3), ListedFederation(list(range(1, 201)))
+    experiment = experiment_of(10, seed=4, client={"stragglers": {"share": 0.5, "keep": keep}})
+    tasks = [draw_round(experiment, federation, work, number) for number in range(1, 7)]
+    alone = draw_round(experiment, federation, LocalWork(batch_size=10, epochs=3), 2)
+    for first, second, last in (tasks[:3], tasks[3:]):
+        assert not first.steps.any()
+        assert not second.steps.any()
+        assert last.steps.all()
+        for task in (first, second):
+            np.testing.assert_array_equal(task.clients, last.clients)
+            np.testing.assert_array_equal(task.weights, last.weights)
+    np.testing.assert_array_equal(tasks[5].clients, alone.clients)
+    np.testing.assert_array_equal(tasks[5].steps, alone.steps)
+    assert tasks[2].clients.tolist() != tasks[5].clients.tolist()
+
+
 @pytest.mark.parametrize(
     ("sizes", "weights", "scheme"),
     [([0, 0, 0], "samples", "samples"), ([5, 5, 5], {"name": "explicit", "table": {7: 1.0}}, "explicit")],

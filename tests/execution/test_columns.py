@@ -14,16 +14,18 @@ from torch import nn
 from raysim.aggregation import Field, PartialSum, RunningSum, combine, mean
 from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
+from raysim.config.algorithms import DataFacts
 from raysim.errors import RunError
 from raysim.execution.columns import ServerStep
 from raysim.training import ParameterLayout
 
 LAYOUT = ParameterLayout(nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7), nn.Linear(7, 3)))  # T < P
 WEIGHTS = [0.5, 0.2, 0.1]
+FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
 
 
 def build(values: Mapping[str, Any], layout: ParameterLayout) -> Algorithm:
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm, layout)
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), layout)
 
 
 def draw(size: int, seed: int) -> Any:

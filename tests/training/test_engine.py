@@ -185,6 +185,29 @@ class Sometimes(nn.Module):
         return out
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_gradients_at_another_point_are_those_of_rows_that_are_there_and_leave_no_trace(name: str) -> None:
+    batches, samples = [[torch.arange(5), torch.tensor([1, 6, 7])]], [images(9)]
+    engine, layout = engine_of(module(name))
+    point = layout.pack(module(name, seed=1))
+    start = engine.rows[0].clone()
+    engine.load(block_of(samples, batches))
+    found = engine.gradients_at(point, 0, 1)
+    assert torch.equal(engine.rows[0], start)
+    losses = [engine.gradients(step, 1) for step in (0, 1)]
+    after = (engine.grad.clone(), engine.rows.clone())
+
+    plain, _ = engine_of(module(name))
+    plain.load(block_of(samples, batches))
+    assert losses == [plain.gradients(step, 1) for step in (0, 1)]
+    assert torch.equal(plain.grad, after[0])
+    assert torch.equal(plain.rows, after[1])
+    plain.rows[0] = point
+    plain.load(block_of(samples, batches))
+    plain.gradients(0, 1)
+    assert torch.equal(found, plain.grad)
+
+
 def test_an_unused_parameter_has_a_gradient_of_zero_even_after_it_had_another() -> None:
     engine, layout = engine_of(Sometimes())
     engine.load(block_of([images(6)], [[torch.arange(2), torch.arange(6)]]))

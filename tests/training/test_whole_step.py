@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -44,6 +45,14 @@ class Proximal:
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
         return {"row": rows.clone(), "grad": context.grad.clone()}
+
+
+class Anchored(Proximal):
+    """Corrects by what a whole step can be compiled with, and sends the gradient of the whole shard."""
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        assert context.anchor is not None
+        return {"anchor": context.anchor.clone()}
 
 
 class Decaying(Proximal):
@@ -132,3 +141,14 @@ def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compile
     assert partly.engine.not_whole == "its correction looks at context.setting"
     check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
     assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
+
+
+def test_the_gradient_of_a_whole_shard_is_neither_clipped_nor_corrected_where_whole_steps_are_compiled() -> None:
+    whole = replace(trainer(Sgd(), 0.01, Anchored, compiled=True), anchored=True)
+    assert isinstance(whole.engine, RowsEngine)
+    assert whole.engine.not_whole == ""
+    plain = replace(trainer(Sgd(), None, Anchored, compiled=False), anchored=True)
+    found, expected = (trained(one, list(range(6))).sent["anchor"] for one in (whole, plain))
+    assert (expected.norm(dim=1) > 0.1).all()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(trained(whole, [5]).sent["anchor"][0], found[5])
