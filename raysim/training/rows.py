@@ -123,7 +123,7 @@ class RowsEngine(Engine):
         self._ends, self._turn = block.plan.steps.tolist(), None
         # Without other models, those that train are their own, and the term comes to nothing.
         given = block.peers or (self.rows[:k],) * self._peers
-        self._peer_rows = [torch.empty_like(self.rows[:width]).copy_(peer) for peer in given]
+        self._peer_rows = [torch.empty_like(self.rows[:width]).copy_(peer[self._beside(k, width)]) for peer in given]
 
     def gradients(self, step: int, k: int) -> Tensor:
         turn = self._at(step, k)
