@@ -50,6 +50,9 @@ class Proximal:
 class Anchored(Proximal):
     """Corrects by what a whole step can be compiled with, and sends the gradient of the whole shard."""
 
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        grad.mul_(0.5)
+
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
         assert context.anchor is not None
         return {"anchor": context.anchor.clone()}
@@ -143,12 +146,15 @@ def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compile
     assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
 
 
-def test_the_gradient_of_a_whole_shard_is_neither_clipped_nor_corrected_where_whole_steps_are_compiled() -> None:
-    whole = replace(trainer(Sgd(), 0.01, Anchored, compiled=True), anchored=True)
-    assert isinstance(whole.engine, RowsEngine)
-    assert whole.engine.not_whole == ""
+@pytest.mark.parametrize("clip_norm", [None, 0.01])
+def test_the_gradient_of_a_whole_shard_is_neither_clipped_nor_corrected_however_much_is_compiled(
+    clip_norm: float | None,
+) -> None:
+    compiled = replace(trainer(Sgd(), clip_norm, Anchored, compiled=True), anchored=True)
+    assert isinstance(compiled.engine, RowsEngine)
+    assert clip_norm or compiled.engine.not_whole == ""
     plain = replace(trainer(Sgd(), None, Anchored, compiled=False), anchored=True)
-    found, expected = (trained(one, list(range(6))).sent["anchor"] for one in (whole, plain))
+    found, expected = (trained(one, list(range(6))).sent["anchor"] for one in (compiled, plain))
     assert (expected.norm(dim=1) > 0.1).all()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(trained(whole, [5]).sent["anchor"][0], found[5])
+    assert torch.equal(trained(compiled, [5]).sent["anchor"][0], found[5])
