@@ -9,7 +9,10 @@ from raysim.algorithms.ditto import Ditto
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
+from raysim.algorithms.meta_learning import PerFedAvg
 from raysim.algorithms.mime import MimeLite
+from raysim.algorithms.mixture import Apfl
+from raysim.algorithms.moreau import PFedMe
 from raysim.algorithms.normalised import FedNova
 from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
 from raysim.algorithms.proximal import FedProx
@@ -36,6 +39,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedbn": FedBn,
     "local": Local,
     "ditto": Ditto,
+    "pfedme": PFedMe,
+    "apfl": Apfl,
+    "perfedavg": PerFedAvg,
     "mimelite": MimeLite,
     "qfedavg": QFedAvg,
     "term": Term,

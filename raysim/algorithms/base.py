@@ -15,7 +15,8 @@ from raysim.aggregation import Field, ServerSgd
 from raysim.config import Experiment
 from raysim.config.algorithms import Algorithm as AlgorithmConfig
 from raysim.config.algorithms import Averaging
-from raysim.config.client import ClientConfig, OptimizerConfig
+from raysim.config.client import ClientConfig, OptimizerConfig, Sgd
+from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 Int64 = npt.NDArray[np.int64]
@@ -49,6 +50,7 @@ class Algorithm(ABC):
     - `work`, `local_optimizer`: how much a client does, and with what.
     - `start`: where the local steps begin, if not at the broadcast model.
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
+    - `local_step`: take the step itself, in place of the optimiser; with `scratch`, rows to compute in.
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
     - `init`, `apply`: the server's state, and the next model from the averaged fields; `columnwise = False` where
       `apply` needs whole vectors (a norm, a maximum).
@@ -75,7 +77,9 @@ class Algorithm(ABC):
     personal: ClassVar[bool] = False
     """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
     stepwise: ClassVar[bool] = False
-    """Whether `correct` looks at `context.step`."""
+    """Whether `correct` or `local_step` looks at `context.step`."""
+    scratch: ClassVar[tuple[str, ...]] = ()
+    """Matrices `[k, P]` beside the rows that last for a round, `context.scratch`; all begin as the broadcast model."""
     turns: ClassVar[int] = 1
     """Times that a client goes through its round's steps, each begun by `start`: `context.turn`. `send` gets the last
     one's rows."""
@@ -96,7 +100,15 @@ class Algorithm(ABC):
     @property
     def sees_gradients(self) -> bool:
         """Whether a hook of its own may look at gradients; if none does, plain SGD steps without laying them out."""
-        return any(getattr(type(self), hook) is not getattr(Algorithm, hook) for hook in ("correct", "send"))
+        return any(self._has(hook) for hook in ("correct", "local_step", "send"))
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it takes local steps by itself, by `local_step`."""
+        return self._has("local_step")
+
+    def _has(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(Algorithm, hook)
 
     def work(self, client: ClientConfig) -> LocalWork:
         """How much a client does in a round."""
@@ -104,7 +116,7 @@ class Algorithm(ABC):
         return LocalWork(batch_size, client.epochs, client.steps)
 
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
-        """The local optimiser; None leaves the client's row at the broadcast model."""
+        """The local optimiser; None leaves the client's row where it is, or to `local_step`."""
         return client.optimizer
 
     def client_state(self) -> tuple[ClientVector, ...]:
@@ -121,6 +133,13 @@ class Algorithm(ABC):
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
         """Change the gradients `[k, T]` of a local step in place, given the weights `[k, T]`."""
         return
+
+    def local_step(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        """Take a local step: change the rows `[k, P]` in place, given the gradients `[k, T]` at them.
+
+        Where it is overridden, it stands for `correct` and the local optimiser. The gradients may be used up.
+        """
+        raise NotImplementedError
 
     def fields(self) -> tuple[Field, ...]:
         """What a client sends."""
@@ -146,3 +165,14 @@ class Algorithm(ABC):
     ) -> tuple[Float32, dict[str, Float64]]:
         """The next model `[P]` and state from the averaged fields; the arguments are only read."""
         return self.server.step(model, state, mean["update"])
+
+
+def plain_sgd_only(experiment: Experiment, reason: str) -> None:
+    """Refuse any other local optimiser.
+
+    Raises:
+        ConfigError: there is one; says the reason.
+    """
+    sgd = experiment.client.optimizer
+    if not isinstance(sgd, Sgd) or sgd.momentum or sgd.weight_decay:
+        raise ConfigError(f"{reason}; set client.optimizer to sgd, without momentum and weight_decay")

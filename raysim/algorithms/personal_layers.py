@@ -20,11 +20,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.algorithms import FedRep as FedRepConfig
 from raysim.config.algorithms import LocalLayers
-from raysim.config.client import ClientConfig, Sgd
+from raysim.config.client import ClientConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LayoutPart, LocalWork, ParameterLayout
 
@@ -135,14 +135,12 @@ class FedRep(_PersonalLayers):
 
     def check(self, experiment: Experiment) -> None:
         super().check(experiment)
-        client, sgd = experiment.client, experiment.client.optimizer
+        client = experiment.client
         if client.steps is not None or client.stragglers.share:
             raise ConfigError("algorithm: fedrep counts in whole epochs; leave out client.steps and client.stragglers")
-        if not isinstance(sgd, Sgd) or sgd.momentum or sgd.weight_decay:
-            raise ConfigError(
-                "algorithm: fedrep fixes half of the model at a time, which only plain SGD leaves where it is; set "
-                "client.optimizer to sgd, without momentum and weight_decay"
-            )
+        plain_sgd_only(
+            experiment, "algorithm: fedrep fixes half of the model at a time, which only plain SGD leaves where it is"
+        )
 
     def work(self, client: ClientConfig) -> LocalWork:
         whole = super().work(client)

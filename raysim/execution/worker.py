@@ -86,6 +86,8 @@ class ClientWorker:
             anchored=self.algorithm.needs_anchor,
             turns=self.algorithm.turns,
             stepwise=self.algorithm.stepwise,
+            local_step=self.algorithm.local_step if self.algorithm.takes_steps else None,
+            scratch=self.algorithm.scratch,
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}

@@ -6,7 +6,7 @@ One loop for every engine and every algorithm: the k clients that still have ste
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -91,6 +91,7 @@ class ClientContext:
         epochs: passes over the shard that the round's work has.
         turn: which of the algorithm's turns this is, from 0.
         step: local steps of this turn that were taken before this one.
+        scratch: matrices `[k, P]` of the algorithm's own, by name; each began as the broadcast model.
         server: the vectors of the server's state that the algorithm broadcasts, float32, by name.
         state: what each client keeps from round to round, float32 `[k, size]` by name; what is in them when the round
             ends is what the client finds the next time.
@@ -110,6 +111,7 @@ class ClientContext:
     epochs: int = 1
     turn: int = 0
     step: int = 0
+    scratch: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first(self, k: int) -> ClientContext:
         """What concerns the first k clients."""
@@ -122,6 +124,7 @@ class ClientContext:
             loss=None if self.loss is None else self.loss[:k],
             state={name: values[:k] for name, values in self.state.items()},
             anchor=None if self.anchor is None else self.anchor[:k],
+            scratch={name: values[:k] for name, values in self.scratch.items()},
         )
 
 
@@ -160,6 +163,8 @@ class Trainer:
         start: changes the rows `[k, P]` in place before the first step of a turn.
         turns: times that clients go through their steps.
         stepwise: whether the rule looks at `context.step`.
+        local_step: takes a step of the rows `[k, P]` along their gradients `[k, T]`, in place of rule and optimiser.
+        scratch: names of the matrices that the rule computes in.
         anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
     """
 
@@ -173,6 +178,8 @@ class Trainer:
     anchored: bool = False
     turns: int = 1
     stepwise: bool = False
+    local_step: Callable[[Tensor, Tensor, ClientContext], None] | None = None
+    scratch: Sequence[str] = ()
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -190,10 +197,20 @@ class Trainer:
         rows, grad = self.engine.rows[:k], self.engine.grad[:k]
         known = (clients, shards.count, plan.steps)
         anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
-        context = ClientContext(
-            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor, self.work.epochs
-        )
         rows.copy_(broadcast)
+        context = ClientContext(
+            setting,
+            broadcast,
+            trainable,
+            *known,
+            grad,
+            given.loss,
+            given.server,
+            given.state,
+            anchor,
+            self.work.epochs,
+            scratch={name: rows.clone() for name in self.scratch},
+        )
         spent = {"batches": time.perf_counter() - began, "steps": 0.0}
         for turn in range(self.turns):
             began = time.perf_counter()
@@ -254,6 +271,9 @@ class Trainer:
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)
+                if self.local_step is not None:
+                    self.local_step(now.grad, self.engine.rows[:k], replace(now, step=step))
+                    continue
                 self.rule.correct(now.grad, active, replace(now, step=step) if self.stepwise else now)
                 if optimizer is not None:
                     optimizer.step(active, now.grad, lr)

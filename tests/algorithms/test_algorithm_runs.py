@@ -17,9 +17,10 @@ EVERY = pytest.mark.parametrize("name", ALGORITHMS)
 TWO_BATCHES = 10
 
 
-def settings(name: str) -> Experiment:
-    """The algorithm as it comes; one that trains on whole shards has no rows."""
-    return experiment_of(name)
+def settings(name: str, *overrides: str) -> Experiment:
+    """The algorithm as it comes, if it can bear the learning rate."""
+    bearable = ["algorithm.strength=5"] if name == "pfedme" else []
+    return experiment_of(name, *bearable, *overrides)
 
 
 def has_rows(name: str) -> bool:
@@ -63,9 +64,9 @@ def test_at_its_neutral_setting_it_is_fedavg(name: str) -> None:
 
 @EVERY
 def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None:
-    run = Run(experiment_of(name, "cohort=6"))
+    run = Run(settings(name, "cohort=6"))
     assert np.isfinite(run.rounds(2)).all()
-    alone = Run(experiment_of(name, "cohort=2"), sizes=[1, 0])
+    alone = Run(settings(name, "cohort=2"), sizes=[1, 0])
     assert np.isfinite(alone.rounds(2)).all()
 
 
@@ -82,6 +83,10 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: feddyn, alpha: 0}", "'algorithm.alpha'"),
         ("{name: mimelite, beta: 1}", "'algorithm.beta'"),
         ("{name: ditto, strength: -1}", "'algorithm.strength'"),
+        ("{name: pfedme, inner_steps: 0}", "'algorithm.inner_steps'"),
+        ("{name: pfedme, local_lr: 0.1}", "local_lr · strength must be at most 1"),
+        ("{name: apfl, alpha: 1.5}", "'algorithm.alpha'"),
+        ("{name: perfedavg, adapt_lr: -1}", "'algorithm.adapt_lr'"),
         ("{name: fedrep, head_epochs: -1}", "'algorithm.head_epochs'"),
         ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),
         ("{name: qfedavg, q: 8}", "(high / low) ** q must be at most 1e9"),
@@ -110,6 +115,10 @@ def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> No
         ("fedbn", [], "algorithm: fedbn finds no layers of its kind in the model"),
         ("fedrep", ["client.steps=3"], "algorithm: fedrep counts in whole epochs"),
         ("fedrep", ["client.optimizer=adam"], "algorithm: fedrep fixes half of the model at a time"),
+        ("pfedme", ["client.optimizer=adam"], "algorithm: pfedme takes steps of its own towards personal models; set"),
+        ("pfedme", [], "algorithm.strength: steps of 0.2 towards a personal model diverge"),
+        ("apfl", ["client.optimizer.momentum=0.9"], "algorithm: apfl takes steps of its own in two models at once"),
+        ("perfedavg", ["client.optimizer=adam"], "algorithm: perfedavg takes steps of its own along gradients"),
         ("feddyn", ["aggregation.weights=loss"], "aggregation.weights: feddyn keeps averages over all clients"),
     ],
 )

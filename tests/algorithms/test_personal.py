@@ -94,6 +94,79 @@ def test_ditto_trains_a_model_of_each_clients_own_beside_fedavg() -> None:
         assert loss == pytest.approx(holdout_loss(run, plain, own.get(client, w), client), rel=1e-4)
 
 
+def evaluated_by_client(run: Run, plain: Plain, used: Any) -> None:
+    """The last of `ROUNDS` rounds leaves every client with the model `used(client)`."""
+    losses = [by_client(run) for _ in range(ROUNDS)][-1]
+    for client, loss in losses.items():
+        assert loss == pytest.approx(holdout_loss(run, plain, used(client), client), rel=1e-4)
+
+
+def test_pfedme_follows_algorithm_1_of_the_paper() -> None:
+    lam, eta, beta, inner = 4.0, 0.1, 0.8, 3
+    knobs = {"strength": lam, "local_lr": eta, "server_lr": beta, "inner_steps": inner}
+    run = Run(experiment_of({"name": "pfedme", **knobs}))
+    plain, own = Plain(run), {}
+    w = plain.w
+    for number in range(1, ROUNDS + 1):
+        mean = 0.0
+        for client, p in plain.cohort(number):
+            local = theta = w
+            for index in plain.batches(number, client):
+                for _ in range(inner):
+                    theta = theta - plain.lr * (plain.grad(theta, client, index) + lam * (theta - local))
+                local = local - eta * lam * (local - theta)
+            own[client], mean = theta, mean + p * local
+        w = (1 - beta) * w + beta * mean
+    evaluated_by_client(run, plain, lambda client: own.get(client, w))
+    np.testing.assert_allclose(run.model, w, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_apfl_follows_algorithm_1_of_the_paper(adaptive: bool) -> None:
+    run = Run(experiment_of({"name": "apfl", "alpha": 0.4, "adaptive": adaptive}))
+    plain, own, alphas = Plain(run), {}, {}
+    w = plain.w
+    for number in range(1, ROUNDS + 1):
+        arrived = 0.0
+        for client, p in plain.cohort(number):
+            v, alpha, mine = own.get(client, w), alphas.get(client, 0.4), w
+            for step, index in enumerate(plain.batches(number, client)):
+                slope = plain.grad(alpha * v + (1 - alpha) * mine, client, index)
+                if adaptive and step == 0:
+                    alphas[client] = float(np.clip(alpha - plain.lr * (v - mine) @ slope, 0, 1))
+                v = v - plain.lr * alpha * slope
+                mine = mine - plain.lr * plain.grad(mine, client, index)
+                alpha = alphas.get(client, alpha)
+            own[client], arrived = v, arrived + p * mine
+        w = arrived
+
+    def mixed(client: int) -> Any:
+        alpha = alphas.get(client, 0.4)
+        return alpha * own.get(client, w) + (1 - alpha) * w
+
+    evaluated_by_client(run, plain, mixed)
+    np.testing.assert_allclose(run.model, w, rtol=0, atol=3e-6)
+    assert not adaptive or np.ptp(list(alphas.values())) > 0.01
+
+
+def test_perfedavg_follows_algorithm_1_of_the_paper_with_first_order_gradients() -> None:
+    alpha = 0.1
+    run = Run(experiment_of({"name": "perfedavg", "adapt_lr": alpha}))
+    plain = Plain(run)
+    plain.epochs *= 2
+    w = plain.w
+    for number in range(1, ROUNDS + 1):
+        arrived = 0.0
+        for client, p in plain.cohort(number):
+            mine, batches = w, plain.batches(number, client)
+            for one, other in zip(batches, batches, strict=True):
+                ahead = mine - alpha * plain.grad(mine, client, one)
+                mine = mine - plain.lr * plain.grad(ahead, client, other)
+            arrived = arrived + p * mine
+        w = arrived
+    np.testing.assert_allclose(run.rounds(ROUNDS), w, rtol=0, atol=3e-6)
+
+
 def test_fedbn_keeps_normalisation_layers_and_their_statistics() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.GroupNorm(2, 4), nn.Linear(4, 2))
     layout = ParameterLayout(module)
