@@ -16,6 +16,7 @@ from raysim.config import Experiment
 from raysim.config.algorithms import Algorithm as AlgorithmConfig
 from raysim.config.algorithms import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig, Sgd
+from raysim.config.fine_tuning import FineTune
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
@@ -56,7 +57,8 @@ class Algorithm(ABC):
       `apply` needs whole vectors (a norm, a maximum).
     - `client_state`: what a client keeps from round to round; hooks find it in `context.state` and change it in place.
     - `broadcast_state`: which of the server's vectors clients may read, in `context.server`.
-    - `personal`, `client_model`: where clients end up with models of their own.
+    - `personal`, `client_model`: where clients end up with models of their own; `fine_tune` where they train the model
+      that they got before they use it.
     - `check`: refuse experiments that the algorithm is not made for.
     """
 
@@ -155,6 +157,11 @@ class Algorithm(ABC):
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`."""
         raise NotImplementedError
+
+    @property
+    def fine_tune(self) -> FineTune | None:
+        """What clients do with the model before they use it, where `evaluation.fine_tune` does not say."""
+        return None
 
     def init(self, model: Float32) -> dict[str, Float64]:
         """The server's state before the first round, for a model `[P]`."""

@@ -16,6 +16,7 @@ from raysim.algorithms.base import Algorithm, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.algorithms import PerFedAvg as PerFedAvgConfig
 from raysim.config.client import ClientConfig, OptimizerConfig
+from raysim.config.fine_tuning import FineTune
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 
@@ -33,6 +34,10 @@ class PerFedAvg(Algorithm):
 
     def check(self, experiment: Experiment) -> None:
         plain_sgd_only(experiment, "algorithm: perfedavg takes steps of its own along gradients one step ahead")
+
+    @property
+    def fine_tune(self) -> FineTune | None:
+        return FineTune(steps=1, lr=self.adapt_lr)
 
     def work(self, client: ClientConfig) -> LocalWork:
         """As many steps as FedAvg takes, each with two batches."""

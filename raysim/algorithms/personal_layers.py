@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 import numpy as np
@@ -51,13 +50,13 @@ class _PersonalLayers(Algorithm):
     def columns(self, layout: ParameterLayout) -> Int64:
         """The personal columns of P, ascending."""
         patterns = self.default(layout) if self.patterns is None else self.patterns
-        chosen = [s for s in layout.segments if any(fnmatchcase(s.name, pattern) for pattern in patterns)]
-        return np.concatenate([np.empty(0, np.int64), *(np.arange(s.start, s.start + s.size) for s in chosen)])
+        chosen = (np.arange(s.start, s.start + s.size) for s in layout.matching(patterns))
+        return np.concatenate([np.empty(0, np.int64), *chosen])
 
     def check(self, experiment: Experiment) -> None:
         names = [segment.name for segment in self.layout.segments]
         for pattern in self.patterns or ():
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not self.layout.matching((pattern,)):
                 raise ConfigError(
                     f"algorithm.local_layers: {pattern!r} matches nothing in the model, which has "
                     f"{', '.join(names[:8])}"

@@ -90,6 +90,8 @@ def actor_memory(job: Job) -> ActorMemory:
     # what the algorithm computes in, and the gradients as autograd returns them and as the trainer takes them. A GPU
     # has a second broadcast.
     vectors = (2 + cuda) * columns + rows * ((2 + len(algorithm.scratch)) * columns + 2 * trainable)
+    if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
+        vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
     model = _FLOAT32 * vectors + 2 * frozen
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
     sums = sum(field.nbytes for field in summed(job.experiment, algorithm))

@@ -5,6 +5,7 @@ from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
+from raysim.training.fine_tuning import FineTuner
 from raysim.training.layout import LayoutPart, ParameterLayout
 from raysim.training.losses import check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
@@ -25,6 +26,7 @@ __all__ = [
     "EngineName",
     "Evaluator",
     "ExactSums",
+    "FineTuner",
     "Given",
     "LayoutPart",
     "LocalUpdate",
