@@ -283,6 +283,26 @@ def test_fedbn_keeps_normalisation_layers_and_their_statistics() -> None:
     assert len(local) == 6 * 4
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "share"),
+    [("fedavg", 1.0), ({"name": "fedper", "local_layers": ["*.bias"]}, 29 / 32), ("local", 17 / 32)],
+)
+def test_personal_layers_are_no_part_of_what_goes_up(algorithm: Any, share: float) -> None:
+    run = Run(experiment_of(algorithm))
+    (done,) = run.executor.rounds(iter([RoundWork(run.task(1))]), run.handle)
+    clients = 4
+    assert done.facts.row.bytes_up == 8 * COLUMNS * share + 8 + 4 * clients
+
+
+def test_layers_that_fill_the_model_leave_nothing_to_send() -> None:
+    layout = ParameterLayout(nn.Linear(32, 1, bias=False))
+    algorithm = build_algorithm(Experiment.parse({"algorithm": "local"}).algorithm, layout)
+    (field,) = algorithm.fields()
+    assert field.size == 0
+    model = np.ones(layout.size, np.float32)
+    np.testing.assert_array_equal(algorithm.apply(model, algorithm.init(model), {"update": np.empty(0)})[0], model)
+
+
 def test_fedper_keeps_the_last_layer_unless_told_otherwise() -> None:
     layout = ParameterLayout(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
     for keys, expected in (({}, {"1.weight", "1.bias"}), ({"local_layers": ["0.*"]}, {"0.weight", "0.bias"})):
