@@ -2,7 +2,7 @@
 
 Deng, Kamani & Mahdavi, "Adaptive Personalized Federated Learning" (APFL), 2020, algorithm 1: a client uses
 v̄ = α v + (1-α) w. In every local step both parts see the same batch: v ← v - η α ∇F_k(v̄) and w ← w - η ∇F_k(w), of
-which w is averaged as in FedAvg. An adaptive α takes a step of its own at the beginning of a round (section 4.2):
+which w is averaged as in FedAvg. An adaptive α takes a step of its own on the first batch of a round:
 α ← α - η <v - w, ∇F_k(v̄)>, within [0, 1].
 """
 

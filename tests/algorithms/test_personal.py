@@ -7,67 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from federations import digits
 from plain_federation import COLUMNS, Plain, Run, experiment_of
-from plain_orders import orders
+from plain_holdouts import BIASES, by_client, holdout_loss
 from torch import nn
 
 from raysim import Simulation
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
-from raysim.config.fine_tuning import FineTune
-from raysim.errors import ConfigError
-from raysim.execution import Evaluated, HoldoutRange, RoundWork, prepare_job
-from raysim.training import LocalWork, ParameterLayout
+from raysim.execution import RoundWork
+from raysim.training import ParameterLayout
 
 ROUNDS = 4
-LOCAL = np.arange(COLUMNS) >= 16
-"""The columns of the biases."""
-
-
-def another_round(run: Run) -> Evaluated:
-    """Train a round more, and evaluate all clients on their holdouts."""
-    clients = np.flatnonzero(run.federation.sizes("holdout") > 0)
-    run.number += 1
-    (done,) = run.executor.rounds(iter([RoundWork(run.task(run.number), (HoldoutRange(clients),))]), run.handle)
-    run.handle = done.server
-    return done.facts.evaluated[0]
-
-
-def losses_of(run: Run, sums: Any) -> list[float]:
-    return [run.executor.worker.metrics[0].value(row[:2]) for row in np.asarray(sums)]
-
-
-def by_client(run: Run) -> Any:
-    """The mean losses of all clients on their holdouts after another round."""
-    found = another_round(run)
-    assert found.clients is not None
-    return dict(zip(found.clients.tolist(), losses_of(run, found.sums), strict=True))
-
-
-def tuned_by_client(run: Run) -> dict[int, tuple[float, float]]:
-    """The same after fine-tuning and before it."""
-    found = another_round(run)
-    assert found.clients is not None
-    pairs = zip(losses_of(run, found.sums), losses_of(run, found.untuned), strict=True)
-    return dict(zip(found.clients.tolist(), pairs, strict=True))
-
-
-def model_of(run: Run, client: int) -> Any:
-    """The model that a client would use now."""
-    worker, states = run.executor.worker, run.executor.states(run.handle, run.number)
-    broadcast = torch.from_numpy(run.model)
-    if states is None:
-        return run.model.astype(np.float64)
-    rows = worker.states.taken_up(states, np.array([client]), broadcast)
-    return worker.algorithm.client_model(broadcast, worker.states.views(rows))[0].numpy().astype(np.float64)
-
-
-def holdout_loss(run: Run, plain: Plain, w: Any, client: int) -> float:
-    held = run.federation.shard(client, "holdout")
-    logits = held.x.astype(np.float64) @ w[:12].reshape(3, 4).T + w[16:19]
-    return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(held)), held.y]).mean())
 
 
 @pytest.mark.parametrize("name", ["fedper", "fedrep"])
@@ -80,18 +31,18 @@ def test_personal_layers_stay_with_their_clients_and_the_rest_is_averaged(name: 
     for number in range(1, ROUNDS + 1):
         shared = 0.0
         for client, p in plain.cohort(number):
-            mine = np.where(LOCAL, own.get(client, plain.w), w)
+            mine = np.where(BIASES, own.get(client, plain.w), w)
             batches = list(plain.batches(number, client))
             head = len(batches) // plain.epochs * 3 if name == "fedrep" else 0
             for step, index in enumerate(batches):
-                moves = ((step < head) == LOCAL) if name == "fedrep" else 1.0
+                moves = ((step < head) == BIASES) if name == "fedrep" else 1.0
                 mine = mine - plain.lr * moves * plain.grad(mine, client, index)
             own[client], shared = mine, shared + p * mine
-        w = np.where(LOCAL, plain.w, shared)
+        w = np.where(BIASES, plain.w, shared)
     losses = [by_client(run) for _ in range(ROUNDS)][-1]
     np.testing.assert_allclose(run.model, w, rtol=0, atol=3e-6)
     for client, loss in losses.items():
-        mine = np.where(LOCAL, own.get(client, plain.w), w)
+        mine = np.where(BIASES, own.get(client, plain.w), w)
         assert loss == pytest.approx(holdout_loss(run, plain, mine, client), rel=1e-4)
 
 
@@ -179,6 +130,7 @@ def test_apfl_follows_algorithm_1_of_the_paper(adaptive: bool) -> None:
     evaluated_by_client(run, plain, mixed)
     np.testing.assert_allclose(run.model, w, rtol=0, atol=3e-6)
     assert not adaptive or np.ptp(list(alphas.values())) > 0.01
+    np.testing.assert_array_equal(run.model, Run(experiment_of("fedavg")).rounds(ROUNDS))
 
 
 def test_perfedavg_follows_algorithm_1_of_the_paper_with_first_order_gradients() -> None:
@@ -197,80 +149,6 @@ def test_perfedavg_follows_algorithm_1_of_the_paper_with_first_order_gradients()
             arrived = arrived + p * mine
         w = arrived
     np.testing.assert_allclose(run.rounds(ROUNDS), w, rtol=0, atol=3e-6)
-
-
-class TestFineTuning:
-    """A copy of the model is trained on the client's training part before its holdout is looked at."""
-
-    STEPS = 7
-    LR = 0.3
-
-    def tuned(self, plain: Plain, model: Any, client: int, columns: Any = 1.0) -> Any:
-        """Plain SGD from this model, with the batches of round 0."""
-        size = int(plain.sizes[client])
-        for index in orders(3, 0, client, size, LocalWork(5, steps=self.STEPS)) if size else ():
-            model = model - self.LR * columns * plain.grad(model, client, index.numpy())
-        return model
-
-    @pytest.mark.parametrize("name", ["fedavg", "ditto", "fedper"])
-    def test_it_begins_at_the_model_that_the_client_would_use(self, name: str) -> None:
-        knobs = f"evaluation.fine_tune={{steps: {self.STEPS}, lr: {self.LR}}}"
-        run, untouched = (Run(experiment_of(name, *extra)) for extra in ([knobs], []))
-        plain = Plain(run)
-        before = by_client(untouched)
-        found = tuned_by_client(run)
-        np.testing.assert_array_equal(run.model, untouched.model)
-        assert {client: untuned for client, (_, untuned) in found.items()} == before
-        for client, (loss, _) in found.items():
-            expected = self.tuned(plain, model_of(run, client), client)
-            assert loss == pytest.approx(holdout_loss(run, plain, expected, client), rel=1e-4)
-
-    def test_only_the_named_layers_change(self) -> None:
-        run = Run(experiment_of("fedavg", "evaluation.fine_tune={steps: 7, lr: 0.3, layers: ['*.bias']}"))
-        plain = Plain(run)
-        for client, (loss, _) in tuned_by_client(run).items():
-            expected = self.tuned(plain, run.model.astype(np.float64), client, LOCAL)
-            assert loss == pytest.approx(holdout_loss(run, plain, expected, client), rel=1e-4)
-
-    def test_rows_come_to_what_one_client_at_a_time_comes_to_and_their_number_changes_no_bit(self) -> None:
-        setting = experiment_of("fedper", "evaluation.fine_tune={epochs: 2, lr: 0.3, layers: ['*.weight']}")
-        alone, *found = (tuned_by_client(Run(setting, rows=rows)) for rows in (None, 2, 1, 5))
-        assert found[0] == found[1] == found[2]
-        for client, values in alone.items():
-            assert values == pytest.approx(found[0][client], rel=1e-5)
-
-    @pytest.mark.parametrize(
-        ("overrides", "line"),
-        [
-            (["data.holdout=0"], "evaluation.fine_tune: clients need a holdout to be judged by; set data.holdout"),
-            (["client.optimizer=adam"], "evaluation.fine_tune.lr: set one: fine-tuning takes steps of plain SGD"),
-            (["evaluation.fine_tune.layers=[head.*]"], "evaluation.fine_tune.layers: 'head.*' matches nothing"),
-            (["evaluation.fine_tune.layers=[]"], "'evaluation.fine_tune.layers'"),
-            (["evaluation.fine_tune.steps=0"], "'evaluation.fine_tune.steps'"),
-        ],
-    )
-    def test_what_cannot_be_done_is_refused_in_one_line(self, overrides: list[str], line: str, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError) as caught:
-            prepare_job(digits(tmp_path, "evaluation.fine_tune={steps: 1}", *overrides))
-        assert line.strip("'") in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    def test_metrics_before_and_after_are_recorded(self, tmp_path: Path) -> None:
-        setting = ["data.partition={name: shards, clients: 10}", "rounds=3", "evaluation.fine_tune={epochs: 3}"]
-        with Simulation(digits(tmp_path, *setting)) as simulation:
-            *_, last = simulation
-        assert last.metrics["clients/accuracy/mean"] > last.metrics["clients/accuracy/untuned_mean"] + 0.1
-        assert last.metrics["clients/loss/worst10"] < last.metrics["clients/loss/untuned_worst10"]
-
-    def test_perfedavg_takes_one_step_unless_told_otherwise(self, tmp_path: Path) -> None:
-        perfedavg = "algorithm={name: perfedavg, adapt_lr: 0.3}"
-        chosen = prepare_job(digits(tmp_path, perfedavg)).experiment.evaluation.fine_tune
-        assert chosen == FineTune(steps=1, lr=0.3)
-        told = digits(tmp_path, perfedavg, "evaluation.fine_tune={epochs: 2}")
-        assert prepare_job(told).experiment.evaluation.fine_tune == FineTune(epochs=2)
-        again = prepare_job(digits(tmp_path, "algorithm=fedavg").updated(["evaluation.fine_tune.steps=4"]))
-        assert again.experiment.evaluation.fine_tune == FineTune(steps=4)
-        assert prepare_job(digits(tmp_path, perfedavg, "data.holdout=0")).experiment.evaluation.fine_tune is None
 
 
 def test_fedbn_keeps_normalisation_layers_and_their_statistics() -> None:
