@@ -27,6 +27,7 @@ from raysim.training import (
 )
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine
+from raysim.training.whole_step import NotWhole, WholeStep
 
 pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
 
@@ -125,3 +126,9 @@ def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compile
     assert partly.engine.not_whole == "its correction looks at context.setting"
     check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
     assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
+
+
+def test_steps_that_an_algorithm_takes_by_itself_are_not_compiled_as_a_whole() -> None:
+    update = LocalUpdate(None, None, Proximal(), own_steps=True)
+    with pytest.raises(NotWhole, match="the algorithm takes steps of its own"):
+        WholeStep(lambda *values: values, ParameterLayout(module()), update, [torch.zeros(4, 1)])
