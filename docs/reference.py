@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -79,7 +80,8 @@ def _table(section: type[BaseModel], path: str, chosen: Choices, *, without: str
         if here in chosen:
             kind, default = "chosen by name" if not _is_list(field) else "list, chosen by name", _default(field)
         elif _below(field) is not None:
-            kind, default = "sections with names of your own" if _is_named(field) else "section", "–"
+            kind = "sections with names of your own" if _is_named(field) else "section"
+            default = "none" if field.default is None else "–"
         else:
             kind, default = _kind(schema["properties"][key]), _default(field)
         rows.append(f"| `{key}` | {kind} | {default} | {_sentence(field.description).replace('|', chr(92) + '|')} |")
@@ -140,6 +142,8 @@ def _below(field: FieldInfo) -> type[BaseModel] | None:
     annotation: Any = field.annotation
     if _is_named(field):
         annotation = get_args(annotation)[1]
+    if get_origin(annotation) is UnionType:  # a section that may be left out
+        annotation = next((part for part in get_args(annotation) if part is not NoneType), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 

@@ -14,7 +14,10 @@ from raysim.algorithms.dual import Cocoa
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fairness import QFedAvg, Term
+from raysim.algorithms.meta_learning import PerFedAvg
 from raysim.algorithms.mime import Mime, MimeLite
+from raysim.algorithms.mixture import Apfl
+from raysim.algorithms.moreau import PFedMe
 from raysim.algorithms.normalised import FedNova
 from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
 from raysim.algorithms.proximal import FedProx
@@ -42,6 +45,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedbn": FedBn,
     "local": Local,
     "ditto": Ditto,
+    "pfedme": PFedMe,
+    "apfl": Apfl,
+    "perfedavg": PerFedAvg,
     "mimelite": MimeLite,
     "mime": Mime,
     "moon": Moon,

@@ -15,7 +15,9 @@ from raysim.aggregation import Field, ServerSgd
 from raysim.config import Experiment
 from raysim.config.algorithms import Algorithm as AlgorithmConfig
 from raysim.config.algorithms import Averaging
-from raysim.config.client import ClientConfig, OptimizerConfig
+from raysim.config.client import ClientConfig, OptimizerConfig, Sgd
+from raysim.config.fine_tuning import FineTune
+from raysim.errors import ConfigError
 from raysim.training import Batch, ClientContext, FeatureLoss, LocalWork, ParameterLayout
 
 Int64 = npt.NDArray[np.int64]
@@ -52,12 +54,14 @@ class Algorithm(ABC):
     - `correct`: change the gradients of a local step in place (FedProx: `grad += mu * (rows - broadcast)`).
     - `solves`, `solve`: something else than local steps along gradients.
     - `feature_loss`, `peers`: add to the loss what a sample's representation says, compared with other models'.
+    - `local_step`: take the step itself, in place of the optimiser; with `scratch`, rows to compute in.
     - `fields`, `send`: what a client sends; every field is averaged over the cohort with the clients' weights.
     - `first_model`, `init`, `apply`: the server's first model and state, and the next model from the averaged fields;
       `columnwise = False` where `apply` needs whole vectors (a norm, a maximum).
     - `client_state`: what a client keeps from round to round; hooks find it in `context.state` and change it in place.
     - `broadcast_state`: which of the server's vectors clients may read, in `context.server`.
-    - `personal`, `client_model`: where clients end up with models of their own.
+    - `personal`, `client_model`: where clients end up with models of their own; `fine_tune` where they train the model
+      that they got before they use it.
     - `check`: refuse experiments that the algorithm is not made for.
     """
 
@@ -79,10 +83,12 @@ class Algorithm(ABC):
     """Vectors of the server's state that travel to the clients beside the model, in float32: `context.server`."""
     personal: ClassVar[bool] = False
     """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
-    stepwise: ClassVar[bool] = False
-    """Whether `correct` looks at `context.step`."""
     solves: ClassVar[bool] = False
     """Whether `solve` takes the place of local steps."""
+    stepwise: ClassVar[bool] = False
+    """Whether `correct` or `local_step` looks at `context.step`."""
+    scratch: ClassVar[tuple[str, ...]] = ()
+    """Matrices `[k, P]` beside the rows that last for a round, `context.scratch`; all begin as the broadcast model."""
     turns: ClassVar[int] = 1
     """Times that a client goes through its round's steps, each begun by `start`: `context.turn`. `send` gets the last
     one's rows."""
@@ -103,7 +109,15 @@ class Algorithm(ABC):
     @property
     def sees_gradients(self) -> bool:
         """Whether a hook of its own may look at gradients; if none does, plain SGD steps without laying them out."""
-        return any(getattr(type(self), hook) is not getattr(Algorithm, hook) for hook in ("correct", "send"))
+        return any(self._has(hook) for hook in ("correct", "local_step", "send"))
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it takes local steps by itself, by `local_step`."""
+        return self._has("local_step")
+
+    def _has(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(Algorithm, hook)
 
     def work(self, client: ClientConfig) -> LocalWork:
         """How much a client does in a round."""
@@ -111,7 +125,7 @@ class Algorithm(ABC):
         return LocalWork(batch_size, client.epochs, client.steps)
 
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
-        """The local optimiser; None leaves the client's row at the broadcast model."""
+        """The local optimiser; None leaves the client's row where it is, or to `local_step`."""
         return client.optimizer
 
     def client_state(self) -> tuple[ClientVector, ...]:
@@ -153,6 +167,13 @@ class Algorithm(ABC):
         """The models, each `[k, P]`, whose representations `feature_loss` compares a client's with."""
         return ()
 
+    def local_step(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        """Take a local step: change the rows `[k, P]` in place, given the gradients `[k, T]` at them.
+
+        Where it is overridden, it stands for `correct` and the local optimiser. The gradients may be used up.
+        """
+        raise NotImplementedError
+
     def fields(self) -> tuple[Field, ...]:
         """What a client sends."""
         return (Field("update", self.layout.size),)
@@ -175,6 +196,11 @@ class Algorithm(ABC):
         """The model `[P]` before the first round, given the module's own first values."""
         return model
 
+    @property
+    def fine_tune(self) -> FineTune | None:
+        """What clients do with the model before they use it, where `evaluation.fine_tune` does not say."""
+        return None
+
     def init(self, model: Float32) -> dict[str, Float64]:
         """The server's state before the first round, for a model `[P]`."""
         return self.server.init(model)
@@ -184,3 +210,14 @@ class Algorithm(ABC):
     ) -> tuple[Float32, dict[str, Float64]]:
         """The next model `[P]` and state from the averaged fields; the arguments are only read."""
         return self.server.step(model, state, mean["update"])
+
+
+def plain_sgd_only(experiment: Experiment, reason: str) -> None:
+    """Refuse any other local optimiser.
+
+    Raises:
+        ConfigError: there is one; says the reason.
+    """
+    sgd = experiment.client.optimizer
+    if not isinstance(sgd, Sgd) or sgd.momentum or sgd.weight_decay:
+        raise ConfigError(f"{reason}; set client.optimizer to sgd, without momentum and weight_decay")

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
 import numpy as np
@@ -20,44 +19,46 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.aggregation import Field
+from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.algorithms import FedRep as FedRepConfig
 from raysim.config.algorithms import LocalLayers
-from raysim.config.client import ClientConfig, Sgd
+from raysim.config.client import ClientConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, LayoutPart, LocalWork, ParameterLayout
+from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 Int64 = npt.NDArray[np.int64]
 
 
 class _PersonalLayers(Algorithm):
-    """FedAvg of the shared columns; clients keep the others, which begin as those of the first model."""
+    """FedAvg of the shared columns, which alone travel to the server; clients keep the others, which begin as those of
+    the first model."""
 
     personal = True
+    columnwise = False
     neutral: ClassVar[tuple[str, ...] | None] = ("algorithm.local_layers=[]",)
 
     def __init__(self, config: LocalLayers, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.patterns = config.local_layers
-        # The server, which sees ranges of columns, has nothing to do with who keeps which: clients send zeros there.
-        whole = not isinstance(layout, LayoutPart)
-        self.local = self.columns(layout) if whole else np.empty(0, np.int64)
+        self.local = self.columns(layout)
+        self.shared = np.setdiff1d(np.arange(layout.size), self.local)
 
     def default(self, layout: ParameterLayout) -> Sequence[str]:
         """Names of the personal parameters and buffers where the configuration leaves them open."""
         raise NotImplementedError
 
     def columns(self, layout: ParameterLayout) -> Int64:
-        """The personal columns of P, ascending."""
+        """The personal ones of the columns `[P]`, ascending."""
         patterns = self.default(layout) if self.patterns is None else self.patterns
-        chosen = [s for s in layout.segments if any(fnmatchcase(s.name, pattern) for pattern in patterns)]
-        return np.concatenate([np.empty(0, np.int64), *(np.arange(s.start, s.start + s.size) for s in chosen)])
+        chosen = (np.arange(s.start, s.start + s.size) for s in layout.matching(patterns))
+        return np.concatenate([np.empty(0, np.int64), *chosen])
 
     def check(self, experiment: Experiment) -> None:
         names = [segment.name for segment in self.layout.segments]
         for pattern in self.patterns or ():
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not self.layout.matching((pattern,)):
                 raise ConfigError(
                     f"algorithm.local_layers: {pattern!r} matches nothing in the model, which has "
                     f"{', '.join(names[:8])}"
@@ -73,22 +74,29 @@ class _PersonalLayers(Algorithm):
 
     def start(self, rows: Tensor, context: ClientContext) -> None:
         if len(self.local):
-            rows.index_copy_(1, self._index(rows), context.state["local"])
+            rows.index_copy_(1, _index(self.local, rows), context.state["local"])
+
+    def fields(self) -> tuple[Field, ...]:
+        return (Field("update", len(self.shared)),)
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        if len(self.local):
-            context.state["local"].copy_(rows.index_select(1, self._index(rows)))
-        update = rows.sub_(context.broadcast)
-        return {"update": update.index_fill_(1, self._index(rows), 0.0)}
+        if not len(self.local):
+            return super().send(rows, context)
+        context.state["local"].copy_(rows.index_select(1, _index(self.local, rows)))
+        return {"update": rows.sub_(context.broadcast).index_select(1, _index(self.shared, rows))}
+
+    def apply(
+        self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
+    ) -> tuple[Float32, dict[str, Float64]]:
+        update = np.zeros(self.layout.size)
+        update[self.shared] = mean["update"]
+        return self.server.step(model, state, update)
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         if not len(self.local):
             return broadcast[None]
         models = broadcast.repeat(len(state["local"]), 1)
-        return models.index_copy_(1, self._index(models), state["local"])
-
-    def _index(self, like: Tensor) -> Tensor:
-        return torch.from_numpy(self.local).to(like.device)
+        return models.index_copy_(1, _index(self.local, models), state["local"])
 
 
 class FedPer(_PersonalLayers):
@@ -135,14 +143,12 @@ class FedRep(_PersonalLayers):
 
     def check(self, experiment: Experiment) -> None:
         super().check(experiment)
-        client, sgd = experiment.client, experiment.client.optimizer
+        client = experiment.client
         if client.steps is not None or client.stragglers.share:
             raise ConfigError("algorithm: fedrep counts in whole epochs; leave out client.steps and client.stragglers")
-        if not isinstance(sgd, Sgd) or sgd.momentum or sgd.weight_decay:
-            raise ConfigError(
-                "algorithm: fedrep fixes half of the model at a time, which only plain SGD leaves where it is; set "
-                "client.optimizer to sgd, without momentum and weight_decay"
-            )
+        plain_sgd_only(
+            experiment, "algorithm: fedrep fixes half of the model at a time, which only plain SGD leaves where it is"
+        )
 
     def work(self, client: ClientConfig) -> LocalWork:
         whole = super().work(client)
@@ -157,6 +163,10 @@ class FedRep(_PersonalLayers):
         local[self.local[self.local < context.trainable]] = True
         moves = torch.from_numpy(in_head[:, None] == local).to(grad.device)
         grad.mul_(moves)
+
+
+def _index(columns: Int64, like: Tensor) -> Tensor:
+    return torch.from_numpy(columns).to(like.device)
 
 
 def last_layer(layout: ParameterLayout) -> list[str]:

@@ -252,6 +252,51 @@ class Ifca(Algorithm):
     divided by the square root of a layer's inputs."""
 
 
+class PFedMe(Averaging):
+    """Personal models as proximal points of an averaged one: Moreau envelopes (T Dinh et al. 2020).
+
+    `client.optimizer.lr` is of the steps towards a personal model, `server_lr` is the paper's β.
+    """
+
+    name: Literal["pfedme"] = "pfedme"
+    strength: float = Field(15.0, gt=0)
+    """How strongly a personal model is held, λ; times `client.optimizer.lr` below 2."""
+    inner_steps: int = Field(5, ge=1)
+    """Gradient steps on each batch towards the personal model, K."""
+    local_lr: float = Field(0.005, gt=0)
+    """Learning rate η with which the client's share of the global model follows the personal one; at most 1 / λ."""
+
+    @model_validator(mode="after")
+    def _does_not_overshoot(self) -> PFedMe:
+        if self.local_lr * self.strength > 1 + 1e-9:
+            raise ValueError(
+                f"local_lr · strength must be at most 1, with which a model follows all the way; it is "
+                f"{self.local_lr} · {self.strength}: lower local_lr"
+            )
+        return self
+
+
+class Apfl(Averaging):
+    """FedAvg, and for each client a mixture of the global model and one of its own (Deng et al. 2020)."""
+
+    name: Literal["apfl"] = "apfl"
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Share of a client's own model in the mixture, α; 0 is FedAvg, 1 trains alone."""
+    adaptive: bool = False
+    """Whether every client adapts its α, by a gradient step at the beginning of a round."""
+
+
+class PerFedAvg(Averaging):
+    """A model from which one step on a client's data leads far: first-order Per-FedAvg (Fallah et al. 2020).
+
+    `client.optimizer.lr` is the paper's β. A step takes two batches, so that an epoch is two passes over the shard.
+    """
+
+    name: Literal["perfedavg"] = "perfedavg"
+    adapt_lr: float = Field(0.01, ge=0)
+    """Learning rate of the step ahead, α; 0 is FedAvg."""
+
+
 class LossRange(Algorithm):
     """What algorithms take that look at the clients' losses under the broadcast model."""
 
@@ -402,6 +447,9 @@ AlgorithmConfig = Annotated[
     | Annotated[FedBn, Tag("fedbn")]
     | Annotated[Local, Tag("local")]
     | Annotated[Ditto, Tag("ditto")]
+    | Annotated[PFedMe, Tag("pfedme")]
+    | Annotated[Apfl, Tag("apfl")]
+    | Annotated[PerFedAvg, Tag("perfedavg")]
     | Annotated[MimeLite, Tag("mimelite")]
     | Annotated[Mime, Tag("mime")]
     | Annotated[Moon, Tag("moon")]

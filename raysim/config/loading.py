@@ -69,6 +69,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             below = section.setdefault(key, {})
             if isinstance(below, str):  # the shorthand `model: mlp`
                 below = section[key] = {"name": below}
+            if below is None:  # a section that is left out, such as `evaluation.fine_tune`
+                below = section[key] = {}
             if not isinstance(below, dict):
                 raise ConfigError(f"override {override!r}: {'.'.join(keys[: depth + 1])} is not a section")
             section = below

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from raysim.config.base import UNKNOWN_NAME, Section
 from raysim.config.classes import DEFAULT, ClassName, ClientClass
 from raysim.config.faults import FaultsConfig
+from raysim.config.fine_tuning import FineTune
 
 _METRIC = r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
 _METRICS = ("accuracy", "top5", "macro_f1", "balanced_accuracy", "mae", "rmse", "loss", "package.module:name")
@@ -41,6 +42,8 @@ class EvaluationConfig(Section):
     there. By default accuracy for classes and RMSE for numbers."""
     batch_size: int = Field(1000, ge=1)
     """Samples of one evaluation batch."""
+    fine_tune: FineTune | None = None
+    """Have every client train a copy of the model on its training part before it is evaluated on its holdout."""
 
 
 class StopConfig(Section):

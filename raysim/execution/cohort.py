@@ -116,7 +116,7 @@ def _stragglers(
         what = "epochs" if work.steps is None else "steps"
         raise ConfigError(f"client.stragglers: nobody can do part of one; set client.{what} to 2 or more")
     part = 1 + np.floor(keyed.uniform(*key, 1) * (whole - 1)).astype(np.int64)
-    done = part * (work.per_epoch(samples) if work.steps is None else 1)
+    done = part * (work.per_epoch(samples) if work.steps is None else 1) * work.repeats
     return late, np.where(samples > 0, done, 0)
 
 

@@ -135,7 +135,8 @@ def local_update(job: Job, algorithm: Algorithm) -> LocalUpdate:
     """What a local step does with gradients."""
     client = job.experiment.client
     config = algorithm.local_optimizer(client)
-    return LocalUpdate(None if config is None else row_optimizer(config), client.clip_norm, algorithm)
+    optimizer = None if config is None else row_optimizer(config)
+    return LocalUpdate(optimizer, client.clip_norm, algorithm, algorithm.takes_steps)
 
 
 def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpdate) -> Engine:

@@ -24,6 +24,9 @@ Int64 = npt.NDArray[np.int64]
 DISTRIBUTION = ("mean", "worst10", "best10", "std")
 """How a metric is summarised over the clients: worst and best are means of a tenth of the clients."""
 
+UNTUNED = "untuned_"
+"""In front of them where models are fine-tuned, of the models as they were before."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
@@ -53,7 +56,9 @@ class EvaluationPlan:
         server = {part: server_ranges(federation, part, evaluation.batch_size) for part in parts}
         wanted = clients_every > 0 and experiment.data.holdout > 0
         holdouts = holdout_ranges(federation, evaluation.batch_size) if wanted else []
-        names = metric_names(metrics, [part for part, ranges in server.items() if ranges], clients=bool(holdouts))
+        measured = [part for part, ranges in server.items() if ranges]
+        tuned = evaluation.fine_tune is not None
+        names = metric_names(metrics, measured, clients=bool(holdouts), tuned=tuned)
         together = tuple(one for ranges in server.values() for one in ranges)
         return cls(experiment.rounds, together, every, tuple(holdouts), clients_every, tuple(names))
 
@@ -95,11 +100,12 @@ def spread(ranges: Sequence[EvaluationRange], workers: int) -> list[list[Evaluat
     return [list(ranges[a:b]) for a, b in pairwise(bounds.tolist()) if b > a]
 
 
-def metric_names(metrics: Sequence[Metric], parts: Sequence[str], *, clients: bool) -> list[str]:
+def metric_names(metrics: Sequence[Metric], parts: Sequence[str], *, clients: bool, tuned: bool = False) -> list[str]:
     """Names of all that `summarise` may return."""
     names = [f"{part}/{metric.name}" for part in parts for metric in metrics]
     if clients:
-        names += [f"clients/{metric.name}/{what}" for metric in metrics for what in DISTRIBUTION]
+        before = [f"{UNTUNED}{what}" for what in DISTRIBUTION] if tuned else []
+        names += [f"clients/{metric.name}/{what}" for metric in metrics for what in (*DISTRIBUTION, *before)]
     return names
 
 
@@ -110,21 +116,26 @@ def summarise(results: Iterable[Evaluated], metrics: Sequence[Metric]) -> dict[s
     """
     server: dict[str, list[ExactSums]] = {}
     holdouts: list[Float64] = []
+    untuned: list[Float64] = []
     for result in results:
         if isinstance(result.sums, tuple):
             server.setdefault(result.part, []).append(result.sums)
         else:
             holdouts.append(result.sums)
+        if result.untuned is not None:
+            untuned.append(result.untuned)
     values: dict[str, float] = {}
     for part in sorted(server):
         sums = merge_exact(server[part])
         values |= {f"{part}/{name}": value for name, value in values_of(metrics, sums).items()}
     if holdouts:
         values |= _over_clients(np.concatenate(holdouts), metrics)
+    if untuned:
+        values |= _over_clients(np.concatenate(untuned), metrics, UNTUNED)
     return values
 
 
-def _over_clients(rows: Float64, metrics: Sequence[Metric]) -> dict[str, float]:
+def _over_clients(rows: Float64, metrics: Sequence[Metric], before: str = "") -> dict[str, float]:
     """Summaries over the clients of per-client sums `[clients, Σ width]`."""
     values: dict[str, float] = {}
     ends = np.cumsum([metric.width for metric in metrics]).tolist()
@@ -138,5 +149,5 @@ def _over_clients(rows: Float64, metrics: Sequence[Metric]) -> dict[str, float]:
         low, high = float(ordered[:tenth].mean()), float(ordered[-tenth:].mean())
         worst, best = (low, high) if metric.higher_is_better else (high, low)
         summary = (float(ordered.mean()), worst, best, float(ordered.std()))
-        values |= {f"clients/{metric.name}/{what}": v for what, v in zip(DISTRIBUTION, summary, strict=True)}
+        values |= {f"clients/{metric.name}/{before}{what}": v for what, v in zip(DISTRIBUTION, summary, strict=True)}
     return values

@@ -87,8 +87,11 @@ def actor_memory(job: Job) -> ActorMemory:
     rows, columns, trainable = job.engine.rows, layout.size, layout.trainable
     cuda = job.engine.device == "cuda"
     # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
-    # and the gradients as autograd returns them and as the trainer takes them. A GPU has a second broadcast.
-    vectors = (2 + cuda) * columns + rows * (2 * columns + 2 * trainable)
+    # what the algorithm computes in, and the gradients as autograd returns them and as the trainer takes them. A GPU
+    # has a second broadcast.
+    vectors = (2 + cuda) * columns + rows * ((2 + len(algorithm.scratch)) * columns + 2 * trainable)
+    if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
+        vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
     model = _FLOAT32 * vectors + 2 * frozen
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
     sums = sum(field.nbytes for field in summed(job.experiment, algorithm))

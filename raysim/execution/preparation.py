@@ -23,6 +23,7 @@ from raysim.execution.candidates import check_learned
 from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.fleet import census
+from raysim.execution.holdouts import with_fine_tuning
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -103,6 +104,7 @@ def prepare_job(
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
+    experiment = with_fine_tuning(experiment, algorithm, layout)
     check_learned(experiment, federation, algorithm)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"

@@ -178,11 +178,12 @@ class LeaseReport:
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """Sums of metrics over a range: for a `ServerRange` one row of exact integers in units of 2^-40, for a
-    `HoldoutRange` a row of float64 for each client."""
+    `HoldoutRange` a row of float64 for each client, and another as it was `untuned` where models are fine-tuned."""
 
     part: Literal["validation", "test", "holdout"]
     sums: ExactSums | Float64
     clients: Int64 | None = None
+    untuned: Float64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

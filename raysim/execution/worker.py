@@ -16,6 +16,7 @@ from raysim.errors import ClientError, DataError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.engine_choice import local_update
 from raysim.execution.environment import pin_gpu_bits
+from raysim.execution.holdouts import Holdouts, fine_tuner
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
@@ -89,8 +90,15 @@ class ClientWorker:
             referenced=self.algorithm.needs_reference,
             peers=self.algorithm.peers,
             solver=self.algorithm.solve if self.algorithm.solves else None,
+            local_step=self.algorithm.local_step if self.algorithm.takes_steps else None,
+            scratch=self.algorithm.scratch,
         )
         self.states = StateLayout(self.algorithm.client_state())
+        with torch_threads(job.engine.threads):
+            tuner = fine_tuner(job, self.algorithm, layout, engine)
+        self.holdouts = Holdouts(
+            self.federation, self.evaluator, self.algorithm, self.states, self.shards, tuner, experiment.seed
+        )
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
@@ -251,8 +259,8 @@ class ClientWorker:
         states: ClientStates | None = None,
         shared: Float32 | None = None,
     ) -> list[Evaluated]:
-        """Sums of the metrics of the model `[P]` over each range; of holdouts those of the clients' own models, if they
-        keep such."""
+        """Sums of the metrics of the model `[P]` over each range; of holdouts those of the models that clients would
+        use."""
         with self._own_setting():
             self._receive(model)
             server = self._server_vectors(shared) if self.algorithm.personal else {}
@@ -261,21 +269,12 @@ class ClientWorker:
     def _evaluate(
         self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
     ) -> Evaluated:
-        self.evaluator.load(self._broadcast)
         if isinstance(part, HoldoutRange):
-            rows: Float64 = np.stack([self._on_holdout(client, states, server) for client in part.clients])
-            return Evaluated("holdout", rows, part.clients)
+            return self.holdouts.evaluate(part.clients, self._broadcast, states, server)
+        self.evaluator.load(self._broadcast)
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
         return Evaluated(part.part, self.evaluator.exact_sums(samples.slice(part.start, part.stop)))
-
-    def _on_holdout(self, client: np.int64, states: ClientStates | None, server: Mapping[str, torch.Tensor]) -> Float64:
-        """Sums over a client's holdout, of the model that it would use."""
-        if self.algorithm.personal and states is not None:
-            state = self.states.taken_up(states, np.array([client]), self._broadcast)
-            known = {**server, **self.states.views(state)}
-            self.evaluator.load(self.algorithm.client_model(self._broadcast, known)[0])
-        return self.evaluator.sums(self.federation.shard(int(client), "holdout"))
 
     def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:
         """The server's vectors that clients may read, on the device."""

@@ -6,6 +6,7 @@ from raysim.training.capture import CannotCapture
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
 from raysim.training.features import FeatureLoss
+from raysim.training.fine_tuning import FineTuner
 from raysim.training.layout import LayoutPart, ParameterLayout
 from raysim.training.losses import check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
@@ -28,6 +29,7 @@ __all__ = [
     "Evaluator",
     "ExactSums",
     "FeatureLoss",
+    "FineTuner",
     "Given",
     "LayoutPart",
     "LocalUpdate",

@@ -29,17 +29,19 @@ class LocalWork:
         epochs: passes over the shard, if `steps` is None.
         steps: local steps, whatever the client's size.
         rounds: that a cohort stays for; local steps are taken in the last of them.
+        repeats: steps in a row that see the same batch. `epochs` and `steps` count them once.
     """
 
     batch_size: int | None
     epochs: int = 1
     steps: int | None = None
     rounds: int = 1
+    repeats: int = 1
 
     def count(self, samples: Int64) -> Int64:
         """Local steps of clients with so many samples, int64; an empty client takes none."""
         total = self.per_epoch(samples) * self.epochs if self.steps is None else np.full_like(samples, self.steps)
-        return np.where(samples > 0, total, 0)
+        return np.where(samples > 0, total * self.repeats, 0)
 
     def per_epoch(self, samples: Int64) -> Int64:
         """Batches that one pass over so many samples takes, int64."""
@@ -80,7 +82,7 @@ class BatchPlan:
         size = longest if work.batch_size is None else work.batch_size
         if not last:
             return cls(np.zeros((0, k, size), np.int64), np.zeros((0, k), np.int64), steps)
-        epochs, batches = int(np.max(-(-steps // per_epoch))), int(per_epoch.max())
+        epochs, batches = int(np.max(-(-steps // (per_epoch * work.repeats)))), int(per_epoch.max())
         order = np.zeros((k, epochs, batches * size), dtype=np.int64)
         if work.batch_size is None:
             order[:, :, :longest] = np.arange(longest)
@@ -88,7 +90,7 @@ class BatchPlan:
             for epoch in range(epochs):
                 order[:, epoch, :longest] = _permutations(seed, round_number, clients, epoch, samples)
         step = np.arange(last)[:, None]
-        turn, batch = step // per_epoch, step % per_epoch
+        turn, batch = step // work.repeats // per_epoch, step // work.repeats % per_epoch
         count = np.where(step < steps, np.minimum(samples - batch * size, size), 0)
         turn = np.minimum(turn, epochs - 1)  # of clients that have finished, whose count is 0
         index = order.reshape(k, epochs, batches, size)[np.arange(k), turn, batch]

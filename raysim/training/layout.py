@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 from typing import NoReturn
 
@@ -77,6 +78,10 @@ class ParameterLayout:
     def count(self) -> int:
         """Number of trainable values, without padding."""
         return sum(segment.size for segment in self.parameters)
+
+    def matching(self, patterns: Sequence[str]) -> list[Segment]:
+        """Segments whose names match one of the patterns, with `*`."""
+        return [s for s in self.segments if any(fnmatchcase(s.name, pattern) for pattern in patterns)]
 
     def part(self, start: int, stop: int) -> LayoutPart:
         """Columns `[start, stop)`, for algebra that treats columns apart."""

@@ -97,6 +97,7 @@ class ClientContext:
         epochs: passes over the shard that the round's work has.
         turn: which of the algorithm's turns this is, from 0.
         step: local steps of this turn that were taken before this one.
+        scratch: matrices `[k, P]` of the algorithm's own, by name; each began as the broadcast model.
         server: the vectors of the server's state that the algorithm broadcasts, float32, by name.
         state: what each client keeps from round to round, float32 `[k, size]` by name; what is in them when the round
             ends is what the client finds the next time.
@@ -118,6 +119,7 @@ class ClientContext:
     epochs: int = 1
     turn: int = 0
     step: int = 0
+    scratch: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first(self, k: int) -> ClientContext:
         """What concerns the first k clients."""
@@ -132,6 +134,7 @@ class ClientContext:
             state={name: values[:k] for name, values in self.state.items()},
             anchor=None if self.anchor is None else self.anchor[:k],
             reference=None if self.reference is None else self.reference[:k],
+            scratch={name: values[:k] for name, values in self.scratch.items()},
         )
 
 
@@ -178,6 +181,8 @@ class Trainer:
         referenced: whether it needs those of every step's samples at the broadcast model.
         solver: takes the place of local steps (`raysim.algorithms.Algorithm.solve`).
         peers: the models `[k, P]` that representations are compared with.
+        local_step: takes a step of the rows `[k, P]` along their gradients `[k, T]`, in place of rule and optimiser.
+        scratch: names of the matrices that the rule computes in.
     """
 
     engine: Engine
@@ -193,6 +198,8 @@ class Trainer:
     referenced: bool = False
     peers: Callable[[ClientContext], tuple[Tensor, ...]] | None = None
     solver: Solver | None = None
+    local_step: Callable[[Tensor, Tensor, ClientContext], None] | None = None
+    scratch: Sequence[str] = ()
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -211,11 +218,21 @@ class Trainer:
         known = (clients, shards.count, plan.steps)
         anchored = self.anchored and (self.work.rounds == 1 or not plan.steps.any())
         anchor = self._anchor(setting, broadcast, clients, shards, keys) if anchored else None
-        context = ClientContext(
-            setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor,
-            losses=given.losses, epochs=self.work.epochs,
-        )  # fmt: skip
         rows.copy_(broadcast)
+        context = ClientContext(
+            setting,
+            broadcast,
+            trainable,
+            *known,
+            grad,
+            given.loss,
+            given.server,
+            given.state,
+            anchor,
+            losses=given.losses,
+            epochs=self.work.epochs,
+            scratch={name: rows.clone() for name in self.scratch},
+        )
         spent = {"batches": time.perf_counter() - began, "steps": 0.0}
         for turn in range(self.turns):
             began = time.perf_counter()
@@ -290,6 +307,9 @@ class Trainer:
                 losses += self.engine.gradients(step, k)
                 if clip_norm is not None:
                     clip_rows(now.grad, clip_norm)
+                if self.local_step is not None:
+                    self.local_step(now.grad, self.engine.rows[:k], replace(now, step=step))
+                    continue
                 self.rule.correct(now.grad, active, replace(now, step=step) if self.stepwise else now)
                 if optimizer is not None:
                     optimizer.step(active, now.grad, lr)

@@ -28,11 +28,13 @@ class LocalUpdate:
 
     Attributes:
         optimizer: the trainer's own, whose state the step changes; None leaves the rows where they are.
+        own_steps: whether the rule takes the step by itself, in a way that cannot be compiled along.
     """
 
     optimizer: RowOptimizer | None
     clip_norm: float | None
     rule: ClientRule
+    own_steps: bool = False
 
 
 class _AsItIs:
@@ -69,6 +71,8 @@ class WholeStep:
         self.update, self._layout, self._gradient = update, layout, gradient
         self._device = example[0].device
         self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
+        if update.own_steps:
+            raise NotWhole("the algorithm takes steps of its own")
         if update.optimizer is not None:
             update.optimizer.start(example[0][:, : layout.trainable])
         try:

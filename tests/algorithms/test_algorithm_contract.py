@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 LAYOUT = ParameterLayout(MODULE)
 CPU = torch.device("cpu")
 FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
+PADDING = torch.ones(LAYOUT.size, dtype=torch.bool)
+for segment in LAYOUT.segments:
+    PADDING[segment.start : segment.start + segment.size] = False
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -34,10 +38,7 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
 def draw(*shape: int, seed: int) -> torch.Tensor:
     """Random values with the padding of a layout, zero."""
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    used = torch.zeros(LAYOUT.size, dtype=torch.bool)
-    for segment in LAYOUT.segments:
-        used[segment.start : segment.start + segment.size] = True
-    return values * used.repeat(-(-shape[-1] // LAYOUT.size))[: shape[-1]]
+    return values.masked_fill_(PADDING[: shape[-1]], 0.0)
 
 
 def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
@@ -57,9 +58,11 @@ def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, Cli
     losses = torch.rand((5, 2), generator=torch.Generator().manual_seed(11), dtype=torch.float64)[chosen]
     reference = draw(5, LAYOUT.trainable, seed=10)[chosen]
     numbers = (clients, samples, steps)
+    scratch = {name: draw(5, LAYOUT.size, seed=20 + i)[chosen] for i, name in enumerate(algorithm.scratch)}
     return rows, ClientContext(
-        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference, losses
-    )
+        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference, losses,
+        scratch=scratch,
+    )  # fmt: skip
 
 
 def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
@@ -138,6 +141,24 @@ def test_gradients_are_corrected_row_by_row_and_nothing_else_is_changed(algorith
     assert torch.equal(corrected(range(5))[2:3], corrected([2]))
 
 
+@pytest.mark.parametrize("step", [0, 1, 4])
+def test_steps_of_its_own_are_taken_row_by_row_and_leave_the_padding_zero(algorithm: Algorithm, step: int) -> None:
+    if not algorithm.takes_steps:
+        pytest.skip("it leaves them to the optimiser")
+
+    def stepped(order: Sequence[int]) -> list[torch.Tensor]:
+        rows, context = block(algorithm, order)
+        algorithm.local_step(context.grad, rows, replace(context, step=step))
+        return [rows, *context.scratch.values(), *context.state.values()]
+
+    turned = [3, 0, 4, 2, 1]
+    for whole, again, alone in zip(stepped(range(5)), stepped(turned), stepped([2]), strict=True):
+        assert torch.equal(whole[turned], again)
+        assert torch.equal(whole[2:3], alone)
+        if whole.shape[1] == LAYOUT.size:
+            assert not whole[:, PADDING].any()
+
+
 def test_sending_leaves_all_but_the_rows_alone_and_hands_over_no_view_of_it(algorithm: Algorithm) -> None:
     rows, context = block(algorithm, range(3))
     given = (context.broadcast, context.grad, *context.server.values())
@@ -149,12 +170,9 @@ def test_sending_leaves_all_but_the_rows_alone_and_hands_over_no_view_of_it(algo
 
 def test_the_padding_of_an_update_is_zero(algorithm: Algorithm) -> None:
     sent = algorithm.send(*block(algorithm, range(3)))
-    padding = torch.ones(LAYOUT.size, dtype=torch.bool)
-    for segment in LAYOUT.segments:
-        padding[segment.start : segment.start + segment.size] = False
     for field in algorithm.fields():
         if field.size == LAYOUT.size:
-            assert not sent[field.name][:, padding].any()
+            assert not sent[field.name][:, PADDING].any()
 
 
 def test_applying_is_pure(algorithm: Algorithm) -> None:

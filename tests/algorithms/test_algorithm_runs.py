@@ -18,13 +18,13 @@ from raysim.execution.preparation import fit_algorithm
 
 EVERY = pytest.mark.parametrize("name", ALGORITHMS)
 TWO_BATCHES = 10
-MODELS = {"moon": ("model={name: mlp, hidden: [6]}",)}
-"""For algorithms that softmax regression is too little for."""
+SUITABLE = {"moon": ["model={name: mlp, hidden: [6]}"], "pfedme": ["algorithm.strength=5"]}
+"""Where softmax regression is too little, or the learning rate too large."""
 
 
-def settings(name: str) -> Experiment:
-    """The algorithm as it comes; one that trains on whole shards has no rows."""
-    return experiment_of(name, *MODELS.get(name, ()))
+def settings(name: str, *overrides: str) -> Experiment:
+    """The algorithm as it comes, if it can bear the learning rate and the model."""
+    return experiment_of(name, *SUITABLE.get(name, ()), *overrides)
 
 
 def has_rows(name: str) -> bool:
@@ -58,7 +58,7 @@ def test_at_its_neutral_setting_it_is_fedavg(name: str) -> None:
     neutral = ALGORITHMS[name].neutral
     if neutral is None:
         pytest.skip("it has none")
-    values = apply_overrides({**BASE, "algorithm": name}, [*neutral, *MODELS.get(name, ())])
+    values = apply_overrides({**BASE, "algorithm": name}, [*SUITABLE.get(name, ()), *neutral])
     experiment = Experiment.parse(values)
     plain = Experiment.parse({**values, "algorithm": "fedavg"})
     np.testing.assert_allclose(
@@ -68,9 +68,9 @@ def test_at_its_neutral_setting_it_is_fedavg(name: str) -> None:
 
 @EVERY
 def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None:
-    run = Run(experiment_of(name, "cohort=6", *MODELS.get(name, ())))
+    run = Run(settings(name, "cohort=6"))
     assert np.isfinite(run.rounds(2)).all()
-    alone = Run(experiment_of(name, "cohort=2", *MODELS.get(name, ())), sizes=[1, 0])
+    alone = Run(settings(name, "cohort=2"), sizes=[1, 0])
     assert np.isfinite(alone.rounds(2)).all()
 
 
@@ -94,6 +94,10 @@ def test_clients_that_are_empty_or_have_one_sample_do_no_harm(name: str) -> None
         ("{name: moon, temperature: 0}", "'algorithm.temperature'"),
         ("{name: mime, beta: -0.1}", "'algorithm.beta'"),
         ("{name: ditto, strength: -1}", "'algorithm.strength'"),
+        ("{name: pfedme, inner_steps: 0}", "'algorithm.inner_steps'"),
+        ("{name: pfedme, local_lr: 0.1}", "local_lr · strength must be at most 1"),
+        ("{name: apfl, alpha: 1.5}", "'algorithm.alpha'"),
+        ("{name: perfedavg, adapt_lr: -1}", "'algorithm.adapt_lr'"),
         ("{name: fedrep, head_epochs: -1}", "'algorithm.head_epochs'"),
         ("{name: qfedavg, q: -0.5}", "'algorithm.q'"),
         ("{name: qfedavg, q: 8}", "(high / low) ** q must be at most 1e9"),
@@ -135,6 +139,10 @@ def test_nonsense_knobs_are_refused_in_one_line(algorithm: str, line: str) -> No
         ("moon", [], "algorithm: moon compares what the last layer is given, and the model has no other"),
         ("moon", ["algorithm.layer=head"], "algorithm.layer: the model has no layer 'head'; it has "),
         ("mime", ["client.clip_norm=1"], "client.clip_norm: mime's correction is exact for whole gradients only"),
+        ("pfedme", ["client.optimizer=adam"], "algorithm: pfedme takes steps of its own towards personal models; set"),
+        ("pfedme", [], "algorithm.strength: steps of 0.2 towards a personal model diverge"),
+        ("apfl", ["client.optimizer.momentum=0.9"], "algorithm: apfl takes steps of its own in two models at once"),
+        ("perfedavg", ["client.optimizer=adam"], "algorithm: perfedavg takes steps of its own along gradients"),
         ("feddyn", ["aggregation.weights=loss"], "aggregation.weights: feddyn keeps averages over all clients"),
     ],
 )

@@ -29,6 +29,13 @@ def test_so_many_of_each_cohort_do_some_of_their_epochs_and_not_all() -> None:
     assert len({tuple(task.clients[task.steps == 20].tolist()) for task in tasks}) > 5  # drawn anew in every round
 
 
+def test_stragglers_finish_what_they_do_at_a_batch() -> None:
+    run = Run(experiment_of("apfl", "cohort=10", "client.epochs=5", LATE), sizes=SIZES)
+    steps = np.array([run.task(number).steps for number in range(1, 21)])
+    assert set(np.unique(steps // 8).tolist()) == {1, 2, 3, 4, 5}
+    assert (steps % 8 == 0).all()
+
+
 def test_who_straggles_is_a_function_of_the_seed() -> None:
     def steps(*overrides: str) -> Any:
         return [task.steps.tolist() for task in tasks_of(LATE, *overrides)[1]]

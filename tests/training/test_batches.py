@@ -127,6 +127,13 @@ def test_a_full_batch_is_the_whole_shard_in_its_order() -> None:
     assert listed(5, LocalWork(None, epochs=1, steps=2)) == [[0, 1, 2, 3, 4]] * 2
 
 
+def test_repeats_are_steps_in_a_row_on_the_same_batch() -> None:
+    work, repeated = LocalWork(3, epochs=2), LocalWork(3, epochs=2, repeats=2)
+    assert listed(7, repeated) == [batch for batch in listed(7, work) for _ in range(2)]
+    assert repeated.count(np.array([0, 1, 7])).tolist() == [0, 4, 12]
+    assert listed(7, LocalWork(3, steps=4, repeats=2)) == [batch for batch in listed(7, work)[:4] for _ in range(2)]
+
+
 def test_an_empty_client_takes_no_steps_whatever_the_work() -> None:
     sizes = np.array([0, 1, 10, 11])
     assert LocalWork(10, epochs=2).count(sizes).tolist() == [0, 2, 2, 4]

@@ -28,6 +28,7 @@ from raysim.training import (
 )
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine
+from raysim.training.whole_step import NotWhole, WholeStep
 
 pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
 
@@ -158,3 +159,9 @@ def test_the_gradient_of_a_whole_shard_is_neither_clipped_nor_corrected_however_
     assert (expected.norm(dim=1) > 0.1).all()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(trained(compiled, [5]).sent["anchor"][0], found[5])
+
+
+def test_steps_that_an_algorithm_takes_by_itself_are_not_compiled_as_a_whole() -> None:
+    update = LocalUpdate(None, None, Proximal(), own_steps=True)
+    with pytest.raises(NotWhole, match="the algorithm takes steps of its own"):
+        WholeStep(lambda *values: values, ParameterLayout(module()), update, [torch.zeros(4, 1)])

@@ -1,0 +1,68 @@
+"""Personal models as the proximal points of a model that is averaged.
+
+T Dinh, Tran & Nguyen, "Personalized Federated Learning with Moreau Envelopes" (pFedMe), NeurIPS 2020, algorithm 1: for
+every batch D, a client goes K gradient steps towards θ = argmin F(θ; D) + λ/2 ‖θ - w_i‖² and sets
+w_i ← w_i - η λ (w_i - θ); the server sets w ← (1-β) w + β Σ p_i w_i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
+from raysim.config import Experiment
+from raysim.config.algorithms import PFedMe as PFedMeConfig
+from raysim.config.client import ClientConfig, OptimizerConfig
+from raysim.errors import ConfigError
+from raysim.training import ClientContext, LocalWork, ParameterLayout
+
+
+class PFedMe(Algorithm):
+    """Clients seek θ_k, held near a w_k that follows it: w_k ← w_k - η λ (w_k - θ_k); the w_k are averaged."""
+
+    paper = "T Dinh et al. 2020, arXiv:2006.08848"
+    neutral = ("algorithm.inner_steps=1", "algorithm.strength=5", "algorithm.local_lr=0.2")
+    personal = True
+    stepwise = True
+    scratch = ("followed",)
+
+    def __init__(self, config: PFedMeConfig, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
+        self.strength, self.inner_steps = config.strength, config.inner_steps
+        self.share = config.local_lr * config.strength
+
+    def check(self, experiment: Experiment) -> None:
+        plain_sgd_only(experiment, "algorithm: pfedme takes steps of its own towards personal models")
+        lr = experiment.client.optimizer.lr
+        if lr * self.strength >= 2:
+            raise ConfigError(
+                f"algorithm.strength: steps of {lr:g} towards a personal model diverge where it is held by "
+                f"{self.strength:g}; keep client.optimizer.lr · algorithm.strength below 2"
+            )
+
+    def work(self, client: ClientConfig) -> LocalWork:
+        return replace(super().work(client), repeats=self.inner_steps)
+
+    def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
+        return None
+
+    def client_state(self) -> tuple[ClientVector, ...]:
+        return (ClientVector("own", self.layout.size, "model"),)
+
+    def local_step(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        own, followed = rows[:, : context.trainable], context.scratch["followed"][:, : context.trainable]
+        grad.add_(own - followed, alpha=self.strength)
+        own.add_(grad, alpha=-context.setting.lr)
+        if (context.step + 1) % self.inner_steps == 0:
+            followed.lerp_(own, self.share)
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        context.state["own"].copy_(rows)
+        rows[:, : context.trainable] = context.scratch["followed"][:, : context.trainable]
+        return {"update": rows.sub_(context.broadcast)}
+
+    def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        return state["own"]

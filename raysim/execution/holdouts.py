@@ -1,0 +1,160 @@
+"""Clients evaluated on their holdouts, each with the model that it would use, fine-tuned first if that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raysim.algorithms import Algorithm
+from raysim.config import Experiment
+from raysim.config.client import Sgd
+from raysim.config.fine_tuning import FineTune
+from raysim.data import Federation
+from raysim.errors import ConfigError, RunError
+from raysim.execution.client_state import ClientStates, StateLayout
+from raysim.execution.scheduling import even_blocks
+from raysim.execution.shards import DeviceShards
+from raysim.execution.work import Evaluated, Float64, Int64, Job
+from raysim.training import (
+    CannotCapture,
+    Engine,
+    Evaluator,
+    FineTuner,
+    LocalWork,
+    ParameterLayout,
+    build_engine,
+    resolve_loss,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdouts:
+    """Evaluates holdouts.
+
+    Attributes:
+        tuner: None where models are used as they are.
+    """
+
+    federation: Federation
+    evaluator: Evaluator
+    algorithm: Algorithm
+    layout: StateLayout
+    shards: DeviceShards
+    tuner: FineTuner | None
+    seed: int
+
+    def evaluate(
+        self, clients: Int64, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
+    ) -> Evaluated:
+        """Sums of the metrics over each client's holdout, given the broadcast model `[P]`, what clients keep, and what
+        they may read of the server's state."""
+        tuner = self.tuner
+        size = tuner.capacity if tuner is not None else 1 if self.algorithm.personal else len(clients)
+        found: list[Float64] = []
+        untuned: list[Float64] = []
+        for block in even_blocks(len(clients), size):
+            some = clients[block]
+            models = self._models(some, broadcast, states, server)
+            before = self._sums(some, models)
+            if tuner is None:
+                found.append(before)
+                continue
+            untuned.append(before)
+            with torch.enable_grad():
+                tuned = tuner.tune(self.seed, some, self.shards.of(some), models)
+            found.append(self._sums(some, tuned))
+        return Evaluated(
+            "holdout", np.concatenate(found), clients, np.concatenate(untuned) if tuner is not None else None
+        )
+
+    def _models(
+        self, clients: Int64, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The models `[k, P]` that the clients would use, not yet tuned."""
+        models = broadcast[None]
+        if self.algorithm.personal and states is not None:
+            rows = self.layout.taken_up(states, clients, broadcast)
+            models = self.algorithm.client_model(broadcast, {**server, **self.layout.views(rows)})
+        return models.expand(len(clients), -1)
+
+    def _sums(self, clients: Int64, models: Tensor) -> Float64:
+        rows, shared = [], models.stride(0) == 0
+        for i, client in enumerate(clients.tolist()):
+            if not (i and shared):
+                self.evaluator.load(models[i])
+            rows.append(self.evaluator.sums(self.federation.shard(client, "holdout")))
+        return np.stack(rows)
+
+
+def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: Engine) -> FineTuner | None:
+    """What tunes models before they are evaluated, if the job has them tuned.
+
+    Args:
+        engine: the trainer's. Where it takes whole steps, which are not those of fine-tuning, there will be another.
+
+    Raises:
+        RunError: without compiled steps there are no rows on this machine.
+    """
+    experiment = job.experiment
+    config = experiment.evaluation.fine_tune
+    if config is None:
+        return None
+    work = tuning_work(experiment, algorithm, config)
+    if job.engine.compiled:
+        info = job.federation.open().info
+        loss = resolve_loss(experiment.training, info)
+        try:
+            engine = build_engine(replace(job.engine, compiled=False), job.build_module(info), layout, loss, info, work)
+        except CannotCapture as reason:
+            raise RunError(f"evaluation.fine_tune: {reason}; set training.compile to false") from reason
+    lr = experiment.client.optimizer.lr if config.lr is None else config.lr
+    return FineTuner(engine, work, lr, experiment.client.clip_norm, _moves(layout, config))
+
+
+def tuning_work(experiment: Experiment, algorithm: Algorithm, config: FineTune) -> LocalWork:
+    """How much a client does to tune a model: on batches as in training, whose size the engine was built for."""
+    return LocalWork(algorithm.work(experiment.client).batch_size, config.epochs, config.steps)
+
+
+def with_fine_tuning(experiment: Experiment, algorithm: Algorithm, layout: ParameterLayout) -> Experiment:
+    """The experiment with what its algorithm has clients do before they use a model, unless it says so itself.
+
+    Raises:
+        ConfigError: it cannot be done, or there is nothing that it could be judged by.
+    """
+    config = experiment.evaluation.fine_tune
+    if config is None:
+        if algorithm.fine_tune is None or not experiment.data.holdout:
+            return experiment
+        values = experiment.to_dict()
+        values["evaluation"]["fine_tune"] = algorithm.fine_tune.to_dict()
+        return Experiment.parse(values)
+    if not experiment.data.holdout:
+        raise ConfigError("evaluation.fine_tune: clients need a holdout to be judged by; set data.holdout, e.g. to 0.2")
+    if config.lr is None and not isinstance(experiment.client.optimizer, Sgd):
+        raise ConfigError(
+            f"evaluation.fine_tune.lr: set one: fine-tuning takes steps of plain SGD, which client.optimizer.lr, that "
+            f"of {experiment.client.optimizer.name}, is not for"
+        )
+    for pattern in config.layers or ():
+        if not layout.matching((pattern,)):
+            names = ", ".join(segment.name for segment in layout.segments[:8])
+            raise ConfigError(
+                f"evaluation.fine_tune.layers: {pattern!r} matches nothing in the model, which has {names}"
+            )
+    return experiment
+
+
+def _moves(layout: ParameterLayout, config: FineTune) -> npt.NDArray[np.bool_] | None:
+    """Which columns `[P]` change; None is all of them."""
+    if config.layers is None:
+        return None
+    moves = np.zeros(layout.size, dtype=bool)
+    for segment in layout.matching(config.layers):
+        moves[segment.start : segment.start + segment.size] = True
+    return moves

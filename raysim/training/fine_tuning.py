@@ -1,0 +1,72 @@
+"""Models that are trained on a client's own samples before the client uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raysim.training.batches import LocalWork, Shards
+from raysim.training.engine import Engine
+from raysim.training.optimizers import row_optimizer
+from raysim.training.trainer import PLAIN, ClientContext, Given, RoundSetting, Trainer
+
+Int64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+BEFORE_ANY_ROUND = 0
+"""The round of whose key the order of samples is: a client has the same one whenever it fine-tunes."""
+
+
+class FineTuner:
+    """Takes steps of plain SGD from one model a client, as rows of an engine."""
+
+    def __init__(
+        self, engine: Engine, work: LocalWork, lr: float, clip_norm: float | None, moves: Bools | None = None
+    ) -> None:
+        """Fine-tune on this engine, whose `take` takes no steps.
+
+        Args:
+            lr: of the steps.
+            moves: which columns `[P]` change; None is all of them.
+        """
+        self._work, self._lr = work, lr
+        self._moves = None if moves is None else torch.from_numpy(moves).to(engine.rows.device)
+        self._trainer = Trainer(
+            engine, row_optimizer(PLAIN), work, clip_norm, self, rule_sees_gradients=moves is not None, start=self.start
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Clients that are fine-tuned at once."""
+        return self._trainer.engine.capacity
+
+    def tune(self, seed: int, clients: Int64, shards: Shards, models: Tensor) -> Tensor:
+        """What becomes of the models `[k, P]` of at most `capacity` clients, `[k, P]` in memory of its own."""
+        order = np.argsort(-self._work.count(shards.count), kind="stable")
+        some, place = Shards(shards.pool, shards.start[order], shards.count[order]), torch.from_numpy(order)
+        place = place.to(models.device)
+        begun = models.index_select(0, place)
+        setting = RoundSetting(seed, BEFORE_ANY_ROUND, self._lr)
+        done = self._trainer.train(setting, begun[0], clients[order], some, Given(state={"model": begun}))
+        tuned = torch.empty_like(begun)
+        tuned[place] = done.sent["model"]
+        return tuned
+
+    def start(self, rows: Tensor, context: ClientContext) -> None:
+        """Begin with the models."""
+        rows.copy_(context.state["model"])
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        """Leave alone what does not change."""
+        if self._moves is not None:
+            grad.masked_fill_(~self._moves[: context.trainable], 0.0)
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        """The rows, and what does not change as it was: running statistics move without a gradient."""
+        if self._moves is None:
+            return {"model": rows}
+        return {"model": torch.where(self._moves, rows, context.state["model"])}
