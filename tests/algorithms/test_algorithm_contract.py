@@ -21,6 +21,7 @@ MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 LAYOUT = ParameterLayout(MODULE)
 CPU = torch.device("cpu")
 FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
+OWN_STEPS = [name for name, kind in ALGORITHMS.items() if kind.local_step is not Algorithm.local_step]
 PADDING = torch.ones(LAYOUT.size, dtype=torch.bool)
 for segment in LAYOUT.segments:
     PADDING[segment.start : segment.start + segment.size] = False
@@ -141,11 +142,9 @@ def test_gradients_are_corrected_row_by_row_and_nothing_else_is_changed(algorith
     assert torch.equal(corrected(range(5))[2:3], corrected([2]))
 
 
+@pytest.mark.parametrize("algorithm", OWN_STEPS, indirect=True)
 @pytest.mark.parametrize("step", [0, 1, 4])
 def test_steps_of_its_own_are_taken_row_by_row_and_leave_the_padding_zero(algorithm: Algorithm, step: int) -> None:
-    if not algorithm.takes_steps:
-        pytest.skip("it leaves them to the optimiser")
-
     def stepped(order: Sequence[int]) -> list[torch.Tensor]:
         rows, context = block(algorithm, order)
         algorithm.local_step(context.grad, rows, replace(context, step=step))
