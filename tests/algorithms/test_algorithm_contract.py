@@ -37,9 +37,9 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:
-    """Random values with the padding of a layout, zero."""
+    """Random values with the padding of a layout, or of several of them in a row, zero."""
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return values.masked_fill_(PADDING[: shape[-1]], 0.0)
+    return values.masked_fill_(PADDING.repeat(-(-shape[-1] // LAYOUT.size))[: shape[-1]], 0.0)
 
 
 def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
