@@ -16,6 +16,7 @@ from raysim.errors import ClientError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.engine_choice import local_update
 from raysim.execution.environment import pin_gpu_bits
+from raysim.execution.label_counts import LossContexts
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
@@ -38,9 +39,11 @@ from raysim.training import (
     Evaluator,
     Given,
     ParameterLayout,
+    Resampling,
     RoundSetting,
     Trainer,
     build_engine,
+    resolve_client_loss,
     resolve_loss,
     resolve_metrics,
     torch_threads,
@@ -61,6 +64,8 @@ class ClientWorker:
         module = job.build_module(info)
         layout = ParameterLayout(module)
         loss = resolve_loss(experiment.training, info)
+        client_loss = resolve_client_loss(experiment.training, info)
+        self.contexts = LossContexts(client_loss, self.federation, self.device)
         self.algorithm = build_algorithm(experiment.algorithm, layout)
         self.weighting = Weighting(experiment.aggregation.weights)
         self.metrics = resolve_metrics(experiment.evaluation.metrics, info, experiment.training.loss)
@@ -72,7 +77,7 @@ class ClientWorker:
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine, module, layout, loss, info, work, update)
+                engine = build_engine(job.engine, module, layout, client_loss, info, work, update)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -86,6 +91,7 @@ class ClientWorker:
             anchored=self.algorithm.needs_anchor,
             turns=self.algorithm.turns,
             stepwise=self.algorithm.stepwise,
+            resampling=Resampling.of(experiment.client.resampling, info),
         )
         self.states = StateLayout(self.algorithm.client_state())
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
@@ -180,6 +186,8 @@ class ClientWorker:
             factors, clamped = self._factors(loss, shards.count)
             if self.algorithm.needs_loss:
                 given = replace(given, loss=torch.from_numpy(loss).to(self.device))
+            if (context := self.contexts.of(clients)) is not None:
+                given = replace(given, context=context)
             return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
         except (ClientError, RunError):
             raise

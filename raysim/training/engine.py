@@ -19,7 +19,7 @@ from raysim.data import DataInfo
 from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss, weighted_mean
+from raysim.training.losses import ClientLoss, Loss, weighted_mean
 
 Int64 = npt.NDArray[np.int64]
 
@@ -32,11 +32,13 @@ class Block:
         shards: their samples.
         plan: the samples of their steps.
         keys: for each, a key for what its module draws by itself, int64 `[K]`.
+        context: what the loss is told about each, float32 `[K, …]`, where it is a `ClientLoss`.
     """
 
     shards: Shards
     plan: BatchPlan
     keys: Int64
+    context: Tensor | None = None
 
 
 class Engine(ABC):
@@ -143,14 +145,14 @@ class SequentialEngine(Engine):
         self,
         module: nn.Module,
         layout: ParameterLayout,
-        loss: Loss,
+        loss: Loss | ClientLoss,
         info: DataInfo,
         device: torch.device,
         *,
         bf16: bool = False,
     ) -> None:
         self.module, self.bf16 = module.to(device), bf16
-        self.loss, self.info, self.device = loss, info, device
+        self._loss, self.info, self.device = loss, info, device
         self._channels_last = wants_channels_last(module, info, device)  # while it has its values
         self.rows = torch.zeros((1, layout.size), device=device)
         self.grad = torch.zeros((1, layout.trainable), device=device)
@@ -166,6 +168,7 @@ class SequentialEngine(Engine):
 
     def load(self, block: Block) -> None:
         plan, self._pool = block.plan, block.shards.pool
+        self._context: tuple[Tensor, ...] = () if block.context is None else (block.context[0],)
         index = torch.from_numpy(plan.index[:, 0] + block.shards.start).to(self.device)
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self.module.train()
@@ -190,7 +193,7 @@ class SequentialEngine(Engine):
         batch = gather(self._pool, self._batches[step], self.info)
         x = channels_last(batch.x) if self._channels_last else batch.x
         output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
-        loss = weighted_mean(self.loss(output, batch.y), batch.weight)
+        loss = weighted_mean(self._loss(output, batch.y, *self._context), batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         for slot in self._buffers:
             slot.collect()

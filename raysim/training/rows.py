@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from raysim.training.batches import model_input, target
 from raysim.training.capture import CannotCapture, Vectorised, capture, room
 from raysim.training.engine import Block, Engine, in_bf16
 from raysim.training.layout import ALIGNMENT, ParameterLayout
-from raysim.training.losses import Loss, cross_entropy, element_weight, row_cross_entropy
+from raysim.training.losses import ClientLoss, Loss, cross_entropy, element_weight, row_cross_entropy
 from raysim.training.trial import random_batch, somewhere_near
 from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
@@ -39,7 +40,7 @@ class RowsEngine(Engine):
         self,
         module: nn.Module,
         layout: ParameterLayout,
-        loss: Loss,
+        loss: Loss | ClientLoss,
         info: DataInfo,
         device: torch.device,
         rows: int,
@@ -62,7 +63,9 @@ class RowsEngine(Engine):
         """
         self.info, self.device, self.batch_size = info, device, batch_size
         self._layout, self._capacity, self._bf16 = layout, rows, bf16
+        self._values = len(layout.segments)  # of the captured function's arguments; the batch comes after them
         loss = row_cross_entropy if loss is cross_entropy else loss
+        self._context_shape: tuple[int, ...] | None = getattr(loss, "shape", None)
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = somewhere_near(layout, module)
@@ -108,6 +111,10 @@ class RowsEngine(Engine):
         y = target(self._samples.y.index_select(0, chosen), self.info)
         self._y = y.view(-1, width, self.batch_size, *y.shape[1:])
         self._share = self._shares(torch.from_numpy(count).to(self.device, non_blocking=True), chosen)
+        context = block.context
+        self._context = (
+            None if context is None else context.repeat(2, *(1,) * (context.ndim - 1)) if k == 1 else context
+        )
         self._ends, self._turn = block.plan.steps.tolist(), None
 
     def gradients(self, step: int, k: int) -> Tensor:
@@ -161,6 +168,7 @@ class RowsEngine(Engine):
                 self._index[part].reshape(len(steps), -1).unbind(),
                 self._y[part].unbind(),
                 self._share[part].unbind(),
+                () if self._context is None else (self._context[:width],),
                 self._x[:width],
             )
         return turn
@@ -172,16 +180,16 @@ class RowsEngine(Engine):
             self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
         return self._known_views.get(k, ([], []))
 
-    def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, Tensor, Tensor]:
-        """x, y and share of a step, `[width, B, …]`; x until the next one."""
+    def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, ...]:
+        """x, y and share of a step, `[width, B, …]`, and the clients' context if there is one; x until the next one."""
         i, stored = step - turn.steps.start, self._samples.x
         room = turn.x
         if stored.dtype == room.dtype and self.info.input_kind == "real" and not self._spaced:
             torch.index_select(stored, 0, turn.index[i], out=room.view(-1, *self.info.input_shape))
-            return room, turn.y[i], turn.share[i]
+            return room, turn.y[i], turn.share[i], *turn.context
         x = model_input(stored.index_select(0, turn.index[i]), self.info).view(room.shape)
         # Every client's batch begins on a boundary of its own.
-        return room.copy_(x) if self._spaced else x, turn.y[i], turn.share[i]
+        return room.copy_(x) if self._spaced else x, turn.y[i], turn.share[i], *turn.context
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
         """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
@@ -196,8 +204,8 @@ class RowsEngine(Engine):
 
     def _compile(self) -> WholeStep:
         most = len(self.rows)
-        x, y, share = self._example(most)[-3:]
-        example = [self.rows, self._x.copy_(x) if self._spaced else x, y, share]
+        x, *rest = self._example(most)[self._values :]
+        example = [self.rows, self._x.copy_(x) if self._spaced else x, *rest]
         try:
             if not self.not_whole:
                 return WholeStep(self._gradient, self._layout, self._update, example)
@@ -208,24 +216,26 @@ class RowsEngine(Engine):
         except NotWhole as reason:
             raise CannotCapture(str(reason)) from reason
 
-    def _captured(self, module: nn.Module, loss: Loss, align_products: bool) -> Vectorised:
+    def _captured(self, module: nn.Module, loss: Loss | ClientLoss, align_products: bool) -> Vectorised:
         names = [segment.name for segment in self._layout.segments]
         parameters = len(self._layout.parameters)
 
-        def elements_of(values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        def elements_of(
+            values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor, context: Sequence[Tensor]
+        ) -> Tensor:
             given = dict(zip(names, (*values, *buffers), strict=True))
             used = dict(given)
             forward = partial(functional_call, module, used)
-            elements = loss(in_bf16(forward, x) if self._bf16 else forward(x), y)
+            elements = loss(in_bf16(forward, x) if self._bf16 else forward(x), y, *context)
             changed = [name for name in names if used[name] is not given[name]]
             if changed:
                 raise CannotCapture(f"its forward pass changes {changed[0]!r}")
             return elements
 
         def of_one(
-            values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor, share: Tensor
+            values: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor, y: Tensor, share: Tensor, *context: Tensor
         ) -> tuple[Tensor, ...]:
-            elements, pull_back = vjp(partial(elements_of, buffers=buffers, x=x, y=y), values)[:2]
+            elements, pull_back = vjp(partial(elements_of, buffers=buffers, x=x, y=y, context=context), values)[:2]
             weight = element_weight(elements, share)
             if elements.numel() != share.numel():  # one loss for all targets of a sample
                 weight = weight * (share.numel() / elements.numel())
@@ -233,8 +243,8 @@ class RowsEngine(Engine):
             return (*grads, (weight * elements).sum())
 
         def function(*arguments: Tensor) -> tuple[Tensor, ...]:
-            values, buffers = arguments[:parameters], arguments[parameters:-3]
-            found: tuple[Tensor, ...] = vmap(of_one, randomness="error")(values, buffers, *arguments[-3:])
+            values, buffers = arguments[:parameters], arguments[parameters : self._values]
+            found: tuple[Tensor, ...] = vmap(of_one, randomness="error")(values, buffers, *arguments[self._values :])
             return found
 
         kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -252,7 +262,10 @@ class RowsEngine(Engine):
         if self.batch_size > 1:
             share[-1] = 0
         share /= share.sum()
-        batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
+        given = [x, y, share]
+        if self._context_shape is not None:
+            given.append(torch.linspace(0.5, 1.5, prod(self._context_shape)).view(self._context_shape))
+        batch = (one.to(self.device).expand(k, *one.shape).clone() for one in given)
         return [*values, *batch]
 
     def _fault(self) -> str | None:
@@ -261,12 +274,12 @@ class RowsEngine(Engine):
         What is tried is the same for every K, so that K decides nothing.
         """
         most = len(self.rows)
-        x, y, share = self._example(most)[-3:]
+        x, *rest = self._example(most)[self._values :]
         if self._spaced:
             x = self._x.copy_(x)
 
         def outcome(k: int) -> Tensor:
-            batch = [one[:k] for one in (x, y, share)]
+            batch = [one[:k] for one in (x, *rest)]
             if self._compiled is not None:
                 return self._compiled.outcome(k, [self.rows, *batch])
             *grads, _ = self._gradient(*self._layout.views(self.rows[:k]).values(), *batch)
@@ -290,7 +303,7 @@ class RowsEngine(Engine):
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, and, for
-    each step, what its batch is made of; `x` is where it is put."""
+    each step, what its batch is made of; `context` is what the loss is told, `x` where the samples are put."""
 
     k: int
     steps: range
@@ -299,4 +312,5 @@ class _Turn:
     index: tuple[Tensor, ...]
     y: tuple[Tensor, ...]
     share: tuple[Tensor, ...]
+    context: tuple[Tensor, ...]
     x: Tensor

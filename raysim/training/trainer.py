@@ -20,6 +20,7 @@ from raysim.config.client import OptimizerConfig, Sgd
 from raysim.training.batches import BatchPlan, LocalWork, Shards
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
+from raysim.training.resampling import Resampling
 
 Int64 = npt.NDArray[np.int64]
 
@@ -55,12 +56,14 @@ class Given:
         loss: the broadcast model's mean loss on the training samples of each, float64 `[K]`, where it was asked for.
         server: vectors of the server's state that clients may read, by name.
         state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
+        context: what the training loss is told about each, `[K, …]`, where it is a `ClientLoss`.
     """
 
     steps: Int64 | None = None
     loss: Tensor | None = None
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    context: Tensor | None = None
 
     def only(self, one: int) -> Given:
         """What is given to one of the clients."""
@@ -68,6 +71,7 @@ class Given:
             self,
             steps=None if self.steps is None else self.steps[one : one + 1],
             loss=None if self.loss is None else self.loss[one : one + 1],
+            context=None if self.context is None else self.context[one : one + 1],
             state={name: values[one : one + 1] for name, values in self.state.items()},
         )
 
@@ -161,6 +165,7 @@ class Trainer:
         turns: times that clients go through their steps.
         stepwise: whether the rule looks at `context.step`.
         anchored: whether the algorithm needs the gradients of whole shards at the broadcast model.
+        resampling: which samples epochs see, where it is not all of them once.
     """
 
     engine: Engine
@@ -173,6 +178,7 @@ class Trainer:
     anchored: bool = False
     turns: int = 1
     stepwise: bool = False
+    resampling: Resampling | None = None
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -185,11 +191,13 @@ class Trainer:
         began = time.perf_counter()
         k, trainable = len(clients), self.engine.grad.shape[1]
         plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work, given.steps)
+        if self.resampling is not None:
+            plan = self.resampling(plan, setting.seed, setting.round, clients, shards, self.work)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
         rows, grad = self.engine.rows[:k], self.engine.grad[:k]
         known = (clients, shards.count, plan.steps)
-        anchor = self._anchor(setting, broadcast, clients, shards, keys) if self.anchored else None
+        anchor = self._anchor(setting, broadcast, clients, shards, keys, given.context) if self.anchored else None
         context = ClientContext(
             setting, broadcast, trainable, *known, grad, given.loss, given.server, given.state, anchor, self.work.epochs
         )
@@ -200,7 +208,7 @@ class Trainer:
             context = replace(context, turn=turn)
             if self.start is not None:
                 self.start(rows, context)
-            self.engine.load(Block(shards, plan, keys))
+            self.engine.load(Block(shards, plan, keys, given.context))
             loaded = time.perf_counter()
             if not plan.steps.all():
                 grad.zero_()  # a client without steps has none of its own
@@ -214,7 +222,15 @@ class Trainer:
         spent["steps"] += time.perf_counter() - began
         return BlockResult(sent, loss, spent)
 
-    def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
+    def _anchor(
+        self,
+        setting: RoundSetting,
+        broadcast: Tensor,
+        clients: Int64,
+        shards: Shards,
+        keys: Int64,
+        context: Tensor | None,
+    ) -> Tensor:
         """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
         work = LocalWork(self.work.batch_size)
         order = np.argsort(-work.count(shards.count), kind="stable")  # who does little of an epoch may have a long one
@@ -222,7 +238,8 @@ class Trainer:
         plan = BatchPlan.draw(setting.seed, setting.round, clients[order], some.count, work)
         rows, grad = self.engine.rows[: len(order)], self.engine.grad
         rows.copy_(broadcast)
-        self.engine.load(Block(some, plan, keys[order]))
+        told = None if context is None else context[torch.from_numpy(order).to(context.device)]
+        self.engine.load(Block(some, plan, keys[order], told))
         share = torch.from_numpy(plan.count / np.maximum(some.count, 1)).to(rows)
         total = torch.zeros_like(grad[: len(order)])
         for step, part in enumerate(share):
