@@ -31,6 +31,9 @@ class Purpose(IntEnum):
     BATCHES = 7
     MODULE = 8
     STRAGGLERS = 9
+    RESAMPLING = 60
+    IMBALANCE = 61
+    AUGMENTATION = 62
     LABEL_NOISE = 40
     GROUPS = 41
     STUDY = 42

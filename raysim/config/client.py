@@ -6,6 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
+from raysim.config.balance import (
+    ClassWeightsConfig,
+    EqualClasses,
+    LogitsConfig,
+    NoResampling,
+    PlainLogits,
+    ResamplingConfig,
+)
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 
 
@@ -120,6 +128,8 @@ class ClientConfig(Section):
     """Local steps in a round, whatever the client's size; replaces `epochs`."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
+    resampling: ResamplingConfig = NoResampling()
+    """How often an epoch sees the samples of each class."""
     stragglers: Stragglers = Stragglers()
     """Clients that do only part of the work."""
 
@@ -127,10 +137,16 @@ class ClientConfig(Section):
 class TrainingConfig(Section):
     """How a client's work is computed: the loss, and the engine that runs it."""
 
-    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "mse", "huber"] | ImportString = "auto"
+    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "focal", "mse", "huber"] | ImportString = "auto"
     """Training loss; `auto` is cross-entropy for classes and mean squared error for numbers."""
     huber_delta: float = Field(1.0, gt=0)
     """Where the Huber loss turns from quadratic to linear."""
+    focal_gamma: float = Field(2.0, ge=0)
+    """How much less the focal loss counts what is classified well already: by (1 − p)^gamma."""
+    class_weights: ClassWeightsConfig = EqualClasses()
+    """What samples of each class count in the training loss."""
+    logits: LogitsConfig = PlainLogits()
+    """How logits are corrected in training, where classes are unequal; evaluation takes them as they are."""
     engine: Literal["auto", "sequential", "rows"] = "auto"
     """`sequential` trains one client at a time, `rows` many at once as the rows of one matrix; `auto` times both on the
     first round's clients, once, and records its choice. They differ in the last bits."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Custom, Section
+from raysim.config.imbalance import AugmentationConfig, Imbalance, NoAugmentation
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -322,6 +323,10 @@ class DataConfig(Section):
     """Cleaning and preprocessing, in this order; statistics come from the training part only."""
     partition: PartitionConfig = IidPartition()
     """How training samples are dealt to clients (ignored by `synthetic_virtual`)."""
+    imbalance: Imbalance = Imbalance()
+    """Classes to make rare in the training part, to see what a method makes of it."""
+    augmentation: AugmentationConfig = NoAugmentation()
+    """More training samples of each client's rare classes, made once from those that it has."""
     noise: LabelNoise = LabelNoise()
     """Labels to spoil, to see what a method makes of clients that are wrong."""
     test: Fraction = 0.2

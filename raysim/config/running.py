@@ -14,8 +14,13 @@ from raysim.config.classes import DEFAULT, ClassName, ClientClass
 from raysim.config.faults import FaultsConfig
 from raysim.config.fine_tuning import FineTune
 
-_METRIC = r"^(accuracy|top\d+|macro_f1|balanced_accuracy|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
-_METRICS = ("accuracy", "top5", "macro_f1", "balanced_accuracy", "mae", "rmse", "loss", "package.module:name")
+_METRIC = (
+    r"^(accuracy|top\d+|macro_f1|balanced_accuracy|pr_auc|recall(/\d+)?|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
+)
+_METRICS = (
+    "accuracy", "top5", "macro_f1", "balanced_accuracy", "recall", "pr_auc", "mae", "rmse", "loss",
+    "package.module:name",
+)  # fmt: skip
 
 
 def _known(name: Any) -> Any:
@@ -38,8 +43,9 @@ class EvaluationConfig(Section):
     clients_every: int | None = Field(None, ge=0)
     """Rounds between two evaluations on every client's holdout; by default as `every` where `data.holdout` > 0."""
     metrics: tuple[MetricName, ...] | None = None
-    """`accuracy`, `top5` (any k), `macro_f1`, `balanced_accuracy`, `mae`, `rmse`, or import strings; the loss is always
-    there. By default accuracy for classes and RMSE for numbers."""
+    """`accuracy`, `top5` (any k), `macro_f1`, `balanced_accuracy`, `recall` (of each class; `recall/3` of one),
+    `pr_auc`, `mae`, `rmse`, or import strings; the loss is always there. By default accuracy for classes and RMSE for
+    numbers."""
     batch_size: int = Field(1000, ge=1)
     """Samples of one evaluation batch."""
     fine_tune: FineTune | None = None

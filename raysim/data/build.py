@@ -14,9 +14,11 @@ import numpy as np
 
 from raysim.config.base import Custom
 from raysim.config.data import DataConfig, InMemory, NaturalPartition, SyntheticVirtual
+from raysim.data.augmentation import augmented, check_augmentation, smote_version
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
+from raysim.data.imbalance import imbalanced
 from raysim.data.noise import check_noise, mislabelled
 from raysim.data.partition import Partition, Traits, partition
 from raysim.data.sources import load_source
@@ -119,6 +121,8 @@ class _Build:
             # The user's code may change while its name does not: only what it deals identifies it.
             dealt = self.parts.partition
             identity += hashlib.sha256(dealt.order.tobytes() + b"|" + dealt.lengths.tobytes()).hexdigest()
+        if self._config.augmentation.name == "smote":
+            identity += f" imbalanced-learn {smote_version()}"
         return identity
 
 
@@ -128,8 +132,9 @@ def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
     owners = pool.client if isinstance(config.partition, NaturalPartition) else None
     share = config.test if dataset.test is None else 0.0
     cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)
-    fitted = fit(config.transforms, pool.take(cut.train))
-    train = apply(fitted, pool.take(cut.train))
+    dealt_out = imbalanced(config.imbalance, pool, cut.train, dataset.info, seed)
+    fitted = fit(config.transforms, pool.take(dealt_out))
+    train = apply(fitted, pool.take(dealt_out))
     validation = apply(fitted, pool.take(cut.validation)) if len(cut.validation) else None
     held_back = pool.take(cut.test) if len(cut.test) else dataset.test
     test = apply(fitted, held_back) if held_back is not None else None
@@ -139,6 +144,7 @@ def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
             _check(part, info)
     dealt = partition(Traits.of(train, info), config.partition, seed)
     check_noise(config.noise, info, len(dealt.lengths))
+    check_augmentation(config.augmentation, info, weighted=train.weight is not None)
     return _Parts(train, validation, test, info, fitted, dealt, dataset.class_names)
 
 
@@ -192,7 +198,9 @@ def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
             if config.noise.clients:
                 spoiled = _spoiled(samples.y, parts.info, config, seed, first, sizes[first:last], holdout[first:last])
                 samples = replace(samples, y=spoiled)
-            writer.append(samples, sizes[first:last], holdout[first:last])
+            grown, held = sizes[first:last], holdout[first:last]
+            samples, grown = augmented(config.augmentation, samples, grown, held, first, parts.info, seed)
+            writer.append(samples, grown, held)
         if parts.validation is not None:
             writer.server("validation", _samples(parts.validation))
         if parts.test is not None:
@@ -238,6 +246,12 @@ def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int, te
         raise DataError(
             "data.transforms: synthetic_virtual takes none, for its training part is never seen as a whole; "
             "remove them, or use the source synthetic"
+        )
+    if config.augmentation.name != "none":
+        raise DataError("data.augmentation: synthetic_virtual has no rare classes; remove it, or use source synthetic")
+    if config.imbalance.ratio > 1:
+        raise DataError(
+            "data.imbalance: synthetic_virtual is never seen as a whole; remove it, or use source synthetic"
         )
     if config.noise.clients:
         raise DataError("data.noise: synthetic_virtual has no labels to spoil; remove it, or use the source synthetic")

@@ -17,6 +17,7 @@ from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
+from raysim.execution.label_counts import LossContexts
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.work import Float64, Int64, Job, RoundTask
 from raysim.machine import cores
@@ -31,7 +32,7 @@ from raysim.training import (
     Shard,
     Shards,
     build_engine,
-    resolve_loss,
+    resolve_client_loss,
     row_optimizer,
     torch_threads,
 )
@@ -147,7 +148,7 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpd
     """
     info = job.federation.open().info
     module = job.build_module(info)
-    loss = resolve_loss(job.experiment.training, info)
+    loss = resolve_client_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
     features = algorithm.feature_loss()
     return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features)
@@ -237,10 +238,12 @@ class _Timing:
         broadcast, losses = engine.rows[0].clone(), torch.zeros(choice.rows, dtype=torch.float64, device=device)
         in_a_row = np.minimum(np.minimum.accumulate(work.count(joined.count)), _STEPS)
         rows = engine.rows[: choice.rows, : engine.grad.shape[1]]
+        loss = resolve_client_loss(experiment.training, self._federation.info)
+        context = LossContexts(loss, self._federation, device).of(clients)
 
         def load() -> None:
             plan = BatchPlan.draw(experiment.seed, self._round, clients, joined.count, work)
-            engine.load(Block(joined, plan, keys))
+            engine.load(Block(joined, plan, keys, context=context))
             if optimizer is not None:
                 optimizer.start(rows)
 

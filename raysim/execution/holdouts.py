@@ -17,6 +17,7 @@ from raysim.config.fine_tuning import FineTune
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout
+from raysim.execution.label_counts import LossContexts
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import Evaluated, Float64, Int64, Job
@@ -28,7 +29,7 @@ from raysim.training import (
     LocalWork,
     ParameterLayout,
     build_engine,
-    resolve_loss,
+    resolve_client_loss,
 )
 
 
@@ -45,6 +46,7 @@ class Holdouts:
     algorithm: Algorithm
     layout: StateLayout
     shards: DeviceShards
+    contexts: LossContexts
     tuner: FineTuner | None
     seed: int
 
@@ -66,7 +68,7 @@ class Holdouts:
                 continue
             untuned.append(before)
             with torch.enable_grad():
-                tuned = tuner.tune(self.seed, some, self.shards.of(some), models)
+                tuned = tuner.tune(self.seed, some, self.shards.of(some), models, self.contexts.of(some))
             found.append(self._sums(some, tuned))
         return Evaluated(
             "holdout", np.concatenate(found), clients, np.concatenate(untuned) if tuner is not None else None
@@ -107,7 +109,7 @@ def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: 
     work = tuning_work(experiment, algorithm, config)
     if job.engine.compiled:
         info = job.federation.open().info
-        loss = resolve_loss(experiment.training, info)
+        loss = resolve_client_loss(experiment.training, info)
         try:
             engine = build_engine(replace(job.engine, compiled=False), job.build_module(info), layout, loss, info, work)
         except CannotCapture as reason:

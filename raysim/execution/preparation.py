@@ -24,6 +24,7 @@ from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.fleet import census
 from raysim.execution.holdouts import with_fine_tuning
+from raysim.execution.label_counts import LossContexts
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -31,8 +32,10 @@ from raysim.training import (
     LocalWork,
     Metric,
     ParameterLayout,
+    Resampling,
     check_loss,
     check_metrics,
+    resolve_client_loss,
     resolve_loss,
     resolve_metrics,
 )
@@ -95,6 +98,9 @@ def prepare_job(
     check_weights(experiment.aggregation.weights, federation)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
+    client_loss = resolve_client_loss(experiment.training, info)
+    LossContexts(client_loss, federation, torch.device("cpu"))  # finds out whether labels have been counted
+    Resampling.of(experiment.client.resampling, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model)
     output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
     metrics = resolve_metrics(experiment.evaluation.metrics, info, loss)

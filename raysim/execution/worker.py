@@ -17,6 +17,7 @@ from raysim.execution.client_state import ClientStates, StateLayout, split_vecto
 from raysim.execution.engine_choice import local_update
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.holdouts import Holdouts, fine_tuner
+from raysim.execution.label_counts import LossContexts
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
@@ -39,9 +40,11 @@ from raysim.training import (
     Evaluator,
     Given,
     ParameterLayout,
+    Resampling,
     RoundSetting,
     Trainer,
     build_engine,
+    resolve_client_loss,
     resolve_loss,
     resolve_metrics,
     torch_threads,
@@ -62,6 +65,8 @@ class ClientWorker:
         module = job.build_module(info)
         layout = ParameterLayout(module)
         loss = resolve_loss(experiment.training, info)
+        client_loss = resolve_client_loss(experiment.training, info)
+        self.contexts = LossContexts(client_loss, self.federation, self.device)
         self.algorithm = build_algorithm(experiment.algorithm, layout)
         self.weighting = Weighting(experiment.aggregation.weights)
         self.metrics = resolve_metrics(experiment.evaluation.metrics, info, experiment.training.loss)
@@ -73,7 +78,7 @@ class ClientWorker:
         work = self.algorithm.work(experiment.client)
         with torch_threads(job.engine.threads):
             try:
-                engine = build_engine(job.engine, module, layout, loss, info, work, update, features)
+                engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self.trainer = Trainer(
@@ -92,12 +97,20 @@ class ClientWorker:
             solver=self.algorithm.solve if self.algorithm.solves else None,
             local_step=self.algorithm.local_step if self.algorithm.takes_steps else None,
             scratch=self.algorithm.scratch,
+            resampling=Resampling.of(experiment.client.resampling, info),
         )
         self.states = StateLayout(self.algorithm.client_state())
         with torch_threads(job.engine.threads):
             tuner = fine_tuner(job, self.algorithm, layout, engine)
         self.holdouts = Holdouts(
-            self.federation, self.evaluator, self.algorithm, self.states, self.shards, tuner, experiment.seed
+            self.federation,
+            self.evaluator,
+            self.algorithm,
+            self.states,
+            self.shards,
+            self.contexts,
+            tuner,
+            experiment.seed,
         )
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
@@ -199,6 +212,8 @@ class ClientWorker:
             if len(candidates := self.algorithm.candidates(given.server)):
                 losses = torch.from_numpy(self._losses_under(candidates, clients))
                 given = replace(given, losses=losses.to(self.device))
+            if (context := self.contexts.of(clients)) is not None:
+                given = replace(given, context=context)
             return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
         except (ClientError, RunError):
             raise

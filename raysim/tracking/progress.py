@@ -160,7 +160,9 @@ class PlainProgress:
 
 
 def _worth_a_line(metric: str) -> bool:
-    """Of the many summaries over clients, only the worst tenth; the report has them all."""
+    """Of the many summaries over clients only the worst tenth, and no class by itself; the report has them all."""
+    if measure(metric) == "recall":
+        return False
     return not metric.startswith("clients/") or (metric.endswith("/worst10") and measure(metric) != "loss")
 
 

@@ -1,5 +1,6 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
+from raysim.training.balance import BalancedLoss, resolve_client_loss
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
@@ -8,21 +9,24 @@ from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
 from raysim.training.layout import LayoutPart, ParameterLayout
-from raysim.training.losses import check_loss, resolve_loss
+from raysim.training.losses import ClientLoss, Loss, check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
 from raysim.training.optimizers import RowOptimizer, row_optimizer
+from raysim.training.resampling import Resampling
 from raysim.training.schedules import lr_factor
 from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, ClientContext, Given, RoundSetting, Trainer
 from raysim.training.whole_step import LocalUpdate
 
 __all__ = [
+    "BalancedLoss",
     "Batch",
     "BatchPlan",
     "Block",
     "BlockResult",
     "CannotCapture",
     "ClientContext",
+    "ClientLoss",
     "Engine",
     "EngineChoice",
     "EngineName",
@@ -34,8 +38,10 @@ __all__ = [
     "LayoutPart",
     "LocalUpdate",
     "LocalWork",
+    "Loss",
     "Metric",
     "ParameterLayout",
+    "Resampling",
     "RoundSetting",
     "RowOptimizer",
     "SequentialEngine",
@@ -47,6 +53,7 @@ __all__ = [
     "check_metrics",
     "lr_factor",
     "merge_exact",
+    "resolve_client_loss",
     "resolve_loss",
     "resolve_metrics",
     "row_optimizer",

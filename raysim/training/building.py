@@ -14,7 +14,7 @@ from raysim.training.capture import CannotCapture
 from raysim.training.engine import Engine, SequentialEngine
 from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss
+from raysim.training.losses import ClientLoss, Loss
 from raysim.training.rows import RowsEngine
 from raysim.training.whole_step import LocalUpdate
 
@@ -49,7 +49,7 @@ def build_engine(
     choice: EngineChoice,
     module: nn.Module,
     layout: ParameterLayout,
-    loss: Loss,
+    loss: Loss | ClientLoss,
     info: DataInfo,
     work: LocalWork,
     update: LocalUpdate | None = None,

@@ -20,7 +20,7 @@ from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss, weighted_mean
+from raysim.training.losses import ClientLoss, Loss, weighted_mean
 
 Int64 = npt.NDArray[np.int64]
 
@@ -34,12 +34,14 @@ class Block:
         plan: the samples of their steps.
         keys: for each, a key for what its module draws by itself, int64 `[K]`.
         peers: other models `[K, P]` that its representations are compared with.
+        context: what the loss is told about each, float32 `[K, …]`, where it is a `ClientLoss`.
     """
 
     shards: Shards
     plan: BatchPlan
     keys: Int64
     peers: tuple[Tensor, ...] = ()
+    context: Tensor | None = None
 
 
 class Engine(ABC):
@@ -161,7 +163,7 @@ class SequentialEngine(Engine):
         self,
         module: nn.Module,
         layout: ParameterLayout,
-        loss: Loss,
+        loss: Loss | ClientLoss,
         info: DataInfo,
         device: torch.device,
         *,
@@ -169,7 +171,7 @@ class SequentialEngine(Engine):
         feature_loss: FeatureLoss | None = None,
     ) -> None:
         self.module, self.bf16 = module.to(device), bf16
-        self.loss, self.info, self.device = loss, info, device
+        self._loss, self.info, self.device = loss, info, device
         self._channels_last = wants_channels_last(module, info, device)  # while it has its values
         self.rows = torch.zeros((1, layout.size), device=device)
         self.grad = torch.zeros((1, layout.trainable), device=device)
@@ -187,6 +189,7 @@ class SequentialEngine(Engine):
 
     def load(self, block: Block) -> None:
         plan, self._pool = block.plan, block.shards.pool
+        self._context: tuple[Tensor, ...] = () if block.context is None else (block.context[0],)
         index = torch.from_numpy(plan.index[:, 0] + block.shards.start).to(self.device)
         self._peers = [self._layout.views(peer[0]) for peer in block.peers]
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
@@ -220,7 +223,7 @@ class SequentialEngine(Engine):
         batch = gather(self._pool, self._batches[step], self.info)
         x = channels_last(batch.x) if self._channels_last else batch.x
         output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
-        elements = self.loss(output, batch.y)
+        elements = self._loss(output, batch.y, *self._context)
         if self._features is not None and self._peers:
             penalty = self._features.penalty(x, self._peers, bf16=self.bf16)
             elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))

@@ -16,7 +16,7 @@ from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss
-from raysim.training.metrics import Metric, contributions_of
+from raysim.training.metrics import Metric, total_of
 
 SUM_BITS = 40
 """Fraction bits of the exact sums: a range's float64 sums are rounded to 2^-40, and integers add up exactly."""
@@ -65,7 +65,7 @@ class Evaluator:
         total = np.zeros(sum(metric.width for metric in self.metrics))
         for output, y, weight in self._outputs(samples):
             elements = self.loss(output, y)
-            total += contributions_of(self.metrics, output, y, elements, weight).sum(dim=0).cpu().numpy()
+            total += total_of(self.metrics, output, y, elements, weight).cpu().numpy()
         return total
 
     def exact_sums(self, samples: Samples) -> ExactSums:

@@ -44,14 +44,19 @@ class FineTuner:
         """Clients that are fine-tuned at once."""
         return self._trainer.engine.capacity
 
-    def tune(self, seed: int, clients: Int64, shards: Shards, models: Tensor) -> Tensor:
-        """What becomes of the models `[k, P]` of at most `capacity` clients, `[k, P]` in memory of its own."""
+    def tune(self, seed: int, clients: Int64, shards: Shards, models: Tensor, context: Tensor | None = None) -> Tensor:
+        """What becomes of the models `[k, P]` of at most `capacity` clients, `[k, P]` in memory of its own.
+
+        Args:
+            context: what the training loss is told about each, `[k, …]`, where it is a `ClientLoss`.
+        """
         order = np.argsort(-self._work.count(shards.count), kind="stable")
         some, place = Shards(shards.pool, shards.start[order], shards.count[order]), torch.from_numpy(order)
         place = place.to(models.device)
         begun = models.index_select(0, place)
         setting = RoundSetting(seed, BEFORE_ANY_ROUND, self._lr)
-        done = self._trainer.train(setting, begun[0], clients[order], some, Given(state={"model": begun}))
+        given = Given(state={"model": begun}, context=None if context is None else context[place])
+        done = self._trainer.train(setting, begun[0], clients[order], some, given)
         tuned = torch.empty_like(begun)
         tuned[place] = done.sent["model"]
         return tuned

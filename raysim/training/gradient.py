@@ -12,15 +12,16 @@ from raysim.training.capture import CannotCapture, Vectorised
 from raysim.training.engine import in_bf16
 from raysim.training.features import FeatureTerm
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss, element_weight
+from raysim.training.losses import ClientLoss, Loss, element_weight
 
 
 def gradient_of(
-    module: nn.Module, layout: ParameterLayout, loss: Loss, features: FeatureTerm | None = None, *, bf16: bool = False
-) -> Vectorised:
+    module: nn.Module, layout: ParameterLayout, loss: Loss | ClientLoss, features: FeatureTerm | None = None,
+    *, bf16: bool = False,
+) -> Vectorised:  # fmt: skip
     """A function to be captured: of the values of k clients' segments, of those of the other models that their
-    representations are compared with, and of x, y and share (what each target counts), each `[k, …]`, to gradients of
-    the parameters and losses `[k]`.
+    representations are compared with, and of x, y, share (what each target counts) and the clients' context, if the
+    loss is told one, each `[k, …]`, to gradients of the parameters and losses `[k]`.
 
     Raises:
         CannotCapture: when it is called, if the forward pass changes a buffer.
@@ -29,12 +30,13 @@ def gradient_of(
     parameters = len(layout.parameters)
 
     def elements_of(
-        values: Sequence[Tensor], buffers: Sequence[Tensor], peers: Sequence[Tensor], x: Tensor, y: Tensor
-    ) -> Tensor:
+        values: Sequence[Tensor], buffers: Sequence[Tensor], peers: Sequence[Tensor], x: Tensor, y: Tensor,
+        context: Sequence[Tensor],
+    ) -> Tensor:  # fmt: skip
         given = dict(zip(names, (*values, *buffers), strict=True))
         used = dict(given)
         forward = partial(functional_call, module, used)
-        elements = loss(in_bf16(forward, x) if bf16 else forward(x), y)
+        elements = loss(in_bf16(forward, x) if bf16 else forward(x), y, *context)
         changed = [name for name in names if used[name] is not given[name]]
         if changed:
             raise CannotCapture(f"its forward pass changes {changed[0]!r}")
@@ -45,10 +47,12 @@ def gradient_of(
         return elements
 
     def of_one(
-        values: Sequence[Tensor], others: Sequence[Sequence[Tensor]], x: Tensor, y: Tensor, share: Tensor
-    ) -> tuple[Tensor, ...]:
+        values: Sequence[Tensor], others: Sequence[Sequence[Tensor]], x: Tensor, y: Tensor, share: Tensor,
+        *context: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         buffers, peers = others
-        elements, pull_back = vjp(partial(elements_of, buffers=buffers, peers=peers, x=x, y=y), values)[:2]
+        given = partial(elements_of, buffers=buffers, peers=peers, x=x, y=y, context=context)
+        elements, pull_back = vjp(given, values)[:2]
         weight = element_weight(elements, share)
         if elements.numel() != share.numel():  # one loss for all targets of a sample
             weight = weight * (share.numel() / elements.numel())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,23 @@ from raysim.errors import ConfigError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output `[n, *output_shape]`, target `[n, *target_shape]`) to losses `[n, *target_shape]`, or `[n]`; not averaged."""
+
+
+class ClientLoss(Protocol):
+    """A loss that also looks at numbers of the client whose samples it is given.
+
+    Contract: as of a `Loss`, with a third argument. Engines pass each client its own part of what the block has as
+    `context`, and vectorise over clients with it.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one client's context, float32."""
+        ...
+
+    def __call__(self, output: Tensor, target: Tensor, context: Tensor) -> Tensor:
+        """Losses, given the client's context `[*shape]`."""
+        ...
 
 
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
@@ -43,6 +61,13 @@ def row_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     shifted = output - output.detach().amax(dim=-1, keepdim=True)
     chosen = shifted.gather(-1, target.long().unsqueeze(-1)).squeeze(-1)
     return shifted.exp().sum(dim=-1).log() - chosen
+
+
+def focal(output: Tensor, target: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Focal loss: cross-entropy times (1 − p)^gamma for the target's probability p (Lin et al. 2017, equation 4)."""
+    elements = row_cross_entropy(output, target)
+    missed = -torch.expm1(-elements)  # 1 − p; a power of exactly 0 may have an infinite slope
+    return missed.clamp(min=1e-12).pow(gamma) * elements
 
 
 def binary_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
@@ -110,11 +135,12 @@ def element_weight(elements: Tensor, weight: Tensor | None) -> Tensor:
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
+    "focal": focal,
     "mse": mse,
     "huber": huber,
 }
 
-_FOR_CLASSES = ("cross_entropy", "binary_cross_entropy")
+_FOR_CLASSES = ("cross_entropy", "binary_cross_entropy", "focal")
 
 
 def list_losses() -> dict[str, str]:
@@ -146,6 +172,8 @@ def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
         raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")
     if name == "binary_cross_entropy" and info.classes != 2:
         raise ConfigError(f"training.loss: {name} is for two classes, the data has {info.classes}; use cross_entropy")
+    if name == "focal":
+        return partial(focal, gamma=training.focal_gamma)
     return partial(huber, delta=training.huber_delta) if name == "huber" else LOSSES[name]
 
 

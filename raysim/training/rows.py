@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.gradient import gradient_of
 from raysim.training.layout import ALIGNMENT, ParameterLayout
-from raysim.training.losses import Loss, cross_entropy, row_cross_entropy
+from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.trial import random_batch, somewhere_near
 from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
@@ -41,7 +42,7 @@ class RowsEngine(Engine):
         self,
         module: nn.Module,
         layout: ParameterLayout,
-        loss: Loss,
+        loss: Loss | ClientLoss,
         info: DataInfo,
         device: torch.device,
         rows: int,
@@ -68,7 +69,11 @@ class RowsEngine(Engine):
         self._layout, self._capacity, self._bf16 = layout, rows, bf16
         self.shrinks = device.type != "cuda"
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
+        self._values = len(layout.segments) * (
+            1 + self._peers
+        )  # of the captured function's arguments; the batch comes after them
         loss = row_cross_entropy if loss is cross_entropy else loss
+        self._context_shape: tuple[int, ...] | None = getattr(loss, "shape", None)
         module = module.to(device).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = somewhere_near(layout, module)
@@ -120,6 +125,8 @@ class RowsEngine(Engine):
         y = target(self._samples.y.index_select(0, chosen), self.info)
         self._y = y.view(-1, width, self.batch_size, *y.shape[1:])
         self._share = self._shares(torch.from_numpy(count).to(self.device, non_blocking=True), chosen)
+        context = block.context
+        self._context = None if context is None else context[self._beside(k, width)] if k < width else context
         self._ends, self._turn = block.plan.steps.tolist(), None
         # Without other models, those that train are their own, and the term comes to nothing.
         given = block.peers or (self.rows[:k],) * self._peers
@@ -189,6 +196,7 @@ class RowsEngine(Engine):
                 self._index[part].reshape(len(steps), -1).unbind(),
                 self._y[part].unbind(),
                 self._share[part].unbind(),
+                () if self._context is None else (self._context[:width],),
                 self._x[:width],
             )
         return turn
@@ -200,16 +208,16 @@ class RowsEngine(Engine):
             self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
         return self._known_views.get(k, ([], []))
 
-    def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, Tensor, Tensor]:
-        """x, y and share of a step, `[width, B, …]`; x until the next one."""
+    def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, ...]:
+        """x, y and share of a step, `[width, B, …]`, and the clients' context if there is one; x until the next one."""
         i, stored = step - turn.steps.start, self._samples.x
         room = turn.x
         if stored.dtype == room.dtype and self.info.input_kind == "real" and not self._spaced:
             torch.index_select(stored, 0, turn.index[i], out=room.view(-1, *self.info.input_shape))
-            return room, turn.y[i], turn.share[i]
+            return room, turn.y[i], turn.share[i], *turn.context
         x = model_input(stored.index_select(0, turn.index[i]), self.info).view(room.shape)
         # Every client's batch begins on a boundary of its own.
-        return room.copy_(x) if self._spaced else x, turn.y[i], turn.share[i]
+        return room.copy_(x) if self._spaced else x, turn.y[i], turn.share[i], *turn.context
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
         """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
@@ -224,8 +232,8 @@ class RowsEngine(Engine):
 
     def _compile(self) -> WholeStep:
         most = len(self.rows)
-        x, y, share = self._example(most)[-3:]
-        example = [self.rows, self._x.copy_(x) if self._spaced else x, y, share]
+        x, *rest = self._example(most)[self._values :]
+        example = [self.rows, self._x.copy_(x) if self._spaced else x, *rest]
         try:
             if not self.not_whole:
                 return WholeStep(self._gradient, self._layout, self._update, example)
@@ -236,7 +244,7 @@ class RowsEngine(Engine):
         except NotWhole as reason:
             raise CannotCapture(str(reason)) from reason
 
-    def _captured(self, module: nn.Module, loss: Loss, align_products: bool) -> Vectorised:
+    def _captured(self, module: nn.Module, loss: Loss | ClientLoss, align_products: bool) -> Vectorised:
         function = gradient_of(module, self._layout, loss, self._features, bf16=self._bf16)
         kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
         captured = capture(function, self._example, align_products=align_products)
@@ -253,7 +261,10 @@ class RowsEngine(Engine):
         if self.batch_size > 1:
             share[-1] = 0
         share /= share.sum()
-        batch = (one.to(self.device).expand(k, *one.shape).clone() for one in (x, y, share))
+        given = [x, y, share]
+        if self._context_shape is not None:
+            given.append(torch.linspace(0.5, 1.5, prod(self._context_shape)).view(self._context_shape))
+        batch = (one.to(self.device).expand(k, *one.shape).clone() for one in given)
         return [*values, *batch]
 
     def _example_peers(self, k: int) -> list[Tensor]:
@@ -267,12 +278,12 @@ class RowsEngine(Engine):
         What is tried is the same for every K, so that K decides nothing.
         """
         most = len(self.rows)
-        x, y, share = self._example(most)[-3:]
+        x, *rest = self._example(most)[self._values :]
         if self._spaced:
             x = self._x.copy_(x)
 
         def outcome(k: int) -> Tensor:
-            batch, found = [one[:k] for one in (x, y, share)], []
+            batch, found = [one[:k] for one in (x, *rest)], []
             if self._compiled is not None:
                 found.append(self._compiled.outcome(k, [self.rows, *batch]))
             if self._compiled is None or not self.not_whole:
@@ -299,7 +310,8 @@ class RowsEngine(Engine):
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, values of
-    other models, and, for each step, what its batch is made of; `x` is where it is put."""
+    other models, and, for each step, what its batch is made of; `context` is what the loss is told, `x` where the
+    samples are put."""
 
     k: int
     steps: range
@@ -309,4 +321,5 @@ class _Turn:
     index: tuple[Tensor, ...]
     y: tuple[Tensor, ...]
     share: tuple[Tensor, ...]
+    context: tuple[Tensor, ...]
     x: Tensor

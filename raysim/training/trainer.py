@@ -20,6 +20,7 @@ from raysim.config.client import OptimizerConfig, Sgd
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shards, gather
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
+from raysim.training.resampling import Resampling
 
 Int64 = npt.NDArray[np.int64]
 
@@ -56,6 +57,7 @@ class Given:
         server: vectors of the server's state that clients may read, by name.
         state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
         losses: mean losses of other models on the training samples of each, float64 `[K, m]`, where asked for.
+        context: what the training loss is told about each, `[K, …]`, where it is a `ClientLoss`.
     """
 
     steps: Int64 | None = None
@@ -63,6 +65,7 @@ class Given:
     server: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
     losses: Tensor | None = None
+    context: Tensor | None = None
 
     def only(self, one: int) -> Given:
         """What is given to one of the clients."""
@@ -71,6 +74,7 @@ class Given:
             steps=None if self.steps is None else self.steps[one : one + 1],
             loss=None if self.loss is None else self.loss[one : one + 1],
             losses=None if self.losses is None else self.losses[one : one + 1],
+            context=None if self.context is None else self.context[one : one + 1],
             state={name: values[one : one + 1] for name, values in self.state.items()},
         )
 
@@ -200,6 +204,7 @@ class Trainer:
     solver: Solver | None = None
     local_step: Callable[[Tensor, Tensor, ClientContext], None] | None = None
     scratch: Sequence[str] = ()
+    resampling: Resampling | None = None
 
     def train(
         self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, given: Given | None = None
@@ -212,12 +217,14 @@ class Trainer:
         began = time.perf_counter()
         k, trainable = len(clients), self.engine.grad.shape[1]
         plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work, given.steps)
+        if self.resampling is not None:
+            plan = self.resampling(plan, setting.seed, setting.round, clients, shards, self.work)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
         rows, grad = self.engine.rows[:k], self.engine.grad[:k]
         known = (clients, shards.count, plan.steps)
         anchored = self.anchored and (self.work.rounds == 1 or not plan.steps.any())
-        anchor = self._anchor(setting, broadcast, clients, shards, keys) if anchored else None
+        anchor = self._anchor(setting, broadcast, clients, shards, keys, given.context) if anchored else None
         rows.copy_(broadcast)
         context = ClientContext(
             setting,
@@ -239,7 +246,8 @@ class Trainer:
             context = replace(context, turn=turn)
             if self.start is not None:
                 self.start(rows, context)
-            self.engine.load(Block(shards, plan, keys, () if self.peers is None else self.peers(context)))
+            peers = () if self.peers is None else self.peers(context)
+            self.engine.load(Block(shards, plan, keys, peers, given.context))
             loaded = time.perf_counter()
             if not plan.steps.all():
                 grad.zero_()  # a client without steps has none of its own
@@ -265,7 +273,15 @@ class Trainer:
         orders = [plan.index[:steps, i, 0] for i, steps in enumerate(plan.steps.tolist())]
         return torch.from_numpy(solver(rows, samples, orders, context))
 
-    def _anchor(self, setting: RoundSetting, broadcast: Tensor, clients: Int64, shards: Shards, keys: Int64) -> Tensor:
+    def _anchor(
+        self,
+        setting: RoundSetting,
+        broadcast: Tensor,
+        clients: Int64,
+        shards: Shards,
+        keys: Int64,
+        context: Tensor | None,
+    ) -> Tensor:
         """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
         work = LocalWork(self.work.batch_size)
         order = np.argsort(-work.count(shards.count), kind="stable")  # who does little of an epoch may have a long one
@@ -273,7 +289,8 @@ class Trainer:
         plan = BatchPlan.draw(setting.seed, setting.round, clients[order], some.count, work)
         rows, grad = self.engine.rows[: len(order)], self.engine.grad
         rows.copy_(broadcast)
-        self.engine.load(Block(some, plan, keys[order]))
+        told = None if context is None else context[torch.from_numpy(order).to(context.device)]
+        self.engine.load(Block(some, plan, keys[order], context=told))
         share = torch.from_numpy(plan.count / np.maximum(some.count, 1)).to(rows)
         total = torch.zeros_like(grad[: len(order)])
         for step, part in enumerate(share):

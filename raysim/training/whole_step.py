@@ -62,14 +62,15 @@ class WholeStep:
         """Compile it.
 
         Args:
-            gradient: of the parameters and buffers `[k, …]`, x, y and share, to gradients and losses.
-            example: rows `[k, P]`, x, y and share `[k, B, …]` to try it on, for a k ≥ 4.
+            gradient: of parameters and buffers `[k, …]`, x, y and share, and what the loss is told, to gradients and
+                losses.
+            example: rows `[k, P]`, x, y and share `[k, B, …]`, and what the loss is told, to try it on, for a k ≥ 4.
 
         Raises:
             NotWhole: it cannot be compiled; says why.
         """
         self.update, self._layout, self._gradient = update, layout, gradient
-        self._device = example[0].device
+        self._device, self._inputs = example[0].device, len(example) - 1
         self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
         if update.own_steps:
             raise NotWhole("the algorithm takes steps of its own")
@@ -100,7 +101,7 @@ class WholeStep:
             losses: `[k]` float64, to which the step's are added.
             broadcast: `[P]`.
             factors: of the optimiser, `[n]`.
-            batch: x, y and share.
+            batch: x, y and share, and what the loss is told.
             state: of the optimiser, each `[k, T]`.
         """
         self._code(rows, grad, losses, broadcast, factors, *batch, *state)
@@ -137,13 +138,13 @@ class WholeStep:
 
     def _function(self) -> FunctionType:
         gradient, layout, update = self._gradient, self._layout, self.update
-        optimizer, trainable = update.optimizer, layout.trainable
+        optimizer, trainable, inputs = update.optimizer, layout.trainable, self._inputs
 
         def step(
-            rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, factors: Tensor, x: Tensor, y: Tensor,
-            share: Tensor, *state: Tensor,
-        ) -> None:  # fmt: skip
-            *grads, found = gradient(*layout.views(rows).values(), x, y, share)
+            rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, factors: Tensor, *given: Tensor
+        ) -> None:
+            batch, state = given[:inputs], given[inputs:]
+            *grads, found = gradient(*layout.views(rows).values(), *batch)
             for place, value in zip(layout.views(grad).values(), grads, strict=True):
                 place.copy_(value)
             weights = rows[:, :trainable]

@@ -29,6 +29,7 @@ FIXED: Mapping[str, str] = {
     "data.validation": "trials would be measured on other samples",
     "data.holdout": "trials would be measured on other samples",
     "data.partition": "it is the federation that is tuned for",
+    "data.imbalance": "it is the federation that is tuned for",
     "data.noise": "it is the federation that is tuned for",
     "data.cache": "it changes no result",
 }

@@ -184,7 +184,7 @@ def test_loss_is_always_measured_first_and_once() -> None:
 
 
 def test_list_metrics_describes_each_in_one_line() -> None:
-    assert set(list_metrics()) == {*METRICS, "topK"}
+    assert set(list_metrics()) == {*METRICS, "topK", "recall"}
     assert all(text.endswith(".") and "\n" not in text for text in list_metrics().values())
 
 

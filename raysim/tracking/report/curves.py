@@ -30,7 +30,8 @@ def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
 def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
     """A picture for each thing that was measured on the clients' own holdouts."""
     names = [name for run in runs for name in run.metrics if name.startswith("clients/") and name.endswith("/mean")]
-    return [_over_clients(runs, what) for what in dict.fromkeys(measure(name) for name in names)]
+    what = (name.removeprefix("clients/").removesuffix("/mean") for name in names)
+    return [_over_clients(runs, one) for one in dict.fromkeys(what)]
 
 
 def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) -> Picture:

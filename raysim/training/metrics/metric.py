@@ -56,6 +56,10 @@ class Metric(ABC):
     def value(self, sums: Sums) -> float:
         """The metric of a sum of rows, float64 `[width]`; NaN where there is nothing to measure."""
 
+    def total(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
+        """The sum of the contributions, float64 `[width]`; for wide rows that are better never made one by one."""
+        return self.contributions(output, target, losses, weight).sum(dim=0)
+
 
 class MeanMetric(Metric):
     """A weighted mean over targets: rows are (Σ w·v, Σ w). A subclass says what v is."""
@@ -97,6 +101,16 @@ def contributions_of(
 ) -> Tensor:
     """The metrics' rows side by side, `[n, Σ width]` float64 (see `Metric.contributions`)."""
     return torch.cat([metric.contributions(output, target, losses, weight) for metric in metrics], dim=1)
+
+
+def total_of(
+    metrics: Sequence[Metric], output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None
+) -> Tensor:
+    """The sum of the metrics' rows side by side, float64 `[Σ width]`."""
+    wide = [type(metric).total is not Metric.total for metric in metrics]
+    if not any(wide):
+        return contributions_of(metrics, output, target, losses, weight).sum(dim=0)
+    return torch.cat([metric.total(output, target, losses, weight) for metric in metrics])
 
 
 def values_of(metrics: Sequence[Metric], sums: Sums) -> dict[str, float]:

@@ -12,6 +12,7 @@ from raysim.config import load
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.losses import Loss, blank_batch, first_line
+from raysim.training.metrics.by_class import PrAuc, Recall
 from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
 from raysim.training.metrics.metric import LossMetric, Metric
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
@@ -20,14 +21,15 @@ CLASSIFICATION: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "macro_f1": MacroF1,
     "balanced_accuracy": BalancedAccuracy,
+    "pr_auc": PrAuc,
 }
 REGRESSION: dict[str, type[Metric]] = {"mae": MeanAbsoluteError, "rmse": RootMeanSquaredError}
 METRICS: dict[str, type[Metric]] = {"loss": LossMetric, **CLASSIFICATION, **REGRESSION}
 
 
 def list_metrics() -> dict[str, str]:
-    """Name and one-line description of every metric; `topK` stands for any k."""
-    named: dict[str, type[Metric]] = {**METRICS, "topK": TopAccuracy}
+    """Name and one-line description of every metric; `topK` stands for any k, `recall` for one of each class."""
+    named: dict[str, type[Metric]] = {**METRICS, "topK": TopAccuracy, "recall": Recall}
     return {name: (metric.__doc__ or "").splitlines()[0] for name, metric in named.items()}
 
 
@@ -44,6 +46,9 @@ def resolve_metrics(names: Sequence[str] | None, info: DataInfo, loss: str = "au
     """
     if names is None:
         names = ("accuracy",) if info.task == "classification" else ("rmse",)
+    if "recall" in names and info.task == "classification":
+        every = [f"recall/{one}" for one in range(info.classes or 0)]
+        names = [one for name in names for one in (every if name == "recall" else [name])]
     metrics = [_resolve(name, info, loss) for name in dict.fromkeys(("loss", *names))]
     seen: set[str] = set()
     for metric in metrics:
@@ -88,13 +93,23 @@ def _resolve(name: str, info: DataInfo, loss: str) -> Metric:
     if ":" in name:
         return _custom(name, info)
     top = re.fullmatch(r"top(\d+)", name)
-    if top is None and name not in METRICS:
+    recall = re.fullmatch(r"recall(?:/(\d+))?", name)
+    if top is None and recall is None and name not in METRICS:
         raise ConfigError(f"evaluation.metrics: unknown metric {name!r}; valid are {', '.join(list_metrics())}")
-    if (top or name in CLASSIFICATION) and info.task != "classification":
+    if (top or recall or name in CLASSIFICATION) and info.task != "classification":
         raise ConfigError(f"evaluation.metrics: {name} is for classes, but the targets are numbers; use mae or rmse")
     if name in REGRESSION and info.task != "regression":
         raise ConfigError(f"evaluation.metrics: {name} is for numbers, but the targets are classes; use accuracy")
+    if recall:
+        return _recall(int(recall[1]), info)
     return _top(name, int(top[1]), info, loss) if top else METRICS[name](info)
+
+
+def _recall(wanted: int, info: DataInfo) -> Metric:
+    last = (info.classes or 0) - 1
+    if wanted > last:
+        raise ConfigError(f"evaluation.metrics: recall/{wanted}: there is no class {wanted}; classes are 0 to {last}")
+    return Recall(info, wanted)
 
 
 def _top(name: str, k: int, info: DataInfo, loss: str) -> Metric:
