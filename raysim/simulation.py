@@ -27,6 +27,7 @@ from raysim.execution import (
     Prepared,
     RoundDone,
     RoundWork,
+    client_metrics,
     draw_round,
     prepare_job,
     summarise,
@@ -312,7 +313,9 @@ class Simulation:
 
     def _commit(self, done: RoundDone) -> Round:
         facts = done.facts
-        metrics = {**facts.row.metrics, **summarise(facts.evaluated, self._prepared.metrics)}
+        measured = client_metrics(facts.evaluated, self._prepared.metrics)
+        summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
+        metrics = {**facts.row.metrics, **summary}
         now = time.perf_counter()
         spent = now - self._since
         if done.arrived:  # the wait for a call is that of all its rounds
@@ -320,7 +323,7 @@ class Simulation:
         seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         row = replace(facts.row, seconds=seconds, metrics=metrics)
-        self._recorder.commit(row, facts.clients)
+        self._recorder.commit(row, facts.clients, measured)
         self.number, self._server = row.round, done.server  # only now: an interrupt leaves the last committed round
         self._stopping.see(metrics)
         return Round(row.round, metrics, row, facts.clients)
@@ -414,7 +417,8 @@ def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: ob
 
 def _may_change(experiment: Experiment) -> tuple[str, ...]:
     """What a resume may change: nothing that the rounds so far depend on."""
-    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache", "tuning")
+    keys = ("stop", "execution", "tracking", "data.cache", "tuning")
+    keys += ("evaluation.every", "evaluation.clients_every", "evaluation.local_baseline")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
     return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
 

@@ -41,6 +41,9 @@ class EvaluationConfig(Section):
     there. By default accuracy for classes and RMSE for numbers."""
     batch_size: int = Field(1000, ge=1)
     """Samples of one evaluation batch."""
+    local_baseline: str | None = None
+    """Directory of a finished run of `algorithm: local` on the same data: `clients/…/below_local` is then the share of
+    clients that their own local model serves better."""
 
 
 class StopConfig(Section):
@@ -130,7 +133,8 @@ class TrackingConfig(Section):
     report: bool = True
     """Write `report.html` at the end."""
     clients: bool = True
-    """Write `clients.parquet`: a row for every client of every round."""
+    """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet`, a row for every client of
+    the last evaluation on the clients' holdouts."""
 
     @field_validator("checkpoints")
     @classmethod

@@ -2,7 +2,7 @@
 
 from raysim.execution.cohort import draw_cohort, draw_round
 from raysim.execution.environment import bits_fingerprint, environment
-from raysim.execution.evaluation import EvaluationPlan, spread, summarise
+from raysim.execution.evaluation import EvaluationPlan, client_metrics, spread, summarise
 from raysim.execution.executor import Executor
 from raysim.execution.facts import CohortFacts, cohort_facts, nobody, round_row
 from raysim.execution.inprocess import InProcessExecutor
@@ -57,6 +57,7 @@ __all__ = [
     "ServerRange",
     "Trained",
     "bits_fingerprint",
+    "client_metrics",
     "cohort_facts",
     "draw_cohort",
     "draw_round",

@@ -20,6 +20,7 @@ from raysim.errors import ConfigError, ModelError
 from raysim.execution.candidates import check_learned
 from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
+from raysim.execution.fairness import LocalBaseline
 from raysim.execution.fleet import census
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
@@ -47,6 +48,7 @@ class Prepared:
         parameters: trainable values.
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
+        local: what clients reach alone, where `evaluation.local_baseline` says.
     """
 
     experiment: Experiment
@@ -57,6 +59,7 @@ class Prepared:
     parameters: int
     columns: int
     engine: Chosen
+    local: LocalBaseline | None = None
 
     @property
     def info(self) -> DataInfo:
@@ -87,6 +90,7 @@ def prepare_job(
     federation = spec.open()
     cohort_size(experiment, federation.population)
     check_weights(experiment.aggregation.weights, federation)
+    local = LocalBaseline.of(experiment, federation.fingerprint)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model)
@@ -112,7 +116,7 @@ def prepare_job(
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
-    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen)
+    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local)
 
 
 def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
