@@ -36,6 +36,10 @@ class Purpose(IntEnum):
     STUDY = 42
     CONFIRMATION = 43
     LEARNED_WEIGHTS = 44
+    CANDIDATES = 60
+    EXPLORATION = 61
+    CLUSTERS = 62
+    ROTATION = 63
 
 
 def _mix(h: UInt64) -> UInt64:

@@ -17,7 +17,7 @@ from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.data.federation import ServerPart
 from raysim.execution.fairness import LocalBaseline, gini, jain
-from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, ServerRange
+from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, ServerRange, TrainRange
 from raysim.tracking import ClientMetrics
 from raysim.training import ExactSums, Metric, merge_exact, values_of
 
@@ -89,10 +89,19 @@ def holdout_ranges(federation: Federation, batch_size: int) -> list[HoldoutRange
     """All clients with a holdout, in ranges of about a batch of samples."""
     sizes = federation.sizes("holdout")
     clients = np.flatnonzero(sizes > 0)
+    return [HoldoutRange(part) for part in _pieces(clients, sizes[clients], batch_size)]
+
+
+def train_ranges(federation: Federation, clients: Int64, batch_size: int) -> list[TrainRange]:
+    """These clients, in ranges of about a batch of training samples."""
+    return [TrainRange(part) for part in _pieces(clients, federation.sizes("train", clients), batch_size)]
+
+
+def _pieces(clients: Int64, sizes: Int64, batch_size: int) -> list[Int64]:
     if not len(clients):
         return []
-    piece = (np.cumsum(sizes[clients]) - 1) // batch_size
-    return [HoldoutRange(part) for part in np.split(clients, np.flatnonzero(np.diff(piece)) + 1)]
+    piece = (np.cumsum(sizes) - 1) // batch_size
+    return np.split(clients, np.flatnonzero(np.diff(piece)) + 1)
 
 
 def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
@@ -118,7 +127,8 @@ def metric_names(metrics: Sequence[Metric], parts: Sequence[str], *, clients: bo
 
 def client_metrics(results: Iterable[Evaluated], metrics: Sequence[Metric]) -> ClientMetrics | None:
     """Each client's own metrics, by ascending id, whatever the order of arrival; None where no holdout is there."""
-    found = [(one.clients, one.sums) for one in results if one.clients is not None and not isinstance(one.sums, tuple)]
+    mine = [one for one in results if one.part == "holdout"]
+    found = [(one.clients, one.sums) for one in mine if one.clients is not None and not isinstance(one.sums, tuple)]
     if not found:
         return None
     clients = np.concatenate([ids for ids, _ in found])

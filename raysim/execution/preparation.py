@@ -22,6 +22,7 @@ from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.fairness import LocalBaseline
 from raysim.execution.fleet import census
+from raysim.execution.selection import check_selection
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -110,6 +111,7 @@ def prepare_job(
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
+    check_selection(experiment, federation, work)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
     task = draw_round(experiment, federation, work, 1)  # weights that name nobody are found out before anything starts

@@ -30,6 +30,7 @@ from raysim.execution.work import (
     Job,
     Lease,
     LeaseReport,
+    TrainRange,
 )
 from raysim.tracking.rows import PARTS, client_batch
 from raysim.training import (
@@ -239,6 +240,9 @@ class ClientWorker:
 
     def _evaluate(self, part: EvaluationRange, states: ClientStates | None) -> Evaluated:
         self.evaluator.load(self._broadcast)
+        if isinstance(part, TrainRange):
+            losses = [self.evaluator.loss_moments(self.federation.shard(client)) for client in part.clients.tolist()]
+            return Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)
         if isinstance(part, HoldoutRange):
             rows: Float64 = np.stack([self._on_holdout(client, states) for client in part.clients])
             return Evaluated("holdout", rows, part.clients)
