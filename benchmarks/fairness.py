@@ -23,14 +23,16 @@ from raysim import Experiment, Simulation
 
 KEPT = Kept("fairness")
 SEEDS = (0, 1, 2)
-ROUNDS, LAST = 1000, 5
+HORIZONS = (1000, 4000)
+LAST = 5
 ALGORITHMS: dict[str, Any] = {
     "FedAvg (q=0)": "fedavg",
     "q-FedAvg, q=1": {"name": "qfedavg", "q": 1.0},
     "q-FedAvg, q=2": {"name": "qfedavg", "q": 2.0, "low": 0.01},
     "TERM, t=1": {"name": "term", "t": 1.0},
 }
-PAPER = {"FedAvg (q=0)": "80.8 / 18.8 / 724", "q-FedAvg, q=1": "79.0 / 31.1 / 472"}
+FEDAVG = "FedAvg (q=0)"
+PAPER = {FEDAVG: "80.8 / 18.8 / 724", "q-FedAvg, q=1": "79.0 / 31.1 / 472"}
 MEASURED = ("mean", "worst10", "best10", "variance", "gini", "jain")
 
 
@@ -38,20 +40,28 @@ def main() -> None:
     """Measure what is missing, and write the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS), help="none: only the table")
-    for seed in arguments.parse_args().seeds:
-        for name in ALGORITHMS:
-            KEPT.of(f"{name}; seed {seed}", lambda name=name, seed=seed: measure(name, seed))
+    arguments.add_argument("--rounds", type=int, default=HORIZONS[0], choices=HORIZONS)
+    arguments.add_argument("--only", nargs="+", choices=list(ALGORITHMS), default=list(ALGORITHMS))
+    given = arguments.parse_args()
+    for seed in given.seeds:
+        for name in given.only:
+            KEPT.of(key(name, given.rounds, seed), lambda name=name, seed=seed: measure(name, given.rounds, seed))
             KEPT.page(page())
     KEPT.page(page())
 
 
-def measure(name: str, seed: int) -> dict[str, float]:
+def key(name: str, rounds: int, seed: int) -> str:
+    """What a measurement is kept under."""
+    return f"{name}; {rounds} rounds; seed {seed}"
+
+
+def measure(name: str, rounds: int, seed: int) -> dict[str, float]:
     """Accuracy over devices, mean of the last evaluations (they are ten rounds apart)."""
     with tempfile.TemporaryDirectory() as folder:
         setting = {
             "name": "fairness",
             "seed": seed,
-            "rounds": ROUNDS,
+            "rounds": rounds,
             "cohort": 10,
             "data": {
                 "source": {"name": "synthetic", "clients": 100, "alpha": 1.0, "beta": 1.0},
@@ -68,8 +78,8 @@ def measure(name: str, seed: int) -> dict[str, float]:
             "tracking": {"directory": folder, "checkpoint_every": 0, "clients": False, "report": False},
         }
         with Simulation(Experiment.parse(setting)) as simulation:
-            rounds = [committed.metrics for committed in simulation]
-    found = [metrics for metrics in rounds if "clients/accuracy/mean" in metrics][-LAST:]
+            measured = [committed.metrics for committed in simulation]
+    found = [metrics for metrics in measured if "clients/accuracy/mean" in metrics][-LAST:]
     values = {what: mean(one[f"clients/accuracy/{what}"] for one in found) for what in MEASURED if what != "variance"}
     values["variance"] = mean((100 * one["clients/accuracy/std"]) ** 2 for one in found)
     return values
@@ -77,41 +87,41 @@ def measure(name: str, seed: int) -> dict[str, float]:
 
 def page() -> str:
     """Everything measured so far, as Markdown."""
-    known = KEPT.all()
+    known, rows, pairs = KEPT.all(), [], []
 
-    def of(name: str, what: str) -> dict[int, float]:
-        found = {seed: known.get(f"{name}; seed {seed}") for seed in SEEDS}
+    def of(name: str, rounds: int, what: str) -> dict[int, float]:
+        found = {seed: known.get(key(name, rounds, seed)) for seed in SEEDS}
         return {seed: value[what] for seed, value in found.items() if value is not None}
 
-    rows, pairs = [], []
-    for name in ALGORITHMS:
-        points = [f"{100 * mean(of(name, what).values()):.1f}" for what in ("mean", "worst10", "best10")]
-        indices = [f"{mean(of(name, what).values()):.3f}" for what in ("gini", "jain")]
-        variance = f"{mean(of(name, 'variance').values()):.0f}"
-        rows.append([name, *points, variance, *indices, PAPER.get(name, "–")])
-        if name == "FedAvg (q=0)":
-            continue
-        cells = []
-        for what, factor in (("mean", 100), ("worst10", 100), ("variance", 1)):
-            mine, plain = of(name, what), of("FedAvg (q=0)", what)
-            differences = [factor * (mine[seed] - plain[seed]) for seed in mine if seed in plain]
-            cells.append(f"{mean(differences):+.1f} ({signs(differences)})")
-        pairs.append([name, *cells])
+    for rounds in HORIZONS:
+        for name in ALGORITHMS:
+            seeds = of(name, rounds, "mean")
+            if not seeds:
+                continue
+            points = [f"{100 * mean(of(name, rounds, what).values()):.1f}" for what in ("mean", "worst10", "best10")]
+            indices = [f"{mean(of(name, rounds, what).values()):.3f}" for what in ("gini", "jain")]
+            variance = f"{mean(of(name, rounds, 'variance').values()):.0f}"
+            rows.append([str(rounds), name, str(len(seeds)), *points, variance, *indices, PAPER.get(name, "–")])
+            if name != FEDAVG:
+                cells = []
+                for what, factor in (("mean", 100), ("worst10", 100), ("variance", 1)):
+                    mine, plain = of(name, rounds, what), of(FEDAVG, rounds, what)
+                    differences = [factor * (mine[seed] - plain[seed]) for seed in mine if seed in plain]
+                    cells.append(f"{mean(differences):+.1f} ({signs(differences)})")
+                pairs.append([str(rounds), name, *cells])
+    measured = ["mean", "worst 10 %", "best 10 %", "variance", "Gini", "Jain"]
     return "\n".join(
         [
             "# Fairness on Synthetic(1, 1), 100 devices",
             "",
-            "`python benchmarks/fairness.py`; the setting is in its first lines.",
+            "`python benchmarks/fairness.py [--rounds 4000]`; the setting is in its first lines.",
             "",
-            f"Accuracy over devices, in points: mean of the last {LAST} evaluations of {ROUNDS} rounds, and of seeds.",
+            f"Accuracy over devices, in points: mean of the last {LAST} evaluations, ten rounds apart, and of seeds.",
             "",
-            table(
-                ["", "mean", "worst 10 %", "best 10 %", "variance", "Gini", "Jain", "paper: mean / worst / variance"],
-                rows,
-            ),
+            table(["rounds", "", "seeds", *measured, "paper: mean / worst / variance"], rows),
             "Against FedAvg on the same seed:",
             "",
-            table(["", "mean", "worst 10 %", "variance"], pairs),
+            table(["rounds", "", "mean", "worst 10 %", "variance"], pairs),
             REMARKS,
         ]
     )

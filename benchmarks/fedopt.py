@@ -1,8 +1,8 @@
 """Server optimisers (Reddi et al. 2021) on non-IID MNIST: FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi.
 
 McMahan's 2NN, 100 clients of two label shards each, 10 a round, batches of 10, one epoch, weights by samples. Every
-optimiser gets as many trials: two client learning rates by three server learning rates, half decades apart, of 30
-rounds each, judged by the mean validation accuracy of the last 5. The winner then runs for 100 rounds with two seeds,
+optimiser gets as many trials: two client learning rates by three server learning rates, half decades apart, of 20
+rounds each, judged by the mean validation accuracy of the last 5. The winner then runs for 60 rounds with two seeds,
 and only now the test set is looked at. Server momentum 0.9; β1 0.9 (Adagrad 0), β2 0.99, τ 1e-3.
 
     RAYSIM_DATA=… python benchmarks/fedopt.py
@@ -20,7 +20,7 @@ from raysim import Experiment, Simulation
 
 KEPT = Kept("fedopt")
 CLIENT_RATES = (0.03, 0.1)
-TRIAL_ROUNDS, ROUNDS, LAST = 30, 100, 5
+TRIAL_ROUNDS, ROUNDS, LAST = 20, 60, 5
 SEEDS = (1, 2)
 OPTIMISERS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "FedAvg": ({"name": "fedavg"}, (0.316, 1.0, 3.16)),
