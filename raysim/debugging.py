@@ -23,11 +23,15 @@ from raysim.execution import (
     Prepared,
     RoundTask,
     RoundWork,
+    Selection,
     ServerHandle,
     bits_fingerprint,
+    build_selection,
     draw_round,
     prepare_job,
 )
+from raysim.execution.selection import State, load_state
+from raysim.execution.work import Int64
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 
@@ -92,16 +96,21 @@ def debug(
     directory = RunDirectory.open(run)
     experiment = directory.experiment().updated(["execution.executor=inprocess"])
     prepared = prepare_job(experiment, model=model, data=data)
-    task = _task(prepared, round)
-    _check_client(prepared, task, client)
+    selection = build_selection(prepared.experiment, prepared.federation, prepared.work)
+    if not selection.adaptive:
+        _check_client(prepared, _task(prepared, round), client)
     executor = InProcessExecutor(prepared.job)
     say = tell or (lambda text: None)
-    after, handle = _nearest(directory, executor, before=round)
+    after, handle, selected = _nearest(directory, executor, selection, before=round)
     left_out = _left_out(directory, after, round)
     for number in range(after + 1, round):
         say(f"replaying round {number}")
-        again = _without(_task(prepared, number), left_out.get(number, set()))
-        handle = next(executor.rounds(iter([RoundWork(again)]), handle)).server
+        drawn = _task(prepared, number, _cohort(selection, number, selected, executor, handle))
+        again = _without(drawn, left_out.get(number, set()))
+        done = next(executor.rounds(iter([RoundWork(again, selection.ranges(drawn.clients))]), handle))
+        handle, selected = done.server, selection.after(number, selected, done.facts.evaluated)
+    task = _task(prepared, round, _cohort(selection, round, selected, executor, handle))
+    _check_client(prepared, task, client)
     lease = Lease.of(task, np.flatnonzero(task.clients == client))
     say(f"training client {client} of round {round}")
     states = executor.states(handle, round)
@@ -121,11 +130,17 @@ def debug(
     )
 
 
-def _task(prepared: Prepared, number: int) -> RoundTask:
+def _cohort(
+    selection: Selection, number: int, state: State, executor: InProcessExecutor, handle: ServerHandle
+) -> Int64:
+    return selection.cohort(number, state, lambda ranges: executor.evaluate(list(ranges), handle))
+
+
+def _task(prepared: Prepared, number: int, clients: Int64 | None = None) -> RoundTask:
     last = prepared.experiment.rounds
     if not 1 <= number <= last:
         raise RunError(f"there is no round {number}; the run's rounds are 1 to {last}")
-    return draw_round(prepared.experiment, prepared.federation, prepared.work, number)
+    return draw_round(prepared.experiment, prepared.federation, prepared.work, number, clients)
 
 
 def _check_client(prepared: Prepared, task: RoundTask, client: int) -> None:
@@ -138,16 +153,19 @@ def _check_client(prepared: Prepared, task: RoundTask, client: int) -> None:
         raise RunError(f"client {client} is not in the cohort of round {task.round}, which is {shown or 'empty'}{more}")
 
 
-def _nearest(directory: RunDirectory, executor: InProcessExecutor, *, before: int) -> tuple[int, ServerHandle]:
-    """The newest usable checkpoint of an earlier round, and its server; the start where there is none."""
+def _nearest(
+    directory: RunDirectory, executor: InProcessExecutor, selection: Selection, *, before: int
+) -> tuple[int, ServerHandle, State]:
+    """The newest usable checkpoint of an earlier round, its server and what the selection remembers; the start where
+    there is none."""
     with CheckpointFolder(directory, directory.experiment().tracking.checkpoints) as folder:
         for number in reversed([number for number in folder.rounds() if number < before]):
             try:
                 checkpoint = folder.open(number)
             except RunError:  # a damaged one: the rounds from the one before come to the same
                 continue
-            return number, executor.load(str(checkpoint.path.resolve()))
-    return 0, executor.first()
+            return number, executor.load(str(checkpoint.path.resolve())), load_state(checkpoint.path, selection)
+    return 0, executor.first(), selection.first()
 
 
 def _left_out(directory: RunDirectory, after: int, before: int) -> dict[int, set[int]]:

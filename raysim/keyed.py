@@ -7,7 +7,7 @@ Where a full generator is wanted (building data), `generator` returns NumPy's co
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
+@unique
 class Purpose(IntEnum):
     """What a random choice is for. Values are part of every result: never reuse or renumber one."""
 
@@ -31,15 +32,19 @@ class Purpose(IntEnum):
     BATCHES = 7
     MODULE = 8
     STRAGGLERS = 9
-    RESAMPLING = 60
-    IMBALANCE = 61
-    AUGMENTATION = 62
     LABEL_NOISE = 40
     GROUPS = 41
     STUDY = 42
     CONFIRMATION = 43
     LEARNED_WEIGHTS = 44
-    CLUSTERS = 60
+    RESAMPLING = 60
+    IMBALANCE = 61
+    AUGMENTATION = 62
+    CANDIDATES = 70
+    EXPLORATION = 71
+    CLUSTERS = 72
+    ROTATION = 73
+    CLUSTER_MODELS = 80
 
 
 def _mix(h: UInt64) -> UInt64:

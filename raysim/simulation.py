@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,18 +20,23 @@ from raysim.config.client import Cosine
 from raysim.config.server import LearnedWeights
 from raysim.errors import RaysimError, RunError
 from raysim.execution import (
+    Evaluated,
     EvaluationPlan,
+    EvaluationRange,
     Executor,
     InProcessExecutor,
     Job,
     Prepared,
     RoundDone,
     RoundWork,
+    build_selection,
+    client_metrics,
     draw_round,
     prepare_job,
     summarise,
 )
 from raysim.execution.candidates import LEARNED_METRICS
+from raysim.execution.selection import load_state, save_state
 from raysim.models import load_weights
 from raysim.tracking import (
     Checkpoint,
@@ -207,6 +212,10 @@ class Simulation:
             if not self.experiment.aggregation.exact:
                 bits["sums"] = "float32, the result depends on who trained whom"
             _refuse_other_bits(recorded_bits or {}, bits)
+            self._selection = build_selection(self.experiment, prepared.federation, prepared.work)
+            self._selected = (
+                self._selection.first() if checkpoint is None else load_state(checkpoint.path, self._selection)
+            )
             self._server = (
                 self._executor.first() if checkpoint is None else self._executor.load(str(checkpoint.path.resolve()))
             )
@@ -306,13 +315,20 @@ class Simulation:
         """The rounds that are left, drawn when the executor gets to them."""
         every, last = self.experiment.tracking.checkpoint_every, self.experiment.rounds
         for number in range(self.number + 1, last + 1):
-            task = draw_round(self.experiment, self._prepared.federation, self._prepared.work, number)
+            clients = self._selection.cohort(number, self._selected, self._measure)
+            task = draw_round(self.experiment, self._prepared.federation, self._prepared.work, number, clients)
             kept = number == last or (every > 0 and number % every == 0)
-            yield RoundWork(task, self._evaluation.due(number), kept)
+            yield RoundWork(task, self._evaluation.due(number) + self._selection.ranges(task.clients), kept)
+
+    def _measure(self, ranges: Iterable[EvaluationRange]) -> list[Evaluated]:
+        """The model that the next round begins with, over these ranges."""
+        return self._executor.evaluate(list(ranges), self._server)
 
     def _commit(self, done: RoundDone) -> Round:
         facts = done.facts
-        metrics = {**facts.row.metrics, **summarise(facts.evaluated, self._prepared.metrics)}
+        measured = client_metrics(facts.evaluated, self._prepared.metrics)
+        summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
+        metrics = {**facts.row.metrics, **summary}
         now = time.perf_counter()
         spent = now - self._since
         if done.arrived:  # the wait for a call is that of all its rounds
@@ -320,8 +336,10 @@ class Simulation:
         seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         row = replace(facts.row, seconds=seconds, metrics=metrics)
-        self._recorder.commit(row, facts.clients)
-        self.number, self._server = row.round, done.server  # only now: an interrupt leaves the last committed round
+        selected = self._selection.after(row.round, self._selected, facts.evaluated)
+        self._recorder.commit(row, facts.clients, measured)
+        # Only now: an interrupt leaves the last committed round.
+        self.number, self._server, self._selected = row.round, done.server, selected
         self._stopping.see(metrics)
         return Round(row.round, metrics, row, facts.clients)
 
@@ -332,10 +350,12 @@ class Simulation:
 
     def _checkpoint(self, *, last: bool = False) -> None:
         began = time.perf_counter()
-        self._recorder.checkpoint(
-            self.number, lambda folder: self._executor.save(str(folder.resolve()), self._server), last=last
-        )
+        self._recorder.checkpoint(self.number, self._save, last=last)
         self._checkpoint_seconds += time.perf_counter() - began
+
+    def _save(self, folder: Path) -> None:
+        self._executor.save(str(folder.resolve()), self._server)
+        save_state(folder, self._selected)
 
     def _finish(self, reason: str) -> None:
         """Make everything durable and let go of the workers. Does nothing the second time."""
@@ -414,7 +434,8 @@ def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: ob
 
 def _may_change(experiment: Experiment) -> tuple[str, ...]:
     """What a resume may change: nothing that the rounds so far depend on."""
-    keys = ("stop", "execution", "tracking", "evaluation.every", "evaluation.clients_every", "data.cache", "tuning")
+    evaluation = ("evaluation.every", "evaluation.clients_every", "evaluation.local_baseline")
+    keys = ("stop", "execution", "tracking", *evaluation, "data.cache", "tuning")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
     return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
 

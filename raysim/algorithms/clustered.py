@@ -66,7 +66,7 @@ class Ifca(Algorithm):
         models = np.repeat(model[None].astype(np.float64), self.clusters, axis=0)
         seed = int.from_bytes(hashlib.sha256(model.tobytes()).digest()[:8], "little")
         for cluster in range(1, self.clusters):
-            noise = keyed.generator(seed, keyed.Purpose.CLUSTERS, cluster)
+            noise = keyed.generator(seed, keyed.Purpose.CLUSTER_MODELS, cluster)
             for one in self.layout.parameters:
                 if len(one.shape) > 1:
                     inputs = one.size // one.shape[0]

@@ -12,6 +12,7 @@ from raysim.cli import printing
 from raysim.cli.app import app, examples
 from raysim.cli.data import data_facts, data_values
 from raysim.cli.options import Config, Overrides, read_experiment
+from raysim.config import Experiment
 from raysim.config.running import ExecutionConfig
 from raysim.machine import actors_memory, cores, gpu_memory, name
 
@@ -123,7 +124,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
                 f"{_counted(a_round.leases, 'lease')}, predicted imbalance {a_round.imbalance:.2f}; "
                 f"{size(a_round.bytes_down)} down, {size(a_round.bytes_up)} up",
             ),
-            ("", _pace(experiment.execution, a_round)),
+            ("", _pace(experiment, a_round)),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
             *([("", f"about {size(memory.gpu)} of its GPU, without activations")] if memory.gpu else []),
             ("", _where(prepared, plan)),
@@ -144,10 +145,11 @@ def _steps(a_round: RoundPlan) -> str:
     return f"{fewest:,} to {most:,} local steps each (median {median:,.0f})"
 
 
-def _pace(execution: ExecutionConfig, a_round: RoundPlan) -> str:
+def _pace(experiment: Experiment, a_round: RoundPlan) -> str:
     """Who works on a round, and why."""
     from raysim.tracking.units import duration
 
+    execution, selection = experiment.execution, experiment.selection
     step = f"{'a measured' if a_round.timed else 'a guess of'} {duration(a_round.a_step)} a local step"
     if execution.executor == "inprocess":
         return f"about {duration(a_round.alone)} a round at {step}"
@@ -157,6 +159,8 @@ def _pace(execution: ExecutionConfig, a_round: RoundPlan) -> str:
     if execution.classes:
         return f"{workers}, each for the clients of its class, never several rounds in a call"
     why = f"at {step} {duration(a_round.alone)} on one worker, {duration(a_round.shared)} shared"
+    if selection.adaptive:
+        return f"{workers}, one round after the other (selection {selection.name} looks at the round before); {why}"
     if execution.rounds_ahead == 0:
         return f"{workers}, one round after the other (execution.rounds_ahead is 0); {why}"
     if a_round.batch:

@@ -89,8 +89,9 @@ def resume(
 
     It goes on after the last checkpoint.
 
-    Only what no past round depends on may change: the sections stop, execution, tracking and tuning, evaluation.every
-    and evaluation.clients_every, data.cache, and rounds, unless client.schedule is cosine: a curve over all rounds.
+    Only what no past round depends on may change: the sections stop, execution, tracking and tuning, evaluation.every,
+    evaluation.clients_every and evaluation.local_baseline, data.cache, and rounds, unless client.schedule is cosine: a
+    curve over all rounds.
     """
     progress = _progress(quiet, json, plain, profile)
     _load(progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,16 @@ from raysim.cluster.shared import SharedRounds
 from raysim.cluster.states import NodeStates
 from raysim.cluster.steps import ServerSteps
 from raysim.errors import RunError
-from raysim.execution import Executor, Job, RoundDone, RoundWork, ServerHandle, environment
+from raysim.execution import (
+    Evaluated,
+    EvaluationRange,
+    Executor,
+    Job,
+    RoundDone,
+    RoundWork,
+    ServerHandle,
+    environment,
+)
 from raysim.execution.faults import Fault
 from raysim.execution.fleet import placer
 from raysim.execution.memory import (
@@ -82,7 +91,7 @@ class RayExecutor(Executor):
         self.workers = placement.actors
         columns = model_columns(job)
         self._reads_server = bytes_down(job) > 4 * columns
-        self._ahead = rounds_ahead(execution)
+        self._ahead = rounds_ahead(execution, job.experiment.selection)
         self._own_actors = own or bool(execution.classes)
         steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
         self._shared = SharedRounds(
@@ -144,6 +153,13 @@ class RayExecutor(Executor):
                     yield done
         finally:
             self._pool.forget()
+
+    def evaluate(self, ranges: Sequence[EvaluationRange], server: ServerHandle) -> list[Evaluated]:
+        if not ranges:
+            return []
+        flight = self._pool.evaluate(server.version, ranges, self._resolved(server).model)
+        self._pool.wait(flight)
+        return flight.results
 
     def save(self, folder: str, server: ServerHandle) -> None:
         server = self._resolved(server)

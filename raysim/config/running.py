@@ -50,6 +50,9 @@ class EvaluationConfig(Section):
     """Samples of one evaluation batch."""
     fine_tune: FineTune | None = None
     """Have every client train a copy of the model on its training part before it is evaluated on its holdout."""
+    local_baseline: str | None = None
+    """Directory of a finished run of `algorithm: local` on the same data: `clients/…/below_local` is then the share of
+    clients that their own local model serves better."""
 
 
 class StopConfig(Section):
@@ -139,7 +142,8 @@ class TrackingConfig(Section):
     report: bool = True
     """Write `report.html` at the end."""
     clients: bool = True
-    """Write `clients.parquet`: a row for every client of every round."""
+    """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet`, a row for every client of
+    the last evaluation on the clients' holdouts."""
 
     @field_validator("checkpoints")
     @classmethod

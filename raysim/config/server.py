@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag, model_validator
 
@@ -125,16 +125,83 @@ class AggregationConfig(Section):
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 
 
-class Uniform(Section):
+class Selection(Section):
+    """What every way to draw a cohort takes."""
+
+    adaptive: ClassVar[bool] = False
+    """Whether a cohort depends on the rounds before it, so that no round can be worked on ahead."""
+
+
+class Uniform(Selection):
     """`cohort` different clients, each subset equally likely."""
 
     name: Literal["uniform"] = "uniform"
 
 
-class Poisson(Section):
+class Poisson(Selection):
     """Every client by itself with probability cohort / population: the cohort's size varies and may be zero."""
 
     name: Literal["poisson"] = "poisson"
 
 
-SelectionConfig = Annotated[Annotated[Uniform, Tag("uniform")] | Annotated[Poisson, Tag("poisson")], BY_NAME, SHORTHAND]
+class RoundRobin(Selection):
+    """Everybody once before anybody twice, in one random order that begins again at its end."""
+
+    name: Literal["round_robin"] = "round_robin"
+
+
+class Clustered(Selection):
+    """Of each cluster of clients with similar labels as many as its size asks for; everybody equally likely."""
+
+    name: Literal["clustered"] = "clustered"
+    clusters: int = Field(10, ge=1)
+    """Clusters of the clients' label histograms, as shares, by k-means."""
+    iterations: int = Field(100, ge=1)
+    """Steps of k-means, at most."""
+
+
+class PowerOfChoice(Selection):
+    """Of some candidates those with the highest loss under the broadcast model (Cho, Wang & Joshi 2022)."""
+
+    adaptive: ClassVar[bool] = True
+    name: Literal["power_of_choice"] = "power_of_choice"
+    candidates: int | None = Field(None, ge=1)
+    """Candidates d, drawn in proportion to their samples; by default twice the cohort, at most everybody. With no more
+    than the cohort no loss decides."""
+
+
+class Oort(Selection):
+    """Clients of high loss that take few steps, and a share of new ones (Lai et al. 2021)."""
+
+    adaptive: ClassVar[bool] = True
+    name: Literal["oort"] = "oort"
+    exploration: float = Field(0.9, ge=0, le=1)
+    """Share ε of the first cohort that has never taken part."""
+    exploration_decay: float = Field(0.98, gt=0, le=1)
+    """Factor on ε from round to round."""
+    exploration_floor: float = Field(0.2, ge=0, le=1)
+    """ε does not go below."""
+    alpha: float = Field(2.0, ge=0)
+    """Power α of the penalty on clients that take more than the preferred number of local steps; 0 is none."""
+    percentile: float = Field(30.0, ge=0, le=100)
+    """The preferred number of local steps T at first, as a percentile of all clients'."""
+    pacer_step: float = Field(5.0, ge=0, le=100)
+    """By so many percentiles T rises when the cohorts' utility goes down."""
+    window: int = Field(20, ge=1)
+    """Rounds whose utilities are summed and compared with those of as many rounds before."""
+    cutoff: float = Field(0.95, ge=0, le=1)
+    """Clients with at least this share of the utility that a cohort by rank would end with are drawn from."""
+    clip: float = Field(95.0, gt=0, le=100)
+    """Percentile of the known losses' utilities that none may exceed."""
+
+
+SelectionConfig = Annotated[
+    Annotated[Uniform, Tag("uniform")]
+    | Annotated[Poisson, Tag("poisson")]
+    | Annotated[RoundRobin, Tag("round_robin")]
+    | Annotated[Clustered, Tag("clustered")]
+    | Annotated[PowerOfChoice, Tag("power_of_choice")]
+    | Annotated[Oort, Tag("oort")],
+    BY_NAME,
+    SHORTHAND,
+]

@@ -2,13 +2,14 @@
 
 from raysim.execution.cohort import draw_cohort, draw_round
 from raysim.execution.environment import bits_fingerprint, environment
-from raysim.execution.evaluation import EvaluationPlan, spread, summarise
+from raysim.execution.evaluation import EvaluationPlan, client_metrics, spread, summarise
 from raysim.execution.executor import Executor
 from raysim.execution.facts import CohortFacts, cohort_facts, nobody, round_row
 from raysim.execution.inprocess import InProcessExecutor
 from raysim.execution.placement import ACTOR_BYTES, Placement, place
 from raysim.execution.preparation import Prepared, prepare_job
 from raysim.execution.scheduling import CostModel, Schedule, schedule, schedule_by_owner
+from raysim.execution.selection import Selection, build_selection
 from raysim.execution.server import Server
 from raysim.execution.slots import Node
 from raysim.execution.work import (
@@ -52,11 +53,14 @@ __all__ = [
     "RoundTask",
     "RoundWork",
     "Schedule",
+    "Selection",
     "Server",
     "ServerHandle",
     "ServerRange",
     "Trained",
     "bits_fingerprint",
+    "build_selection",
+    "client_metrics",
     "cohort_facts",
     "draw_cohort",
     "draw_round",

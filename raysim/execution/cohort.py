@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -11,9 +12,10 @@ from raysim import keyed
 from raysim.aggregation import Weighting
 from raysim.config import Experiment
 from raysim.config.algorithms import Centralised
-from raysim.config.server import ExplicitWeights, Poisson, WeightsConfig
+from raysim.config.server import Clustered, ExplicitWeights, Poisson, RoundRobin, WeightsConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
+from raysim.execution.clusters import clusters_of, draw_stratified
 from raysim.execution.work import RoundTask
 from raysim.training import LocalWork, lr_factor
 
@@ -58,7 +60,10 @@ def check_weights(weights: WeightsConfig, federation: Federation) -> None:
 
 
 def draw_cohort(experiment: Experiment, population: int, round_number: int) -> Int64:
-    """Ids of the round's clients, ascending; empty only under Poisson sampling."""
+    """Ids of the round's clients, ascending; empty only under Poisson sampling.
+
+    Selections that look at the clients (clustered, adaptive ones) stand in here with a uniform draw.
+    """
     size = cohort_size(experiment, population)
     if isinstance(experiment.algorithm, Centralised):
         return np.zeros(1, dtype=np.int64)  # who has all samples (`raysim.data.PooledFederation`)
@@ -67,20 +72,45 @@ def draw_cohort(experiment: Experiment, population: int, round_number: int) -> I
         return np.flatnonzero(draw < size / population)
     if size == population:
         return np.arange(population)
+    if isinstance(experiment.selection, RoundRobin):
+        places = (np.arange(size) + (round_number - 1) * size) % population
+        return np.sort(_rotation(experiment.seed, population)[places])
     if size * 8 > population:
         key = keyed.bits(experiment.seed, keyed.Purpose.COHORT, round_number, np.arange(population))
         return np.sort(np.argsort(key, kind="stable")[:size])
     return np.sort(_few(experiment.seed, round_number, size, population))
 
 
-def draw_round(experiment: Experiment, federation: Federation, work: LocalWork, round_number: int) -> RoundTask:
+def draw_clients(experiment: Experiment, federation: Federation, round_number: int) -> Int64:
+    """`draw_cohort` for selections that also look at the federation.
+
+    Raises:
+        ConfigError: its clients cannot be put into clusters.
+    """
+    if isinstance(experiment.selection, Clustered) and not isinstance(experiment.algorithm, Centralised):
+        labels = clusters_of(experiment.seed, experiment.selection, federation)
+        return draw_stratified(experiment.seed, round_number, cohort_size(experiment, len(labels)), labels)
+    return draw_cohort(experiment, federation.population, round_number)
+
+
+def draw_round(
+    experiment: Experiment, federation: Federation, work: LocalWork, round_number: int, clients: Int64 | None = None
+) -> RoundTask:
     """The round's cohort, its weights and its learning rate.
+
+    Args:
+        experiment: says how.
+        federation: the clients.
+        work: what each does.
+        round_number: from 1.
+        clients: the cohort, where the selection is adaptive; a uniform draw stands in for it in plans.
 
     Raises:
         RunError: the cohort is not empty, but its weights sum to zero.
     """
-    drawn = -(-round_number // work.rounds)  # who stays for several rounds is drawn once
-    clients = draw_cohort(experiment, federation.population, drawn)
+    drawn = work.drawn_in(round_number)
+    if clients is None:
+        clients = draw_clients(experiment, federation, drawn)
     samples = federation.sizes("train", clients)
     weighting = Weighting(experiment.aggregation.weights)
     weights = weighting.base(clients, samples)
@@ -143,6 +173,12 @@ def _no_weight(weights: WeightsConfig, clients: int) -> str:
     if isinstance(weights, ExplicitWeights):
         return f"{zero}; set aggregation.weights.default above 0, name more clients in its table, or raise cohort"
     return f"{zero}: none of them has training samples; raise cohort, or set data.partition.allow_empty to false"
+
+
+@lru_cache(maxsize=1)
+def _rotation(seed: int, population: int) -> Int64:
+    """The order in which a round robin goes through the population."""
+    return np.argsort(keyed.bits(seed, keyed.Purpose.ROTATION, np.arange(population)), kind="stable")
 
 
 def _few(seed: int, round_number: int, size: int, population: int) -> Int64:

@@ -5,6 +5,7 @@ The ranges depend on the data and the configuration alone, never on who evaluate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,14 +16,20 @@ import numpy.typing as npt
 from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.data.federation import ServerPart
-from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, ServerRange
+from raysim.execution.fairness import LocalBaseline, gini, jain
+from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, ServerRange, TrainRange
+from raysim.tracking import ClientMetrics
 from raysim.training import ExactSums, Metric, merge_exact, values_of
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-DISTRIBUTION = ("mean", "worst10", "best10", "std")
-"""How a metric is summarised over the clients: worst and best are means of a tenth of the clients."""
+DISTRIBUTION = ("mean", "worst10", "best10", "std", "gini", "jain")
+"""How a metric is summarised over the clients: worst and best are means of a tenth of the clients, `gini` and
+`jain` the indices of `raysim.execution.fairness`."""
+_ALWAYS = DISTRIBUTION[:4]
+BELOW_LOCAL = "below_local"
+"""Share of the clients that their own local model serves better, where there is a baseline."""
 
 UNTUNED = "untuned_"
 """In front of them where models are fine-tuned, of the models as they were before."""
@@ -58,7 +65,8 @@ class EvaluationPlan:
         holdouts = holdout_ranges(federation, evaluation.batch_size) if wanted else []
         measured = [part for part, ranges in server.items() if ranges]
         tuned = evaluation.fine_tune is not None
-        names = metric_names(metrics, measured, clients=bool(holdouts), tuned=tuned)
+        local = evaluation.local_baseline is not None
+        names = metric_names(metrics, measured, clients=bool(holdouts), tuned=tuned, local=local)
         together = tuple(one for ranges in server.values() for one in ranges)
         return cls(experiment.rounds, together, every, tuple(holdouts), clients_every, tuple(names))
 
@@ -82,10 +90,19 @@ def holdout_ranges(federation: Federation, batch_size: int) -> list[HoldoutRange
     """All clients with a holdout, in ranges of about a batch of samples."""
     sizes = federation.sizes("holdout")
     clients = np.flatnonzero(sizes > 0)
+    return [HoldoutRange(part) for part in _pieces(clients, sizes[clients], batch_size)]
+
+
+def train_ranges(federation: Federation, clients: Int64, batch_size: int) -> list[TrainRange]:
+    """These clients, in ranges of about a batch of training samples."""
+    return [TrainRange(part) for part in _pieces(clients, federation.sizes("train", clients), batch_size)]
+
+
+def _pieces(clients: Int64, sizes: Int64, batch_size: int) -> list[Int64]:
     if not len(clients):
         return []
-    piece = (np.cumsum(sizes[clients]) - 1) // batch_size
-    return [HoldoutRange(part) for part in np.split(clients, np.flatnonzero(np.diff(piece)) + 1)]
+    piece = (np.cumsum(sizes) - 1) // batch_size
+    return np.split(clients, np.flatnonzero(np.diff(piece)) + 1)
 
 
 def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
@@ -100,54 +117,101 @@ def spread(ranges: Sequence[EvaluationRange], workers: int) -> list[list[Evaluat
     return [list(ranges[a:b]) for a, b in pairwise(bounds.tolist()) if b > a]
 
 
-def metric_names(metrics: Sequence[Metric], parts: Sequence[str], *, clients: bool, tuned: bool = False) -> list[str]:
-    """Names of all that `summarise` may return."""
+def metric_names(
+    metrics: Sequence[Metric], parts: Sequence[str], *, clients: bool, tuned: bool = False, local: bool = False
+) -> list[str]:
+    """Names of all that `summarise` may return.
+
+    Args:
+        metrics: what is measured.
+        parts: the server's sets that are evaluated.
+        clients: whether holdouts are.
+        tuned: whether that is after fine-tuning.
+        local: whether there is a local baseline.
+    """
     names = [f"{part}/{metric.name}" for part in parts for metric in metrics]
     if clients:
         before = [f"{UNTUNED}{what}" for what in DISTRIBUTION] if tuned else []
-        names += [f"clients/{metric.name}/{what}" for metric in metrics for what in (*DISTRIBUTION, *before)]
+        summaries = [*DISTRIBUTION, *([BELOW_LOCAL] if local else []), *before]
+        names += [f"clients/{metric.name}/{what}" for metric in metrics for what in summaries]
     return names
 
 
-def summarise(results: Iterable[Evaluated], metrics: Sequence[Metric]) -> dict[str, float]:
+def client_metrics(
+    results: Iterable[Evaluated], metrics: Sequence[Metric], *, untuned: bool = False
+) -> ClientMetrics | None:
+    """Each client's own metrics, by ascending id, whatever the order of arrival; None where no holdout is there.
+
+    Args:
+        results: of all ranges.
+        metrics: in the order of the sums.
+        untuned: of the models as they were before fine-tuning, where there was any.
+    """
+    mine = [(one.clients, one.untuned if untuned else one.sums) for one in results if one.part == "holdout"]
+    found = [(ids, sums) for ids, sums in mine if ids is not None and isinstance(sums, np.ndarray)]
+    if not found:
+        return None
+    clients = np.concatenate([ids for ids, _ in found])
+    order = np.argsort(clients)
+    rows: Float64 = np.concatenate([sums for _, sums in found])[order]
+    values, end = np.empty((len(rows), len(metrics))), 0
+    for i, metric in enumerate(metrics):
+        start, end = end, end + metric.width
+        values[:, i] = [metric.value(row) for row in rows[:, start:end]]
+    return ClientMetrics(clients[order], tuple(metric.name for metric in metrics), values)
+
+
+def summarise(
+    results: Iterable[Evaluated],
+    metrics: Sequence[Metric],
+    measured: ClientMetrics | None = None,
+    local: LocalBaseline | None = None,
+) -> dict[str, float]:
     """Metrics by name: `test/accuracy`, `validation/loss`, `clients/accuracy/worst10`, ….
 
     Clients where a metric is NaN do not count in its summaries.
+
+    Args:
+        results: of all ranges.
+        metrics: in the order of the sums.
+        measured: `client_metrics` of these results, where the caller has them already.
+        local: what the clients reach alone.
     """
+    results = list(results)
     server: dict[str, list[ExactSums]] = {}
-    holdouts: list[Float64] = []
-    untuned: list[Float64] = []
     for result in results:
         if isinstance(result.sums, tuple):
             server.setdefault(result.part, []).append(result.sums)
-        else:
-            holdouts.append(result.sums)
-        if result.untuned is not None:
-            untuned.append(result.untuned)
     values: dict[str, float] = {}
     for part in sorted(server):
         sums = merge_exact(server[part])
         values |= {f"{part}/{name}": value for name, value in values_of(metrics, sums).items()}
-    if holdouts:
-        values |= _over_clients(np.concatenate(holdouts), metrics)
-    if untuned:
-        values |= _over_clients(np.concatenate(untuned), metrics, UNTUNED)
+    measured = measured or client_metrics(results, metrics)
+    if measured is not None:
+        for metric in metrics:
+            over_clients = _over_clients(measured, metric, local)
+            values |= {f"clients/{metric.name}/{what}": value for what, value in over_clients.items()}
+    if (before := client_metrics(results, metrics, untuned=True)) is not None:
+        for metric in metrics:
+            over_clients = _over_clients(before, metric, None)
+            values |= {f"clients/{metric.name}/{UNTUNED}{what}": value for what, value in over_clients.items()}
     return values
 
 
-def _over_clients(rows: Float64, metrics: Sequence[Metric], before: str = "") -> dict[str, float]:
-    """Summaries over the clients of per-client sums `[clients, Σ width]`."""
-    values: dict[str, float] = {}
-    ends = np.cumsum([metric.width for metric in metrics]).tolist()
-    for metric, end in zip(metrics, ends, strict=True):
-        by_client = np.fromiter((metric.value(row) for row in rows[:, end - metric.width : end]), float, len(rows))
-        ordered = np.sort(by_client)  # so the order of arrival changes no bit
-        ordered = ordered[~np.isnan(ordered)]
-        if not len(ordered):
-            continue
-        tenth = max(1, round(len(ordered) / 10))
-        low, high = float(ordered[:tenth].mean()), float(ordered[-tenth:].mean())
-        worst, best = (low, high) if metric.higher_is_better else (high, low)
-        summary = (float(ordered.mean()), worst, best, float(ordered.std()))
-        values |= {f"clients/{metric.name}/{before}{what}": v for what, v in zip(DISTRIBUTION, summary, strict=True)}
-    return values
+def _over_clients(measured: ClientMetrics, metric: Metric, local: LocalBaseline | None) -> dict[str, float]:
+    """Summaries of a metric over the clients; those that it does not have are left out."""
+    by_client = measured.column(metric.name)
+    ordered = np.sort(by_client)
+    ordered = ordered[~np.isnan(ordered)]
+    if not len(ordered):
+        return {}
+    tenth = max(1, round(len(ordered) / 10))
+    low, high = float(ordered[:tenth].mean()), float(ordered[-tenth:].mean())
+    worst, best = (low, high) if metric.higher_is_better else (high, low)
+    indices = (gini(ordered), jain(ordered))
+    summary = dict(zip(DISTRIBUTION, (float(ordered.mean()), worst, best, float(ordered.std()), *indices), strict=True))
+    if local is not None:
+        summary[BELOW_LOCAL] = local.share_below(
+            measured.clients, metric.name, by_client, higher=metric.higher_is_better
+        )
+    return {what: value for what, value in summary.items() if what in _ALWAYS or not math.isnan(value)}

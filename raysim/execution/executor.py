@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from raysim.execution.faults import Fault
-from raysim.execution.work import Float32, RoundDone, RoundWork, ServerHandle
+from raysim.execution.work import Evaluated, EvaluationRange, Float32, RoundDone, RoundWork, ServerHandle
 
 
 class Executor(ABC):
@@ -48,12 +48,20 @@ class Executor(ABC):
         """Finished rounds, in the order of their works, the first of them trained from `server`.
 
         Works may be taken, and worked on, before the rounds in front of them are yielded, at most
-        `execution.rounds_ahead` of them. Closing the iterator throws away what was not yielded. An error, also one of
-        `works` itself, is raised once all rounds in front of it are yielded.
+        `execution.rounds_ahead` of them, none where the selection is adaptive. Closing the iterator throws away what
+        was not yielded. An error, also one of `works` itself, is raised once all rounds in front of it are yielded.
 
         Raises:
             ClientError: a client's own code failed; names the client, the round and the error.
             RunError: a round cannot be trained or applied.
+        """
+
+    @abstractmethod
+    def evaluate(self, ranges: Sequence[EvaluationRange], server: ServerHandle) -> list[Evaluated]:
+        """The server's model over these ranges, in any order; for works that depend on it, while they are drawn.
+
+        Raises:
+            RunError: nobody can evaluate it.
         """
 
     @abstractmethod

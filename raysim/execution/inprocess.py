@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from raysim.execution.client_state import ClientStates
@@ -11,7 +11,7 @@ from raysim.execution.executor import Executor
 from raysim.execution.server import Server
 from raysim.execution.small_rounds import whole_round
 from raysim.execution.state_store import StateStore, StoredStates, load_pieces, save_piece
-from raysim.execution.work import Float32, Job, RoundDone, RoundWork, ServerHandle
+from raysim.execution.work import Evaluated, EvaluationRange, Float32, Job, RoundDone, RoundWork, ServerHandle
 from raysim.execution.worker import ClientWorker
 
 
@@ -41,6 +41,9 @@ class InProcessExecutor(Executor):
         for work in works:
             facts, server = whole_round(self.worker, self.server, work, server, self._store)
             yield RoundDone(facts, server)
+
+    def evaluate(self, ranges: Sequence[EvaluationRange], server: ServerHandle) -> list[Evaluated]:
+        return self.worker.evaluate(ranges, server.model)
 
     def states(self, server: ServerHandle, round_number: int) -> ClientStates | None:
         """What clients keep, as a round finds it that follows this server."""

@@ -22,9 +22,11 @@ from raysim.errors import ConfigError, ModelError
 from raysim.execution.candidates import check_learned
 from raysim.execution.cohort import check_weights, cohort_size, draw_round
 from raysim.execution.engine_choice import Chosen, choose_engine
+from raysim.execution.fairness import LocalBaseline
 from raysim.execution.fleet import census
 from raysim.execution.holdouts import with_fine_tuning
 from raysim.execution.label_counts import LossContexts
+from raysim.execution.selection import check_selection
 from raysim.execution.work import Job
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.training import (
@@ -54,6 +56,7 @@ class Prepared:
         parameters: trainable values.
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
+        local: what clients reach alone, where `evaluation.local_baseline` says.
     """
 
     experiment: Experiment
@@ -64,6 +67,7 @@ class Prepared:
     parameters: int
     columns: int
     engine: Chosen
+    local: LocalBaseline | None = None
 
     @property
     def info(self) -> DataInfo:
@@ -96,6 +100,7 @@ def prepare_job(
     federation = spec.open()
     experiment = fit_algorithm(experiment, federation)
     check_weights(experiment.aggregation.weights, federation)
+    local = LocalBaseline.of(experiment, federation.fingerprint)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
     client_loss = resolve_client_loss(experiment.training, info)
@@ -119,6 +124,7 @@ def prepare_job(
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
+    check_selection(experiment, federation, work)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
     # Weights that name nobody are found out before anything starts.
@@ -126,7 +132,7 @@ def prepare_job(
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
-    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen)
+    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local)
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:

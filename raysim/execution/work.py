@@ -86,7 +86,14 @@ class HoldoutRange:
     clients: Int64
 
 
-EvaluationRange = ServerRange | HoldoutRange
+@dataclass(frozen=True, slots=True)
+class TrainRange:
+    """The loss of the broadcast model on all training samples of these clients, `[n]`, each by itself."""
+
+    clients: Int64
+
+
+EvaluationRange = ServerRange | HoldoutRange | TrainRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +185,10 @@ class LeaseReport:
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """Sums of metrics over a range: for a `ServerRange` one row of exact integers in units of 2^-40, for a
-    `HoldoutRange` a row of float64 for each client, and another as it was `untuned` where models are fine-tuned."""
+    `HoldoutRange` a row of float64 for each client, and another as it was `untuned` where models are fine-tuned; for a
+    `TrainRange` each client's mean and mean squared loss."""
 
-    part: Literal["validation", "test", "holdout"]
+    part: Literal["validation", "test", "holdout", "train"]
     sums: ExactSums | Float64
     clients: Int64 | None = None
     untuned: Float64 | None = None

@@ -32,6 +32,7 @@ from raysim.execution.work import (
     Job,
     Lease,
     LeaseReport,
+    TrainRange,
 )
 from raysim.tracking.rows import PARTS, client_batch
 from raysim.training import (
@@ -287,6 +288,9 @@ class ClientWorker:
         if isinstance(part, HoldoutRange):
             return self.holdouts.evaluate(part.clients, self._broadcast, states, server)
         self.evaluator.load(self._broadcast)
+        if isinstance(part, TrainRange):
+            losses = [self.evaluator.loss_moments(self.federation.shard(client)) for client in part.clients.tolist()]
+            return Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
         return Evaluated(part.part, self.evaluator.exact_sums(samples.slice(part.start, part.stop)))

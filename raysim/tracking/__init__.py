@@ -3,6 +3,7 @@
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import headline_metric, improves, measure, smaller_is_better
+from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.lock import RunLock
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
 from raysim.tracking.places import CheckpointPlace
@@ -23,6 +24,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointFolder",
     "CheckpointPlace",
+    "ClientMetrics",
     "Damaged",
     "EventLog",
     "NoteLevel",
@@ -42,6 +44,7 @@ __all__ = [
     "progress_for",
     "read_clients",
     "read_events",
+    "read_holdouts",
     "read_rounds",
     "smaller_is_better",
     "write_report",

@@ -104,6 +104,11 @@ class RunDirectory:
         return self.path / "clients.parquet"
 
     @property
+    def holdouts(self) -> Path:
+        """A row for each client: the last evaluation on the clients' holdouts."""
+        return self.path / "holdouts.parquet"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"

@@ -19,7 +19,11 @@ def measure(metric: str) -> str:
 
 
 def smaller_is_better(metric: str) -> bool:
-    """True for losses and errors, by name; everything else is better when larger."""
+    """True for losses and errors, by name, and for how much clients differ; everything else is better when larger."""
+    if metric.startswith("clients/"):
+        what = metric.rpartition("/")[2]
+        if what in ("std", "gini", "jain", "below_local"):
+            return what != "jain"
     return _SMALLER_IS_BETTER.search(measure(metric)) is not None
 
 

@@ -160,10 +160,22 @@ class PlainProgress:
 
 
 def _worth_a_line(metric: str) -> bool:
-    """Of the many summaries over clients only the worst tenth, and no class by itself; the report has them all."""
+    """Of the many summaries over clients, only the worst tenth and who is worse off than alone, and no class by itself;
+    the report has all."""
     if measure(metric) == "recall":
         return False
-    return not metric.startswith("clients/") or (metric.endswith("/worst10") and measure(metric) != "loss")
+    if not metric.startswith("clients/"):
+        return True
+    return metric.endswith(("/worst10", "/below_local")) and measure(metric) != "loss"
+
+
+def _over_clients(metrics: Mapping[str, float]) -> list[str]:
+    """All summaries over the clients of all that was measured, but for the loss: a line each."""
+    lines: dict[str, list[str]] = {}
+    for name, value in metrics.items():
+        if name.startswith("clients/") and measure(name) != "loss":
+            lines.setdefault(measure(name), []).append(f"{name.rpartition('/')[2]} {figure(value)}")
+    return [f"clients {what}: {'  '.join(parts)}" for what, parts in lines.items()]
 
 
 class Pace:
@@ -224,8 +236,10 @@ def closing_lines(summary: RunSummary) -> list[str]:
     rounds = f"{summary.rounds} round{'' if summary.rounds == 1 else 's'}"
     lines = [f"{summary.reason}: {rounds} in {duration(summary.seconds)}"]
     if summary.metrics:
-        shown = {name: value for name, value in summary.metrics.items() if _worth_a_line(name)}
-        lines.append("  ".join(f"{name} {figure(value)}" for name, value in shown.items()))
+        shown = {name: value for name, value in summary.metrics.items() if not name.startswith("clients/")}
+        if shown:
+            lines.append("  ".join(f"{name} {figure(value)}" for name, value in shown.items()))
+        lines += _over_clients(summary.metrics)
     if summary.run is not None:
         lines.append(f"run     {summary.run}")
     if summary.report is not None:

@@ -17,6 +17,7 @@ from raysim.errors import StorageError
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.files import storing, sync_replace, temporary_for
+from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_holdouts
 from raysim.tracking.log import EventLog
 from raysim.tracking.progress import NoteLevel, Progress
 from raysim.tracking.report import write_report
@@ -53,6 +54,7 @@ class Recorder:
         self._lock = run.lock()
         try:
             self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
+            drop_later_holdouts(run, after_round)
             self._log = EventLog(run.log)
             self._checkpoints = CheckpointFolder(run, experiment.tracking.checkpoints)
             self._checkpoints.discard_after(after_round)
@@ -62,6 +64,7 @@ class Recorder:
             self._lock.release()
             raise
         self._latest: dict[str, float] = {}
+        self._measured: tuple[int, ClientMetrics] | None = None
         self._rounds = after_round
         self._open = True
 
@@ -91,14 +94,22 @@ class Recorder:
         self._log.warning("fault", **fields)
         self.progress.note(text, "warning")
 
-    def commit(self, row: RoundRow, clients: pa.RecordBatch) -> None:
-        """Record a round; clients that were left out are named."""
+    def commit(self, row: RoundRow, clients: pa.RecordBatch, measured: ClientMetrics | None = None) -> None:
+        """Record a round; clients that were left out are named.
+
+        Args:
+            row: the round.
+            clients: its cohort.
+            measured: on the clients' holdouts, where they were evaluated; the last goes to disk with checkpoints.
+        """
         try:
             if row.dropped:
                 self._name_drops(row, clients)
             self._tables.append(row, clients)
         except StorageError as error:
             raise self._resumable(error) from error
+        if measured is not None and self.experiment.tracking.clients:
+            self._measured = row.round, measured
         self._latest |= row.metrics
         self._rounds = row.round
         self._until = time.monotonic()
@@ -121,6 +132,7 @@ class Recorder:
             return
         try:
             self._tables.save()
+            self._save_measured()
             self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
         except StorageError as error:
             if last:
@@ -154,6 +166,7 @@ class Recorder:
         """
         try:
             self._log.info("finished", reason=reason, rounds=self._rounds)
+            self._save_measured()
             self.close()
         except StorageError as error:
             self._say_failed()
@@ -196,6 +209,11 @@ class Recorder:
             finally:
                 self._log.close()
                 self._lock.release()
+
+    def _save_measured(self) -> None:
+        if self._measured is not None:
+            write_holdouts(self.run, *self._measured)
+            self._measured = None
 
     def _put_off(self, round: int, error: StorageError) -> None:
         """Say that a checkpoint could not be written."""

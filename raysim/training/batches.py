@@ -38,6 +38,10 @@ class LocalWork:
     rounds: int = 1
     repeats: int = 1
 
+    def drawn_in(self, round_number: int) -> int:
+        """Which draw a round's cohort is of: one that stays for several rounds is drawn once."""
+        return -(-round_number // self.rounds)
+
     def count(self, samples: Int64) -> Int64:
         """Local steps of clients with so many samples, int64; an empty client takes none."""
         total = self.per_epoch(samples) * self.epochs if self.steps is None else np.full_like(samples, self.steps)

@@ -15,7 +15,7 @@ from raysim.data import DataInfo, Samples
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
-from raysim.training.losses import Loss
+from raysim.training.losses import Loss, element_weight
 from raysim.training.metrics import Metric, total_of
 
 SUM_BITS = 40
@@ -76,6 +76,18 @@ class Evaluator:
         """Weighted mean loss over the samples."""
         loss = self.metrics[0]
         return loss.value(self.sums(samples)[: loss.width])
+
+    def loss_moments(self, samples: Samples) -> tuple[float, float]:
+        """Weighted mean of the losses and of their squares, of targets where a sample has several; NaN without any."""
+        self._generator.manual_seed(0)
+        total = torch.zeros(3, dtype=torch.float64)
+        for output, y, weight in self._outputs(samples):
+            losses = self.loss(output, y).double()
+            shares = element_weight(losses, None if weight is None else weight.double())
+            counted = torch.where(shares == 0, 0.0, losses)  # a masked target counts for nothing, whatever it measured
+            total += torch.stack([(shares * counted).sum(), (shares * counted**2).sum(), shares.sum()]).cpu()
+        mean, square = (total[:2] / total[2]).tolist()
+        return mean, square
 
     @torch.no_grad()
     def _outputs(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:

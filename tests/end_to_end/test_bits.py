@@ -96,8 +96,9 @@ def test_a_resume_from_the_middle_ends_in_the_same_bits(tmp_path: Path, stop_aft
 def test_a_run_started_in_process_resumes_on_ray_to_the_same_bits(
     tmp_path: Path, ray_session: object, engine: str
 ) -> None:
-    expected = final_sha256(digits(tmp_path, engine))
-    with Simulation(digits(tmp_path, engine)) as simulation:
+    adaptive = "selection=oort" if "rows" in engine else "selection=power_of_choice"
+    expected = final_sha256(digits(tmp_path, engine, adaptive, "cohort=3"))
+    with Simulation(digits(tmp_path, engine, adaptive, "cohort=3")) as simulation:
         next(iter(simulation))
     with Simulation.resume(simulation.directory, overrides=["execution.executor=ray", "execution.actors=2"]) as resumed:
         resumed.run()

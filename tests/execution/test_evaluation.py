@@ -124,10 +124,14 @@ def test_worst_and_best_are_means_of_a_tenth_of_the_clients_by_the_metrics_own_d
             "clients/loss/worst10": np.sort(losses)[::-1][:tenth].mean(),
             "clients/loss/best10": np.sort(losses)[:tenth].mean(),
             "clients/loss/std": losses.std(),
+            "clients/loss/gini": np.abs(losses[:, None] - losses).mean() / (2 * losses.mean()),
+            "clients/loss/jain": losses.sum() ** 2 / (clients * (losses**2).sum()),
             "clients/accuracy/mean": hits.mean(),
             "clients/accuracy/worst10": np.sort(hits)[:tenth].mean(),
             "clients/accuracy/best10": np.sort(hits)[::-1][:tenth].mean(),
             "clients/accuracy/std": hits.std(),
+            "clients/accuracy/gini": np.abs(hits[:, None] - hits).mean() / (2 * hits.mean()),
+            "clients/accuracy/jain": hits.sum() ** 2 / (clients * (hits**2).sum()),
         },
         abs=1e-12,
     )
@@ -158,5 +162,7 @@ def test_the_names_are_those_of_the_summary() -> None:
     metrics = resolve_metrics(("rmse",), NUMBERS)
     assert metric_names(metrics, ["test"], clients=False) == ["test/loss", "test/rmse"]
     assert metric_names(metrics, [], clients=True) == [
-        f"clients/{name}/{what}" for name in ("loss", "rmse") for what in ("mean", "worst10", "best10", "std")
+        f"clients/{name}/{what}"
+        for name in ("loss", "rmse")
+        for what in ("mean", "worst10", "best10", "std", "gini", "jain")
     ]

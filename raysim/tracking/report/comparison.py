@@ -10,7 +10,8 @@ from raysim.tracking.report.bars import time_by_run
 from raysim.tracking.report.curves import client_curves, learning_curves
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table
 from raysim.tracking.report.recorded import RecordedRun
-from raysim.tracking.report.sections import Place, configuration, standing, written
+from raysim.tracking.report.sections import Place, configuration, fairness, standing, written
+from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import LIGHT
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
@@ -29,7 +30,8 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
         section("What differs", _differences(runs)),
     ]
     if any(run.metrics for run in runs):
-        parts.append(section("Learning", place([*learning_curves(runs), *client_curves(runs)])))
+        pictures = [*learning_curves(runs), *client_curves(runs), *sorted_clients(runs)]
+        parts.append(section("Learning", place(pictures), *fairness(runs)))
     if any(run.time > 0 for run in runs):
         parts.append(section("Where the time went", place([time_by_run(runs)])))
     return join([*parts, *(folded(f"{run.label}: configuration", configuration(run)) for run in runs)])

@@ -41,7 +41,7 @@ def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) ->
     series |= {name: name for name in sorted(found) if name not in series.values() and not name.startswith("clients/")}
 
     def draw(theme: Theme) -> Figure:
-        picture, ax = axes(theme, _title(what), "round")
+        picture, ax = axes(theme, titled(what), "round")
         if len(runs) == 1:
             for index, (part, metric) in enumerate(series.items()):
                 _plot(ax, runs, runs[0], metric, color=color(theme, index), label=part)
@@ -55,7 +55,7 @@ def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) ->
         legend(picture, ax, columns=5 if len(runs) == 1 else 3)
         return picture
 
-    return Picture(f"curve-{_file_name(what)}", f"{_title(what)} over the rounds", draw)
+    return Picture(f"curve-{file_name(what)}", f"{titled(what)} over the rounds", draw)
 
 
 def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
@@ -63,7 +63,7 @@ def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
     series["worst 10 %"] = f"clients/{what}/worst10"
 
     def draw(theme: Theme) -> Figure:
-        picture, ax = axes(theme, f"{_title(what)} on the clients' own data", "round")
+        picture, ax = axes(theme, f"{titled(what)} on the clients' own data", "round")
         if len(runs) == 1:
             best, worst = (runs[0].curve(series[of]) for of in ("best 10 %", "worst 10 %"))
             if len(best.rounds) == len(worst.rounds):
@@ -76,7 +76,7 @@ def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
         legend(picture, ax, columns=5 if len(runs) == 1 else 3)
         return picture
 
-    return Picture(f"clients-{_file_name(what)}", f"{_title(what)} over clients: mean, worst and best 10 percent", draw)
+    return Picture(f"clients-{file_name(what)}", f"{titled(what)} over clients: mean, worst and best 10 percent", draw)
 
 
 def _overlay(ax: Axes, theme: Theme, runs: Sequence[RecordedRun], series: dict[str, str]) -> None:
@@ -133,11 +133,11 @@ def _target(ax: Axes, theme: Theme, run: RecordedRun, what: str) -> None:
         ax.axhline(stop.target, color=theme.faint, linewidth=1, linestyle=":", label=f"target {stop.target:g}")
 
 
-def _title(what: str) -> str:
+def titled(what: str) -> str:
     """`balanced_accuracy` as `Balanced accuracy`; import strings by their last name."""
     text = what.rpartition(":")[2].replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-")

@@ -16,6 +16,7 @@ from raysim.errors import ConfigError
 from raysim.tracking.configuration import chosen_keys, flatten
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import headline_metric, improves
+from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, read_events
 from raysim.tracking.reading import gathered, read_clients, read_rounds
 from raysim.tracking.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
@@ -62,6 +63,8 @@ class RecordedRun:
     columns: dict[str, Float64]
     """The rounds table; NaN where a metric was not measured."""
     participation: Participation | None
+    measured: ClientMetrics | None
+    """The last evaluation on the clients' holdouts."""
     warnings: tuple[dict[str, Any], ...]
     """The last `SHOWN_WARNINGS` of the log."""
     warning_count: int
@@ -179,6 +182,7 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         environment=run.read_environment(),
         columns={name: _floats(table[name]) for name in table.schema.names},
         participation=_participation(run),
+        measured=read_holdouts(run),
         warnings=tuple(warnings),
         warning_count=warning_count,
         closed=run.rounds.exists() and not run.rounds.with_suffix(".arrows").exists(),

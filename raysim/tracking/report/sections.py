@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import yaml
 
+from raysim.tracking.headline import measure
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
 from raysim.tracking.report.curves import client_curves, learning_curves
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table, tile, tiles
 from raysim.tracking.report.recorded import RecordedRun
+from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import Picture
 from raysim.tracking.rows import FAULTS
 from raysim.tracking.units import duration, figure, quantity, rate, size
@@ -108,7 +110,22 @@ def learning(run: RecordedRun, place: Place) -> Html:
         ends = [figure(float(curve.values[0])), figure(float(curve.values[-1]))]
         rows.append([name, *ends, figure(best[1] if best else None), str(best[0]) if best else "–"])
     every = folded("All metrics in numbers", table(["metric", "first", "last", "best", "in round"], rows))
-    return section("Learning", place([*learning_curves([run]), *client_curves([run])]), every)
+    shown = place([*learning_curves([run]), *client_curves([run]), *sorted_clients([run])])
+    return section("Learning", shown, *fairness([run]), every)
+
+
+def fairness(runs: Sequence[RecordedRun]) -> list[Html]:
+    """How each thing that was measured on the clients' holdouts was spread over them, at the last evaluation."""
+    names = [name for run in runs for name in run.metrics if name.startswith("clients/")]
+    summaries = list(dict.fromkeys(name.rpartition("/")[2] for name in names))
+    rows: list[list[Content]] = []
+    for what in dict.fromkeys(measure(name) for name in names):
+        for run in runs:
+            curves = [run.curve(f"clients/{what}/{summary}").values for summary in summaries]
+            cells = [figure(float(values[-1]) if len(values) else None) for values in curves]
+            rows.append([what, *([run.label] if len(runs) > 1 else []), *cells])
+    head = ["over clients", *(["run"] if len(runs) > 1 else []), *summaries]
+    return [table(head, rows, text_columns=2 if len(runs) > 1 else 1)] if rows else []
 
 
 def time_spent(run: RecordedRun, place: Place) -> Html:

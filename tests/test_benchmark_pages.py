@@ -1,0 +1,78 @@
+"""Benchmarks of published results: what was measured is kept, and the pages can be written of any part of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import fairness
+import fedopt
+import fedprox_synthetic
+import niid_bench
+from keeping import Kept, signs, table
+
+
+def test_a_measurement_is_made_once_and_outlives_the_script(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def measure() -> float:
+        made.append(1)
+        return 0.5
+
+    assert Kept("one", tmp_path).of("a", measure) == 0.5
+    assert Kept("one", tmp_path).of("a", measure) == 0.5
+    assert len(made) == 1
+    assert Kept("one", tmp_path).all() == {"a": 0.5}
+
+
+def test_signs_count_what_goes_up_and_down() -> None:
+    assert signs([1.0, -0.5, 0.0, 2.0]) == "2 up, 1 down"
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |\n"
+
+
+def one_of_each(module: Any) -> dict[str, Any]:
+    if module is fedprox_synthetic:
+        return {f"{name}; {way}; seed 0": 0.9 if way == "mu=1" else 0.8 for name, way in fedprox_synthetic.PLAN}
+    if module is fairness:
+        return {fairness.key(name, 1000, 0): dict.fromkeys(fairness.MEASURED, 0.25) for name in fairness.ALGORITHMS}
+    if module is fedopt:
+        trials = {
+            fedopt.key("FedAvg", *rates, 0): {"validation": rates[1], "test": 0.5} for rates in fedopt.trials("FedAvg")
+        }
+        return {**trials, f"{fedopt.key('FedAvg', 0.03, 3.16, 1)}; final": {"validation": 0.9, "test": 0.875}}
+    return {"IID; FedAvg": [0.9, 0.95]}
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        (fedprox_synthetic, "| (1, 1): mu=1 against mu=0 | +10.0 | 1 up, 0 down | +5.8 | 3 up, 0 down |"),
+        (fairness, "| 1000 | TERM, t=1 | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) |"),
+        (fedopt, "| FedAvg | 0.03 / 3.16 | 316.00 | 87.50 | 87.50 |"),
+        (niid_bench, "| IID | FedAvg | 2 | 90.00 |  |  |  |  | 99.09 |"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_page_is_of_what_there_is(module: Any, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept("page", tmp_path)
+    monkeypatch.setattr(module, "KEPT", kept)
+    assert module.page().count("\n") > 5, "a page of nothing"
+    for key, value in one_of_each(module).items():
+        kept.put(key, value)
+    assert line in module.page()
+
+
+def test_every_setting_is_valid() -> None:
+    made: list[Callable[[], Any]] = [
+        lambda p=partition, a=algorithm: niid_bench.setting(p, a)
+        for partition in niid_bench.PARTITIONS
+        for algorithm in niid_bench.ALGORITHMS
+    ]
+    assert {make().rounds for make in made} == {50}
+    assert sum(parameter.numel() for parameter in niid_bench.lenet().parameters()) == 44_426
