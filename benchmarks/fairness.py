@@ -2,8 +2,8 @@
 
 Softmax regression, SGD with learning rate 0.1 and batches of 10, one epoch, 10 devices a round. A tenth of each
 device's samples is held out, and accuracy measured on it: mean over devices, mean of the worst tenth, variance over
-devices (in points squared), after the last round. Devices count by their samples, as p_k in the paper's objective;
-q = 0 is FedAvg.
+devices (in points squared), after the last round. As in the authors' code, the devices of a round are drawn without
+replacement in proportion to their samples, and count the same in the average; q = 0 is FedAvg.
 
     python benchmarks/fairness.py
 
@@ -23,7 +23,7 @@ from raysim import Experiment, Simulation
 
 KEPT = Kept("fairness")
 SEEDS = (0, 1, 2)
-HORIZONS = (1000, 4000)
+HORIZONS = (500, 2000)
 LAST = 5
 ALGORITHMS: dict[str, Any] = {
     "FedAvg (q=0)": "fedavg",
@@ -63,6 +63,8 @@ def measure(name: str, rounds: int, seed: int) -> dict[str, float]:
             "seed": seed,
             "rounds": rounds,
             "cohort": 10,
+            # By size; as many candidates as take part, so that no loss decides.
+            "selection": {"name": "power_of_choice", "candidates": 10},
             "data": {
                 "source": {"name": "synthetic", "clients": 100, "alpha": 1.0, "beta": 1.0},
                 "partition": "natural",
@@ -72,7 +74,8 @@ def measure(name: str, rounds: int, seed: int) -> dict[str, float]:
             "model": "softmax",
             "client": {"optimizer": {"name": "sgd", "lr": 0.1}, "batch_size": 10, "epochs": 1},
             "algorithm": ALGORITHMS[name],
-            "training": {"engine": "rows", "rows": 10, "compile": False},
+            "aggregation": {"weights": "uniform"},
+            "training": {"engine": "rows", "rows": 10, "compile": True},
             "evaluation": {"every": 0, "clients_every": 10},
             "execution": {"executor": "inprocess"},
             "tracking": {"directory": folder, "checkpoint_every": 0, "clients": False, "report": False},
@@ -114,7 +117,7 @@ def page() -> str:
         [
             "# Fairness on Synthetic(1, 1), 100 devices",
             "",
-            "`python benchmarks/fairness.py [--rounds 4000]`; the setting is in its first lines.",
+            "`python benchmarks/fairness.py [--rounds 2000]`; the setting is in its first lines.",
             "",
             f"Accuracy over devices, in points: mean of the last {LAST} evaluations, ten rounds apart, and of seeds.",
             "",
@@ -127,7 +130,17 @@ def page() -> str:
     )
 
 
-REMARKS = ""
+REMARKS = """\
+The direction is the paper's in two of three: q=1 lowers the variance, at a cost to the mean. The third, a worst
+tenth that gains, cannot be seen: it is at 0 either way (two fifths of the devices hold out six samples or fewer).
+And the level is far below the paper's 80.8, after 500 rounds instead of the 20,000 that the authors suggest. More
+rounds alone may not explain it: with uniform draws and averages weighted by samples, on seed 0, FedAvg came to 48.7
+after 1000 rounds (variance 1439; q=1: 52.1 and 1356, so there the mean gained) and to 49.5 after 4000. Who counts
+how much moves it: in that setting, after 500 rounds, accuracy over samples was 87.4 and over devices 49.9, from
+22.5 for the fifth with the smallest devices to 89.9 for that with the largest; with uniform draws and uniform
+averages 84.7 over samples and 77.6 over devices. So the ordering of mean and variance is reproduced, the level is
+not.
+"""
 
 if __name__ == "__main__":
     main()

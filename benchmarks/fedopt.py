@@ -118,7 +118,11 @@ def page() -> str:
     )
 
 
-REMARKS = ""
+REMARKS = """\
+All four beat FedAvg on both seeds, by 2 to 3 points: the paper's finding, on a task that is not one of the paper's. The
+client learning rate of 0.1 is the edge of the grid for all of them, and 0.01 for Adagrad's server, so that better ones
+may lie beyond. Among the four, differences are below what two seeds can tell.
+"""
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,8 @@ import fedprox_synthetic
 import niid_bench
 from keeping import Kept, signs, table
 
+from raysim.models import fingerprint
+
 
 def test_a_measurement_is_made_once_and_outlives_the_script(tmp_path: Path) -> None:
     made: list[int] = []
@@ -40,7 +42,7 @@ def one_of_each(module: Any) -> dict[str, Any]:
     if module is fedprox_synthetic:
         return {f"{name}; {way}; seed 0": 0.9 if way == "mu=1" else 0.8 for name, way in fedprox_synthetic.PLAN}
     if module is fairness:
-        return {fairness.key(name, 1000, 0): dict.fromkeys(fairness.MEASURED, 0.25) for name in fairness.ALGORITHMS}
+        return {fairness.key(name, 500, 0): dict.fromkeys(fairness.MEASURED, 0.25) for name in fairness.ALGORITHMS}
     if module is fedopt:
         trials = {
             fedopt.key("FedAvg", *rates, 0): {"validation": rates[1], "test": 0.5} for rates in fedopt.trials("FedAvg")
@@ -53,7 +55,7 @@ def one_of_each(module: Any) -> dict[str, Any]:
     ("module", "line"),
     [
         (fedprox_synthetic, "| (1, 1): mu=1 against mu=0 | +10.0 | 1 up, 0 down | +5.8 | 3 up, 0 down |"),
-        (fairness, "| 1000 | TERM, t=1 | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) |"),
+        (fairness, "| 500 | TERM, t=1 | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) |"),
         (fedopt, "| FedAvg | 0.03 / 3.16 | 316.00 | 87.50 | 87.50 |"),
         (niid_bench, "| IID | FedAvg | 2 | 90.00 |  |  |  |  | 99.09 |"),
     ],
@@ -75,4 +77,6 @@ def test_every_setting_is_valid() -> None:
         for algorithm in niid_bench.ALGORITHMS
     ]
     assert {make().rounds for make in made} == {50}
-    assert sum(parameter.numel() for parameter in niid_bench.lenet().parameters()) == 44_426
+    one, other = niid_bench.lenet(), niid_bench.lenet()
+    assert sum(parameter.numel() for parameter in one.parameters()) == 44_426
+    assert fingerprint(one) == fingerprint(other), "a resume would refuse it"

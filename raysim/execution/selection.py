@@ -122,6 +122,8 @@ class HighestLosses(Selection):
 
     def cohort(self, round_number: int, state: State, measure: Measure) -> Int64:
         candidates = self.drawn(round_number)
+        if len(candidates) == self.size:
+            return candidates
         ranges = train_ranges(self.federation, candidates, self.experiment.evaluation.batch_size)
         losses = losses_of(measure(ranges), candidates)[:, 0]
         order = np.argsort(-np.where(np.isnan(losses), -np.inf, losses), kind="stable")
