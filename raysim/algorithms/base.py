@@ -13,8 +13,8 @@ from torch import Tensor
 
 from raysim.aggregation import Field, ServerSgd
 from raysim.config import Experiment
-from raysim.config.algorithms import Algorithm as AlgorithmConfig
-from raysim.config.algorithms import Averaging
+from raysim.config.algorithm_base import Algorithm as AlgorithmConfig
+from raysim.config.algorithm_base import Averaging
 from raysim.config.client import ClientConfig, OptimizerConfig, Sgd
 from raysim.config.fine_tuning import FineTune
 from raysim.errors import ConfigError

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from raysim.algorithms.base import Algorithm, plain_sgd_only
 from raysim.config import Experiment
-from raysim.config.algorithms import PerFedAvg as PerFedAvgConfig
 from raysim.config.client import ClientConfig, OptimizerConfig
 from raysim.config.fine_tuning import FineTune
+from raysim.config.personal import PerFedAvg as PerFedAvgConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
 from raysim.config import Experiment
-from raysim.config.algorithms import Apfl as ApflConfig
 from raysim.config.client import ClientConfig, OptimizerConfig
+from raysim.config.personal import Apfl as ApflConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64, plain_sgd_only
 from raysim.config import Experiment
-from raysim.config.algorithms import FedRep as FedRepConfig
-from raysim.config.algorithms import LocalLayers
 from raysim.config.client import ClientConfig
+from raysim.config.personal import FedRep as FedRepConfig
+from raysim.config.personal import LocalLayers
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 

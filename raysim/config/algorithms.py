@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What an algorithm's section may want to know of the data.
-
-    Attributes:
-        population: clients.
-        cohort: clients of a round.
-        loss: the training loss, by name.
-        samples: counts all training samples.
-        largest: counts those of the largest client.
-    """
-
-    population: int
-    cohort: int
-    loss: str
-    samples: Callable[[], int]
-    largest: Callable[[], int]
-
-
-class Algorithm(Section):
-    """What every algorithm takes."""
-
-    server_lr: float = Field(1.0, gt=0)
-    """Server learning rate: the factor on the averaged update."""
-
-    def fitted(self, facts: DataFacts) -> Self:
-        """With what depends on the data made concrete.
-
-        Raises:
-            ValueError: a knob does not suit the data; names it and the remedy.
-        """
-        return self
-
-
-class Averaging(Algorithm):
-    """What every algorithm takes whose server moves along the averaged update."""
-
-    server_momentum: float = Field(0.0, ge=0, lt=1)
-    """Server momentum on the averaged update (FedAvgM, Hsu, Qi & Brown 2019)."""
+from raysim.config.algorithm_base import Algorithm, Averaging, DataFacts
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString
+from raysim.config.personal import Apfl, Ditto, FedBn, FedPer, FedRep, Ifca, Local, PerFedAvg, PFedMe
 
 
 class FedAvg(Averaging):
@@ -165,43 +124,6 @@ class FedDyn(Algorithm):
     """Weight α of the regulariser; the paper tries 0.001 to 0.1."""
 
 
-class LocalLayers(Averaging):
-    """What algorithms take whose clients keep some layers to themselves."""
-
-    local_layers: tuple[str, ...] | None = None
-    """Names of the parameters and buffers that stay with the clients, with `*`: `["head.*", "*.bias"]`; by default what
-    the paper keeps."""
-
-
-class FedPer(LocalLayers):
-    """Clients keep the last layer to themselves, and all layers train together (Arivazhagan et al. 2019)."""
-
-    name: Literal["fedper"] = "fedper"
-
-
-class FedRep(LocalLayers):
-    """Clients keep the last layer to themselves and train it first, then the others (Collins et al. 2021).
-
-    `client.epochs` are those of the others.
-    """
-
-    name: Literal["fedrep"] = "fedrep"
-    head_epochs: int = Field(5, ge=0)
-    """Epochs that a client trains its own layers, with the shared ones fixed."""
-
-
-class FedBn(LocalLayers):
-    """Clients keep their normalisation layers to themselves (Li et al. 2021)."""
-
-    name: Literal["fedbn"] = "fedbn"
-
-
-class Local(LocalLayers):
-    """No federation: every client trains a model of its own. The baseline of personalisation."""
-
-    name: Literal["local"] = "local"
-
-
 class MimeLite(Averaging):
     """Local steps with the server's momentum (Karimireddy et al. 2021)."""
 
@@ -231,70 +153,6 @@ class Mime(Averaging):
     name: Literal["mime"] = "mime"
     beta: float = Field(0.9, ge=0, lt=1)
     """Momentum β."""
-
-
-class Ditto(Averaging):
-    """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
-
-    name: Literal["ditto"] = "ditto"
-    strength: float = Field(0.1, ge=0)
-    """How strongly a client's own model is drawn to the global one, λ; 0 trains it alone. The paper tries 0.05 to 2."""
-
-
-class Ifca(Algorithm):
-    """Several models, each for a cluster of clients, who choose the one that suits them best (Ghosh et al. 2020)."""
-
-    name: Literal["ifca"] = "ifca"
-    clusters: int = Field(2, ge=1, le=100)
-    """Models; 1 is FedAvg. All of them travel in every round."""
-    spread: float = Field(1.0, gt=0)
-    """How far the other models begin from the first: weights differ by normal numbers of this standard deviation,
-    divided by the square root of a layer's inputs."""
-
-
-class PFedMe(Averaging):
-    """Personal models as proximal points of an averaged one: Moreau envelopes (T Dinh et al. 2020).
-
-    `client.optimizer.lr` is of the steps towards a personal model, `server_lr` is the paper's β.
-    """
-
-    name: Literal["pfedme"] = "pfedme"
-    strength: float = Field(15.0, gt=0)
-    """How strongly a personal model is held, λ; times `client.optimizer.lr` below 2."""
-    inner_steps: int = Field(5, ge=1)
-    """Gradient steps on each batch towards the personal model, K."""
-    local_lr: float = Field(0.005, gt=0)
-    """Learning rate η with which the client's share of the global model follows the personal one; at most 1 / λ."""
-
-    @model_validator(mode="after")
-    def _does_not_overshoot(self) -> PFedMe:
-        if self.local_lr * self.strength > 1 + 1e-9:
-            raise ValueError(
-                f"local_lr · strength must be at most 1, with which a model follows all the way; it is "
-                f"{self.local_lr} · {self.strength}: lower local_lr"
-            )
-        return self
-
-
-class Apfl(Averaging):
-    """FedAvg, and for each client a mixture of the global model and one of its own (Deng et al. 2020)."""
-
-    name: Literal["apfl"] = "apfl"
-    alpha: float = Field(0.5, ge=0, le=1)
-    """Share of a client's own model in the mixture, α; 0 is FedAvg, 1 trains alone."""
-    adaptive: bool = False
-    """Whether every client adapts its α, by a gradient step at the beginning of a round."""
-
-
-class PerFedAvg(Averaging):
-    """A model from which one step on a client's data leads far: first-order Per-FedAvg (Fallah et al. 2020).
-
-    `client.optimizer.lr` is the paper's β. A step takes two batches, so that an epoch is two passes over the shard.
-    """
-
-    name: Literal["perfedavg"] = "perfedavg"
-    adapt_lr: float = Field(0.01, ge=0)
-    """Learning rate of the step ahead, α; 0 is FedAvg."""
 
 
 class LossRange(Algorithm):

@@ -10,7 +10,8 @@ from torch import nn
 
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
-from raysim.config.algorithms import Centralised, DataFacts
+from raysim.config.algorithm_base import DataFacts
+from raysim.config.algorithms import Centralised
 from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
 from raysim.config.server import Poisson

@@ -4,6 +4,7 @@ from raysim.training.balance import BalancedLoss, resolve_client_loss
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
+from raysim.training.context import ClientContext, Given, RoundSetting
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
 from raysim.training.features import FeatureLoss
@@ -15,7 +16,7 @@ from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.resampling import Resampling
 from raysim.training.schedules import lr_factor
 from raysim.training.threads import torch_threads
-from raysim.training.trainer import BlockResult, ClientContext, Given, RoundSetting, Trainer
+from raysim.training.trainer import BlockResult, Trainer
 from raysim.training.whole_step import LocalUpdate
 
 __all__ = [

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from raysim.training.batches import LocalWork, Shards
+from raysim.training.context import PLAIN, ClientContext, Given, RoundSetting
 from raysim.training.engine import Engine
 from raysim.training.optimizers import row_optimizer
-from raysim.training.trainer import PLAIN, ClientContext, Given, RoundSetting, Trainer
+from raysim.training.trainer import Trainer
 
 Int64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from raysim.training.capture import Vectorised
+from raysim.training.context import ClientContext
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import first_line
 from raysim.training.optimizers import RowOptimizer, clip_rows
-from raysim.training.trainer import ClientContext, ClientRule
+from raysim.training.trainer import ClientRule
 from raysim.training.unguarded import compiled
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from raysim.aggregation import RunningSum, mean
 from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
-from raysim.config.algorithms import DataFacts
+from raysim.config.algorithm_base import DataFacts
 from raysim.training import ClientContext, LocalWork, ParameterLayout, RoundSetting
 
 MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))

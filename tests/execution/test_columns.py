@@ -14,7 +14,7 @@ from torch import nn
 from raysim.aggregation import Field, PartialSum, RunningSum, combine, mean
 from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
-from raysim.config.algorithms import DataFacts
+from raysim.config.algorithm_base import DataFacts
 from raysim.errors import RunError
 from raysim.execution.columns import ServerStep
 from raysim.training import ParameterLayout
