@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from raysim.config import Experiment
-from raysim.config.client import Cosine
 from raysim.config.server import LearnedWeights
 from raysim.errors import RaysimError, RunError
 from raysim.execution import (
@@ -36,6 +35,7 @@ from raysim.execution import (
     summarise,
 )
 from raysim.execution.candidates import LEARNED_METRICS
+from raysim.execution.resuming import ALLOW, may_change, refuse_other_bits, refuse_other_curve
 from raysim.execution.selection import load_state, save_state
 from raysim.models import load_weights
 from raysim.tracking import (
@@ -53,8 +53,6 @@ from raysim.tracking import (
     read_rounds,
 )
 from raysim.training import ParameterLayout
-
-ALLOW = "pass --allow-different-bits (allow_different_bits=True) to go on all the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +154,10 @@ class Simulation:
         directory = RunDirectory.open(run)
         before = directory.experiment()
         experiment, recorded_place = before.updated(overrides), before.tracking.checkpoints
-        _refuse_other_curve(directory, experiment)
+        refuse_other_curve(directory, experiment)
         progress = progress or QuietProgress()
         prepared = prepare_job(experiment, model=model, data=data, tell=progress.preparing)
-        directory.check_same_config(prepared.experiment, ignore=_may_change(prepared.experiment))
+        directory.check_same_config(prepared.experiment, ignore=may_change(prepared.experiment))
         place = prepared.experiment.tracking.checkpoints
         CheckpointPlace(place).prove()
         recorded = directory.read_environment().get("bits")
@@ -211,7 +209,7 @@ class Simulation:
             bits = {**environment["bits"], "data": prepared.federation.fingerprint}
             if not self.experiment.aggregation.exact:
                 bits["sums"] = "float32, the result depends on who trained whom"
-            _refuse_other_bits(recorded_bits or {}, bits)
+            refuse_other_bits(recorded_bits or {}, bits)
             self._selection = build_selection(self.experiment, prepared.federation, prepared.work)
             self._selected = (
                 self._selection.first() if checkpoint is None else load_state(checkpoint.path, self._selection)
@@ -430,31 +428,3 @@ def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: ob
     """Take a new run directory away if Ctrl-C ends its run before it begins."""
     if kind is not None and issubclass(kind, KeyboardInterrupt):
         run.discard()
-
-
-def _may_change(experiment: Experiment) -> tuple[str, ...]:
-    """What a resume may change: nothing that the rounds so far depend on."""
-    evaluation = ("evaluation.every", "evaluation.clients_every", "evaluation.local_baseline")
-    keys = ("stop", "execution", "tracking", *evaluation, "data.cache", "tuning")
-    # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
-    return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
-
-
-def _refuse_other_curve(run: RunDirectory, experiment: Experiment) -> None:
-    """Say why a resume cannot have another number of rounds, before anything is built for it."""
-    recorded = run.experiment()
-    if isinstance(recorded.client.schedule, Cosine) and recorded.rounds != experiment.rounds:
-        raise RunError(
-            f"{run.path}: rounds must stay {recorded.rounds}: client.schedule is cosine, a curve over all rounds, and "
-            f"with {experiment.rounds} the rounds so far would have had other learning rates; start a new run instead"
-        )
-
-
-def _refuse_other_bits(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """A resume must compute as the run did."""
-    for key, value in recorded.items():
-        if found.get(key) != value:
-            raise RunError(
-                f"{key} was {value!r} when the run was started and is now {found.get(key)!r}: the result would differ; "
-                f"{ALLOW}"
-            )

@@ -19,7 +19,7 @@ from torch import Tensor
 from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm, Float32, Float64
 from raysim.config import Experiment
-from raysim.config.algorithms import Afl as AflConfig
+from raysim.config.fairness import Afl as AflConfig
 from raysim.config.server import UniformWeights
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, ParameterLayout

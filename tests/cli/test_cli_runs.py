@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from raysim import Experiment
 from raysim.cli.app import uninterrupted
-from raysim.simulation import _may_change
+from raysim.execution.resuming import may_change
 from raysim.tracking import RunDirectory, read_rounds
 from raysim.tracking.configuration import differences
 
@@ -187,7 +187,7 @@ def test_more_rounds_of_a_cosine_are_refused_with_the_schedule_as_the_reason(ray
     assert raysim("resume", "out", "execution.max_retries=5").exit_code == 0
 
 
-def test_every_example_of_resume_changes_only_what_may_change(raysim: Raysim) -> None:
+def test_every_example_of_resume_changes_only_whatmay_change(raysim: Raysim) -> None:
     examples = [
         line.split() for line in raysim("resume", "--help").stdout.splitlines() if "raysim resume runs/" in line
     ]
@@ -197,9 +197,9 @@ def test_every_example_of_resume_changes_only_what_may_change(raysim: Raysim) ->
     for _, _, run, *overrides in examples:
         started = named[run.removeprefix("runs/").rsplit("-", 2)[0]]
         continued = started.updated(overrides)
-        assert not differences(started.to_dict(), continued.to_dict(), ignore=_may_change(continued)), run
+        assert not differences(started.to_dict(), continued.to_dict(), ignore=may_change(continued)), run
 
 
-def test_the_help_of_resume_names_all_that_may_change(raysim: Raysim) -> None:
+def test_the_help_of_resume_names_all_thatmay_change(raysim: Raysim) -> None:
     text = " ".join(raysim("resume", "--help").stdout.split())
-    assert not [key for key in _may_change(Experiment()) if key not in text]
+    assert not [key for key in may_change(Experiment()) if key not in text]
