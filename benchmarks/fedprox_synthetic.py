@@ -139,9 +139,9 @@ def page() -> str:
 
 
 REMARKS = """\
-Of each seed the stragglers are run first; how many are done stands in the table, and a sign needs all five. With the
-one that is there the signs are the reference's, and the proximal term with what stragglers did beats dropping them by
-more than the reference's 6 to 9 points.
+Of each seed the stragglers are run first; how many are done stands in the table, and a sign needs all five. With
+those that are there the signs are the reference's, and the proximal term with what stragglers did beats dropping them
+by more than the reference's 6 to 9 points.
 """
 
 if __name__ == "__main__":

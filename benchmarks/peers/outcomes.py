@@ -15,6 +15,10 @@ REFERENCE = "raysim"
 """The side that the others are compared with."""
 
 
+ENGINE = ("engine", "rows", "precision", "compile")
+"""The keys of raysim's `training` section that say what computes."""
+
+
 class WorkMismatch(Exception):
     """Two sides did not do the same work: their times say nothing."""
 
@@ -23,8 +27,8 @@ def set_up(run: Run) -> str:
     """How a side was set up, in words."""
     named = [f"{name} {value}" for name, value in run["versions"].items() if name not in ("python", "torch")]
     versions = ", ".join(named)
-    # What `auto` came to: all of raysim's `training` section but the loss.
-    chosen = [f"{key} {value}" for key, value in run.get("engine", {}).items() if key not in ("loss", "huber_delta")]
+    # What `auto` came to.
+    chosen = [f"{key} {value}" for key, value in run.get("engine", {}).items() if key in ENGINE]
     return "; ".join(filter(None, (run["variant"], ", ".join(chosen), versions)))
 
 
