@@ -272,10 +272,13 @@ class Measured:
     note: str = ""
 
     def best(self, falling: Int64, fixed: int | None) -> tuple[int, float]:
-        """The number of rows, unless it is fixed, that does such a round fastest, and the seconds that it takes."""
+        """The number of rows, unless it is fixed, that does such a round fastest, and the seconds that it takes.
+
+        Where it makes no difference, there are more: one actor may come to train the whole cohort.
+        """
         options = [fixed] if fixed else [k for k in self.ks.tolist() if k > 1]
         found = {rows: self.round_seconds(falling, rows) for rows in options}
-        rows = min(found, key=lambda rows: found[rows])
+        rows = min(found, key=lambda rows: (found[rows], -rows))
         return rows, found[rows]
 
     def round_seconds(self, falling: Int64, rows: int) -> float:

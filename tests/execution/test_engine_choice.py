@@ -213,6 +213,11 @@ def test_the_best_number_of_rows_is_the_fastest(steps: Any, seconds: list[float]
     assert measured.best(steps, 8) == (8, measured.round_seconds(steps, 8))
 
 
+def test_rows_that_a_part_of_the_cohort_leaves_empty_are_there_for_all_of_it() -> None:
+    measured = Measured(np.array([1, 2, 4, 8, 10]), np.ones(5), 1.0)
+    assert measured.best(np.array([9, 7, 3, 2, 1]), None)[0] == 10
+
+
 def test_timing_leaves_the_callers_generators_and_threads_as_they_were(tmp_path: Path) -> None:
     torch.manual_seed(1)
     before, threads = torch.get_rng_state(), torch.get_num_threads()

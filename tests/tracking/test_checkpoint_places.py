@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def folder(run: RunDirectory, store: UnreliableHandler) -> CheckpointFolder:
-    return CheckpointFolder(run, URI)
+def folder(run: RunDirectory, store: UnreliableHandler) -> Iterator[CheckpointFolder]:
+    with CheckpointFolder(run, URI) as checkpoints:
+        yield checkpoints
 
 
 def contents(store: UnreliableHandler) -> list[str]:
