@@ -51,6 +51,8 @@ SENTENCES = {
 ROLES = {
     "ray::ClientActor": "client actor",
     "ray::Aggregator": "aggregator",
+    "ray::IDLE": "starting, or idle",
+    "default_worker.py": "starting, or idle",
     "raylet/raylet": "Ray itself",
     "gcs_server": "Ray itself",
     "ray/": "Ray itself",
@@ -128,7 +130,7 @@ def run(name: str) -> tuple[dict[str, Any], Watch]:
         watch, done = Watch(mark, process.pid, Path(folder) / "started"), threading.Event()
 
         def keep_looking() -> None:
-            while not done.wait(0.2):
+            while not done.wait(0.5):
                 watch.look()
 
         thread = threading.Thread(target=keep_looking)
@@ -183,7 +185,7 @@ def table(values: dict[str, Any], watch: Watch) -> list[str]:
     ]
     lines += [
         f"| {role} | {watch.count[role]} | {watch.private[role] / MIB:.0f} MiB | {watch.summed[role] / MIB:.0f} MiB |"
-        for role in ("driver", "aggregator", "client actor", "Ray itself")
+        for role in ("driver", "aggregator", "client actor", "Ray itself", "starting, or idle")
     ]
     lines.append(f"| object store, as far as any process touched it | | | {watch.shared / MIB:.0f} MiB |")
     return lines
