@@ -137,7 +137,7 @@ def local_update(job: Job, algorithm: Algorithm) -> LocalUpdate:
     client = job.experiment.client
     config = algorithm.local_optimizer(client)
     optimizer = None if config is None else row_optimizer(config)
-    return LocalUpdate(optimizer, client.clip_norm, algorithm, algorithm.takes_steps)
+    return LocalUpdate(optimizer, client.clip_norm, algorithm, algorithm.takes_steps, algorithm.sees_gradients)
 
 
 def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpdate) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -24,6 +25,8 @@ _TRIED = ALIGNMENT + 1
 """Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
 _SMALL = 1 << 18
 """Values of a model whose rows can be tried so many times over; of a larger one, matrices are wide, and few are."""
+_GATHERED = 1 << 18
+"""Values of samples that are gathered in one call, for this step and the next ones: a cache has room for them."""
 
 
 class RowsEngine(Engine):
@@ -93,7 +96,8 @@ class RowsEngine(Engine):
         self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
         self._turn: _Turn | None = None
         self._known_views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        self._x = room(width, (self.batch_size, *self.info.input_shape), self.rows)
+        batch = (self.batch_size, *self.info.input_shape)
+        self._x = room(max(width, _GATHERED // prod(batch)), batch, self.rows)  # of as many steps as it holds
         self._spaced = not self._x.is_contiguous() and self.info.input_kind != "tokens"
 
     @property
@@ -154,8 +158,9 @@ class RowsEngine(Engine):
             beside = self._beside(k, width)
             rows, found, grad = rows[beside], losses[beside], grad[beside]
             state = [kept[beside] for kept in state]
+        take = step.on(rows, grad, found, broadcast, state)
         for number in steps:
-            step(rows, grad, found, broadcast, factors[number], self._batch(number, turn), state)
+            take(factors[number], self._batch(number, turn))
         if k < width:
             self.rows[:k, :trainable], self.grad[:k], losses[:] = rows[:k, :trainable], grad[:k], found[:k]
             for kept, moved in zip(() if optimizer is None else optimizer.state, state, strict=True):
@@ -169,7 +174,7 @@ class RowsEngine(Engine):
             beside = self._beside(k, width)
             rows, grad = rows[beside], grad[beside]
         losses = torch.zeros(width, dtype=torch.float64, device=self.device)
-        code(rows, grad, losses, rows[0], code.factors(1, 0.0)[0], self._batch(step, turn), ())
+        code.on(rows, grad, losses, rows[0], ())(code.factors(1, 0.0)[0], self._batch(step, turn))
         if k < width:
             self.grad[:k] = grad[:k]
         return losses[:k]
@@ -193,11 +198,10 @@ class RowsEngine(Engine):
                 steps,
                 *self._views(k, width),
                 [one for rows in self._peer_rows for one in self._layout.views(rows[:width]).values()],
-                self._index[part].reshape(len(steps), -1).unbind(),
+                self._index[part],
                 self._y[part].unbind(),
                 self._share[part].unbind(),
                 () if self._context is None else (self._context[:width],),
-                self._x[:width],
             )
         return turn
 
@@ -210,14 +214,25 @@ class RowsEngine(Engine):
 
     def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, ...]:
         """x, y and share of a step, `[width, B, …]`, and the clients' context if there is one; x until the next one."""
-        i, stored = step - turn.steps.start, self._samples.x
-        room = turn.x
+        i = step - turn.steps.start
+        if not 0 <= i - turn.gathered < len(turn.x):
+            turn.gathered, turn.x = i, self._gather(turn, i)
+        return turn.x[i - turn.gathered], turn.y[i], turn.share[i], *turn.context
+
+    def _gather(self, turn: _Turn, i: int) -> Sequence[Tensor]:
+        """The samples of the turn's i-th step and of the next ones, as many as there is room for: each `[width, B, …]`.
+
+        Every client's batch begins on a boundary of its own.
+        """
+        width, stored = len(turn.y[i]), self._samples.x
+        index = turn.index[i : i + len(self._x) // width]
+        room, chosen = self._x[: len(index) * width], index.flatten()
         if stored.dtype == room.dtype and self.info.input_kind == "real" and not self._spaced:
-            torch.index_select(stored, 0, turn.index[i], out=room.view(-1, *self.info.input_shape))
-            return room, turn.y[i], turn.share[i], *turn.context
-        x = model_input(stored.index_select(0, turn.index[i]), self.info).view(room.shape)
-        # Every client's batch begins on a boundary of its own.
-        return room.copy_(x) if self._spaced else x, turn.y[i], turn.share[i], *turn.context
+            torch.index_select(stored, 0, chosen, out=room.view(-1, *self.info.input_shape))
+        else:
+            x = model_input(stored.index_select(0, chosen), self.info).view(room.shape)
+            room = room.copy_(x) if self._spaced else x
+        return room.view(len(index), width, *room.shape[1:]).unbind() if len(index) > 1 else (room,)
 
     def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
         """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
@@ -233,7 +248,7 @@ class RowsEngine(Engine):
     def _compile(self) -> WholeStep:
         most = len(self.rows)
         x, *rest = self._example(most)[self._values :]
-        example = [self.rows, self._x.copy_(x) if self._spaced else x, *rest]
+        example = [self.rows, self._x[:most].copy_(x) if self._spaced else x, *rest]
         try:
             if not self.not_whole:
                 return WholeStep(self._gradient, self._layout, self._update, example)
@@ -280,7 +295,7 @@ class RowsEngine(Engine):
         most = len(self.rows)
         x, *rest = self._example(most)[self._values :]
         if self._spaced:
-            x = self._x.copy_(x)
+            x = self._x[:most].copy_(x)
 
         def outcome(k: int) -> Tensor:
             batch, found = [one[:k] for one in (x, *rest)], []
@@ -307,19 +322,20 @@ class RowsEngine(Engine):
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Turn:
     """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, values of
-    other models, and, for each step, what its batch is made of; `context` is what the loss is told, `x` where the
-    samples are put."""
+    other models, and, for each step, what its batch is made of; `context` is what the loss is told. The samples `x` are
+    those of some steps from the `gathered`-th on."""
 
     k: int
     steps: range
     values: list[Tensor]
     places: list[Tensor]
     peers: list[Tensor]
-    index: tuple[Tensor, ...]
+    index: Tensor
     y: tuple[Tensor, ...]
     share: tuple[Tensor, ...]
     context: tuple[Tensor, ...]
-    x: Tensor
+    x: Sequence[Tensor] = ()
+    gathered: int = 0

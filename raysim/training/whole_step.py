@@ -30,12 +30,14 @@ class LocalUpdate:
     Attributes:
         optimizer: the trainer's own, whose state the step changes; None leaves the rows where they are.
         own_steps: whether the rule takes the step by itself, in a way that cannot be compiled along.
+        seen: whether the rule looks at gradients; if not, nobody has to put them together as rows.
     """
 
     optimizer: RowOptimizer | None
     clip_norm: float | None
     rule: ClientRule
     own_steps: bool = False
+    seen: bool = True
 
 
 class _AsItIs:
@@ -57,6 +59,9 @@ class WholeStep:
 
     An algorithm's correction may look at gradients, weights and the broadcast model. One that looks at anything else
     of its context would be compiled with the values of that moment, and is refused.
+
+    Where nobody looks at the gradients of all parameters together, each parameter is updated by itself, as soon as its
+    gradient is there: loops over whole rows, whose columns come from several places, take two to three times as long.
     """
 
     def __init__(self, gradient: Vectorised, layout: ParameterLayout, update: LocalUpdate, example: Sequence[Tensor]):
@@ -71,8 +76,9 @@ class WholeStep:
             NotWhole: it cannot be compiled; says why.
         """
         self.update, self._layout, self._gradient = update, layout, gradient
-        self._device, self._inputs = example[0].device, len(example) - 1
+        self._device = example[0].device
         self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
+        self._apart = update.optimizer is None or not (update.seen or update.clip_norm is not None)
         if update.own_steps:
             raise NotWhole("the algorithm takes steps of its own")
         if update.optimizer is not None:
@@ -83,29 +89,32 @@ class WholeStep:
             raise NotWhole(f"its correction looks at context.{error.name}") from error
         except Exception as error:  # an algorithm of the user's own
             raise NotWhole(f"its correction fails on rows: {first_line(error)}") from error
+        function = self._each_parameter() if self._apart else self._all_together()
         try:
             self._code: Callable[..., None] = compiled(
-                self._function(), *(self._arguments([one[:k] for one in example]) for k in (len(example[0]), 3))
+                function, *(self._example([one[:k] for one in example])[1] for k in (len(example[0]), 3))
             )
         except Exception as error:  # torch refuses in many ways
             raise NotWhole(f"torch cannot compile it ({first_line(error)[:160]})") from error
 
-    def __call__(
-        self, rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, factors: Tensor, batch: Sequence[Tensor],
-        state: Sequence[Tensor],
-    ) -> None:  # fmt: skip
-        """One step, in place.
+    def on(
+        self, rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, state: Sequence[Tensor]
+    ) -> Callable[[Tensor, Sequence[Tensor]], None]:
+        """A step of these rows, in place: of the optimiser's factors `[n]`, and x, y, share and what the loss is told.
 
         Args:
             rows: `[k, P]`.
-            grad: `[k, T]`, where the gradients are left.
+            grad: `[k, T]`, where the gradients are left if there is anybody who looks at them.
             losses: `[k]` float64, to which the step's are added.
             broadcast: `[P]`.
-            factors: of the optimiser, `[n]`.
-            batch: x, y and share, and what the loss is told.
             state: of the optimiser, each `[k, T]`.
         """
-        self._code(rows, grad, losses, broadcast, factors, *batch, *state)
+        code, known = self._code, self._known(rows, grad, losses, broadcast, state)
+
+        def step(factors: Tensor, batch: Sequence[Tensor]) -> None:
+            code(*known, factors, *batch)
+
+        return step
 
     def factors(self, count: int, lr: float) -> Sequence[Tensor]:
         """The optimiser's, of the first so many steps at least; kept for as long as the learning rate is the same."""
@@ -119,32 +128,40 @@ class WholeStep:
 
     def outcome(self, k: int, example: Sequence[Tensor]) -> Tensor:
         """What two steps come to for k rows, each of which has the same: `[k, …]`."""
-        arguments = self._arguments([one[:k] for one in example])
+        (rows, grad, losses), arguments = self._example([one[:k] for one in example])
         for _ in range(2):
             self._code(*arguments)
-        rows, grad, losses, *_ = arguments
         return torch.cat([rows.double(), grad.double(), losses.unsqueeze(1)], dim=1)
 
-    def _arguments(self, example: Sequence[Tensor]) -> list[Tensor]:
+    def _example(self, example: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Rows, gradients and losses; all that the code takes, with them in it."""
         rows, *batch = example
-        rows = rows[: len(batch[0])]
-        k, trainable = len(rows), self._layout.trainable
-        optimizer = self.update.optimizer
-        count = 0 if optimizer is None else len(optimizer.state)
-        factors = self.factors(1, 0.1)[0]
-        state = [rows.new_zeros((k, trainable)) for _ in range(count)]
-        losses = torch.zeros(k, dtype=torch.float64, device=rows.device)
-        grad = rows.new_zeros((k, trainable))
-        return [rows.clone(), grad, losses, rows[0] * 0.75, factors, *batch, *state]
+        rows = rows[: len(batch[0])].clone()
+        trainable, optimizer = self._layout.trainable, self.update.optimizer
+        losses = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        grad = rows.new_zeros((len(rows), trainable))
+        state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
+        known = self._known(rows, grad, losses, rows[0] * 0.75, state)
+        return (rows, grad, losses), [*known, self.factors(1, 0.1)[0], *batch]
 
-    def _function(self) -> FunctionType:
+    def _known(
+        self, rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, state: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The arguments of the code that stay the same from step to step."""
+        if not self._apart:
+            return [losses, rows, grad, broadcast, *state]
+        kept = [grad] if self.update.optimizer is None else state
+        parts = [one[:, s.start : s.start + s.size] for one in kept for s in self._layout.parameters]
+        return [losses, *(rows[:, s.start : s.start + s.size] for s in self._layout.segments), *parts]
+
+    def _all_together(self) -> FunctionType:
         gradient, layout, update = self._gradient, self._layout, self.update
-        optimizer, trainable, inputs = update.optimizer, layout.trainable, self._inputs
+        optimizer, trainable = update.optimizer, layout.trainable
+        assert optimizer is not None
+        states = len(optimizer.state)
 
-        def step(
-            rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, factors: Tensor, *given: Tensor
-        ) -> None:
-            batch, state = given[:inputs], given[inputs:]
+        def step(losses: Tensor, rows: Tensor, grad: Tensor, broadcast: Tensor, *given: Tensor) -> None:
+            state, (factors, *batch) = given[:states], given[states:]
             *grads, found = gradient(*layout.views(rows).values(), *batch)
             for place, value in zip(layout.views(grad).values(), grads, strict=True):
                 place.copy_(value)
@@ -152,8 +169,32 @@ class WholeStep:
             if update.clip_norm is not None:
                 clip_rows(grad, update.clip_norm)
             update.rule.correct(grad, weights, _context(broadcast, trainable, grad))
-            if optimizer is not None:
-                optimizer.update(weights, grad, state, factors.unbind())
+            optimizer.update(weights, grad, state, factors.unbind())
+            losses.add_(found)
+
+        assert isinstance(step, FunctionType)
+        return step
+
+    def _each_parameter(self) -> FunctionType:
+        gradient, segments, parameters = self._gradient, self._layout.segments, len(self._layout.parameters)
+        optimizer = self.update.optimizer
+        kept = 1 if optimizer is None else len(optimizer.state)
+
+        def step(losses: Tensor, *given: Tensor) -> None:
+            values, given = given[: len(segments)], given[len(segments) :]
+            places, factors, batch = (
+                given[: kept * parameters],
+                given[kept * parameters],
+                given[kept * parameters + 1 :],
+            )
+            shaped = (value.view(-1, *segment.shape) for value, segment in zip(values, segments, strict=True))
+            *grads, found = gradient(*shaped, *batch)
+            for i, grad in enumerate(grads):
+                own = places[i::parameters]
+                if optimizer is None:
+                    own[0].copy_(grad.flatten(1))
+                else:
+                    optimizer.update(values[i], grad.flatten(1), own, factors.unbind())
             losses.add_(found)
 
         assert isinstance(step, FunctionType)

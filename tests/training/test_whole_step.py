@@ -66,6 +66,16 @@ class Decaying(Proximal):
         grad.add_(rows, alpha=1 / context.setting.round)
 
 
+class Plain(Proximal):
+    """Corrects nothing and looks at no gradient."""
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        return
+
+    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+        return {"row": rows.clone()}
+
+
 def module() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -75,7 +85,7 @@ def module() -> nn.Module:
 @cache
 def trainer(config: OptimizerConfig, clip_norm: float | None, rule: type[Proximal], *, compiled: bool) -> Trainer:
     net = module()
-    update = LocalUpdate(row_optimizer(config), clip_norm, rule())
+    update = LocalUpdate(row_optimizer(config), clip_norm, rule(), seen=rule is not Plain)
     device = torch.device("cpu")
     engine = RowsEngine(
         net, ParameterLayout(net), cross_entropy, INFO, device, len(SIZES), BATCH, compiled=compiled, update=update
@@ -96,7 +106,7 @@ def trained(one: Trainer, clients: list[int], lr: float = 0.1) -> BlockResult:
 
 
 def check_close(one: BlockResult, other: BlockResult) -> None:
-    for name in ("row", "grad"):
+    for name in other.sent:
         torch.testing.assert_close(one.sent[name], other.sent[name], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
 
@@ -104,27 +114,32 @@ def check_close(one: BlockResult, other: BlockResult) -> None:
 def check_same(found: BlockResult, expected: BlockResult, block: list[int]) -> None:
     """The bits that these clients have among all."""
     for i, client in enumerate(block):
-        for name in ("row", "grad"):
+        for name in expected.sent:
             assert torch.equal(found.sent[name][i], expected.sent[name][client]), (client, block)
         assert found.loss[i] == expected.loss[client]
 
 
-CONFIGS = [Sgd(momentum=0.9), Adam(name="adamw", weight_decay=0.05, epsilon=1e-2)]
-CONFIG = pytest.mark.parametrize("config", CONFIGS, ids=["momentum", "adamw"])
+ADAMW = Adam(name="adamw", weight_decay=0.05, epsilon=1e-2)
+CASES = [(Sgd(momentum=0.9), Proximal), (ADAMW, Proximal), (Sgd(), Plain), (ADAMW, Plain)]
+CASE = pytest.mark.parametrize(("config", "rule"), CASES, ids=["momentum", "adamw", "apart-sgd", "apart-adamw"])
 
 
-@CONFIG
-def test_whole_compiled_steps_come_to_what_the_plain_loop_comes_to(config: OptimizerConfig) -> None:
-    whole, plain = (trainer(config, None, Proximal, compiled=compiled) for compiled in (True, False))
+@CASE
+def test_whole_compiled_steps_come_to_what_the_plain_loop_comes_to(
+    config: OptimizerConfig, rule: type[Proximal]
+) -> None:
+    whole, plain = (trainer(config, None, rule, compiled=compiled) for compiled in (True, False))
     assert isinstance(whole.engine, RowsEngine)
     assert whole.engine.not_whole == ""
     for lr in (0.1, 0.03):  # the learning rate is no part of the code
         check_close(trained(whole, list(range(6)), lr), trained(plain, list(range(6)), lr))
 
 
-@CONFIG
-def test_a_clients_bits_depend_on_no_neighbour_when_whole_steps_are_compiled(config: OptimizerConfig) -> None:
-    whole = trainer(config, None, Proximal, compiled=True)
+@CASE
+def test_a_clients_bits_depend_on_no_neighbour_when_whole_steps_are_compiled(
+    config: OptimizerConfig, rule: type[Proximal]
+) -> None:
+    whole = trainer(config, None, rule, compiled=True)
     expected = trained(whole, list(range(6)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole.engine, "shrinks", False)  # all rows take every step, as on a GPU
