@@ -115,7 +115,7 @@ def setting(row: Row, lr: float, seed: int, executor: str, folder: str) -> Exper
             "data": {"source": "mnist", "partition": row.partition, "label_histograms": False},
             "model": row.model,
             "client": {"batch_size": 10, "epochs": row.epochs, "optimizer": {"name": "sgd", "lr": lr}},
-            "training": {"engine": "sequential"},
+            "training": {"engine": "auto"},
             "execution": {"executor": executor},
             "tracking": {"directory": folder, "checkpoint_every": 0, "clients": False, "report": False},
         }
