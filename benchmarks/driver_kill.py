@@ -25,7 +25,7 @@ from raysim.tracking import RunDirectory, read_rounds
 
 RESULTS = Path(__file__).parent / "results" / "driver_kill.md"
 KILLS = 20
-ROUNDS = 400
+ROUNDS = 1500
 COMMAND = [sys.executable, "-c", "from raysim.cli import main; main()"]
 SETTING = {
     "name": "driver-kill",
