@@ -1,6 +1,6 @@
-"""How far one machine goes: a round of 10,000 clients out of 1,000,000, and a federation of 64 actors, one a client.
+"""How far one machine goes: a round of 10,000 clients of 1,000,000, 64 actors of a client each, clients that keep much.
 
-    python benchmarks/scale.py                 # both; about five minutes on two cores
+    python benchmarks/scale.py                 # all; about ten minutes on two cores
     python benchmarks/scale.py cohort          # one of them
     python benchmarks/scale.py actors
 
@@ -43,14 +43,39 @@ CASES: dict[str, dict[str, Any]] = {
         "training": {"engine": "sequential"},
         "execution": {"clients_per_actor": 1},
     },
+    "large-state": {
+        "rounds": 3,
+        "cohort": 1000,
+        "data": {"source": {**VIRTUAL, "clients": 1000}},
+        "model": {"name": "mlp", "hidden": [1265, 1265]},
+        "client": {"batch_size": 10, "steps": 2},
+        "algorithm": "scaffold",
+        "training": {"engine": "sequential"},
+    },
+    "small-state": {
+        "rounds": 50,
+        "cohort": 5000,
+        "data": {"source": {**VIRTUAL, "clients": 5000}},
+        "client": {"batch_size": 10},
+        "algorithm": "scaffold",
+        "training": {"engine": "rows", "compile": False},
+    },
 }
 SENTENCES = {
     "cohort": "10,000 clients a round of 1,000,000, on as many actors as the machine has cores",
     "actors": "64 clients, each in an actor of its own (`clients_per_actor: 1`), all of them in every round",
+    "large-state": (
+        "1,000 clients that keep SCAFFOLD's control variates of 1.7 million parameters each, 6.8 GB in all; "
+        "all of them in each of 3 rounds"
+    ),
+    "small-state": (
+        "5,000 clients that keep those of a softmax model of 610 parameters; all of them in each of 50 rounds"
+    ),
 }
 ROLES = {
     "ray::ClientActor": "client actor",
     "ray::Aggregator": "aggregator",
+    "ray::StateKeeper": "keeper of what clients keep",
     "ray::IDLE": "starting, or idle",
     "default_worker.py": "starting, or idle",
     "raylet/raylet": "Ray itself",
@@ -185,7 +210,15 @@ def table(values: dict[str, Any], watch: Watch) -> list[str]:
     ]
     lines += [
         f"| {role} | {watch.count[role]} | {watch.private[role] / MIB:.0f} MiB | {watch.summed[role] / MIB:.0f} MiB |"
-        for role in ("driver", "aggregator", "client actor", "Ray itself", "starting, or idle")
+        for role in (
+            "driver",
+            "aggregator",
+            "client actor",
+            "keeper of what clients keep",
+            "Ray itself",
+            "starting, or idle",
+        )
+        if watch.count[role]
     ]
     lines.append(f"| object store, as far as any process touched it | | | {watch.shared / MIB:.0f} MiB |")
     return lines

@@ -54,14 +54,26 @@ GRADIENT_ALONE = LocalUpdate(None, None, _AsItIs())
 """Nothing is done with the gradient, but for leaving it where it belongs."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Example:
+    """Rows, gradients and losses, and what the code takes, with them in it."""
+
+    rows: Tensor
+    grad: Tensor
+    losses: Tensor
+    of_gradient: list[Tensor]
+    of_update: list[Tensor]
+
+
 class WholeStep:
     """Compiled code that takes a step of any k ≥ 2 rows.
 
     An algorithm's correction may look at gradients, weights and the broadcast model. One that looks at anything else
     of its context would be compiled with the values of that moment, and is refused.
 
-    Where nobody looks at the gradients of all parameters together, each parameter is updated by itself, as soon as its
-    gradient is there: loops over whole rows, whose columns come from several places, take two to three times as long.
+    Gradients are written parameter by parameter. Where nobody looks at all of them together, each parameter is updated
+    there and then; if somebody does, another piece of code corrects and updates whole rows. In one piece, loops over
+    whole rows would ask of each column which parameter's it is, and take two to three times as long.
     """
 
     def __init__(self, gradient: Vectorised, layout: ParameterLayout, update: LocalUpdate, example: Sequence[Tensor]):
@@ -89,11 +101,10 @@ class WholeStep:
             raise NotWhole(f"its correction looks at context.{error.name}") from error
         except Exception as error:  # an algorithm of the user's own
             raise NotWhole(f"its correction fails on rows: {first_line(error)}") from error
-        function = self._each_parameter() if self._apart else self._all_together()
+        pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
         try:
-            self._code: Callable[..., None] = compiled(
-                function, *(self._example([one[:k] for one in example])[1] for k in (len(example[0]), 3))
-            )
+            self._code: Callable[..., None] = compiled(self._each_parameter(), *(one.of_gradient for one in pairs))
+            self._then = None if self._apart else compiled(self._whole_rows(), *(one.of_update for one in pairs))
         except Exception as error:  # torch refuses in many ways
             raise NotWhole(f"torch cannot compile it ({first_line(error)[:160]})") from error
 
@@ -109,10 +120,13 @@ class WholeStep:
             broadcast: `[P]`.
             state: of the optimiser, each `[k, T]`.
         """
-        code, known = self._code, self._known(rows, grad, losses, broadcast, state)
+        code, then = self._code, self._then
+        known, weights = self._known(rows, grad, losses, state), rows[:, : self._layout.trainable]
 
         def step(factors: Tensor, batch: Sequence[Tensor]) -> None:
             code(*known, factors, *batch)
+            if then is not None:
+                then(weights, grad, broadcast, factors, *state)
 
         return step
 
@@ -128,56 +142,52 @@ class WholeStep:
 
     def outcome(self, k: int, example: Sequence[Tensor]) -> Tensor:
         """What two steps come to for k rows, each of which has the same: `[k, …]`."""
-        (rows, grad, losses), arguments = self._example([one[:k] for one in example])
+        found = self._example([one[:k] for one in example])
         for _ in range(2):
-            self._code(*arguments)
-        return torch.cat([rows.double(), grad.double(), losses.unsqueeze(1)], dim=1)
+            self._code(*found.of_gradient)
+            if self._then is not None:
+                self._then(*found.of_update)
+        return torch.cat([found.rows.double(), found.grad.double(), found.losses.unsqueeze(1)], dim=1)
 
-    def _example(self, example: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-        """Rows, gradients and losses; all that the code takes, with them in it."""
+    def _example(self, example: Sequence[Tensor]) -> _Example:
         rows, *batch = example
         rows = rows[: len(batch[0])].clone()
         trainable, optimizer = self._layout.trainable, self.update.optimizer
         losses = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         grad = rows.new_zeros((len(rows), trainable))
         state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
-        known = self._known(rows, grad, losses, rows[0] * 0.75, state)
-        return (rows, grad, losses), [*known, self.factors(1, 0.1)[0], *batch]
+        factors = self.factors(1, 0.1)[0]
+        of_gradient = [*self._known(rows, grad, losses, state), factors, *batch]
+        return _Example(rows, grad, losses, of_gradient, [rows[:, :trainable], grad, rows[0] * 0.75, factors, *state])
 
-    def _known(
-        self, rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, state: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """The arguments of the code that stay the same from step to step."""
-        if not self._apart:
-            return [losses, rows, grad, broadcast, *state]
-        kept = [grad] if self.update.optimizer is None else state
+    def _known(self, rows: Tensor, grad: Tensor, losses: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
+        """The arguments of the gradient's code that stay the same from step to step."""
+        kept = state if self._updates else [grad]
         parts = [one[:, s.start : s.start + s.size] for one in kept for s in self._layout.parameters]
         return [losses, *(rows[:, s.start : s.start + s.size] for s in self._layout.segments), *parts]
 
-    def _all_together(self) -> FunctionType:
-        gradient, layout, update = self._gradient, self._layout, self.update
-        optimizer, trainable = update.optimizer, layout.trainable
-        assert optimizer is not None
-        states = len(optimizer.state)
+    @property
+    def _updates(self) -> bool:
+        """Whether the gradient's code updates the parameters."""
+        return self._apart and self.update.optimizer is not None
 
-        def step(losses: Tensor, rows: Tensor, grad: Tensor, broadcast: Tensor, *given: Tensor) -> None:
-            state, (factors, *batch) = given[:states], given[states:]
-            *grads, found = gradient(*layout.views(rows).values(), *batch)
-            for place, value in zip(layout.views(grad).values(), grads, strict=True):
-                place.copy_(value)
-            weights = rows[:, :trainable]
+    def _whole_rows(self) -> FunctionType:
+        update, trainable = self.update, self._layout.trainable
+        optimizer = update.optimizer
+        assert optimizer is not None
+
+        def step(weights: Tensor, grad: Tensor, broadcast: Tensor, factors: Tensor, *state: Tensor) -> None:
             if update.clip_norm is not None:
                 clip_rows(grad, update.clip_norm)
             update.rule.correct(grad, weights, _context(broadcast, trainable, grad))
             optimizer.update(weights, grad, state, factors.unbind())
-            losses.add_(found)
 
         assert isinstance(step, FunctionType)
         return step
 
     def _each_parameter(self) -> FunctionType:
         gradient, segments, parameters = self._gradient, self._layout.segments, len(self._layout.parameters)
-        optimizer = self.update.optimizer
+        optimizer = self.update.optimizer if self._updates else None
         kept = 1 if optimizer is None else len(optimizer.state)
 
         def step(losses: Tensor, *given: Tensor) -> None:
