@@ -33,7 +33,6 @@ from raysim.execution import (
 from raysim.execution.faults import Fault
 from raysim.execution.fleet import placer
 from raysim.execution.memory import (
-    LEASE_STATE_BYTES,
     actor_memory,
     bytes_down,
     evaluates_own_models,
@@ -65,13 +64,12 @@ class RayExecutor(Executor):
             shared_job = JobReference.put(job)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
             own, width = execution.clients_per_actor is not None, state_width(job)
-            most = max(1, LEASE_STATE_BYTES // (4 * width)) if width else None
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
-            leasing = Leasing(self._roster, execution, self._costs.clients, samples, most)
             self._states: NodeStates | None = None
             if width:
                 population = job.federation.open().population
                 self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
+            leasing = Leasing(self._roster, execution, self._costs.clients, samples, self._states)
             beyond_help = self._states.beyond_help if self._states is not None else lambda loss: None
             self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help)
             self._aggregator = (

@@ -6,19 +6,16 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook
+from raysim.cluster.states import KeptAfter
 from raysim.errors import RaysimError, RunError
 from raysim.execution import Evaluated, EvaluationRange, spread
-from raysim.execution.evaluation import clients_of
+from raysim.execution.evaluation import clients_of, gathered
 from raysim.execution.faults import Fault, Loss, elsewhere
-from raysim.execution.work import Int64
-
-Kept = Callable[[Int64], list[Any]]
-"""Finds what clients keep from round to round: references to their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +105,15 @@ class Flight(ABC):
         """Whether there are pieces to give out."""
         return bool(self.queue)
 
-    def piece_for(self, worker: int) -> Waiting | None:
-        """The next piece for this idle worker: one that did not fail on it, as long as others are up."""
+    def piece_for(self, worker: int, *, near: bool) -> Waiting | None:
+        """The next piece for this idle worker: one that did not fail on it, as long as others are up.
+
+        Args:
+            near: none whose rows lie on another node.
+        """
         for waiting in self.queue:
+            if near and getattr(waiting.piece, "home", None) not in (None, self.setting.node_of(worker)):
+                continue
             suited = self.suited(waiting.piece)
             if worker in (elsewhere(suited, waiting.failed, self.setting.node_of) if waiting.failed else suited):
                 self.queue.remove(waiting)
@@ -141,8 +144,8 @@ class Flight(ABC):
         """Seconds that a call with this piece may take."""
 
     @abstractmethod
-    def send(self, actor: Any, piece: Any) -> tuple[Any, Any]:
-        """Call the actor; a reference to wait for, and what to keep beside it."""
+    def send(self, actor: Any, node: str, piece: Any) -> tuple[Any, Any]:
+        """Call the actor on this node; a reference to wait for, and what to keep beside it."""
 
     @abstractmethod
     def receive(self, call: Call, result: Any) -> bool:
@@ -155,10 +158,15 @@ class Flight(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Some ranges to evaluate, given out for the `attempt`-th time again."""
+    """Some ranges to evaluate, given out for the `attempt`-th time again.
+
+    Attributes:
+        home: node with most of what the clients keep that are evaluated with models of their own.
+    """
 
     ranges: list[EvaluationRange]
     attempt: int = 0
+    home: str | None = None
 
 
 class Evaluation(Flight):
@@ -177,13 +185,16 @@ class Evaluation(Flight):
         ranges: Sequence[EvaluationRange],
         model: Any,
         workers: int,
-        kept: Kept | None = None,
+        kept: KeptAfter | None = None,
         shared: Any = None,
     ) -> None:
-        """Where clients' own models are evaluated, `kept` finds what they keep, and `shared` is what they may read."""
+        """Where clients' own models are evaluated, `kept` is what they keep, and `shared` what they may read."""
         super().__init__(setting, round_number, model)
         self._kept, self._shared = kept, shared
-        self.queue.extend(Waiting(Ranges(piece)) for piece in spread(ranges, max(1, workers)))
+        for piece in spread(ranges if kept is None else _by_node(ranges, kept), max(1, workers)):
+            self.queue.append(
+                Waiting(Ranges(piece, home=None if kept is None else kept.states.home(clients_of(piece))))
+            )
         self._began: float | None = None
         self._out: dict[int, Ranges] = {}
         self.results: list[Evaluated] = []
@@ -192,10 +203,10 @@ class Evaluation(Flight):
     def limit(self, piece: Ranges) -> float:
         return self.setting.deadlines.of("evaluation", len(piece.ranges))
 
-    def send(self, actor: Any, piece: Ranges) -> tuple[Any, Any]:
+    def send(self, actor: Any, node: str, piece: Ranges) -> tuple[Any, Any]:
         self._began = self._began or time.perf_counter()
         self._out[id(piece)] = piece
-        kept = [] if self._kept is None else self._kept(clients_of(piece.ranges))
+        kept = [] if self._kept is None else self._kept.read(clients_of(piece.ranges), node)
         return actor.evaluate.remote(piece.ranges, self.model, self._shared, *kept), None
 
     def receive(self, call: Call, result: tuple[list[Evaluated], float]) -> bool:
@@ -220,7 +231,7 @@ class Evaluation(Flight):
         if loss.kind == "error" and call.waiting.failed:
             again = False  # the same on two actors, or twice on the only one
         if again:
-            self.queue.appendleft(Waiting(Ranges(piece.ranges, piece.attempt + 1), failed))
+            self.queue.appendleft(Waiting(replace(piece, attempt=piece.attempt + 1), failed))
         elif loss.kind in ("data", "error"):
             self.error = loss.error
         else:
@@ -234,3 +245,8 @@ class Evaluation(Flight):
         then = "evaluated again" if again else "the run ends"
         who = f"actor {call.worker}, evaluating"
         book.add(Fault(loss.kind, who, loss.reason, then, self.round, piece.attempt), again=int(again))
+
+
+def _by_node(ranges: Sequence[EvaluationRange], kept: KeptAfter) -> list[EvaluationRange]:
+    """The ranges, holdouts cut anew so that each range has clients whose rows lie on one node, node by node."""
+    return gathered(ranges, list(kept.states.by_node(clients_of(ranges)).values()))

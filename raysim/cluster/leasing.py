@@ -1,23 +1,26 @@
-"""A cohort cut into leases for the actors that are up: by class, by speed, or by whom the clients belong to."""
+"""A cohort cut into leases for the actors that are up: by class, by speed, by where clients' rows lie, or by whom the
+clients belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from raysim.cluster.roster import Roster
+from raysim.cluster.states import NodeStates
 from raysim.cluster.training import Samples
 from raysim.config.running import ExecutionConfig
 from raysim.execution import CostModel, Lease, RoundTask, schedule_by_owner
 from raysim.execution.assignment import assign
 from raysim.execution.classes import ClientClasses
+from raysim.execution.memory import LEASE_STATE_BYTES
 
 
 class Leasing:
-    """Cuts leases by the costs of clients, whoever teaches those, and at `most` clients; and learns how fast each node
-    is."""
+    """Cuts leases by the costs of clients, whoever teaches those; and learns how fast each node is."""
 
     def __init__(
         self,
@@ -25,9 +28,10 @@ class Leasing:
         execution: ExecutionConfig,
         costs: CostModel,
         samples: Samples,
-        most: int | None = None,
+        states: NodeStates | None = None,
     ) -> None:
-        self._roster, self._costs, self._samples, self._most = roster, costs, samples, most
+        """Leases go where their clients' `states` are, and are cut where those would exceed `LEASE_STATE_BYTES`."""
+        self._roster, self._costs, self._samples, self._states = roster, costs, samples, states
         self._clients_per_actor, self._classes = execution.clients_per_actor, ClientClasses(execution)
 
     def cut(self, task: RoundTask, up: Collection[int]) -> tuple[dict[int, Lease], list[Lease]]:
@@ -42,14 +46,19 @@ class Leasing:
         group = np.zeros(len(task.clients), dtype=np.int64)
         if self._classes.several:
             group = self._classes.of(task.clients, self._samples(task.clients), task.steps)
-        plan = assign(self._costs.seconds(task.steps), group, self._roster.crews(up))
+        homes = None
+        if self._states is not None:
+            homes = self._states.homes(task.clients, {w: self._roster.node(w) for w in self._roster.workers})
+        plan = assign(self._costs.seconds(task.steps), group, self._roster.crews(up), homes)
         first = {w: Lease.of(task, positions, int(group[positions[0]])) for w, positions in plan.first.items()}
         rest = [Lease.of(task, positions, one) for one, positions in plan.rest]
-        if self._most is None:
+        if self._states is None:
             return first, rest
-        pieces = {worker: lease.cut(self._most) for worker, lease in first.items()}
+        most = max(1, LEASE_STATE_BYTES // (4 * self._states.width))
+        pieces = {worker: lease.cut(most) for worker, lease in first.items()}
         beyond = [piece for whole in pieces.values() for piece in whole[1:]]
-        beyond += [piece for lease in rest for piece in lease.cut(self._most)]
+        beyond += [piece for lease in rest for piece in lease.cut(most)]
+        beyond = [replace(lease, home=self._states.home(lease.clients)) for lease in beyond]
         return {worker: whole[0] for worker, whole in pieces.items()}, beyond
 
     def learn(self, clients: pa.RecordBatch) -> None:

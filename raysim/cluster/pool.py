@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
-from raysim.cluster.flights import Call, Evaluation, Flight, Kept, Setting, Waiting
+from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
 from raysim.cluster.roster import START_SECONDS, Roster
 from raysim.cluster.runtime import Runtime
+from raysim.cluster.states import KeptAfter
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
 from raysim.errors import DataError, RaysimError, RunError
@@ -88,7 +89,7 @@ class ClientPool:
             raise unread
         return found
 
-    def train(self, task: RoundTask, model: Any, shared: Any = None, kept: Kept | None = None) -> Training:
+    def train(self, task: RoundTask, model: Any, shared: Any = None, kept: KeptAfter | None = None) -> Training:
         """Give out a cohort's leases; `wait` for the flight.
 
         `wait` raises `ClientError` where a client's own code failed, `DataError` where a shard cannot be read anywhere,
@@ -105,7 +106,7 @@ class ClientPool:
         round_number: int,
         ranges: Sequence[EvaluationRange],
         model: Any,
-        kept: Kept | None = None,
+        kept: KeptAfter | None = None,
         shared: Any = None,
     ) -> Evaluation:
         """Give out ranges, behind whatever was given out before; `wait` for the flight."""
@@ -214,21 +215,22 @@ class ClientPool:
             time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
 
     def _give_out(self) -> None:
-        """Pieces for all idle actors, of the flights in their order."""
+        """Pieces for all idle actors, of the flights in their order; first those whose rows lie on an actor's node."""
         for flight in self._flights:
             if flight.error is not None:
                 continue
             flight.reassign(self._up())
-            for worker in sorted(self._idle):
-                if (waiting := flight.piece_for(worker)) is not None:
-                    self._give(flight, waiting, worker)
+            for near in (True, False):
+                for worker in sorted(self._idle):
+                    if (waiting := flight.piece_for(worker, near=near)) is not None:
+                        self._give(flight, waiting, worker)
 
     def _give(self, flight: Flight, waiting: Waiting, worker: int) -> None:
         self._idle.discard(worker)
-        reference, kept = flight.send(self._roster.actor(worker), waiting.piece)
+        node = self._roster.node(worker)
+        reference, kept = flight.send(self._roster.actor(worker), node, waiting.piece)
         flight.out += 1
         self._look_for_model(flight)
-        node = self._roster.node(worker)
         self._calls[reference] = Call(flight, waiting, worker, node, kept, flight.limit(waiting.piece))
 
     def _advance(self) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pyarrow as pa
 
 from raysim.cluster.faults import FaultBook
-from raysim.cluster.flights import Evaluation, Kept
+from raysim.cluster.flights import Evaluation
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import Traffic
-from raysim.cluster.states import NodeStates
+from raysim.cluster.states import KeptAfter, NodeStates
 from raysim.cluster.steps import ServerSteps, Step, StepLost
 from raysim.cluster.training import Training
 from raysim.errors import RunError
@@ -133,9 +132,9 @@ class SharedRounds:
         self._costs.workers = self._pool.size
         return training
 
-    def _kept(self, version: int) -> Kept | None:
-        """Finds what clients keep, as it is after a round."""
-        return None if self._states is None else partial(self._states.read, version=version)
+    def _kept(self, version: int) -> KeptAfter | None:
+        """What clients keep, as it is after a round."""
+        return None if self._states is None else KeptAfter(self._states, version)
 
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
@@ -185,7 +184,8 @@ class SharedRounds:
         interval = None if before is None else self._finished_at - before
         self._costs.saw_shared(applying.clients, interval, arithmetic)
         self._leasing.learn(applying.clients)
-        row = self._book.counted(replace(row, seconds=seconds))
+        moved = 0 if self._states is None else self._states.moved()
+        row = self._book.counted(replace(row, seconds=seconds, bytes_state_across=moved))
         evaluated = () if evaluation is None else tuple(evaluation.results)
         return RoundDone(RoundFacts(row, clients, evaluated), applying.server)
 

@@ -2,11 +2,12 @@
 
 A client's row lies on the node where it trained last. Rows travel through the object store, one object for each lease
 and keeper: on its own node a lease reads them from shared memory, and a client that goes elsewhere takes its row along.
+So leases look for their rows (`Leasing`), and so do evaluations of clients' own models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,9 @@ from raysim.config.running import ExecutionConfig
 from raysim.errors import RunError
 from raysim.execution.client_state import StateRows
 from raysim.execution.faults import Loss
+from raysim.execution.scheduling import Homes
 from raysim.execution.state_store import StateStore, load_pieces, save_piece
-from raysim.execution.work import Int64
+from raysim.execution.work import NOBODY, Int64
 
 PROBE_SECONDS = 10.0
 """How long a keeper may take to say that it lives."""
@@ -76,11 +78,12 @@ class StateKeeper:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a lease left: a reference to its rows, whose they are, and on which node."""
+    """What a lease left: a reference to its rows, whose they are, and who made them on which node."""
 
     rows: Any
     clients: Int64
     node: str
+    worker: int
 
 
 class NodeStates:
@@ -106,8 +109,9 @@ class NodeStates:
         self._keepers: list[Any] = []
         for node in (runtime.home, *nodes):
             self._at(node)
-        self._home = np.full(population, -1, dtype=np.int32)
-        self._round, self._before = 0, (np.empty(0, np.int64), np.empty(0, np.int32))
+        self._home, self._last = (np.full(population, -1, dtype=np.int32) for _ in range(2))
+        self._round, self._before = 0, (NOBODY, self._home[NOBODY], self._last[NOBODY])
+        self._moved = 0
 
     def _at(self, node: str) -> int:
         """Which keeper is this node's; one that joined the run gets its own."""
@@ -120,9 +124,45 @@ class NodeStates:
             self._keepers.append(actor.remote(*self._store))
         return self._names.index(node)
 
-    def read(self, clients: Int64, version: int) -> list[Any]:
-        """References to the rows of these clients, one for each keeper that has some; who has none is left out."""
+    def homes(self, clients: Int64, nodes: Mapping[int, str]) -> Homes | None:
+        """Where the rows of these clients lie; None where they have none.
+
+        Args:
+            nodes: of all workers.
+        """
+        client, last = self._home[clients].astype(np.int64), self._last[clients].astype(np.int64)
+        if (client < 0).all():
+            return None
+        worker = np.full(max([*nodes, int(last.max())]) + 1, -1)
+        for index, node in nodes.items():
+            if node in self._names:
+                worker[index] = self._names.index(node)
+        return Homes(client, last, worker)
+
+    def by_node(self, clients: Int64) -> dict[str, Int64]:
+        """Clients with a row, by the node that has it."""
         home = self._home[clients]
+        return {self._names[index]: clients[home == index] for index in np.unique(home[home >= 0]).tolist()}
+
+    def home(self, clients: Int64) -> str | None:
+        """The node with most of the rows of these clients."""
+        found = self.by_node(clients)
+        return max(found, key=lambda node: len(found[node]), default=None)
+
+    def moved(self) -> int:
+        """Bytes of rows that were sent from one node to another since this was asked last."""
+        moved, self._moved = self._moved, 0
+        return moved
+
+    def read(self, clients: Int64, version: int, node: str) -> list[Any]:
+        """References to the rows of these clients, one for each keeper that has some; who has none is left out.
+
+        Args:
+            node: where they are needed.
+        """
+        home = self._home[clients]
+        away = home[home >= 0] != (self._names.index(node) if node in self._names else -1)
+        self._moved += 4 * self.width * int(away.sum())
         return [
             self._keepers[index].read.remote(clients[home == index], version)
             for index in np.unique(home[home >= 0]).tolist()
@@ -136,8 +176,8 @@ class NodeStates:
         """
         if round_number == self._round:  # its step was lost, and some of it was trained again
             self.roll_back(round_number - 1)
-        everybody = np.concatenate([np.empty(0, np.int64), *(one.clients for one in leases)])
-        self._round, self._before = round_number, (everybody, self._home[everybody])
+        everybody = np.concatenate([NOBODY, *(one.clients for one in leases)])
+        self._round, self._before = round_number, (everybody, self._home[everybody], self._last[everybody])
         calls = []
         for one in leases:
             here = self._at(one.node)
@@ -145,15 +185,15 @@ class NodeStates:
             before = self._home[one.clients]
             for index in np.unique(before[(before >= 0) & (before != here)]).tolist():
                 calls.append(self._keepers[index].let_go.remote(round_number, one.clients[before == index]))
-            self._home[one.clients] = here
+            self._home[one.clients], self._last[one.clients] = here, one.worker
         for call in calls:
             self._wait(call)
 
     def roll_back(self, version: int) -> None:
         """Throw away what was staged after a round."""
         if self._round > version:
-            clients, home = self._before
-            self._home[clients] = home
+            clients, home, last = self._before
+            self._home[clients], self._last[clients] = home, last
             self._round = 0
         for keeper in self._keepers:
             keeper.roll_back.remote(version)
@@ -173,6 +213,7 @@ class NodeStates:
             RunError: they are of another algorithm or model.
         """
         self._home.fill(-1)
+        self._last.fill(-1)
         self._home[self._wait(self._keepers[0].load.remote(folder))] = 0
 
     def _wait(self, reference: Any) -> Any:
@@ -198,6 +239,18 @@ class NodeStates:
         """Stop the keepers; their files go with them."""
         for keeper in self._keepers:
             self._ray.kill(keeper)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAfter:
+    """What clients keep, as it is after a round."""
+
+    states: NodeStates
+    version: int
+
+    def read(self, clients: Int64, node: str) -> list[Any]:
+        """References to the rows of these clients, which are needed on this node."""
+        return self.states.read(clients, self.version, node)
 
 
 def _lost(error: Exception) -> RunError:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from raysim.cluster.faults import first_line
-from raysim.cluster.flights import Call, Flight, Kept, Setting, Waiting
+from raysim.cluster.flights import Call, Flight, Setting, Waiting
 from raysim.cluster.reduction import NodeSum
-from raysim.cluster.states import Written
+from raysim.cluster.states import KeptAfter, Written
 from raysim.errors import RunError
 from raysim.execution import Lease, LeaseReport, RoundTask, Trained
 from raysim.execution.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
@@ -41,9 +41,9 @@ class Training(Flight):
         samples: Samples,
         *,
         shared: Any = None,
-        kept: Kept | None = None,
+        kept: KeptAfter | None = None,
     ) -> None:
-        """`shared` is what clients may read of the server's state, `kept` finds what they keep from round to round."""
+        """`shared` is what clients may read of the server's state, `kept` what they keep from round to round."""
         super().__init__(setting, task.round, model)
         self.task, self._first, self._samples = task, first, samples
         self._shared, self._kept = shared, kept
@@ -70,9 +70,9 @@ class Training(Flight):
         """What the leases left of what clients keep."""
         return [written for _, _, _, written in self._landed.values() if len(written.clients)]
 
-    def piece_for(self, worker: int) -> Waiting | None:
+    def piece_for(self, worker: int, *, near: bool) -> Waiting | None:
         lease = self._first.pop(worker, None)
-        return super().piece_for(worker) if lease is None else Waiting(lease)
+        return super().piece_for(worker, near=near) if lease is None else Waiting(lease)
 
     def reassign(self, up: frozenset[int]) -> None:
         super().reassign(up)
@@ -82,11 +82,11 @@ class Training(Flight):
     def limit(self, piece: Lease) -> float:
         return self.setting.deadlines.training(self.task.steps[piece.positions])
 
-    def send(self, actor: Any, piece: Lease) -> tuple[Any, Any]:
+    def send(self, actor: Any, node: str, piece: Lease) -> tuple[Any, Any]:
         self._out.add(_key(piece))
         if self.ready_since is None:  # the actor would wait for the model
             actor.prefetch.options(num_returns=0).remote(piece.clients)
-        kept = [] if self._kept is None else self._kept(piece.clients)
+        kept = [] if self._kept is None else self._kept.read(piece.clients, node)
         total, rows, report = actor.train.options(num_returns=3).remote(piece, self.model, self._shared, *kept)
         return report, (total, rows)
 
@@ -96,7 +96,7 @@ class Training(Flight):
             return False
         self._out.remove(_key(lease))
         total, rows = call.kept
-        written = Written(rows, result.keepers, call.node)
+        written = Written(rows, result.keepers, call.node, call.worker)
         self._landed[_key(lease)] = (lease, result, NodeSum(total, call.node), written)
         self.setting.deadlines.saw_training(result)
         self.busy[call.worker] = self.busy.get(call.worker, 0.0) + sum(result.seconds.values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.execution.scheduling import Float64, Int64, schedule
+from raysim.execution.scheduling import Float64, Homes, Int64, schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,12 @@ class Assignment:
     imbalance: float
 
 
-def assign(cost: Float64, group: Int64, crews: Mapping[int, Crew]) -> Assignment:
+def assign(cost: Float64, group: Int64, crews: Mapping[int, Crew], homes: Homes | None = None) -> Assignment:
     """Give out clients with these estimated seconds and of these classes, `[m]` each.
 
     Args:
         crews: for every class that is in `group`, in the order in which pieces wait. Classes may share one.
+        homes: where their rows lie, if they have any, and where all workers are, by their indices.
     """
     first: dict[int, Int64] = {}
     rest: list[tuple[int, Int64]] = []
@@ -53,7 +54,8 @@ def assign(cost: Float64, group: Int64, crews: Mapping[int, Crew]) -> Assignment
         if one not in there:
             continue
         members = np.flatnonzero(group == one)
-        plan = schedule(cost[members], len(crew.workers), crew.slowness)
+        near = None if homes is None else homes.of(members, crew.workers)
+        plan = schedule(cost[members], len(crew.workers), crew.slowness, near)
         for worker, part in zip(crew.workers, plan.first, strict=True):
             if worker in first:
                 rest.append((one, members[part]))

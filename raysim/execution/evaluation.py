@@ -111,6 +111,24 @@ def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
     return np.concatenate(holdouts) if holdouts else np.empty(0, dtype=np.int64)
 
 
+def gathered(ranges: Sequence[EvaluationRange], groups: Sequence[Int64]) -> list[EvaluationRange]:
+    """The ranges, in which clients of a group are beside each other: holdouts cut anew, about as many at a time.
+
+    Where clients are evaluated with models of their own, it makes no difference who is in whose range.
+
+    Args:
+        groups: disjoint, of some of the clients; the others are one more.
+    """
+    clients, cut = clients_of(ranges), sum(isinstance(part, HoldoutRange) for part in ranges)
+    found: list[EvaluationRange] = [part for part in ranges if not isinstance(part, HoldoutRange)]
+    alone = clients[~np.isin(clients, np.concatenate([clients[:0], *groups]))]
+    for group in (*groups, alone):
+        if len(group):
+            pieces = np.array_split(group, -(-cut * len(group) // len(clients)))
+            found += [HoldoutRange(piece) for piece in pieces]
+    return found
+
+
 def spread(ranges: Sequence[EvaluationRange], workers: int) -> list[list[EvaluationRange]]:
     """Consecutive ranges for each worker; at most one list a worker, none of them empty."""
     bounds = np.linspace(0, len(ranges), min(workers, len(ranges)) + 1).astype(int)

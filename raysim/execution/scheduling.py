@@ -1,11 +1,13 @@
 """Who trains which clients: longest first onto the least loaded worker, the rest to whoever is idle.
 
-A schedule changes how long a round takes, never its result.
+Clients that keep something go where it is, as far as the round is done as early. A schedule changes how long a round
+takes, and what travels, never its result.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +24,9 @@ _WORTH_SHARING = 0.5
 
 _REST = 0.3
 """Share of the work that is not given out at the start, for whoever is idle first."""
+
+_LATER = 0.05
+"""By how much later the busiest worker may be done, so that clients go where their rows are."""
 
 
 @dataclass(slots=True)
@@ -56,6 +61,27 @@ class CostModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Homes:
+    """Where the rows of clients lie, and where workers are. Nodes are numbers from 0; -1 is nowhere.
+
+    Attributes:
+        client: node with each client's row, `[m]`.
+        last: worker that each client trained on last, `[m]`; -1 where that is not known.
+        worker: node of each worker, `[workers]`.
+    """
+
+    client: Int64
+    last: Int64
+    worker: Int64
+
+    def of(self, clients: Int64, workers: Sequence[int]) -> Homes:
+        """The same for some clients and some workers, by their positions; these are numbered anew."""
+        number = np.full(len(self.worker) + 1, -1)  # the last one is for whoever is not known
+        number[list(workers)] = np.arange(len(workers))
+        return Homes(self.client[clients], number[self.last[clients]], self.worker[list(workers)])
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """Positions of the cohort: `first[w]` goes to worker w at once, `rest` to idle workers in this order."""
 
@@ -65,11 +91,13 @@ class Schedule:
     """Busiest worker's estimated share over the mean share, before the rest evens it out; 1 is perfect."""
 
 
-def schedule(cost: Float64, workers: int, slowness: Float64 | None = None) -> Schedule:
+def schedule(cost: Float64, workers: int, slowness: Float64 | None = None, homes: Homes | None = None) -> Schedule:
     """Spread clients with these estimated seconds, `[m]`, over workers.
 
     Args:
         slowness: what each worker takes for a second of estimated work, `[workers]`; by default all take one.
+        homes: where clients had better be trained. The busiest worker is done at most `_LATER` later for it, and a
+            piece of the rest has clients of one node.
     """
     if slowness is not None and len(np.unique(slowness)) == 1:
         cost, slowness = cost * slowness[0], None
@@ -83,9 +111,13 @@ def schedule(cost: Float64, workers: int, slowness: Float64 | None = None) -> Sc
         first, loads = _longest_first(cost, longest_first[:rest_from], workers)
     else:
         first, loads = _earliest_finish(cost, longest_first[:rest_from], slowness)
+    if homes is not None:
+        latest = (1 + _LATER) * max(loads)
+        at_home, their_loads = _at_home(cost, longest_first[:rest_from], slowness, homes, latest)
+        if max(their_loads) <= latest:
+            first, loads = at_home, their_loads
     leases = [_bounded(cost * slow, part) for slow, part in zip(slowness, first, strict=True)]
-    pieces = max(1, 4 * workers)
-    rest = [part for part in np.array_split(longest_first[rest_from:], pieces) if len(part)]
+    rest = _pieces(longest_first[rest_from:], max(1, 4 * workers), None if homes is None else homes.client)
     late = [part for parts in leases for part in parts[1:]]
     mean = sum(loads) / workers
     return Schedule(
@@ -129,6 +161,38 @@ def _earliest_finish(cost: Float64, order: Int64, slowness: Float64) -> tuple[li
         parts[worker].append(position)
         loads[worker] = finish[worker]
     return parts, loads.tolist()
+
+
+def _at_home(
+    cost: Float64, order: Int64, slowness: Float64, homes: Homes, latest: float
+) -> tuple[list[list[int]], list[float]]:
+    """As `_earliest_finish`, but a client stays with the worker that had it last, or else goes to one on the node of
+    its row, if it is done there by `latest`."""
+    parts: list[list[int]] = [[] for _ in slowness]
+    loads = np.zeros(len(slowness))
+    there = {node: np.flatnonzero(homes.worker == node) for node in np.unique(homes.worker).tolist() if node >= 0}
+    for position in order.tolist():
+        finish = loads + cost[position] * slowness
+        worker, crew = int(homes.last[position]), there.get(int(homes.client[position]))
+        if (worker < 0 or finish[worker] > latest) and crew is not None:
+            worker = int(crew[finish[crew].argmin()])
+        if worker < 0 or finish[worker] > latest:
+            worker = int(finish.argmin())
+        parts[worker].append(position)
+        loads[worker] = finish[worker]
+    return parts, loads.tolist()
+
+
+def _pieces(order: Int64, count: int, home: Int64 | None) -> list[Int64]:
+    """Cut clients, the longest first, into about so many pieces; each has clients of one home, where they have any."""
+    if home is None:
+        return [part for part in np.array_split(order, count) if len(part)]
+    parts: list[Int64] = []
+    for node in np.unique(home[order]).tolist():
+        here = order[home[order] == node]
+        parts += np.array_split(here, min(len(here), -(-count * len(here) // len(order))))
+    place = {position: i for i, position in enumerate(order.tolist())}
+    return sorted(parts, key=lambda part: place[int(part[0])])
 
 
 def _bounded(cost: Float64, positions: list[int]) -> list[Int64]:

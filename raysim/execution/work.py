@@ -111,7 +111,11 @@ class RoundWork:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Some of a round's clients, all of one class, handed to one worker. One given out again has a higher `attempt`."""
+    """Some of a round's clients, all of one class, handed to one worker. One given out again has a higher `attempt`.
+
+    Attributes:
+        home: id of the node that has most of what they keep from round to round; None where they keep nothing yet.
+    """
 
     round: int
     attempt: int
@@ -123,6 +127,7 @@ class Lease:
     participation: float = 1.0
     group: int = 0
     rows: bool = False
+    home: str | None = None
 
     @classmethod
     def of(cls, task: RoundTask, positions: npt.ArrayLike, group: int = 0) -> Lease:

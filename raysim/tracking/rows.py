@@ -28,8 +28,8 @@ time is the fold's."""
 
 TOTAL = "total"
 
-LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across")
-"""What moved on Ray, within nodes and between them: sums as measured where they arrive, models as counted."""
+LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across", "bytes_state_across")
+"""What moved on Ray, within nodes and between them: sums as measured where they arrive, models and rows as counted."""
 
 FAULTS = ("lost", "hung", "retries")
 """Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
@@ -76,6 +76,8 @@ class RoundRow:
     """Bytes of partial sums that went from one node to another."""
     bytes_down_across: int = 0
     """Bytes of the model that went to other nodes than the driver's."""
+    bytes_state_across: int = 0
+    """Bytes of what clients keep from round to round that went from one node to another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def test_what_clients_read_of_the_server_travels_in_small_rounds_and_in_shared_o
 def test_leases_are_cut_where_clients_keep_much(
     tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raysim.cluster.executor.LEASE_STATE_BYTES", 1)
+    monkeypatch.setattr("raysim.cluster.leasing.LEASE_STATE_BYTES", 1)
     expected = final_sha256(digits(tmp_path, *SCAFFOLD))
     with Simulation(digits(tmp_path, *SCAFFOLD, RAY, "execution.actors=2")) as simulation:
         first = next(iter(simulation))

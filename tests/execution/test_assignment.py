@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysim.execution.assignment import Assignment, Crew, assign
-from raysim.execution.scheduling import schedule
+from raysim.execution.scheduling import Homes, schedule
 from raysim.execution.speeds import Speeds
 
 
@@ -37,6 +37,21 @@ def test_classes_that_share_workers_give_each_a_first_piece_once() -> None:
     plan = assign(np.full(4, 0.01), np.array([0, 0, 1, 1]), {0: crew(0, 1), 1: crew(0, 1)})
     assert given_out(plan) == [0, 1, 2, 3]
     assert {one for one, _ in plan.rest} == {1}
+
+
+def test_clients_of_each_class_go_where_their_rows_are() -> None:
+    """Workers 5 and 9 are on one node, 2 and 7 on the other; clients were with the first or nobody is known."""
+    at = np.full(10, -1)
+    at[[5, 9]], at[[2, 7]] = 0, 1
+    homes = Homes(np.array([0, 1, 1, 0, 1, 0, 1, 0]), np.array([5, 2, -1, -1, 7, 9, -1, -1]), at)
+    crews = {0: crew(2, 5), 1: crew(7, 9)}
+    plan = assign(np.full(8, 0.01), np.array([0, 0, 0, 0, 1, 1, 1, 1]), crews, homes)
+    assert {worker: sorted(part.tolist()) for worker, part in plan.first.items()} == {
+        2: [1, 2],
+        5: [0, 3],
+        7: [4, 6],
+        9: [5, 7],
+    }
 
 
 def test_a_slow_worker_gets_work_in_proportion() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from raysim.data import DataInfo
 from raysim.execution import Evaluated, HoldoutRange, ServerRange, spread, summarise
-from raysim.execution.evaluation import holdout_ranges, metric_names, server_ranges
+from raysim.execution.evaluation import clients_of, gathered, holdout_ranges, metric_names, server_ranges
 from raysim.training import Evaluator, ParameterLayout, resolve_metrics
 from raysim.training.losses import cross_entropy
 
@@ -52,6 +52,19 @@ def test_holdout_ranges_cover_every_client_with_a_holdout_once(sizes: list[int],
 def test_a_holdout_range_is_full_at_a_batch_of_samples() -> None:
     ranges = holdout_ranges(ListedFederation([1] * 6, [2, 2, 0, 4, 1, 9]), 4)
     assert [part.clients.tolist() for part in ranges] == [[0, 1], [3], [4], [5]]
+
+
+@given(st.lists(st.integers(-1, 3), max_size=40), st.integers(1, 9))
+def test_holdouts_are_gathered_by_where_their_clients_are(where: list[int], batch_size: int) -> None:
+    at = np.array(where, dtype=np.int64)
+    ranges = [ServerRange("test", 0, 3), *holdout_ranges(ListedFederation([1] * len(at), [1] * len(at)), batch_size)]
+    found = gathered(ranges, [np.flatnonzero(at == node) for node in range(4)])
+    assert found[0] == ranges[0]
+    groups = [set(at[part.clients].tolist()) for part in found[1:]]
+    assert all(len(group) == 1 for group in groups)
+    assert sorted(clients_of(found).tolist()) == list(range(len(at)))
+    assert len(found) <= len(ranges) + 5
+    assert all(len(part.clients) <= batch_size for part in found[1:])
 
 
 @given(st.integers(0, 40), st.integers(1, 9))

@@ -82,7 +82,7 @@ def numbers(run: RecordedRun) -> Html:
     elif isinstance(population, int):
         shown.append(tile("Population", quantity(population), "clients"))
     traffic = f"{size(run.total('bytes_up'))} up, {size(run.total('bytes_down'))} down"
-    across = run.total("bytes_up_across") + run.total("bytes_down_across")
+    across = sum(run.total(f"bytes_{what}_across") for what in ("up", "down", "state"))
     if across:
         traffic += f"; {size(across)} between nodes"
     shown.append(tile("Traffic", size(run.total("bytes_up") + run.total("bytes_down")), traffic))
