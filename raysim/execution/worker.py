@@ -14,7 +14,7 @@ from raysim.aggregation import Buffers, ClientRows, KeptRows, PartialSum, Runnin
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, DataError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
-from raysim.execution.engine_choice import local_update
+from raysim.execution.engine_timing import local_update
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.holdouts import Holdouts, fine_tuner
 from raysim.execution.label_counts import LossContexts
