@@ -22,7 +22,7 @@ from raysim.config import Experiment
 from raysim.config.fairness import Afl as AflConfig
 from raysim.config.server import UniformWeights
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import ClientContext, ParameterLayout, to_device
 
 LOSS = FixedPoint(40)
 """Format of losses: below 8·10⁶."""
@@ -55,7 +55,7 @@ class Afl(Algorithm):
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
         assert context.loss is not None, "needs_loss is set"
-        domain = torch.from_numpy(context.clients % self.domains).to(rows.device)
+        domain = to_device(context.clients % self.domains, rows.device)
         scale = context.server["lambda"][domain][:, None]
         present = torch.nn.functional.one_hot(domain, self.domains).to(rows.dtype)
         loss = present * context.loss.clamp(self.low, self.high)[:, None].to(rows.dtype)

@@ -25,7 +25,7 @@ from raysim.config.algorithms import Scaffold as ScaffoldConfig
 from raysim.config.client import Sgd
 from raysim.config.server import LossWeights
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import ClientContext, ParameterLayout, to_device
 
 
 class Scaffold(Algorithm):
@@ -65,7 +65,7 @@ class Scaffold(Algorithm):
             distance = (context.setting.lr * reached(context, mu=0.0)).to(rows.dtype)
             change = update[:, : context.trainable] / -torch.where(distance > 0, distance, 1.0)
             change.sub_(context.server["control"])
-        change[torch.from_numpy(context.steps == 0)] = 0.0
+        change[to_device(np.flatnonzero(context.steps == 0), change.device)] = 0.0
         control += change
         return {"update": update, "control": change, "share": participation(context, rows)}
 

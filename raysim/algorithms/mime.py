@@ -26,7 +26,7 @@ from raysim.config.algorithms import MimeLite as MimeLiteConfig
 from raysim.config.client import ClientConfig
 from raysim.config.server import LearnedWeights
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
 
 
 class MimeLite(Algorithm):
@@ -97,7 +97,7 @@ class Mime(Algorithm):
         return (*super().fields(), Field("gradient", self.layout.trainable), Field("moved", 1))
 
     def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        moved = torch.from_numpy(context.steps > 0).to(rows)[:, None]
+        moved = to_device((context.steps > 0).astype(np.float32), rows.device)[:, None]
         gradient = torch.zeros_like(context.grad) if context.anchor is None else context.anchor
         return {**super().send(rows, context), "gradient": gradient, "moved": moved}
 

@@ -20,7 +20,7 @@ from raysim.config import Experiment
 from raysim.config.algorithms import FedNova as FedNovaConfig
 from raysim.config.client import Sgd
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import ClientContext, ParameterLayout, to_device
 
 LENGTH = FixedPoint(32)
 """Format of ‖a‖₁: up to 2·10⁹ local steps."""
@@ -50,7 +50,7 @@ def reached(context: ClientContext, *, mu: float) -> Tensor:
     assert isinstance(sgd, Sgd), "anything else is refused before the run starts"
     most = int(context.steps.max(initial=0))
     found = lengths(most, context.setting.lr, sgd.momentum, sgd.nesterov, mu)[context.steps]
-    return torch.from_numpy(found).to(context.grad.device)[:, None]
+    return to_device(found, context.grad.device)[:, None]
 
 
 class FedNova(Algorithm):

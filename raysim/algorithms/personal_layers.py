@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from raysim.aggregation import Field
@@ -26,7 +25,7 @@ from raysim.config.client import ClientConfig
 from raysim.config.personal import FedRep as FedRepConfig
 from raysim.config.personal import LocalLayers
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
 
 Int64 = npt.NDArray[np.int64]
 
@@ -137,6 +136,7 @@ class FedRep(_PersonalLayers):
     def __init__(self, config: FedRepConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.head_epochs = config.head_epochs
+        self.in_local = np.isin(np.arange(layout.trainable), self.local)
 
     def default(self, layout: ParameterLayout) -> Sequence[str]:
         return last_layer(layout)
@@ -159,14 +159,11 @@ class FedRep(_PersonalLayers):
             return
         body_epochs = context.epochs - self.head_epochs
         in_head = context.step < context.steps - context.steps // context.epochs * body_epochs
-        local = np.zeros(context.trainable, dtype=bool)
-        local[self.local[self.local < context.trainable]] = True
-        moves = torch.from_numpy(in_head[:, None] == local).to(grad.device)
-        grad.mul_(moves)
+        grad.mul_(to_device(in_head, grad.device)[:, None] == to_device(self.in_local, grad.device))
 
 
 def _index(columns: Int64, like: Tensor) -> Tensor:
-    return torch.from_numpy(columns).to(like.device)
+    return to_device(columns, like.device)
 
 
 def last_layer(layout: ParameterLayout) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raysim.algorithms import ClientVector
 from raysim.execution.work import Float32, Int64
+from raysim.training import copy_into, to_device
 from raysim.training.layout import TURN
 
 Bools = npt.NDArray[np.bool_]
@@ -66,7 +67,7 @@ class StateLayout:
         for name, columns in self._columns.items():
             initial = self._initial[name]
             if isinstance(initial, np.ndarray):
-                row[columns] = broadcast[torch.from_numpy(initial).to(broadcast.device)]
+                row[columns] = broadcast[to_device(initial, broadcast.device)]
             elif initial == "model":
                 row[columns] = broadcast[: columns.stop - columns.start]
         return row
@@ -75,9 +76,9 @@ class StateLayout:
         """The clients' rows `[k, S]` on the device of the broadcast model, in memory of their own."""
         found, known = states.read(clients)
         rows = torch.empty(found.shape, device=broadcast.device)  # torch allocates on boundaries, NumPy does not
-        rows.copy_(torch.from_numpy(found))
+        copy_into(rows, found)
         if not known.all():
-            rows[torch.from_numpy(~known).to(rows.device)] = self.first(broadcast)
+            rows[to_device(np.flatnonzero(~known), rows.device)] = self.first(broadcast)
         return rows
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from raysim.data import Federation
 from raysim.errors import ConfigError
 from raysim.execution.work import Int64
-from raysim.training import BalancedLoss, Loss
+from raysim.training import BalancedLoss, Loss, to_device
 
 
 class LossContexts:
@@ -40,4 +40,4 @@ class LossContexts:
             classes = self._federation.info.classes or 0
             shards = (self._federation.shard(client) for client in clients.tolist())
             own = np.stack([np.bincount(shard.y, minlength=classes) for shard in shards])
-        return self._loss.context(own, self._everybody).to(self._device)
+        return to_device(self._loss.context(own, self._everybody), self._device)

@@ -45,9 +45,12 @@ from raysim.training import (
     RoundSetting,
     Trainer,
     build_engine,
+    copied,
+    copy_into,
     resolve_client_loss,
     resolve_loss,
     resolve_metrics,
+    to_device,
     torch_threads,
 )
 
@@ -116,8 +119,7 @@ class ClientWorker:
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
-        self._host, self._buffers = torch.zeros(layout.size), Buffers()
-        self._broadcast = self._host.to(self.device)
+        self._broadcast, self._buffers = torch.zeros(layout.size, device=self.device), Buffers()
 
     def train(
         self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
@@ -209,10 +211,9 @@ class ClientWorker:
             loss = self._losses(clients)
             factors, clamped = self._factors(loss, shards.count)
             if self.algorithm.needs_loss:
-                given = replace(given, loss=torch.from_numpy(loss).to(self.device))
+                given = replace(given, loss=to_device(loss, self.device))
             if len(candidates := self.algorithm.candidates(given.server)):
-                losses = torch.from_numpy(self._losses_under(candidates, clients))
-                given = replace(given, losses=losses.to(self.device))
+                given = replace(given, losses=to_device(self._losses_under(candidates, clients), self.device))
             if (context := self.contexts.of(clients)) is not None:
                 given = replace(given, context=context)
             return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
@@ -241,7 +242,7 @@ class ClientWorker:
         sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
         if sound.all():
             return running.fold(positions, weights, sent)
-        rows = torch.from_numpy(np.flatnonzero(sound)).to(self.device)
+        rows = to_device(np.flatnonzero(sound), self.device)
         reasons = iter(running.fold(positions[sound], weights[sound], {name: t[rows] for name, t in sent.items()}))
         blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
         return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
@@ -299,9 +300,7 @@ class ClientWorker:
         """The server's vectors that clients may read, on the device."""
         if shared is None:
             return {}
-        mine = torch.empty(len(shared))  # a copy, as of the model
-        mine.numpy()[:] = shared
-        return split_vectors(self._shared_sizes, mine.to(self.device))
+        return split_vectors(self._shared_sizes, copied(shared, self.device))  # a copy, as of the model
 
     @contextmanager
     def _own_setting(self) -> Iterator[None]:
@@ -311,9 +310,7 @@ class ClientWorker:
 
     def _receive(self, model: Float32) -> None:
         # A copy: the array is shared with other processes, and torch would not stop a write to it.
-        self._host.numpy()[:] = model
-        if self._broadcast is not self._host:
-            self._broadcast.copy_(self._host)
+        copy_into(self._broadcast, model)
 
 
 def _client_error(clients: Int64, round_number: int, error: Exception) -> ClientError:

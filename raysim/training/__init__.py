@@ -17,6 +17,7 @@ from raysim.training.resampling import Resampling
 from raysim.training.schedules import lr_factor
 from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, Trainer
+from raysim.training.transfer import copied, copy_into, to_device
 from raysim.training.whole_step import LocalUpdate
 
 __all__ = [
@@ -52,12 +53,15 @@ __all__ = [
     "build_engine",
     "check_loss",
     "check_metrics",
+    "copied",
+    "copy_into",
     "lr_factor",
     "merge_exact",
     "resolve_client_loss",
     "resolve_loss",
     "resolve_metrics",
     "row_optimizer",
+    "to_device",
     "torch_threads",
     "values_of",
 ]

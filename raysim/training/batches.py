@@ -16,6 +16,7 @@ from torch import Tensor
 
 from raysim import keyed
 from raysim.data import DataInfo, Samples
+from raysim.training.transfer import copied
 
 Int64 = npt.NDArray[np.int64]
 
@@ -122,9 +123,9 @@ class Shard:
     def load(cls, samples: Samples, device: torch.device) -> Shard:
         """Copy samples out of their memory map into aligned tensors on the device."""
         return cls(
-            _aligned(samples.x, device),
-            _aligned(samples.y, device),
-            None if samples.weight is None else _aligned(samples.weight, device),
+            copied(samples.x, device),
+            copied(samples.y, device),
+            None if samples.weight is None else copied(samples.weight, device),
         )
 
     def __len__(self) -> int:
@@ -188,23 +189,3 @@ def model_input(x: Tensor, info: DataInfo) -> Tensor:
 def target(y: Tensor, info: DataInfo) -> Tensor:
     """Stored targets as losses and metrics take them: int64 classes, or float32 numbers."""
     return y.to(torch.int64 if info.task == "classification" else torch.float32)
-
-
-def _aligned(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    # torch allocates on 64-byte boundaries; a tensor that wraps the memory map would not be, and could be written to.
-    copy = torch.empty(array.shape, dtype=_DTYPES[array.dtype.name], pin_memory=device.type == "cuda")
-    copy.numpy()[...] = array
-    return copy if device.type == "cpu" else copy.to(device, non_blocking=True)
-
-
-_DTYPES = {
-    "bool": torch.bool,
-    "uint8": torch.uint8,
-    "int8": torch.int8,
-    "int16": torch.int16,
-    "uint16": torch.int32,  # torch cannot index uint16
-    "int32": torch.int32,
-    "int64": torch.int64,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}

@@ -21,6 +21,7 @@ from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, weighted_mean
+from raysim.training.transfer import to_device
 
 Int64 = npt.NDArray[np.int64]
 
@@ -190,7 +191,7 @@ class SequentialEngine(Engine):
     def load(self, block: Block) -> None:
         plan, self._pool = block.plan, block.shards.pool
         self._context: tuple[Tensor, ...] = () if block.context is None else (block.context[0],)
-        index = torch.from_numpy(plan.index[:, 0] + block.shards.start).to(self.device)
+        index = to_device(plan.index[:, 0] + block.shards.start, self.device)
         self._peers = [self._layout.views(peer[0]) for peer in block.peers]
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self.module.train()

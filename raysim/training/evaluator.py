@@ -62,11 +62,11 @@ class Evaluator:
         """Sums of every metric's contributions, float64 `[width]`."""
         # A module that draws random numbers even now draws the same ones, whoever was evaluated before.
         self._generator.manual_seed(0)
-        total = np.zeros(sum(metric.width for metric in self.metrics))
+        total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
         for output, y, weight in self._outputs(samples):
             elements = self.loss(output, y)
-            total += total_of(self.metrics, output, y, elements, weight).cpu().numpy()
-        return total
+            total += total_of(self.metrics, output, y, elements, weight)  # on the device: nothing waits for a batch
+        return total.cpu().numpy()
 
     def exact_sums(self, samples: Samples) -> ExactSums:
         """The same as integers in units of 2^-40, which add up in any order to the same value; None is not finite."""
@@ -80,12 +80,12 @@ class Evaluator:
     def loss_moments(self, samples: Samples) -> tuple[float, float]:
         """Weighted mean of the losses and of their squares, of targets where a sample has several; NaN without any."""
         self._generator.manual_seed(0)
-        total = torch.zeros(3, dtype=torch.float64)
+        total = torch.zeros(3, dtype=torch.float64, device=self.device)
         for output, y, weight in self._outputs(samples):
             losses = self.loss(output, y).double()
             shares = element_weight(losses, None if weight is None else weight.double())
             counted = torch.where(shares == 0, 0.0, losses)  # a masked target counts for nothing, whatever it measured
-            total += torch.stack([(shares * counted).sum(), (shares * counted**2).sum(), shares.sum()]).cpu()
+            total += torch.stack([(shares * counted).sum(), (shares * counted**2).sum(), shares.sum()])
         mean, square = (total[:2] / total[2]).tolist()
         return mean, square
 

@@ -14,6 +14,7 @@ from raysim.training.context import PLAIN, ClientContext, Given, RoundSetting
 from raysim.training.engine import Engine
 from raysim.training.optimizers import row_optimizer
 from raysim.training.trainer import Trainer
+from raysim.training.transfer import to_device
 
 Int64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -35,7 +36,7 @@ class FineTuner:
             moves: which columns `[P]` change; None is all of them.
         """
         self._work, self._lr = work, lr
-        self._moves = None if moves is None else torch.from_numpy(moves).to(engine.rows.device)
+        self._moves = None if moves is None else to_device(moves, engine.rows.device)
         self._trainer = Trainer(
             engine, row_optimizer(PLAIN), work, clip_norm, self, rule_sees_gradients=moves is not None, start=self.start
         )
@@ -52,8 +53,8 @@ class FineTuner:
             context: what the training loss is told about each, `[k, …]`, where it is a `ClientLoss`.
         """
         order = np.argsort(-self._work.count(shards.count), kind="stable")
-        some, place = Shards(shards.pool, shards.start[order], shards.count[order]), torch.from_numpy(order)
-        place = place.to(models.device)
+        some = Shards(shards.pool, shards.start[order], shards.count[order])
+        place = to_device(order, models.device)
         begun = models.index_select(0, place)
         setting = RoundSetting(seed, BEFORE_ANY_ROUND, self._lr)
         given = Given(state={"model": begun}, context=None if context is None else context[place])

@@ -18,6 +18,7 @@ from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.gradient import gradient_of
 from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
+from raysim.training.transfer import to_device
 from raysim.training.trial import random_batch, somewhere_near
 from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
@@ -124,11 +125,11 @@ class RowsEngine(Engine):
             beside = np.minimum(np.arange(width), k - 1)  # the last client's samples once more
             index, count = np.take(index, beside, axis=1), np.take(count, beside, axis=1)
             self.rows[k:width] = self.rows[0]
-        self._index = torch.from_numpy(index).to(self.device, non_blocking=True)
+        self._index = to_device(index, self.device)
         chosen = self._index.flatten()
         y = target(self._samples.y.index_select(0, chosen), self.info)
         self._y = y.view(-1, width, self.batch_size, *y.shape[1:])
-        self._share = self._shares(torch.from_numpy(count).to(self.device, non_blocking=True), chosen)
+        self._share = self._shares(to_device(count, self.device), chosen)
         context = block.context
         self._context = None if context is None else context[self._beside(k, width)] if k < width else context
         self._ends, self._turn = block.plan.steps.tolist(), None

@@ -21,6 +21,7 @@ from raysim.training.context import ClientContext, Given, RoundSetting
 from raysim.training.engine import Block, Engine
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.resampling import Resampling
+from raysim.training.transfer import to_device
 
 Int64 = npt.NDArray[np.int64]
 
@@ -172,16 +173,17 @@ class Trainer:
         plan = BatchPlan.draw(setting.seed, setting.round, clients[order], some.count, work)
         rows, grad = self.engine.rows[: len(order)], self.engine.grad
         rows.copy_(broadcast)
-        told = None if context is None else context[torch.from_numpy(order).to(context.device)]
+        place = to_device(order, rows.device)
+        told = None if context is None else context[place]
         self.engine.load(Block(some, plan, keys[order], context=told))
-        share = torch.from_numpy(plan.count / np.maximum(some.count, 1)).to(rows)
+        share = to_device((plan.count / np.maximum(some.count, 1)).astype(np.float32), rows.device)
         total = torch.zeros_like(grad[: len(order)])
         for step, part in enumerate(share):
             k = int(np.count_nonzero(plan.steps > step))
             self.engine.gradients(step, k)
             total[:k].addcmul_(grad[:k], part[:k, None])
         found = torch.empty_like(total)
-        found[torch.from_numpy(order).to(rows.device)] = total
+        found[place] = total
         return found
 
     def _steps(self, context: ClientContext, rows: Tensor) -> Tensor:

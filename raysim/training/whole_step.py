@@ -16,6 +16,7 @@ from raysim.training.layout import ParameterLayout
 from raysim.training.losses import first_line
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.trainer import ClientRule
+from raysim.training.transfer import to_device
 from raysim.training.unguarded import compiled
 
 
@@ -136,7 +137,7 @@ class WholeStep:
         if lr != known_lr or len(known) < count:
             optimizer = self.update.optimizer
             numbers = [(0.0,) if optimizer is None else optimizer.factors(step, lr) for step in range(1, count + 1)]
-            known = torch.tensor(numbers).to(self._device, non_blocking=True).unbind()
+            known = to_device(torch.tensor(numbers), self._device).unbind()
             self._factors = lr, known
         return known
 

@@ -55,7 +55,7 @@ def test_an_actor_holds_the_vectors_that_its_worker_allocates() -> None:
     memory = actor_memory(job.job)
     worker = ClientWorker(job.job, 0)
     assert worker.trainer.engine.rows.numel() == job.columns
-    kept = [worker._host, worker.evaluator._row, worker.trainer.engine.rows, worker.trainer.engine.grad]
+    kept = [worker._broadcast, worker.evaluator._row, worker.trainer.engine.rows, worker.trainer.engine.grad]
     update_and_autograd = 2 * job.columns * 4
     assert memory.model == sum(tensor.nbytes for tensor in kept) + update_and_autograd
     assert memory.process == ACTOR_BYTES

@@ -10,6 +10,7 @@ from raysim.data import DataInfo
 from raysim.training.losses import element_weight
 from raysim.training.metrics.classes import predicted_class
 from raysim.training.metrics.metric import MeanMetric, Metric, Sums, by_sample
+from raysim.training.transfer import to_device
 
 BINS = 512
 """Scores that `pr_auc` tells apart, for each class."""
@@ -85,7 +86,7 @@ class PrAuc(Metric):
         """Of the class against all others, `[n, *positions]`."""
         classes = self.info.classes or 0
         if output.shape == (*target.shape, classes):
-            others = output.index_fill(-1, torch.tensor(wanted, device=output.device), -torch.inf)
+            others = output.index_fill(-1, to_device(torch.tensor(wanted), output.device), -torch.inf)
             return output[..., wanted] - others.logsumexp(-1)
         predicted_class(output, target, classes)  # of another shape: says what is wrong
         return output.reshape(target.shape)
