@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.data import Synthetic
+from raysim.config.sources import Synthetic
 from raysim.data.sources import load_source, synthetic_client, synthetic_sizes
 from raysim.data.sources.synthetic import _Stream
 from raysim.keyed import Purpose, generator

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from raysim.config.data import Synthetic
+from raysim.config.sources import Synthetic
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import DataInfo, Int64
 from raysim.keyed import Purpose, generator, uniform
