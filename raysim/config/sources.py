@@ -100,6 +100,8 @@ class Synthetic(Section):
     """One model and one data distribution for all clients."""
     clients: int = Field(30, ge=1)
     """Natural clients; use with `partition: natural`."""
+    sigma: float = Field(2.0, ge=0, le=4)
+    """How unequal they are: standard deviation of the log-normal's logarithm that sizes are drawn from."""
     dimensions: int = Field(60, ge=1)
     """Features of a sample."""
     classes: int = Field(10, ge=2)
