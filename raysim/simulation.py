@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -16,41 +15,31 @@ import torch
 from torch import nn
 
 from raysim.config import Experiment
-from raysim.config.server import LearnedWeights
 from raysim.errors import RaysimError, RunError
 from raysim.execution import (
     Evaluated,
-    EvaluationPlan,
     EvaluationRange,
-    Executor,
-    InProcessExecutor,
-    Job,
     Prepared,
     RoundDone,
     RoundWork,
-    build_selection,
     client_metrics,
     draw_round,
     prepare_job,
     summarise,
 )
-from raysim.execution.candidates import LEARNED_METRICS
-from raysim.execution.resuming import ALLOW, may_change, refuse_other_bits, refuse_other_curve
-from raysim.execution.selection import load_state, save_state
+from raysim.execution.resuming import ALLOW, may_change, refuse_other_curve
+from raysim.execution.selection import save_state
 from raysim.models import load_weights
+from raysim.opening import Opening, open_run
 from raysim.tracking import (
-    Checkpoint,
     CheckpointFolder,
     CheckpointPlace,
     NoteLevel,
     Progress,
     QuietProgress,
-    Recorder,
     RoundRow,
     RunDirectory,
     RunSummary,
-    Stopping,
-    read_rounds,
 )
 from raysim.training import ParameterLayout
 
@@ -125,7 +114,7 @@ class Simulation:
         notes: list[tuple[str, NoteLevel]] = []
         if model is not None or data is not None:
             notes.append(("the model or the data were handed over in memory: a resume needs them again", "info"))
-        self._start(prepared, create, progress, notes=notes)
+        self._start(prepared, open_run(prepared, create, progress, notes=notes), after_round=0)
 
     @classmethod
     def resume(
@@ -166,7 +155,7 @@ class Simulation:
         self = cls.__new__(cls)
         with CheckpointFolder.found(directory, place, recorded_place) as checkpoints:
             checkpoint, damaged = checkpoints.latest()
-            self._start(
+            opening = open_run(
                 prepared,
                 lambda: directory,
                 progress,
@@ -177,69 +166,20 @@ class Simulation:
                     for one in damaged
                 ],
             )
+        self._start(prepared, opening, after_round=checkpoint.round)
         return self
 
-    def _start(
-        self,
-        prepared: Prepared,
-        directory: Callable[[], RunDirectory],
-        progress: Progress,
-        *,
-        checkpoint: Checkpoint | None = None,
-        recorded_bits: Mapping[str, Any] | None = None,
-        notes: Sequence[tuple[str, NoteLevel]] = (),
-    ) -> None:
-        after_round = 0 if checkpoint is None else checkpoint.round
+    def _start(self, prepared: Prepared, opening: Opening, *, after_round: int) -> None:
         self.experiment, self.number = prepared.experiment, after_round
+        self.directory: Path = opening.recorder.run.path
         self._prepared = prepared
+        self._executor, self._server, self._recorder = opening.executor, opening.server, opening.recorder
+        self._selection, self._selected = opening.selection, opening.selected
+        self._evaluation, self._stopping = opening.evaluation, opening.stopping
         self._finished: RunSummary | None = None
         self._closed = False
         self._rounds: Generator[RoundDone] | None = None
         self._checkpoint_seconds = self._share = 0.0
-        self._evaluation = EvaluationPlan.of(self.experiment, prepared.federation, prepared.metrics)
-        names = ["train/loss", *self._evaluation.names]
-        if isinstance(self.experiment.aggregation.weights, LearnedWeights):
-            names += LEARNED_METRICS
-        self._stopping = Stopping(self.experiment, names)
-        with ExitStack() as undo:
-            if self.experiment.execution.executor == "ray":
-                progress.preparing("starting Ray and the client actors")
-            self._executor = undo.enter_context(_executor(prepared.job))
-            environment = self._executor.environment()
-            bits = {**environment["bits"], "data": prepared.federation.fingerprint}
-            if not self.experiment.aggregation.exact:
-                bits["sums"] = "float32, the result depends on who trained whom"
-            refuse_other_bits(recorded_bits or {}, bits)
-            self._selection = build_selection(self.experiment, prepared.federation, prepared.work)
-            self._selected = (
-                self._selection.first() if checkpoint is None else load_state(checkpoint.path, self._selection)
-            )
-            self._server = (
-                self._executor.first() if checkpoint is None else self._executor.load(str(checkpoint.path.resolve()))
-            )
-            run = directory()
-            if checkpoint is None:
-                undo.push(partial(_no_trace, run))
-            self.directory: Path = run.path
-            self._executor.call(run.path.resolve().name)
-            self._recorder = Recorder(run, self.experiment, names, progress, after_round=after_round)
-            undo.callback(self._recorder.close)
-            if checkpoint is not None:
-                run.write_config(self.experiment)
-                for row in read_rounds(run).select(names).to_pylist():
-                    self._stopping.see({name: value for name, value in row.items() if value is not None})
-            counts = {"parameters": prepared.parameters, "population": prepared.federation.population}
-            why = {"engine": prepared.engine.reason}
-            self._recorder.start(self._facts(), {**environment, "bits": bits, **counts, **why})
-            if prepared.engine.replaced:
-                self._recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
-            for text, level in notes:
-                self._recorder.note(text, level)
-            self._executor.listen(lambda fault: self._recorder.fault(fault.text, **fault.fields()))
-            self._executor.announce(lambda text: self._recorder.note(text, "info"))
-            if "sums" in bits:
-                self._recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
-            undo.pop_all()
 
     def __iter__(self) -> Iterator[Round]:
         """Train to the end, a committed round at a time.
@@ -402,29 +342,3 @@ class Simulation:
                 self._rounds.close()
             self._checkpoint(last=True)
             self._recorder.note(f"round {self.number} is saved; `raysim resume {self.directory}` goes on after it")
-
-    def _facts(self) -> dict[str, object]:
-        prepared, engine = self._prepared, self._prepared.job.engine
-        together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
-        compiled = ", compiled" if engine.compiled else ""
-        return {
-            "run": str(self._recorder.run.path),
-            "data": f"{self.experiment.data.source.name}, {prepared.federation.population:,} clients",
-            "model": f"{self.experiment.model.name}, {prepared.parameters:,} parameters",
-            "workers": f"{self._executor.workers} ({self._executor.name}, {engine.name} engine{together}{compiled})",
-            "engine": prepared.engine.reason,
-        }
-
-
-def _executor(job: Job) -> Executor:
-    if job.experiment.execution.executor == "inprocess":
-        return InProcessExecutor(job)
-    from raysim.cluster import RayExecutor  # Ray takes a second to import: only for those who use it
-
-    return RayExecutor(job)
-
-
-def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: object) -> None:
-    """Take a new run directory away if Ctrl-C ends its run before it begins."""
-    if kind is not None and issubclass(kind, KeyboardInterrupt):
-        run.discard()

@@ -42,7 +42,8 @@ def one_of_each(module: Any) -> dict[str, Any]:
     if module is fedprox_synthetic:
         return {f"{name}; {way}; seed 0": 0.9 if way == "mu=1" else 0.8 for name, way in fedprox_synthetic.PLAN}
     if module is fairness:
-        return {fairness.key(name, 500, 0): dict.fromkeys(fairness.MEASURED, 0.25) for name in fairness.ALGORITHMS}
+        names = fairness.ALGORITHMS
+        return {fairness.key(0.8, "size", name, 500, 0): dict.fromkeys(fairness.MEASURED, 0.25) for name in names}
     if module is fedopt:
         trials = {
             fedopt.key("FedAvg", *rates, 0): {"validation": rates[1], "test": 0.5} for rates in fedopt.trials("FedAvg")
@@ -55,7 +56,7 @@ def one_of_each(module: Any) -> dict[str, Any]:
     ("module", "line"),
     [
         (fedprox_synthetic, "| (1, 1): mu=1 against mu=0 | +10.0 | 1 up, 0 down | +5.8 | 3 up, 0 down |"),
-        (fairness, "| 500 | TERM, t=1 | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) |"),
+        (fairness, "| 0.8, size | 500 | TERM, t=1 | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) | +0.0 (0 up, 0 down) |"),
         (fedopt, "| FedAvg | 0.03 / 3.16 | 316.00 | 87.50 | 87.50 |"),
         (niid_bench, "| IID | FedAvg | 2 | 90.00 |  |  |  |  | 99.09 |"),
     ],

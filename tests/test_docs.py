@@ -48,7 +48,7 @@ def test_every_example_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None
     from raysim.execution import InProcessExecutor
 
     # An example that says nothing of where it runs would start Ray, and come to the same bits.
-    monkeypatch.setattr("raysim.simulation._executor", InProcessExecutor)
+    monkeypatch.setattr("raysim.opening._executor", InProcessExecutor)
     # Drawing the reports, which have tests of their own, would take longer than all the runs.
     monkeypatch.setattr("raysim.tracking.recorder.write_report", lambda runs: runs[0] / "report.html")
     for number, block in enumerate(blocks(page, "python"), start=1):

@@ -13,12 +13,14 @@ from pydantic import Field, ValidationError, model_validator
 from raysim.config.algorithms import AlgorithmConfig, FedAvg
 from raysim.config.base import Section
 from raysim.config.client import ClientConfig, TrainingConfig
-from raysim.config.data import DataConfig, NaturalPartition, SyntheticVirtual
+from raysim.config.data import DataConfig
 from raysim.config.errors import explain
 from raysim.config.loading import apply_overrides, read_yaml, write_text
 from raysim.config.model import ModelConfig, Softmax
+from raysim.config.partition import NaturalPartition
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, SelectionConfig, Uniform
+from raysim.config.sources import SyntheticVirtual
 from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 

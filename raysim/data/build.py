@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from raysim.config.base import Custom
-from raysim.config.data import DataConfig, InMemory, NaturalPartition, SyntheticVirtual
+from raysim.config.data import DataConfig
+from raysim.config.partition import NaturalPartition
+from raysim.config.sources import InMemory, SyntheticVirtual
 from raysim.data.augmentation import augmented, check_augmentation, smote_version
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples

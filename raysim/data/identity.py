@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raysim import keyed
-from raysim.config.data import Bundled, Cifar10, Idx, Mnist, Npz, SourceConfig, Synthetic, Table, Text
+from raysim.config.sources import Bundled, Cifar10, Idx, Mnist, Npz, SourceConfig, Synthetic, Table, Text
 from raysim.data.dataset import Columns, Dataset, Pool
 from raysim.data.sources.cifar10 import FOLDER as CIFAR10_FOLDER
 from raysim.data.sources.cifar10 import find_cifar10

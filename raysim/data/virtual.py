@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.config.data import SyntheticVirtual
+from raysim.config.sources import SyntheticVirtual
 from raysim.data.federation import ClientPart, DataInfo, Federation, Int64, Samples, ServerPart
 from raysim.data.sources.synthetic import synthetic_client
 from raysim.data.split import holdout_sizes

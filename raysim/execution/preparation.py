@@ -12,9 +12,9 @@ from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
 from raysim.config.algorithms import Centralised
-from raysim.config.data import InMemory
 from raysim.config.model import InMemoryModel
 from raysim.config.server import Poisson
+from raysim.config.sources import InMemory
 from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity

@@ -151,7 +151,7 @@ def offsets(config: LogitsConfig, own: Counts, everybody: Counts | None) -> Floa
 
     Logit adjustment: tau · log π (Menon et al. 2021, equation 10), with the shares π of the federation's labels; a
     class that nobody has counts as half a sample. FedLC: −tau · n^(−1/4) (Zhang et al. 2022, section 4), in a softmax
-    over all classes.
+    over all classes as in all public implementations; the paper's leaves the target out, which has no lower bound.
     """
     if isinstance(config, AdjustedLogits):
         counts = np.maximum(_known(everybody).astype(np.float64), 0.5)

@@ -19,7 +19,7 @@ import numpy as np
 from federations import digits, sha256
 from trouble import PatchySpec
 
-from raysim import Simulation, simulation
+from raysim import Simulation, opening
 from raysim.cluster.runtime import import_ray
 from raysim.cluster.steps import ServerSteps
 from raysim.execution.round_costs import RoundCosts
@@ -66,8 +66,8 @@ def run(name: str, folder: Path, *overrides: str, at: dict[int, Callable[[Simula
 
 def patchy(node: str, clients: tuple[int, ...]) -> None:
     """From now on this node cannot read these clients' shards, or has no store at all."""
-    executor = simulation._executor
-    simulation._executor = lambda job: executor(replace(job, federation=PatchySpec(job.federation, node, clients)))
+    executor = opening._executor
+    opening._executor = lambda job: executor(replace(job, federation=PatchySpec(job.federation, node, clients)))
 
 
 def stop_and_kill_a_reducer(simulation: Simulation) -> None:
@@ -88,7 +88,7 @@ def main(folder: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    spread, executor = ["execution.executor=ray", "execution.actors=4", "rounds=5"], simulation._executor
+    spread, executor = ["execution.executor=ray", "execution.actors=4", "rounds=5"], opening._executor
     run("peace", folder / "peace", "rounds=5")
     node = {"num_cpus": 2, "object_store_memory": 80 * 1024 * 1024}
     cluster = Cluster(initialize_head=True, connect=True, head_node_args={**node, "include_dashboard": False})
@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
         for name, clients in (("no store", ()), ("no shards", (0, 1, 2, 3, 4, 5))):
             patchy(away, clients)
             run(name, folder / name, *spread, "execution.actors=2", "rounds=2")
-            simulation._executor = executor
+            opening._executor = executor
         ballast = []
 
         def fill_the_store(running: Simulation) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from raysim.config.data import DataConfig, InMemory
+from raysim.config.data import DataConfig
 from raysim.config.imbalance import Jitter
+from raysim.config.sources import InMemory
 from raysim.data import ArrowFederation, prepare
 from raysim.data.augmentation import growth
 from raysim.data.warping import rotated_and_shifted

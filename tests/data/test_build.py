@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from raysim.config.base import Custom
-from raysim.config.data import DataConfig, InMemory
+from raysim.config.data import DataConfig
+from raysim.config.sources import InMemory
 from raysim.data import ArrowFederation, DataInfo, Dataset, Pool, build, describe, prepare
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import from_arrays

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysim.config.data import DataConfig, InMemory, LabelNoise
+from raysim.config.data import DataConfig, LabelNoise
+from raysim.config.sources import InMemory
 from raysim.data import ArrowFederation, prepare
 from raysim.data.noise import mislabelled
 from raysim.errors import DataError

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysim.config.base import Custom
-from raysim.config.data import (
+from raysim.config.partition import (
     ClassesPartition,
     DirichletPartition,
     IidPartition,

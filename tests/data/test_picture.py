@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysim.config.data import DataConfig, InMemory
+from raysim.config.data import DataConfig
+from raysim.config.sources import InMemory
 from raysim.data import partition_picture, prepare
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysim.config.data import InMemory, Npz
+from raysim.config.sources import InMemory, Npz
 from raysim.data.dataset import Dataset
 from raysim.data.sources import from_arrays, load_source
 from raysim.errors import DataError

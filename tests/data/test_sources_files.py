@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from raysim.config.data import Cifar10, Idx, Mnist
+from raysim.config.sources import Cifar10, Idx, Mnist
 from raysim.data.importing import import_dataset
 from raysim.data.sources import load_source
 from raysim.data.sources.idx import read_idx

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from raysim.config.data import InMemory
+from raysim.config.sources import InMemory
 from raysim.data.dataset import Dataset
 from raysim.data.sources import load_source
 from raysim.errors import DataError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raysim.config.base import Custom
-from raysim.config.data import Bundled, InMemory, SourceConfig, Synthetic, SyntheticVirtual
+from raysim.config.sources import Bundled, InMemory, SourceConfig, Synthetic, SyntheticVirtual
 from raysim.data.sources import SOURCES, load_source
 from raysim.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ def test_virtual_clients_have_nothing_to_load() -> None:
 def module(tmp_path, monkeypatch) -> str:
     (tmp_path / "my_own_data.py").write_text(
         "import numpy as np\n"
-        "from raysim.config.data import InMemory\n"
+        "from raysim.config.sources import InMemory\n"
         "from raysim.data.sources import load_source\n"
         "def pair(n=4): return np.zeros((n, 2), np.float32), np.arange(n)\n"
         "def whole(): return load_source(InMemory(), seed=0, arrays=pair())\n"

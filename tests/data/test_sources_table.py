@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from raysim.config.data import Table
+from raysim.config.sources import Table
 from raysim.data.dataset import Columns, Dataset
 from raysim.data.sources import load_source
 from raysim.errors import DataError

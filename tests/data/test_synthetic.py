@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.data import Synthetic
+from raysim.config.sources import Synthetic
 from raysim.data.sources import load_source, synthetic_client, synthetic_sizes
 from raysim.data.sources.synthetic import _Stream
 from raysim.keyed import Purpose, generator
@@ -79,10 +79,16 @@ def test_sizes_are_lognormal_plus_fifty_and_do_not_depend_on_the_population() ->
     assert len(logs) > 30_000
 
 
+def test_sigma_says_how_unequal_clients_are() -> None:
+    log_sizes = np.log(synthetic_sizes(0, 100_000, 0.5) - 49.5)
+    np.testing.assert_allclose([log_sizes.mean(), log_sizes.std()], [4, 0.5], atol=0.01)
+    assert set(synthetic_sizes(0, 10, 0.0).tolist()) == {50 + int(np.exp(4))}
+
+
 def test_the_source_is_its_clients_one_after_another() -> None:
-    config = Synthetic(alpha=1, beta=1, clients=4, dimensions=5, classes=3)
+    config = Synthetic(alpha=1, beta=1, clients=4, sigma=0.8, dimensions=5, classes=3)
     data = load_source(config, seed=2)
-    sizes = synthetic_sizes(2, 4)
+    sizes = synthetic_sizes(2, 4, 0.8)
     assert data.train.client is not None
     np.testing.assert_array_equal(data.train.client, np.repeat(np.arange(4), sizes))
     assert (data.info.classes, data.info.input_shape, data.test) == (3, (5,), None)

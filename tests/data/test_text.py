@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from raysim.config.data import MinMax, Text
+from raysim.config.sources import Text
+from raysim.config.transforms import MinMax
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.sources import load_source
 from raysim.data.sources.text import windows

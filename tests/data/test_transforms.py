@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.data import MinMax, Missing, OneHot, Standardise
+from raysim.config.transforms import MinMax, Missing, OneHot, Standardise
 from raysim.data.dataset import Columns, Pool
 from raysim.data.sources import from_arrays
 from raysim.data.transforms import Fitted, apply, describe, features, fit

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysim.config.data import DataConfig, SyntheticVirtual
+from raysim.config.data import DataConfig
+from raysim.config.sources import SyntheticVirtual
 from raysim.data import ArrowFederation, VirtualSpec, prepare
 from raysim.data.sources import synthetic_client
 from raysim.errors import DataError

@@ -432,7 +432,7 @@ class Telling(QuietProgress):
 
 
 def test_what_takes_seconds_before_the_first_round_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raysim.simulation._executor", InProcessExecutor)
+    monkeypatch.setattr("raysim.opening._executor", InProcessExecutor)
     monkeypatch.setattr("raysim.execution.engine_choice.WORTH_TIMING", 0)
     own = ["training.engine=auto", "execution.executor=ray", f"data.cache={tmp_path / 'cache'}", "rounds=1"]
     first, again, resumed = Telling(), Telling(), Telling()

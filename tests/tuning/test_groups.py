@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from raysim.config.data import DataConfig, InMemory
+from raysim.config.data import DataConfig
 from raysim.config.server import ExplicitWeights, LawWeights, SamplesWeights, UniformWeights
+from raysim.config.sources import InMemory
 from raysim.config.tuning import SimplexConfig
 from raysim.data import Federation, prepare
 from raysim.errors import ConfigError

@@ -1,6 +1,6 @@
 """How training samples are dealt to clients: one file for each family, all with the contract of `base`.
 
-A new partitioner is one function in one file, its section in `raysim.config.data`, and its line in `PARTITIONERS`.
+A new partitioner is one function in one file, its section in `raysim.config.partition`, and its line in `PARTITIONERS`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from raysim.config.data import NaturalPartition, PartitionConfig
+from raysim.config.partition import NaturalPartition, PartitionConfig
 from raysim.data.partition.base import Partition, Partitioner, Traits
 from raysim.data.partition.classes import classes
 from raysim.data.partition.custom import custom

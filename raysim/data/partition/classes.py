@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import ClassesPartition
+from raysim.config.partition import ClassesPartition
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, by_label, collect, shuffled
 from raysim.errors import DataError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import DirichletPartition
+from raysim.config.partition import DirichletPartition
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, by_label, collect
 from raysim.errors import DataError

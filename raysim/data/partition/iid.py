@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysim.config.data import IidPartition
+from raysim.config.partition import IidPartition
 from raysim.data.partition.base import Partition, Traits, equal_shares, shuffled
 
 

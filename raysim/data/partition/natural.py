@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import NaturalPartition
+from raysim.config.partition import NaturalPartition
 from raysim.data.partition.base import Partition, Traits, grouped
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import QuantityPartition
+from raysim.config.partition import QuantityPartition
 from raysim.data.partition.base import Partition, Traits, apportion, shuffled
 from raysim.errors import DataError
 from raysim.keyed import Purpose, generator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import ShardsPartition
+from raysim.config.partition import ShardsPartition
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, equal_shares, grouped, shuffled
 from raysim.errors import DataError

@@ -1,6 +1,7 @@
 """Where samples come from: one file a kind of source, all checked when they are read.
 
-To add a source, write a file with `load(config, seed) -> Dataset`, a section in `raysim.config.data`, and a line here.
+To add a source, write a file with `load(config, seed) -> Dataset`, a section in `raysim.config.sources`, and a line
+here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysim.config.base import Custom
-from raysim.config.data import InMemory, SourceConfig
+from raysim.config.sources import InMemory, SourceConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.cifar10 import load_cifar10

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysim.config.data import Cifar10
+from raysim.config.sources import Cifar10
 from raysim.data.dataset import Dataset
 from raysim.data.federation import Array
 from raysim.data.sources.arrays import from_arrays

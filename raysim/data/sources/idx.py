@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysim.config.data import Idx
+from raysim.config.sources import Idx
 from raysim.data.dataset import Dataset, InputKind
 from raysim.data.federation import Array
 from raysim.data.sources.arrays import from_arrays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysim.config.data import Mnist
+from raysim.config.sources import Mnist
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.files import search_path

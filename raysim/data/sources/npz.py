@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from raysim.config.data import Npz
+from raysim.config.sources import Npz
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.files import existing, first_line

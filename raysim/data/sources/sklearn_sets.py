@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import Bundled
+from raysim.config.sources import Bundled
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 

@@ -5,7 +5,7 @@ Client k labels its data with a softmax regression of its own, y = argmax(x W_k 
     u_k ~ N(0, alpha)    W_k, b_k ~ N(u_k, 1)              alpha: how much the clients' models differ
     B_k ~ N(0, beta)     v_k ~ N(B_k, 1)                   beta: how much the clients' data differ
                          x ~ N(v_k, diag(j^-1.2))          j = 1, 2, …, dimensions
-    n_k = int(lognormal(4, 2)) + 50
+    n_k = int(lognormal(4, sigma)) + 50                    sigma = 2 in the paper
 
 alpha and beta are standard deviations, as in the authors' code. In the IID variant v = 0 and all share W, b ~ N(0, 1).
 """
@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from raysim.config.data import Synthetic
+from raysim.config.sources import Synthetic
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import DataInfo, Int64
 from raysim.keyed import Purpose, generator, uniform
@@ -74,18 +74,18 @@ def _shared_model(seed: int, dimensions: int, classes: int) -> tuple[Float64, Fl
     return w, b
 
 
-def synthetic_sizes(seed: int, clients: int) -> Int64:
-    """Samples of each client, int(lognormal(4, 2)) + 50, int64 `[clients]`; a client's does not depend on `clients`."""
+def synthetic_sizes(seed: int, clients: int, sigma: float = 2.0) -> Int64:
+    """Samples of each client, int(lognormal(4, sigma)) + 50, int64 `[clients]`; one's does not depend on the others."""
     who = np.arange(clients)
     u, v = (uniform(seed, Purpose.SYNTHETIC, _Stream.SIZE, who, draw) for draw in (0, 1))
     normal = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)  # Box & Muller 1958
-    sizes: Int64 = np.exp(4 + 2 * normal).astype(np.int64) + 50
+    sizes: Int64 = np.exp(4 + sigma * normal).astype(np.int64) + 50
     return sizes
 
 
 def load_synthetic(config: Synthetic, seed: int) -> Dataset:
     """Every client's samples in one pool, with the client as natural owner."""
-    sizes = synthetic_sizes(seed, config.clients)
+    sizes = synthetic_sizes(seed, config.clients, config.sigma)
     x = np.empty((sizes.sum(), config.dimensions), np.float32)
     y = np.empty(len(x), np.int64)
     options = config.model_dump(include={"alpha", "beta", "iid", "dimensions", "classes"})

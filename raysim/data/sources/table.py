@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raysim.config.data import Table
+from raysim.config.sources import Table
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo
 from raysim.data.sources.arrays import targets

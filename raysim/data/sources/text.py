@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysim.config.data import Text
+from raysim.config.sources import Text
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.sources.files import existing, read_bytes, read_parquet

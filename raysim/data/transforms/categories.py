@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raysim.config.data import OneHot
+from raysim.config.transforms import OneHot
 from raysim.data.dataset import Columns, Pool, holes
 from raysim.data.transforms.features import is_numeric, position
 from raysim.errors import DataError

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raysim.config.data import MinMax, Missing, OneHot, Standardise, TransformConfig
+from raysim.config.transforms import MinMax, Missing, OneHot, Standardise, TransformConfig
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.transforms.categories import Encode, fit_one_hot

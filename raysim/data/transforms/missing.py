@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.config.data import Missing
+from raysim.config.transforms import Missing
 from raysim.data.dataset import Columns, Pool, holes
 from raysim.data.transforms.features import Float64, layout, measure, refuse_tokens, rewrite
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.config.data import MinMax, Standardise
+from raysim.config.transforms import MinMax, Standardise
 from raysim.data.dataset import Pool
 from raysim.data.transforms.features import Float64, measure, refuse_tokens, rewrite
 

@@ -1,0 +1,95 @@
+"""How samples are dealt to clients: `data.partition`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from raysim.config.base import BY_NAME, SHORTHAND, Custom, Section
+
+
+class Partition(Section):
+    """What every partitioner takes."""
+
+    allow_empty: bool = False
+    """Accept clients without training samples; they take part with weight zero."""
+
+
+class IidPartition(Partition):
+    """Shuffle, then deal equal shares."""
+
+    name: Literal["iid"] = "iid"
+    clients: int = Field(100, ge=1)
+    """Population."""
+
+
+class ShardsPartition(Partition):
+    """Sort by label, cut into equal shards, deal `shards_per_client` to each (McMahan et al. 2017, section 3)."""
+
+    name: Literal["shards"] = "shards"
+    clients: int = Field(100, ge=1)
+    """Population."""
+    shards_per_client: int = Field(2, ge=1)
+    """Shards of one client, hence roughly the labels it sees."""
+
+
+class DirichletPartition(Partition):
+    """Label skew: each class is spread over the clients by a Dirichlet draw (Hsu, Qi & Brown 2019; NIID-Bench)."""
+
+    name: Literal["dirichlet"] = "dirichlet"
+    clients: int = Field(100, ge=1)
+    """Population."""
+    alpha: float = Field(0.5, gt=0)
+    """Concentration: small is skewed, large is IID."""
+    min_size: int = Field(10, ge=0)
+    """Smallest client; draws are repeated until every client has that many."""
+
+
+class ClassesPartition(Partition):
+    """Each client holds `classes_per_client` labels, and a label's samples are shared equally by its holders."""
+
+    name: Literal["classes"] = "classes"
+    clients: int = Field(100, ge=1)
+    """Population."""
+    classes_per_client: int = Field(2, ge=1)
+    """Labels of one client."""
+
+
+class QuantityPartition(Partition):
+    """IID labels, unequal sizes."""
+
+    name: Literal["quantity"] = "quantity"
+    clients: int = Field(100, ge=1)
+    """Population."""
+    distribution: Literal["power_law", "lognormal"] = "power_law"
+    """`power_law`: the client of rank r gets a share ∝ r^-exponent; `lognormal`: shares ∝ exp(sigma·z)."""
+    exponent: float = Field(1.0, gt=0)
+    """Exponent of the power law."""
+    sigma: float = Field(1.0, gt=0)
+    """Standard deviation of the log-normal's logarithm."""
+    min_size: int = Field(1, ge=0)
+    """Smallest client."""
+
+
+class NaturalPartition(Partition):
+    """Every owner in the data (a column, a speaking role, a synthetic client) is a client."""
+
+    name: Literal["natural"] = "natural"
+    min_size: int = Field(1, ge=1)
+    """Owners with fewer samples are left out."""
+    clients: int | None = Field(None, ge=1)
+    """Keep this many owners, chosen by the seed; by default all."""
+
+
+PartitionConfig = Annotated[
+    Annotated[IidPartition, Tag("iid")]
+    | Annotated[ShardsPartition, Tag("shards")]
+    | Annotated[DirichletPartition, Tag("dirichlet")]
+    | Annotated[ClassesPartition, Tag("classes")]
+    | Annotated[QuantityPartition, Tag("quantity")]
+    | Annotated[NaturalPartition, Tag("natural")]
+    | Annotated[Custom, Tag("custom")],
+    BY_NAME,
+    SHORTHAND,
+]

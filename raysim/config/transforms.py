@@ -1,0 +1,57 @@
+"""How samples are cleaned and preprocessed: `data.transforms`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Tag, model_validator
+
+from raysim.config.base import BY_NAME, SHORTHAND, Section
+
+
+class Missing(Section):
+    """Rows with NaN or infinity: drop them, or fill the holes with a statistic of the training part."""
+
+    name: Literal["missing"] = "missing"
+    action: Literal["drop", "mean", "median", "zero"] = "drop"
+    """`drop` removes the row; the others fill the hole."""
+
+
+class MinMax(Section):
+    """Scale each feature linearly to a range, from the training part's minimum and maximum."""
+
+    name: Literal["min_max"] = "min_max"
+    low: float = 0.0
+    """Where the minimum goes."""
+    high: float = 1.0
+    """Where the maximum goes."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MinMax:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
+class Standardise(Section):
+    """Subtract the training part's mean of each feature and divide by its standard deviation."""
+
+    name: Literal["standardise"] = "standardise"
+
+
+class OneHot(Section):
+    """Turn categorical columns of a table into one 0/1 column a category seen in training."""
+
+    name: Literal["one_hot"] = "one_hot"
+    columns: tuple[str, ...] | None = None
+    """Columns to encode; by default every column that is not numeric."""
+
+
+TransformConfig = Annotated[
+    Annotated[Missing, Tag("missing")]
+    | Annotated[MinMax, Tag("min_max")]
+    | Annotated[Standardise, Tag("standardise")]
+    | Annotated[OneHot, Tag("one_hot")],
+    BY_NAME,
+    SHORTHAND,
+]

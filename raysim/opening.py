@@ -1,0 +1,139 @@
+"""What a run begins with, and goes on with after a resume: workers, state, run directory and recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from raysim.config.server import LearnedWeights
+from raysim.execution import (
+    EvaluationPlan,
+    Executor,
+    InProcessExecutor,
+    Job,
+    Prepared,
+    Selection,
+    ServerHandle,
+    build_selection,
+)
+from raysim.execution.candidates import LEARNED_METRICS
+from raysim.execution.resuming import refuse_other_bits
+from raysim.execution.selection import State, load_state
+from raysim.tracking import Checkpoint, NoteLevel, Progress, Recorder, RunDirectory, Stopping, read_rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A run before its next round.
+
+    Attributes:
+        executor: whose workers are up.
+        server: the state of the federation after the last committed round.
+        selection: who chooses cohorts.
+        selected: what it remembers after that round.
+        evaluation: what to evaluate when.
+        stopping: the stop rules, which have seen all rounds so far.
+        recorder: of the run directory, which has the configuration and the facts.
+    """
+
+    executor: Executor
+    server: ServerHandle
+    selection: Selection
+    selected: State
+    evaluation: EvaluationPlan
+    stopping: Stopping
+    recorder: Recorder
+
+
+def open_run(
+    prepared: Prepared,
+    directory: Callable[[], RunDirectory],
+    progress: Progress,
+    *,
+    checkpoint: Checkpoint | None = None,
+    recorded_bits: Mapping[str, Any] | None = None,
+    notes: Sequence[tuple[str, NoteLevel]] = (),
+) -> Opening:
+    """Start the workers, and begin the run directory or go on with it. Leaves nothing behind where that fails.
+
+    Args:
+        directory: makes or finds the run directory, once workers are up.
+        checkpoint: to go on after.
+        recorded_bits: what the run ran on so far; other bits are refused.
+        notes: for the log.
+
+    Raises:
+        RaysimError: workers cannot be started, or would come to other bits.
+    """
+    experiment, federation = prepared.experiment, prepared.federation
+    evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics)
+    names = ["train/loss", *evaluation.names]
+    if isinstance(experiment.aggregation.weights, LearnedWeights):
+        names += LEARNED_METRICS
+    stopping = Stopping(experiment, names)
+    with ExitStack() as undo:
+        if experiment.execution.executor == "ray":
+            progress.preparing("starting Ray and the client actors")
+        executor = undo.enter_context(_executor(prepared.job))
+        environment = executor.environment()
+        bits = {**environment["bits"], "data": federation.fingerprint}
+        if not experiment.aggregation.exact:
+            bits["sums"] = "float32, the result depends on who trained whom"
+        refuse_other_bits(recorded_bits or {}, bits)
+        selection = build_selection(experiment, federation, prepared.work)
+        selected = selection.first() if checkpoint is None else load_state(checkpoint.path, selection)
+        server = executor.first() if checkpoint is None else executor.load(str(checkpoint.path.resolve()))
+        run = directory()
+        if checkpoint is None:
+            undo.push(partial(_no_trace, run))
+        executor.call(run.path.resolve().name)
+        after_round = 0 if checkpoint is None else checkpoint.round
+        recorder = Recorder(run, experiment, names, progress, after_round=after_round)
+        undo.callback(recorder.close)
+        if checkpoint is not None:
+            run.write_config(experiment)
+            for row in read_rounds(run).select(names).to_pylist():
+                stopping.see({name: value for name, value in row.items() if value is not None})
+        counts = {"parameters": prepared.parameters, "population": federation.population}
+        why = {"engine": prepared.engine.reason}
+        recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **why})
+        if prepared.engine.replaced:
+            recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
+        for text, level in notes:
+            recorder.note(text, level)
+        executor.listen(lambda fault: recorder.fault(fault.text, **fault.fields()))
+        executor.announce(lambda text: recorder.note(text, "info"))
+        if "sums" in bits:
+            recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
+        undo.pop_all()
+    return Opening(executor, server, selection, selected, evaluation, stopping, recorder)
+
+
+def _facts(prepared: Prepared, executor: Executor, run: RunDirectory) -> dict[str, object]:
+    experiment, engine = prepared.experiment, prepared.job.engine
+    together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
+    compiled = ", compiled" if engine.compiled else ""
+    return {
+        "run": str(run.path),
+        "data": f"{experiment.data.source.name}, {prepared.federation.population:,} clients",
+        "model": f"{experiment.model.name}, {prepared.parameters:,} parameters",
+        "workers": f"{executor.workers} ({executor.name}, {engine.name} engine{together}{compiled})",
+        "engine": prepared.engine.reason,
+    }
+
+
+def _executor(job: Job) -> Executor:
+    if job.experiment.execution.executor == "inprocess":
+        return InProcessExecutor(job)
+    from raysim.cluster import RayExecutor  # Ray takes a second to import: only for those who use it
+
+    return RayExecutor(job)
+
+
+def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: object) -> None:
+    """Take a new run directory away if Ctrl-C ends its run before it begins."""
+    if kind is not None and issubclass(kind, KeyboardInterrupt):
+        run.discard()
