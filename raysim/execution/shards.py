@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysim.data import Federation
+from raysim.data import Federation, Samples
 from raysim.execution.work import Int64
-from raysim.training import Shard, Shards
+from raysim.training import Shard, Shards, copy_into
 
 
 class DeviceShards:
@@ -64,17 +64,17 @@ class DeviceShards:
         return None if None in spans else np.array(spans, dtype=np.int64).reshape(-1, 2)
 
     def _take(self, clients: list[int]) -> None:
-        shards = [Shard.load(self._federation.shard(client), self._device) for client in clients]
-        self._empty |= {client for client, shard in zip(clients, shards, strict=True) if not len(shard)}
-        size = sum(len(shard) for shard in shards)
+        shards = [self._federation.shard(client) for client in clients]
+        self._empty |= {client for client, samples in zip(clients, shards, strict=True) if not len(samples)}
+        size = sum(len(samples) for samples in shards)
         if self._pool is None or size > len(self._pool):
-            self._pool = self._room(shards[0], size)
+            self._pool = self._room(Shard.load(shards[0].slice(0, 0), self._device), size)
             self._forget()
-        for client, shard in zip(clients, shards, strict=True):
-            if not len(shard):
+        for client, samples in zip(clients, shards, strict=True):
+            if not len(samples):
                 continue
-            start = self._place(len(shard))
-            _write(self._pool, shard, start)
+            start = self._place(len(samples))
+            _write(self._pool, samples, start)
             self._held[client] = start, self._end
 
     def _forget(self) -> None:
@@ -113,8 +113,9 @@ def _room(like: Tensor, count: int) -> Tensor:
     return like.new_empty((count, *like.shape[1:]))
 
 
-def _write(pool: Shard, shard: Shard, start: int) -> None:
-    part = slice(start, start + len(shard))
-    pool.x[part], pool.y[part] = shard.x, shard.y
-    if pool.weight is not None and shard.weight is not None:
-        pool.weight[part] = shard.weight
+def _write(pool: Shard, samples: Samples, start: int) -> None:
+    part = slice(start, start + len(samples))
+    copy_into(pool.x[part], samples.x)
+    copy_into(pool.y[part], samples.y)
+    if pool.weight is not None and samples.weight is not None:
+        copy_into(pool.weight[part], samples.weight)
