@@ -1,9 +1,10 @@
 """Fixed-point records, weightings and server optimisers: pure functions that do not know who computes where."""
 
 from raysim.aggregation.buffers import Buffers
+from raysim.aggregation.chunks import ColumnSums, chunks_of, cut
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
-from raysim.aggregation.records import Field, PartialSum, RunningSum, column_mean, combine, mean, sum_fields, union
+from raysim.aggregation.records import Field, PartialSum, RunningSum, combine, mean, sum_fields, union
 from raysim.aggregation.rows import ClientRows, KeptRows, WeightChooser, join_rows, weighed
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
 from raysim.aggregation.weights import Weighting
@@ -11,6 +12,7 @@ from raysim.aggregation.weights import Weighting
 __all__ = [
     "Buffers",
     "ClientRows",
+    "ColumnSums",
     "Field",
     "FixedPoint",
     "FloatSum",
@@ -21,8 +23,9 @@ __all__ = [
     "ServerSgd",
     "WeightChooser",
     "Weighting",
-    "column_mean",
+    "chunks_of",
     "combine",
+    "cut",
     "join_rows",
     "mean",
     "sum_fields",

@@ -83,12 +83,14 @@ class PartialSum:
         positions: positions in the cohort of the clients in the sum, sorted, int32.
         weight: sum of their weights, in units of 2^-52.
         totals: for each field the sum of `w·field`, `[size]`: int64, or float32 where sums are not exact.
+        start: the first of the columns that it has of each field, if it is a chunk of a sum (`chunks.cut`).
     """
 
     round: int
     positions: Int32
     weight: int
     totals: Mapping[str, Total]
+    start: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -208,22 +210,25 @@ def combine(sums: Iterable[PartialSum], buffers: Buffers | None = None) -> Parti
     """The sum over the union of the clients; a single sum is returned as it is.
 
     Args:
+        sums: whole ones, or chunks of the same columns.
         buffers: where to take the totals from.
 
     Raises:
-        ValueError: see `union`.
+        ValueError: see `union`; or chunks of different columns.
     """
     parts = list(sums)
     if len(parts) == 1:
         return parts[0]
     positions, weight = union(parts)
+    if len({part.start for part in parts}) != 1:
+        raise ValueError(f"chunks that begin at different columns: {sorted({part.start for part in parts})}")
     buffers = Buffers() if buffers is None else buffers
     totals = {name: buffers.take(len(one), one.dtype) for name, one in parts[0].totals.items()}
     for name, total in totals.items():
         for start in range(0, len(total), _CACHED):  # the total stays in the cache, every part is read once
             columns = slice(start, start + _CACHED)
             _add_up([part.totals[name][columns] for part in parts], total[columns])
-    return PartialSum(parts[0].round, positions, weight, totals)
+    return PartialSum(parts[0].round, positions, weight, totals, parts[0].start)
 
 
 def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:

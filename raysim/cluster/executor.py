@@ -38,6 +38,7 @@ from raysim.execution.memory import (
     evaluates_own_models,
     model_columns,
     state_width,
+    sum_chunks,
 )
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
@@ -71,7 +72,9 @@ class RayExecutor(Executor):
                 self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
             leasing = Leasing(self._roster, execution, self._costs.clients, samples, self._states)
             beyond_help = self._states.beyond_help if self._states is not None else lambda loss: None
-            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help)
+            self._pool = ClientPool(
+                self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help, sum_chunks(job)
+            )
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(

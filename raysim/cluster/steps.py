@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Step:
         server: the handle that it will fill.
         facts: a reference to what is known of it.
         hops: what the reducers do before it.
-        sources: the node of each sum that the aggregator adds. The sums themselves are not kept: they would stay.
+        sources: the node of each object that the aggregator adds. The objects are not kept: they would stay.
         began: when it was asked for, by the clock.
     """
 
@@ -73,10 +73,15 @@ class ServerSteps:
         """Reduce a round's sums, and have them applied to this server."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
+        self._fetch(reduction.sums)
         state, model, shared, facts = self._aggregator.apply.options(num_returns=4).remote(
-            round_number, expected, server.state, server.model, *(one.reference for one in reduction.sums)
+            round_number,
+            expected,
+            server.state,
+            server.model,
+            *(chunk for one in reduction.sums for chunk in one.chunks),
         )
-        sources = tuple(one.node for one in reduction.sums)
+        sources = tuple(one.node for one in reduction.sums for _ in one.chunks)
         after = ServerHandle(state, model, shared, round_number)
         return Step(round_number, after, facts, reduction.hops, sources, began)
 
@@ -141,6 +146,12 @@ class ServerSteps:
         size = 4 * self._columns
         return size * (len(away) if size <= INLINE_BYTES else len(set(away)))
 
+    def _fetch(self, sums: Sequence[NodeSum]) -> None:
+        """Have chunks come from other nodes while the next ones are added up: for the step Ray waits until all are."""
+        away = [one.chunks for one in sums if one.node != self._runtime.home and len(one.chunks) > 1]
+        for same in zip(*away, strict=True):
+            self._aggregator.receive.options(num_returns=0).remote(*same)
+
     def _compare_lives(self, step: Step, lives: Mapping[str, str]) -> None:
         """Say which actors died during a step, and were started again."""
         for who, name in lives.items():
@@ -151,7 +162,7 @@ class ServerSteps:
 
     def _is_there(self, one: NodeSum) -> bool:
         try:
-            self._runtime.ray.get(one.reference, timeout=PROBE_SECONDS)
+            self._runtime.ray.get(list(one.chunks), timeout=PROBE_SECONDS)
         except self._runtime.ray.exceptions.RayError:
             return False
         return True

@@ -6,11 +6,11 @@ same operations as in one call over all columns, so the bits are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from raysim.aggregation import Buffers, PartialSum, column_mean, sum_fields
+from raysim.aggregation import Buffers, ColumnSums, sum_fields
 from raysim.algorithms import Algorithm
 from raysim.errors import RunError
 from raysim.execution.work import Float32, Float64
@@ -45,14 +45,8 @@ class ServerStep:
         self._fields, self._buffers = sum_fields(self.algorithm.fields(), exact=exact), Buffers()
         self._part(slice(0, min(self._columns, layout.size)))  # an algorithm that cannot do with a part fails at once
 
-    def __call__(
-        self, sums: Sequence[PartialSum], weight: float, state: State, model: Float32
-    ) -> tuple[State, Float32]:
+    def __call__(self, sums: ColumnSums, state: State, model: Float32) -> tuple[State, Float32]:
         """The next state and model, in memory of their own; the arguments are only read.
-
-        Args:
-            sums: disjoint.
-            weight: sum of all their weights.
 
         Raises:
             RunError: the algorithm returns a state of other names or sizes than it was given.
@@ -63,7 +57,7 @@ class ServerStep:
         for start in range(0, self.layout.size, self._columns):
             columns = slice(start, min(start + self._columns, self.layout.size))
             # A field that is no vector over the columns goes into every call whole.
-            mean = {f.name: column_mean(sums, f, weight, self._cut(f.size, columns)) for f in self._fields}
+            mean = {f.name: sums.mean(f, self._cut(f.size, columns)) for f in self._fields}
             given = {name: vector[self._cut(len(vector), columns)] for name, vector in state.items()}
             next_model[columns], part = self._part(columns).apply(model[columns], given, mean)
             self._keep(state, part, columns, next_state)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raysim.aggregation import Field, sum_fields
+from raysim.aggregation import Field, chunks_of, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.config import Experiment
 from raysim.data import Federation
@@ -58,6 +58,11 @@ class ActorMemory:
 def model_columns(job: Job) -> int:
     """Columns P of a job's model vector."""
     return on_meta(job, job.federation.open())[0].size
+
+
+def sum_chunks(job: Job) -> int:
+    """Chunks that a partial sum travels in between nodes."""
+    return chunks_of(summed(job.experiment, on_meta(job, job.federation.open())[1]))
 
 
 def state_width(job: Job) -> int:

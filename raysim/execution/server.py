@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
-from raysim.aggregation import ClientRows, PartialSum, join_rows, sum_fields, union, weighed
-from raysim.aggregation.records import WEIGHT
+from raysim.aggregation import ClientRows, ColumnSums, PartialSum, join_rows, sum_fields, union, weighed
 from raysim.algorithms import build_algorithm
 from raysim.errors import RunError
 from raysim.execution.candidates import WeightLearner
@@ -65,12 +64,15 @@ class Server:
 
         Args:
             expected: positions of the cohort that must be in the sums, each once: all but the recorded drops.
+            sums: whole ones, or all chunks of each; or rows, where weights are learned.
 
         Raises:
             RunError: the sums do not cover the cohort, or the weights sum to zero.
         """
         began = time.perf_counter()
-        positions, weight = union(sums)
+        rows = [part for part in sums if isinstance(part, ClientRows)]
+        total = None if rows else ColumnSums([part for part in sums if isinstance(part, PartialSum)], self._fields)
+        positions, weight = union(rows if total is None else [total])
         if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
             raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
         if weight == 0:
@@ -79,13 +81,11 @@ class Server:
                 "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
             )
         checked = time.perf_counter()
-        parts = [part for part in sums if isinstance(part, PartialSum)]
         chosen = None
-        if len(parts) < len(sums):
-            rows = join_rows([part for part in sums if isinstance(part, ClientRows)])
-            total, chosen = self._weigh(rows, state, model)
-            parts, weight = [total], total.weight
-        next_state, next_model = self._step(parts, weight / WEIGHT.scale, state, model)
+        if total is None:
+            learned, chosen = self._weigh(join_rows(rows), state, model)
+            total = ColumnSums([learned], self._fields)
+        next_state, next_model = self._step(total, state, model)
         return next_state, next_model, StepFacts(checked - began, time.perf_counter() - checked, chosen)
 
     def _weigh(self, rows: ClientRows, state: State, model: Float32) -> tuple[PartialSum, Chosen]:

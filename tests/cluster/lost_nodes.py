@@ -20,6 +20,7 @@ from federations import digits, sha256
 from trouble import PatchySpec
 
 from raysim import Simulation, opening
+from raysim.aggregation import chunks
 from raysim.cluster.runtime import import_ray
 from raysim.cluster.steps import ServerSteps
 from raysim.execution.round_costs import RoundCosts
@@ -33,8 +34,8 @@ QUICK = {
 }
 """A node that is gone is noticed after some two seconds."""
 
-LARGE = ["model.hidden=[300]", "cohort=1.0"]
-"""Partial sums of more than 100 KB, which live in the object store of the node where they were made."""
+LARGE = ["model.hidden=[400]", "cohort=1.0"]
+"""Partial sums of more than 200 KB, whose halves, too, live in the object store of the node where they were made."""
 
 RoundCosts.small = lambda self, work, *, among_small=False: False
 
@@ -106,8 +107,9 @@ def main(folder: Path) -> None:
         def fill_the_store(running: Simulation) -> None:
             ballast.extend(ray.put(np.ones(10 * 2**17)) for _ in range(9))
 
+        chunks.CHUNK_BYTES = 200_000
         actions = {2: stop_and_kill_a_reducer, 3: fill_the_store, 4: lambda _: cluster.remove_node(other, False)}
-        run("nodes", folder / "nodes", *spread, at=actions)
+        run("nodes", folder / "nodes", *spread, at=actions)  # the sums in two chunks each
         spilled = Path(ray._private.worker._global_node.get_session_dir_path()).glob("ray_spilled_objects*/*")
         print(json.dumps({"name": "store", "spilled": len(list(spilled))}))
     finally:
