@@ -7,7 +7,9 @@ known, and the compiled code can be called by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from types import FunctionType
 from typing import Any
@@ -50,11 +52,22 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
     no_cache = torch._functorch.config.patch(enable_autograd_cache=False)
     # The code's own checks of sizes are among those whose answer is known.
     unchecked = torch._inductor.config.patch(size_asserts=False)
-    with torch.no_grad(), no_cache, unchecked:
+    with torch.no_grad(), no_cache, unchecked, _without_reports():
         guarded: Callable[..., None] = torch.compile(function, fullgraph=True, backend=backend)
         guarded(*first)
         guarded(*second)
         return _called_alone(guarded, codes[0], first, second) or torch.no_grad()(guarded)
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Without torch's own pages about what it cannot compile: that is raised, and whoever asked says it in a line."""
+    logger = logging.getLogger("torch._guards")
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
 
 
 def _called_alone(

@@ -107,7 +107,7 @@ class WholeStep:
             self._code: Callable[..., None] = compiled(self._each_parameter(), *(one.of_gradient for one in pairs))
             self._then = None if self._apart else compiled(self._whole_rows(), *(one.of_update for one in pairs))
         except Exception as error:  # torch refuses in many ways
-            raise NotWhole(f"torch cannot compile it ({first_line(error)[:160]})") from error
+            raise NotWhole(f"torch cannot compile it ({_why(error)})") from error
 
     def on(
         self, rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, state: Sequence[Tensor]
@@ -215,6 +215,13 @@ class WholeStep:
         weights = rows[:, : self._layout.trainable].clone()
         grad = torch.ones_like(weights)
         self.update.rule.correct(grad, weights, _context(rows[0].clone(), weights.shape[1], grad))
+
+
+def _why(error: Exception) -> str:
+    """What torch says, in a line."""
+    if "Constraints violated" in str(error):
+        return "the code would be for one number of clients alone, as that of convolutions is"
+    return first_line(error)[:160]
 
 
 class _Seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from raysim.training import (
 )
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine
+from raysim.training.unguarded import compiled as compile_rows
 from raysim.training.whole_step import NotWhole, WholeStep
 
 pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
@@ -180,3 +182,16 @@ def test_steps_that_an_algorithm_takes_by_itself_are_not_compiled_as_a_whole() -
     update = LocalUpdate(None, None, Proximal(), own_steps=True)
     with pytest.raises(NotWhole, match="the algorithm takes steps of its own"):
         WholeStep(lambda *values: values, ParameterLayout(module()), update, [torch.zeros(4, 1)])
+
+
+def test_code_for_one_number_of_rows_alone_is_refused_without_a_page_of_reports(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def step(rows: Tensor) -> None:
+        rows.add_(torch.arange(int(rows.shape[0])).sum() if rows.shape[0] == 4 else 1)
+
+    assert isinstance(step, FunctionType)
+    with pytest.raises(Exception, match="Constraints violated"):
+        compile_rows(step, [torch.zeros(4, 3)], [torch.zeros(3, 3)])
+    assert "Constraints" not in capfd.readouterr().err
+    assert "Constraints" not in caplog.text
