@@ -184,7 +184,8 @@ class RunningSum:
             if self._device.type == "cpu":
                 total = torch.from_numpy(self._buffers.take(field.size, field.format.dtype))
             else:
-                total = torch.from_numpy(np.empty(field.size, field.format.dtype)).to(self._device)
+                like = torch.from_numpy(np.empty(0, field.format.dtype))
+                total = like.new_empty(field.size, device=self._device)
             self._totals[field.name] = total
         return total
 

@@ -14,6 +14,7 @@ from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
 from raysim.execution.engine_timing import MOST_ROWS, Timing, build, local_update, partly
+from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.gpu_rows import affordable_rows, release
 from raysim.execution.work import Job, RoundTask
 from raysim.machine import cores
@@ -78,6 +79,8 @@ def choose_engine(
             "training.engine: this process sees no GPU to try engines on; set training.engine=sequential, or start on "
             "a node with a GPU"
         )
+    if device.type == "cuda":
+        pin_gpu_bits()
     with torch_threads(job.engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             timing = Timing(job, federation, algorithm, task)
@@ -107,6 +110,8 @@ def time_step(job: Job, federation: Federation, algorithm: Algorithm, task: Roun
     engine, device = job.engine, job.engine.torch_device
     if not task.steps.any() or (device.type == "cuda" and not torch.cuda.is_available()):
         return None
+    if device.type == "cuda":
+        pin_gpu_bits()
     falling = np.sort(task.steps)[::-1]
     with torch_threads(engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
         measured = Timing(job, federation, algorithm, task).of(engine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 import torch
@@ -100,17 +101,23 @@ def affordable_rows(job: Job, timing: Timing, rows: EngineChoice | None, most: i
     Raises:
         CannotCapture: the engine cannot do it.
     """
-    device, passing = job.engine.torch_device, {}
+    device, passing, building = job.engine.torch_device, {}, 0
     reading = read_gpu(device, lambda: None)
     for k in _TRIED if rows is not None else ():
+        made: list[Callable[[], None]] = []
+        choice = replace(rows or job.engine, rows=k)
         try:
-            passing[k] = read_gpu(device, timing.once(replace(rows or job.engine, rows=k))).passing
+            building = max(building, read_gpu(device, partial(_make, made, timing, choice)).passing)
+            passing[k] = read_gpu(device, made[0]).passing
         except torch.OutOfMemoryError:  # then what fewer take has to do
             break
     if rows is not None and not passing:
         return 0, f"the GPU's memory does not hold {_TRIED[0]} clients at once"
+    memory = actor_bytes(job.experiment.execution, reading)
+    if building > memory:
+        return 0, f"{memory / _MIB:,.0f} MiB of the GPU do not hold the trial that an engine with rows begins with"
     one, all_of_them = (_gpu_bytes(job, k) for k in (1, most))
-    memory, found = actor_bytes(job.experiment.execution, reading), RowMemory.of(one, (most, all_of_them), passing)
+    found = RowMemory.of(one, (most, all_of_them), passing)
     fit = found.rows(memory, most)
     each = f"{found.counted / _MIB:.3g} MiB counted and {found.passing / _MIB:.3g} MiB measured for each"
     if rows is None:
@@ -136,6 +143,10 @@ def release(device: torch.device) -> None:
     """Give back what this process keeps of the GPU for nothing: actors need it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def _make(made: list[Callable[[], None]], timing: Timing, choice: EngineChoice) -> None:
+    made.append(timing.once(choice))
 
 
 def _gpu_bytes(job: Job, rows: int) -> int:

@@ -174,5 +174,9 @@ def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
 
 
 def _with_columns_of(schema: pa.Schema, found: pa.Schema | None) -> pa.Schema:
-    extra = [column for column in found or () if column.name not in schema.names]
-    return pa.schema([*schema, *(column.with_nullable(True) for column in extra)])
+    """The schema with room for the rows that were found: what one of the two has not is null there."""
+    if found is None:
+        return schema
+    own = [column if column.name in found.names else column.with_nullable(True) for column in schema]
+    extra = [column.with_nullable(True) for column in found if column.name not in schema.names]
+    return pa.schema([*own, *extra])

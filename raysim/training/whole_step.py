@@ -91,7 +91,8 @@ class WholeStep:
         self.update, self._layout, self._gradient = update, layout, gradient
         self._device = example[0].device
         self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
-        self._apart = update.optimizer is None or not (update.seen or update.clip_norm is not None)
+        looks = update.seen or update.clip_norm is not None
+        self._apart = update is GRADIENT_ALONE or (update.optimizer is not None and not looks)
         if update.own_steps:
             raise NotWhole("the algorithm takes steps of its own")
         if update.optimizer is not None:
@@ -175,13 +176,13 @@ class WholeStep:
     def _whole_rows(self) -> FunctionType:
         update, trainable = self.update, self._layout.trainable
         optimizer = update.optimizer
-        assert optimizer is not None
 
         def step(weights: Tensor, grad: Tensor, broadcast: Tensor, factors: Tensor, *state: Tensor) -> None:
             if update.clip_norm is not None:
                 clip_rows(grad, update.clip_norm)
             update.rule.correct(grad, weights, _context(broadcast, trainable, grad))
-            optimizer.update(weights, grad, state, factors.unbind())
+            if optimizer is not None:
+                optimizer.update(weights, grad, state, factors.unbind())
 
         assert isinstance(step, FunctionType)
         return step
@@ -204,8 +205,8 @@ class WholeStep:
                 own = places[i::parameters]
                 if optimizer is None:
                     own[0].copy_(grad.flatten(1))
-                else:
-                    optimizer.update(values[i], grad.flatten(1), own, factors.unbind())
+                else:  # on a copy, which costs nothing here: two parameters may have the same tensor as their gradient
+                    optimizer.update(values[i], grad.flatten(1).clone(), own, factors.unbind())
             losses.add_(found)
 
         assert isinstance(step, FunctionType)

@@ -60,7 +60,8 @@ def test_an_actor_has_its_share_of_what_is_free_less_the_context() -> None:
 
 
 class FakeGpu:
-    """Answers for CUDA, whose tensors are on the CPU: so much is free, and so much passes in steps of 2 and 8 rows."""
+    """Answers for CUDA, whose tensors are on the CPU: so much is free, and so much passes by itself, and when an engine
+    of 2 rows is made and takes a step, and one of 8."""
 
     def __init__(self, patch: pytest.MonkeyPatch, free: int, passing: list[int | None]) -> None:
         self._free, self._passing = free, passing
@@ -87,7 +88,7 @@ def prepared(folder: Path, *overrides: str) -> Prepared:
 def test_a_gpu_bounds_the_rows_by_its_memory_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    FakeGpu(monkeypatch, 400 * MIB, [0, 230 * MIB, 830 * MIB])  # 30 MiB anyway and 100 for each row
+    FakeGpu(monkeypatch, 400 * MIB, [0, 90 * MIB, 230 * MIB, 90 * MIB, 830 * MIB])  # 30 MiB anyway and 100 for each row
     monkeypatch.setattr("raysim.execution.engine_choice.CLEARLY", float("inf"))  # so that `auto` takes rows
     found = prepared(tmp_path, f"training.engine={asked}", "rounds=1000").engine
     assert (found.engine.name, found.engine.rows, found.replaced) == ("rows", 3, False)
@@ -96,11 +97,15 @@ def test_a_gpu_bounds_the_rows_by_its_memory_and_says_so(
 
 
 def test_without_room_for_two_clients_they_train_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeGpu(monkeypatch, 200 * MIB, [0, 230 * MIB, 830 * MIB])
+    FakeGpu(monkeypatch, 200 * MIB, [0, 90 * MIB, 230 * MIB, 90 * MIB, 830 * MIB])
     found = prepared(tmp_path, "training.engine=rows").engine
     assert (found.engine.name, found.replaced) == ("sequential", True)
     assert "two clients at once do not fit into 200 MiB of the GPU" in found.reason
-    FakeGpu(monkeypatch, 200 * MIB, [0, None])
+    FakeGpu(monkeypatch, 200 * MIB, [0, 300 * MIB, 10 * MIB, 300 * MIB, 10 * MIB])
+    found = prepared(tmp_path, "training.engine=rows").engine
+    assert (found.engine.name, found.replaced) == ("sequential", True)
+    assert "200 MiB of the GPU do not hold the trial that an engine with rows begins with" in found.reason
+    FakeGpu(monkeypatch, 200 * MIB, [0, 90 * MIB, None])
     found = prepared(tmp_path, "training.engine=rows").engine
     assert (found.engine.name, found.replaced) == ("sequential", True)
     assert found.reason == "the GPU's memory does not hold 2 clients at once"

@@ -234,6 +234,15 @@ def test_a_resume_may_measure_more_and_keeps_what_was_measured(run: RunDirectory
     assert table["test/accuracy"].to_pylist() == [None, 0.5, None]
 
 
+def test_a_resume_goes_on_with_a_table_that_lacks_a_column(run: RunDirectory, tables: RunTables) -> None:
+    fill(tables, 1, 2)
+    tables.close()
+    pq.write_table(pq.read_table(run.rounds).drop_columns(["bytes_state_across"]), run.rounds)  # of an older version
+    with RunTables(run, METRICS, after_round=2) as again:
+        fill(again, 3, 3)
+    assert read_rounds(run)["bytes_state_across"].to_pylist() == [None, None, 0]
+
+
 def test_large_tables_are_folded_when_they_have_doubled(
     run: RunDirectory, tables: RunTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:

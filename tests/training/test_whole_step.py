@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from types import FunctionType
@@ -61,6 +61,13 @@ class Anchored(Proximal):
         return {"anchor": context.anchor.clone()}
 
 
+class Halved(Proximal):
+    """Halves the gradients."""
+
+    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+        grad.mul_(0.5)
+
+
 class Decaying(Proximal):
     """Corrects less from round to round: what it compiles to would be that of one round."""
 
@@ -84,10 +91,29 @@ def module() -> nn.Module:
         return nn.Sequential(nn.Linear(13, 9), nn.Sigmoid(), nn.Linear(9, 4))
 
 
+class Summed(nn.Module):
+    """Two parameters that are only ever added together: both have the same tensor as their gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Parameter(torch.full((4, 13), 0.1)), nn.Parameter(torch.full((4, 13), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.one + self.other)
+
+
 @cache
-def trainer(config: OptimizerConfig, clip_norm: float | None, rule: type[Proximal], *, compiled: bool) -> Trainer:
-    net = module()
-    update = LocalUpdate(row_optimizer(config), clip_norm, rule(), seen=rule is not Plain)
+def trainer(
+    config: OptimizerConfig | None,
+    clip_norm: float | None,
+    rule: type[Proximal],
+    *,
+    compiled: bool,
+    network: Callable[[], nn.Module] = module,
+) -> Trainer:
+    net = network()
+    optimizer = None if config is None else row_optimizer(config)
+    update = LocalUpdate(optimizer, clip_norm, rule(), seen=rule is not Plain)
     device = torch.device("cpu")
     engine = RowsEngine(
         net, ParameterLayout(net), cross_entropy, INFO, device, len(SIZES), BATCH, compiled=compiled, update=update
@@ -101,8 +127,10 @@ def shard(client: int) -> Shard:
     return Shard.load(Samples(x, random.integers(0, 4, SIZES[client])), torch.device("cpu"))
 
 
-def trained(one: Trainer, clients: list[int], lr: float = 0.1) -> BlockResult:
-    start = ParameterLayout(module()).pack(module())
+def trained(
+    one: Trainer, clients: list[int], lr: float = 0.1, network: Callable[[], nn.Module] = module
+) -> BlockResult:
+    start = ParameterLayout(network()).pack(network())
     shards = Shards.join([shard(client) for client in clients])
     return one.train(RoundSetting(1, 2, lr), start, np.array(clients, dtype=np.int64), shards)
 
@@ -162,6 +190,21 @@ def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compile
     assert partly.engine.not_whole == "its correction looks at context.setting"
     check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
     assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
+
+
+def test_parameters_that_share_a_gradient_are_decayed_each_by_its_own_value() -> None:
+    config = Sgd(momentum=0.9, nesterov=True, weight_decay=0.1)
+    whole, plain = (trainer(config, None, Plain, compiled=compiled, network=Summed) for compiled in (True, False))
+    assert isinstance(whole.engine, RowsEngine)
+    assert whole.engine.not_whole == ""
+    check_close(*(trained(one, list(range(6)), network=Summed) for one in (whole, plain)))
+
+
+def test_gradients_are_corrected_where_there_is_no_optimiser_as_well() -> None:
+    whole, plain = (trainer(None, None, Halved, compiled=compiled) for compiled in (True, False))
+    assert isinstance(whole.engine, RowsEngine)
+    assert whole.engine.not_whole == ""
+    check_close(*(trained(one, list(range(6))) for one in (whole, plain)))
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
