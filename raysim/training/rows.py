@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
-from raysim.training.batches import model_input, target
-from raysim.training.capture import CannotCapture, Vectorised, capture, room
+from raysim.training.capture import CannotCapture, Vectorised, capture
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.gradient import gradient_of
 from raysim.training.layout import ALIGNMENT, ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
-from raysim.training.transfer import to_device
+from raysim.training.row_batches import RowBatches, Stretch
 from raysim.training.trial import random_batch, somewhere_near
 from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
 
@@ -26,8 +23,6 @@ _TRIED = ALIGNMENT + 1
 """Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
 _SMALL = 1 << 18
 """Values of a model whose rows can be tried so many times over; of a larger one, matrices are wide, and few are."""
-_GATHERED = 1 << 18
-"""Values of samples that are gathered in one call, for this step and the next ones: a cache has room for them."""
 
 
 class RowsEngine(Engine):
@@ -97,9 +92,7 @@ class RowsEngine(Engine):
         self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
         self._turn: _Turn | None = None
         self._known_views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        batch = (self.batch_size, *self.info.input_shape)
-        self._x = room(max(width, _GATHERED // prod(batch)), batch, self.rows)  # of as many steps as it holds
-        self._spaced = not self._x.is_contiguous() and self.info.input_kind != "tokens"
+        self._batches = RowBatches(self.info, self.batch_size, width, self.rows)
 
     @property
     def capacity(self) -> int:
@@ -117,19 +110,9 @@ class RowsEngine(Engine):
     def load(self, block: Block) -> None:
         k = len(block.keys)
         width = self._width(k)
-        self._samples = block.shards.pool
-        # An empty shard points at a sample of another: who takes no steps may still keep the last one company.
-        start = np.where(block.shards.count > 0, block.shards.start, block.shards.start[0])
-        index, count = block.plan.index + start[:, None], block.plan.count
+        self._batches.load(block, width)
         if k < width:
-            beside = np.minimum(np.arange(width), k - 1)  # the last client's samples once more
-            index, count = np.take(index, beside, axis=1), np.take(count, beside, axis=1)
             self.rows[k:width] = self.rows[0]
-        self._index = to_device(index, self.device)
-        chosen = self._index.flatten()
-        y = target(self._samples.y.index_select(0, chosen), self.info)
-        self._y = y.view(-1, width, self.batch_size, *y.shape[1:])
-        self._share = self._shares(to_device(count, self.device), chosen)
         context = block.context
         self._context = None if context is None else context[self._beside(k, width)] if k < width else context
         self._ends, self._turn = block.plan.steps.tolist(), None
@@ -141,7 +124,7 @@ class RowsEngine(Engine):
         turn = self._at(step, k)
         if self._compiled is not None and self.not_whole:
             return self._compiled_gradients(self._compiled, step, turn)
-        *grads, losses = self._gradient(*turn.values, *turn.peers, *self._batch(step, turn))
+        *grads, losses = self._gradient(*turn.values, *turn.peers, *turn.batch(step))
         # A companion that has finished keeps its last gradient.
         torch._foreach_copy_(turn.places, grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k]
@@ -161,7 +144,7 @@ class RowsEngine(Engine):
             state = [kept[beside] for kept in state]
         take = step.on(rows, grad, found, broadcast, state)
         for number in steps:
-            take(factors[number], self._batch(number, turn))
+            take(factors[number], turn.batch(number))
         if k < width:
             self.rows[:k, :trainable], self.grad[:k], losses[:] = rows[:k, :trainable], grad[:k], found[:k]
             for kept, moved in zip(() if optimizer is None else optimizer.state, state, strict=True):
@@ -175,7 +158,7 @@ class RowsEngine(Engine):
             beside = self._beside(k, width)
             rows, grad = rows[beside], grad[beside]
         losses = torch.zeros(width, dtype=torch.float64, device=self.device)
-        code.on(rows, grad, losses, rows[0], ())(code.factors(1, 0.0)[0], self._batch(step, turn))
+        code.on(rows, grad, losses, rows[0], ())(code.factors(1, 0.0)[0], turn.batch(step))
         if k < width:
             self.grad[:k] = grad[:k]
         return losses[:k]
@@ -193,15 +176,12 @@ class RowsEngine(Engine):
         turn = self._turn
         if turn is None or turn.k != k or step not in turn.steps:
             width, steps = self._width(k), range(step, max(self._ends[k - 1], step + 1))
-            part = slice(steps.start, steps.stop), slice(width)
             turn = self._turn = _Turn(
                 k,
                 steps,
                 *self._views(k, width),
                 [one for rows in self._peer_rows for one in self._layout.views(rows[:width]).values()],
-                self._index[part],
-                self._y[part].unbind(),
-                self._share[part].unbind(),
+                self._batches.of(steps, width),
                 () if self._context is None else (self._context[:width],),
             )
         return turn
@@ -213,43 +193,10 @@ class RowsEngine(Engine):
             self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
         return self._known_views.get(k, ([], []))
 
-    def _batch(self, step: int, turn: _Turn) -> tuple[Tensor, ...]:
-        """x, y and share of a step, `[width, B, …]`, and the clients' context if there is one; x until the next one."""
-        i = step - turn.steps.start
-        if not 0 <= i - turn.gathered < len(turn.x):
-            turn.gathered, turn.x = i, self._gather(turn, i)
-        return turn.x[i - turn.gathered], turn.y[i], turn.share[i], *turn.context
-
-    def _gather(self, turn: _Turn, i: int) -> Sequence[Tensor]:
-        """The samples of the turn's i-th step and of the next ones, as many as there is room for: each `[width, B, …]`.
-
-        Every client's batch begins on a boundary of its own.
-        """
-        width, stored = len(turn.y[i]), self._samples.x
-        index = turn.index[i : i + len(self._x) // width]
-        room, chosen = self._x[: len(index) * width], index.flatten()
-        if stored.dtype == room.dtype and self.info.input_kind == "real" and not self._spaced:
-            torch.index_select(stored, 0, chosen, out=room.view(-1, *self.info.input_shape))
-        else:
-            x = model_input(stored.index_select(0, chosen), self.info).view(room.shape)
-            room = room.copy_(x) if self._spaced else x
-        return room.view(len(index), width, *room.shape[1:]).unbind() if len(index) > 1 else (room,)
-
-    def _shares(self, count: Tensor, chosen: Tensor) -> Tensor:
-        """What each target counts in its batch's mean loss: `[S, K, B, *target_shape]`."""
-        here = (torch.arange(self.batch_size, device=self.device) < count.unsqueeze(-1)).to(torch.float32)
-        samples, weight, targets = here.shape, self._samples.weight, self.info.target_shape
-        here = here.view(*samples, *(1,) * len(targets)).expand(*samples, *targets)
-        if weight is not None:
-            weight = weight.index_select(0, chosen).view(*samples, *weight.shape[1:])
-            here = here * weight.view(*weight.shape, *(1,) * (here.ndim - weight.ndim))
-        total = here.flatten(2).sum(2).view(*samples[:2], *(1,) * (here.ndim - 2))
-        return here / (total + (total == 0))
-
     def _compile(self) -> WholeStep:
         most = len(self.rows)
         x, *rest = self._example(most)[self._values :]
-        example = [self.rows, self._x[:most].copy_(x) if self._spaced else x, *rest]
+        example = [self.rows, self._batches.placed(x), *rest]
         try:
             if not self.not_whole:
                 return WholeStep(self._gradient, self._layout, self._update, example)
@@ -295,8 +242,7 @@ class RowsEngine(Engine):
         """
         most = len(self.rows)
         x, *rest = self._example(most)[self._values :]
-        if self._spaced:
-            x = self._x[:most].copy_(x)
+        x = self._batches.placed(x)
 
         def outcome(k: int) -> Tensor:
             batch, found = [one[:k] for one in (x, *rest)], []
@@ -323,20 +269,19 @@ class RowsEngine(Engine):
         return None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Turn:
     """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, values of
-    other models, and, for each step, what its batch is made of; `context` is what the loss is told. The samples `x` are
-    those of some steps from the `gathered`-th on."""
+    other models, what their batches are, and what the loss is told."""
 
     k: int
     steps: range
     values: list[Tensor]
     places: list[Tensor]
     peers: list[Tensor]
-    index: Tensor
-    y: tuple[Tensor, ...]
-    share: tuple[Tensor, ...]
+    batches: Stretch
     context: tuple[Tensor, ...]
-    x: Sequence[Tensor] = ()
-    gathered: int = 0
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """x, y and share of a step, `[max(k, 2), B, …]`, and the clients' context if there is one; x until the next."""
+        return *self.batches.batch(step), *self.context
