@@ -32,7 +32,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from None
     try:
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        values = _parsed(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark is not None else str(file)
@@ -61,7 +61,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not separator or not all(keys):
             raise ConfigError(f"override {override!r}: write key.sub=value")
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+            value = _parsed(text)
         except yaml.YAMLError:
             raise ConfigError(f"override {override!r}: the value is not valid YAML") from None
         section = result
@@ -88,6 +88,14 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _parsed(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
