@@ -29,10 +29,11 @@ import numpy as np
 
 from raysim import Experiment
 from raysim.aggregation import Field, PartialSum, chunks_of, cut
-from raysim.cluster.actors import Aggregator, JobReference
+from raysim.cluster.actors import Aggregator
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook
 from raysim.cluster.reduction import NodeSum, Reduction, ReductionTree
+from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime, import_ray
 from raysim.cluster.steps import ServerSteps
 from raysim.execution import ServerHandle, prepare_job
@@ -166,7 +167,7 @@ def measure(ray: Any, case: Case) -> str:
     aggregator = (
         ray.remote(Aggregator)
         .options(num_cpus=0, scheduling_strategy=runtime.pinned(home))
-        .remote(JobReference.put(prepared.job))
+        .remote(Reference.put(prepared.job))
     )
     server = ServerHandle(*aggregator.first.options(num_returns=3).remote())
     fields = (Field("update", prepared.columns),)

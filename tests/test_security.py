@@ -25,10 +25,8 @@ PACKAGE = Path(raysim.__file__).parent
 LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 EVALUATE = ("eval", "exec", "__import__", "torch.load", "torch.jit.load", "torch.package.PackageImporter")
 ALLOWED = {
-    "cluster/actors.py: ray.cloudpickle.loads",
-    "cluster/actors.py: pickle.dumps",
-    "cluster/hosts.py: ray.cloudpickle.loads",
-    "cluster/hosts.py: self._ray.cloudpickle.dumps",
+    "cluster/references.py: ray.cloudpickle.loads",
+    "cluster/references.py: pickle.dumps",
 }
 """References that travel between the processes of one run or study, and never lie in a file."""
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, cut, join_rows
 from raysim.cluster.memory import keep_freed_memory
+from raysim.cluster.references import Reference
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -34,38 +32,6 @@ from raysim.execution.small_rounds import whole_rounds
 from raysim.execution.work import Int64
 
 
-@dataclass(frozen=True, slots=True)
-class JobReference:
-    """Where an actor finds its job, also after a restart.
-
-    Attributes:
-        reference: to the job in the object store, pickled: Ray then keeps the job for as long as the driver lives. A
-            plain reference among the constructor's arguments it may not find again for a restart, as it warns.
-        directory: the driver's working directory, which import strings and relative paths start from.
-    """
-
-    reference: bytes
-    directory: str
-
-    @classmethod
-    def put(cls, job: Job) -> JobReference:
-        """Store the job once, for all actors."""
-        import ray
-
-        pickle: Any = ray.cloudpickle
-        return cls(pickle.dumps(ray.put(job)), str(Path.cwd()))
-
-    def fetch(self) -> Job:
-        """The job; from now on its import strings and relative paths mean what they mean to the driver."""
-        import ray
-
-        if self.directory not in sys.path:
-            sys.path.insert(0, self.directory)
-        if Path(self.directory).is_dir():
-            os.chdir(self.directory)
-        return cast(Job, ray.get(ray.cloudpickle.loads(self.reference)))
-
-
 class ClientActor:
     """Hosts clients on its share of a CPU or GPU.
 
@@ -73,7 +39,7 @@ class ClientActor:
     error, and an actor that Ray restarts is as good as new.
     """
 
-    def __init__(self, job: JobReference, index: int, gpu_share: float) -> None:
+    def __init__(self, job: Reference[Job], index: int, gpu_share: float) -> None:
         keep_freed_memory()
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
@@ -135,7 +101,7 @@ class ClientActor:
 class Aggregator:
     """The server beside the driver. It keeps nothing: state and model are arguments and results."""
 
-    def __init__(self, job: JobReference) -> None:
+    def __init__(self, job: Reference[Job]) -> None:
         # Ray does not hide GPUs from an actor that asked for none.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._reference, self._life = job, uuid.uuid4().hex

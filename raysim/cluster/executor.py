@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from raysim.cluster.actors import Aggregator, JobReference
+from raysim.cluster.actors import Aggregator
 from raysim.cluster.batches import Batches, Element
 from raysim.cluster.faults import FaultBook, unwrapped
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import run_metrics
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import ReductionTree
+from raysim.cluster.references import Reference
 from raysim.cluster.roster import Roster
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.shared import SharedRounds
@@ -62,7 +63,7 @@ class RayExecutor(Executor):
             nodes, samples = self._runtime.nodes(), partial(job.federation.open().sizes, "train")
             where = placer(job, actor_memory(job), nodes)
             placement = where.place(nodes)
-            shared_job = JobReference.put(job)
+            shared_job = Reference.put(job)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
             own, width = execution.clients_per_actor is not None, state_width(job)
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)

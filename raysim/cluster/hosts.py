@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime
 
 
@@ -29,21 +27,16 @@ class Answer:
 class ObjectHost:
     """The actor: keeps one object, and what is shared by all of them."""
 
-    def __init__(self, shared: bytes, directory: str) -> None:
-        if directory not in sys.path:
-            sys.path.insert(0, directory)
-        if Path(directory).is_dir():
-            os.chdir(directory)
+    def __init__(self, shared: Reference[Any]) -> None:
+        shared.enter()
         self._shared = shared
         self._object: Any = None
 
     def make(self, factory: Callable[..., Any], *arguments: Any) -> None:
         """Build the object; what goes wrong is kept for the first call."""
-        import ray
-
         self._object = None
         try:
-            self._object = factory(*arguments, *ray.get(ray.cloudpickle.loads(self._shared)))
+            self._object = factory(*arguments, *self._shared.fetch())
         except Exception as error:
             self._object = error
 
@@ -60,9 +53,7 @@ class ObjectHosts:
     def __init__(self, runtime: Runtime, count: int, *, num_cpus: float, num_gpus: float, shared: Any) -> None:
         """Start the processes. `shared` is handed to every object after its own arguments; stored once."""
         self._ray, self._resources = runtime.ray, {"num_cpus": num_cpus, "num_gpus": num_gpus}
-        # The reference is kept here as well: Ray forgets an object to which nobody refers.
-        self._kept = self._ray.put(shared)
-        self._shared: bytes = self._ray.cloudpickle.dumps(self._kept)
+        self._shared = Reference.put(shared)
         self._hosts = [self._started() for _ in range(count)]
         self._out: dict[Any, int] = {}
 
@@ -100,4 +91,4 @@ class ObjectHosts:
                 self._ray.kill(host)
 
     def _started(self) -> Any:
-        return self._ray.remote(ObjectHost).options(**self._resources).remote(self._shared, str(Path.cwd()))
+        return self._ray.remote(ObjectHost).options(**self._resources).remote(self._shared)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from raysim.cluster.actors import ClientActor, JobReference
+from raysim.cluster.actors import ClientActor
+from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime
 from raysim.errors import PlacementError
-from raysim.execution import Node
+from raysim.execution import Job, Node
 from raysim.execution.assignment import Crew
 from raysim.execution.placement import Placement, Placer, Seat
 from raysim.execution.scheduling import Float64, Int64
@@ -54,7 +55,7 @@ class Roster:
     """
 
     def __init__(
-        self, runtime: Runtime, job: JobReference, placer: Placer, placement: Placement, *, dedicated: bool
+        self, runtime: Runtime, job: Reference[Job], placer: Placer, placement: Placement, *, dedicated: bool
     ) -> None:
         """Start the actors; see `admits` for those that come later."""
         self._runtime, self._job, self._placer = runtime, job, placer
