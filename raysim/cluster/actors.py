@@ -20,13 +20,13 @@ from raysim.execution import (
     Job,
     Lease,
     LeaseReport,
-    RoundFacts,
     RoundWork,
     Server,
     ServerHandle,
     bits_fingerprint,
 )
 from raysim.execution.client_state import CarriedStates, StateRows
+from raysim.execution.facts import Packed
 from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
 from raysim.execution.work import Int64
@@ -71,7 +71,7 @@ class ClientActor:
 
     def train_rounds(
         self, works: Sequence[RoundWork], state: Any, model: Any
-    ) -> tuple[list[RoundFacts], list[tuple[Any, Any]], Any, Any]:
+    ) -> tuple[Packed, list[tuple[Any, Any]], Any, Any]:
         """Whole rounds, one after the other, from the server's state and model; fewer where a later one fails.
 
         Four objects: the rounds' facts; state and model after each of them; and those after the last one once more, so
@@ -81,7 +81,7 @@ class ClientActor:
             self._built_server = Server(self._worker().job)
         start = ServerHandle(state, model, self._built_server.shared(state))
         facts, handles = whole_rounds(self._worker(), self._built_server, works, start)
-        return facts, [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
+        return Packed.of(facts), [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
 
     def _states(self, kept: Sequence[StateRows]) -> CarriedStates | None:
         width = self._worker().states.width

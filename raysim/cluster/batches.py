@@ -13,6 +13,7 @@ from raysim.cluster.pool import ClientPool
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RaysimError, RunError
 from raysim.execution import RoundDone, RoundFacts, RoundWork, ServerHandle
+from raysim.execution.facts import Packed
 from raysim.execution.faults import Fault, Loss, reason_of, to_blame
 from raysim.execution.round_costs import RoundCosts
 from raysim.execution.upcoming import Upcoming
@@ -148,9 +149,9 @@ class Batches:
     def _facts(self, batch: _Batch) -> list[RoundFacts]:
         began = time.monotonic()
         with unwrapped(self._runtime.ray):
-            facts: list[RoundFacts] = self._runtime.ray.get(batch.facts, timeout=batch.limit)
+            packed: Packed = self._runtime.ray.get(batch.facts, timeout=batch.limit)
         self._pool.deadlines.saw("whole rounds", time.monotonic() - began, batch.size)
-        return facts
+        return packed.unpacked()
 
     def _loss(self, error: Exception, batch: _Batch) -> Loss:
         if isinstance(error, self._runtime.ray.exceptions.GetTimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from raysim.errors import RunError
 from raysim.execution.faults import NOBODY
-from raysim.execution.work import Applied, Chosen, Int32, RoundTask, Trained
+from raysim.execution.work import Applied, Chosen, Evaluated, Int32, RoundFacts, RoundTask, Trained
 from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, RoundRow
 
 Float64 = npt.NDArray[np.float64]
@@ -39,9 +40,8 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
         RunError: every client was dropped; names the first.
     """
     positions = np.concatenate([report.positions for report in trained.reports])
-    facts = pa.Table.from_batches([report.facts for report in trained.reports])
     order = np.argsort(positions, kind="stable")
-    clients = facts.take(order).combine_chunks().to_batches()[0]
+    clients = _one_batch([report.facts for report in trained.reports]).take(pa.array(order))
     contributed = positions[order][clients["dropped"].is_null().to_numpy(zero_copy_only=False)]
     if not len(contributed):
         reason = clients["dropped"][0].as_py()
@@ -55,6 +55,36 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
     total = math.fsum(weights.tolist())
     share = pa.array(weights / total if total else weights)
     return CohortFacts(clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), share), contributed)
+
+
+def _one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Facts of rounds as they travel: a batch of all their clients is packed in a tenth of the time of one for each.
+
+    Attributes:
+        rows, evaluated: of each round.
+        clients: those of the first round, then those of the second, …
+    """
+
+    rows: tuple[RoundRow, ...]
+    clients: pa.RecordBatch
+    evaluated: tuple[tuple[Evaluated, ...], ...]
+
+    @classmethod
+    def of(cls, facts: Sequence[RoundFacts]) -> Packed:
+        """Pack the facts of one round or more."""
+        clients = _one_batch([one.clients for one in facts])
+        return cls(tuple(one.row for one in facts), clients, tuple(one.evaluated for one in facts))
+
+    def unpacked(self) -> list[RoundFacts]:
+        """The facts of each round."""
+        ends = np.cumsum([row.cohort for row in self.rows]).tolist()
+        spans = zip(self.rows, ends, self.evaluated, strict=True)
+        return [RoundFacts(row, self.clients.slice(end - row.cohort, row.cohort), found) for row, end, found in spans]
 
 
 def nobody() -> pa.RecordBatch:

@@ -32,7 +32,6 @@ def whole_round(
         RunError: the round cannot be applied.
     """
     task = work.task
-    row, clients = empty_row(task), nobody()
     if len(task.clients):
         states = None if store is None else StoredStates(store, handle.version, task.round)
         trained = _train(worker, task, handle, states)
@@ -42,6 +41,8 @@ def whole_round(
         handle = ServerHandle(state, model, server.shared(state), task.round)
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
         row, clients = with_chosen(row, facts.clients, step.chosen)
+    else:
+        row, clients = empty_row(task), nobody()
     began = time.perf_counter()
     kept = None if store is None else StoredStates(store, handle.version, task.round)
     evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept, handle.shared)) if work.ranges else ()

@@ -196,10 +196,11 @@ class Trainer:
         done = 0
         for last in np.unique(context.steps[context.steps > 0]).tolist():  # between them, always the same clients train
             k = int(np.count_nonzero(context.steps >= last))
-            active, losses, now = rows[:k], loss_sum[:k], context.first(k)
+            active, losses = rows[:k], loss_sum[:k]
             steps, done = range(done, last), last
             if self.engine.take(steps, losses, context.broadcast, lr):
                 continue
+            now = context.first(k)
             for step in steps:
                 if descends:
                     losses += self.engine.descend(step, k, lr)

@@ -105,7 +105,7 @@ def _called_alone(
     chosen = itemgetter(*order)
 
     def call(*given: Tensor) -> None:
-        plain(list(chosen((*given, len(given[lead]), *constants))))
+        plain(list(chosen((*given, given[lead].shape[0], *constants))))
 
     return call if _same(guarded, call, second) else None
 

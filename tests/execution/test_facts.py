@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import pytest
 from raysim.errors import RunError
 from raysim.execution import (
     Applied,
+    Evaluated,
     Lease,
     LeaseReport,
+    RoundFacts,
     RoundTask,
     ServerHandle,
     Trained,
@@ -19,12 +23,13 @@ from raysim.execution import (
     nobody,
     round_row,
 )
-from raysim.execution.facts import train_loss
+from raysim.execution.facts import Packed, empty_row, train_loss
 from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, client_batch
 
 CLIENTS = np.array([3, 8, 9, 40])
 TASK = RoundTask(5, 0.1, CLIENTS, np.array([0.1, 0.2, 0.3, 0.4]), np.array([2, 4, 6, 8]))
 BAD = "update is not finite"
+EVALUATED = Evaluated("test", (3, None))
 
 
 def report(
@@ -121,6 +126,17 @@ def test_a_round_without_a_loss_records_none() -> None:
     what = trained(report([0, 1, 2, 3], losses=[math.nan] * 4))
     row = round_row(TASK, cohort_facts(TASK, what), what, Applied(ServerHandle(None, None), 0.0, 0.0), 1000)
     assert row.metrics == {}
+
+
+def test_rounds_come_out_of_the_packet_as_they_went_in() -> None:
+    some, others = trained(report([3, 1, 0, 2])), trained(report([1, 3], dropped=[BAD, None]), report([2, 0]))
+    rounds = [RoundFacts(empty_row(replace(TASK, clients=CLIENTS[:0])), nobody(), ())]
+    for what in (some, others):
+        facts, applied = cohort_facts(TASK, what), Applied(ServerHandle(None, None), 0.0, 0.0)
+        rounds.append(RoundFacts(round_row(TASK, facts, what, applied, 1000), facts.clients, (EVALUATED,)))
+    rounds.append(rounds[0])
+    for chosen in (rounds, rounds[:1], rounds[1:2]):
+        assert pickle.loads(pickle.dumps(Packed.of(chosen))).unpacked() == chosen
 
 
 def test_a_lease_holds_its_clients_longest_first() -> None:
