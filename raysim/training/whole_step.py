@@ -51,7 +51,7 @@ class _AsItIs:
         return {}
 
 
-GRADIENT_ALONE = LocalUpdate(None, None, _AsItIs())
+GRADIENT_ALONE = LocalUpdate(None, None, _AsItIs(), seen=False)
 """Nothing is done with the gradient, but for leaving it where it belongs."""
 
 
@@ -91,8 +91,7 @@ class WholeStep:
         self.update, self._layout, self._gradient = update, layout, gradient
         self._device = example[0].device
         self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
-        looks = update.seen or update.clip_norm is not None
-        self._apart = update is GRADIENT_ALONE or (update.optimizer is not None and not looks)
+        self._apart = not update.seen and update.clip_norm is None
         if update.own_steps:
             raise NotWhole("the algorithm takes steps of its own")
         if update.optimizer is not None:
