@@ -19,11 +19,16 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 READ_BY_PEOPLE = [page for page in PAGES if page.name != "reference.md"]
 
 _FILE = re.compile(r"# (\w+\.py)\n")
+_TABLE = re.compile(r"^\|.*\|\n\|[-:| ]+\|\n(?:\|.*\|\n?)+", re.MULTILINE)
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """The page's fenced blocks in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def head(table: str) -> str:
+    return table.partition("\n")[0]
 
 
 def name(page: Path) -> str:
@@ -72,6 +77,17 @@ def test_what_a_page_points_at_is_there(page: Path) -> None:
     assert not [target for target in links if target and not (page.parent / target).exists()]
     paths = re.findall(r"`((?:raysim|tests|configs|docs|benchmarks)/[\w./-]*\w/?)`", text)
     assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_tables_that_are_copies_of_results_are_the_newest() -> None:
+    measured: dict[str, list[str]] = {}
+    for results in sorted((ROOT / "benchmarks/results").glob("*.md")):
+        for table in _TABLE.findall(results.read_text(encoding="utf-8")):
+            measured.setdefault(head(table), []).append(table)
+    copies = [table for page in PAGES for table in _TABLE.findall(page.read_text(encoding="utf-8"))]
+    copies = [table for table in copies if head(table) in measured]
+    assert copies
+    assert not [head(table) for table in copies if table not in measured[head(table)]]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
