@@ -58,7 +58,10 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
 
 
 def _one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    if len(batches) == 1:
+        return batches[0]
+    found = pa.Table.from_batches(batches).combine_chunks().to_batches()  # `concat_batches` is new in pyarrow 19
+    return found[0] if found else batches[0]
 
 
 @dataclass(frozen=True, slots=True)

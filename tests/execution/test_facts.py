@@ -135,7 +135,7 @@ def test_rounds_come_out_of_the_packet_as_they_went_in() -> None:
         facts, applied = cohort_facts(TASK, what), Applied(ServerHandle(None, None), 0.0, 0.0)
         rounds.append(RoundFacts(round_row(TASK, facts, what, applied, 1000), facts.clients, (EVALUATED,)))
     rounds.append(rounds[0])
-    for chosen in (rounds, rounds[:1], rounds[1:2]):
+    for chosen in (rounds, rounds[:1], rounds[1:2], [rounds[0], rounds[3]]):
         assert pickle.loads(pickle.dumps(Packed.of(chosen))).unpacked() == chosen
 
 
