@@ -28,6 +28,7 @@ from torch import nn
 
 from raysim import Experiment, Simulation
 from raysim.config import write_text
+from raysim.errors import RunError
 
 RESULTS = Path(__file__).parent / "results" / "personalisation.json"
 
@@ -43,7 +44,7 @@ BASE: dict[str, Any] = {
     "execution": {"executor": "inprocess"},
     "tracking": {"checkpoint_every": 0, "report": False, "clients": False},
 }
-RATES = (0.03, 0.1, 0.3)
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 TUNING_SEED = 100
 SEEDS = (1, 2, 3)
 TUNED = {"epochs": 2}
@@ -126,8 +127,11 @@ def run(algorithm: str, lr: float, seed: int) -> dict[str, float]:
         values["evaluation"] = {**BASE["evaluation"], "fine_tune": TUNED}
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
-        with Simulation(Experiment.parse(values), model=mlp(seed), directory=Path(folder) / "run") as simulation:
-            *_, last = simulation
+        try:
+            with Simulation(Experiment.parse(values), model=mlp(seed), directory=Path(folder) / "run") as simulation:
+                *_, last = simulation
+        except RunError:  # no client's update is finite
+            return {f"{state}mean": 0.0 for state in ("", "untuned_")}
         spent = time.process_time() - began
     names = {
         f"{state}{of}": f"clients/accuracy/{state}{of}" for state in ("", "untuned_") for of in ("mean", "worst10")

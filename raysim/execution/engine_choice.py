@@ -13,9 +13,10 @@ from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
-from raysim.execution.engine_timing import MOST_ROWS, Timing, build, local_update, partly
+from raysim.execution.engine_timing import MOST_ROWS, Timing, build, partly
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.gpu_rows import affordable_rows, release
+from raysim.execution.local_training import local_update
 from raysim.execution.work import Job, RoundTask
 from raysim.machine import cores
 from raysim.training import CannotCapture, EngineChoice, torch_threads

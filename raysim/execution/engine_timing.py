@@ -14,6 +14,7 @@ from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.execution.label_counts import LossContexts
+from raysim.execution.local_training import local_update
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.work import Float64, Int64, Job, RoundTask
 from raysim.training import (
@@ -27,7 +28,6 @@ from raysim.training import (
     Shards,
     build_engine,
     resolve_client_loss,
-    row_optimizer,
 )
 from raysim.training.rows import RowsEngine
 
@@ -35,14 +35,6 @@ MOST_ROWS = 128
 """Clients that train at once: with more of them, there is nothing left to share."""
 _STEPS = 8
 """Local steps that are timed in a row, where clients take as many."""
-
-
-def local_update(job: Job, algorithm: Algorithm) -> LocalUpdate:
-    """What a local step does with gradients."""
-    client = job.experiment.client
-    config = algorithm.local_optimizer(client)
-    optimizer = None if config is None else row_optimizer(config)
-    return LocalUpdate(optimizer, client.clip_norm, algorithm, algorithm.takes_steps, algorithm.sees_gradients)
 
 
 def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpdate) -> Engine:

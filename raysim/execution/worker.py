@@ -14,10 +14,10 @@ from raysim.aggregation import Buffers, ClientRows, KeptRows, PartialSum, Runnin
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, DataError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
-from raysim.execution.engine_timing import local_update
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.holdouts import Holdouts, fine_tuner
 from raysim.execution.label_counts import LossContexts
+from raysim.execution.local_training import local_trainer, local_update
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
@@ -41,9 +41,7 @@ from raysim.training import (
     Evaluator,
     Given,
     ParameterLayout,
-    Resampling,
     RoundSetting,
-    Trainer,
     build_engine,
     copied,
     copy_into,
@@ -85,24 +83,7 @@ class ClientWorker:
                 engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features)
             except CannotCapture as reason:
                 raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
-        self.trainer = Trainer(
-            engine,
-            update.optimizer,
-            work,
-            update.clip_norm,
-            self.algorithm,
-            self.algorithm.sees_gradients,
-            start=self.algorithm.start,
-            anchored=self.algorithm.needs_anchor,
-            turns=self.algorithm.turns,
-            stepwise=self.algorithm.stepwise,
-            referenced=self.algorithm.needs_reference,
-            peers=self.algorithm.peers,
-            solver=self.algorithm.solve if self.algorithm.solves else None,
-            local_step=self.algorithm.local_step if self.algorithm.takes_steps else None,
-            scratch=self.algorithm.scratch,
-            resampling=Resampling.of(experiment.client.resampling, info),
-        )
+        self.trainer = local_trainer(job, self.algorithm, engine, update, info)
         self.states = StateLayout(self.algorithm.client_state())
         with torch_threads(job.engine.threads):
             tuner = fine_tuner(job, self.algorithm, layout, engine)
