@@ -28,7 +28,7 @@ from torch import nn
 
 from raysim import Experiment, Simulation
 from raysim.config import write_text
-from raysim.errors import RunError
+from raysim.errors import ConfigError, RunError
 
 RESULTS = Path(__file__).parent / "results" / "personalisation.json"
 
@@ -130,7 +130,7 @@ def run(algorithm: str, lr: float, seed: int) -> dict[str, float]:
         try:
             with Simulation(Experiment.parse(values), model=mlp(seed), directory=Path(folder) / "run") as simulation:
                 *_, last = simulation
-        except RunError:  # no client's update is finite
+        except (ConfigError, RunError):  # the algorithm refuses the rate, or no client's update is finite
             return {f"{state}mean": 0.0 for state in ("", "untuned_")}
         spent = time.process_time() - began
     names = {
