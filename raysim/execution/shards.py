@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
+from math import prod
 
 import numpy as np
 import torch
@@ -110,7 +112,16 @@ class DeviceShards:
 
 
 def _room(like: Tensor, count: int) -> Tensor:
-    return like.new_empty((count, *like.shape[1:]))
+    """Room for so many samples, which is filled little by little.
+
+    On a CPU it is a mapping of its own, in small pages. torch's own large tensors are in huge ones
+    (`raysim.cluster.memory`), each of which is found and cleared as a whole at its first byte: while a client trains.
+    """
+    shape = (count, *like.shape[1:])
+    size = prod(shape) * like.element_size()
+    if like.device.type != "cpu" or not size:
+        return like.new_empty(shape)
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=like.dtype).view(shape)
 
 
 def _write(pool: Shard, samples: Samples, start: int) -> None:
