@@ -42,7 +42,6 @@ class _Applying:
         training: None for an empty cohort.
         row: without what the step takes.
         step: None where there is none.
-        busiest: seconds of arithmetic of the busiest actor.
     """
 
     work: RoundWork
@@ -52,7 +51,6 @@ class _Applying:
     clients: pa.RecordBatch
     server: ServerHandle
     step: Step | None
-    busiest: float
 
 
 class SharedRounds:
@@ -139,7 +137,7 @@ class SharedRounds:
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
         if training is None:
-            return _Applying(work, server, None, empty_row(work.task), nobody(), server, None, 0.0)
+            return _Applying(work, server, None, empty_row(work.task), nobody(), server, None)
         self._pool.wait(training)
         trained = training.trained()
         facts = cohort_facts(work.task, trained)
@@ -147,8 +145,7 @@ class SharedRounds:
         if self._states is not None:
             self._states.write(work.task.round, training.written)
         row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down)
-        busiest = max(training.busy.values())
-        return _Applying(work, server, training, row, facts.clients, step.server, step, busiest)
+        return _Applying(work, server, training, row, facts.clients, step.server, step)
 
     def _finish(self, applying: _Applying) -> RoundDone:
         """Evaluate the round, once its step is taken."""
@@ -158,7 +155,7 @@ class SharedRounds:
             if work.ranges:
                 own = (self._kept(after.version), after.shared) if self._personal else (None, None)
                 evaluation = self._pool.evaluate(work.task.round, work.ranges, after.model, *own)
-            seconds, arithmetic = dict(applying.row.seconds), applying.busiest
+            seconds = dict(applying.row.seconds)
             row, clients = applying.row, applying.clients
             try:
                 if (step := applying.step) is not None:
@@ -166,7 +163,6 @@ class SharedRounds:
                     applying = replace(applying, row=self._with_links(applying, traffic))
                     self._step_taken(applying, evaluation)
                     self._costs.saw_step(taken.check + taken.apply)
-                    arithmetic += taken.check + taken.apply
                     seconds |= {"reduce": time.perf_counter() - step.began - taken.apply, "apply": taken.apply}
                     row, clients = with_chosen(applying.row, applying.clients, taken.chosen)
                 break
@@ -178,11 +174,10 @@ class SharedRounds:
         if evaluation is not None:
             self._pool.wait(evaluation)
             self._costs.saw_evaluation(len(work.ranges), evaluation.seconds)
-            arithmetic += evaluation.seconds / self._pool.size
             seconds["evaluate"] = evaluation.wall
         before, self._finished_at = self._finished_at, time.perf_counter()
         interval = None if before is None else self._finished_at - before
-        self._costs.saw_shared(applying.clients, interval, arithmetic)
+        self._costs.saw_shared(applying.clients, len(work.ranges), interval)
         self._leasing.learn(applying.clients)
         moved = 0 if self._states is None else self._states.moved()
         row = self._book.counted(replace(row, seconds=seconds, bytes_state_across=moved))

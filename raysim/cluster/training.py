@@ -56,7 +56,7 @@ class Training(Flight):
         self._landed: dict[_Key, tuple[Lease, LeaseReport, NodeSum, Written]] = {}
         self._left: list[LeaseReport] = []
         self._seen: dict[str, set[int]] = {}
-        self.busy: dict[int, float] = {}
+        self._workers: set[int] = set()
 
     @property
     def waiting(self) -> bool:
@@ -102,7 +102,7 @@ class Training(Flight):
         written = Written(rows, result.keepers, call.node, call.worker)
         self._landed[_key(lease)] = (lease, result, NodeSum(total, call.node), written)
         self.setting.deadlines.saw_training(result)
-        self.busy[call.worker] = self.busy.get(call.worker, 0.0) + sum(result.seconds.values())
+        self._workers.add(call.worker)
         self._wall = time.perf_counter() - self._began
         return True
 
@@ -143,7 +143,7 @@ class Training(Flight):
     def trained(self) -> Trained:
         """What came back, once it has landed."""
         reports = [report for _, report, _, _ in self._landed.values()]
-        return Trained(tuple(self.sums), (*reports, *self._left), len(self.busy), self._wall, len(reports))
+        return Trained(tuple(self.sums), (*reports, *self._left), len(self._workers), self._wall, len(reports))
 
     def _hopeless(self, loss: Loss, call: Call, failed: frozenset[int]) -> bool:
         """Whether the same would happen on every actor."""

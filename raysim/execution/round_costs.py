@@ -16,7 +16,7 @@ from raysim.config.running import ExecutionConfig
 from raysim.config.server import Selection
 from raysim.execution.scheduling import CostModel
 from raysim.execution.upcoming import Upcoming
-from raysim.execution.work import RoundFacts, RoundWork
+from raysim.execution.work import Int64, RoundFacts, RoundWork
 
 OVERHEAD = 0.004
 """Seconds that sharing a round costs beyond the arithmetic, until it was measured: calls to actors and back."""
@@ -33,8 +33,9 @@ HISTORY_BYTES = 16 * 1024 * 1024
 _STATE_AND_MODEL = 20
 """Bytes for each column of a float32 model and a server state of two float64 vectors."""
 
-_WARM_UP = 2
-"""Intervals between shared rounds after which the measured costs are believed."""
+_WARM_UP = 5
+"""Intervals between shared rounds after which the measured costs are believed: the first ones are those of actors that
+do everything for the first time, and must be outvoted in the median."""
 
 _WORTH_A_TRIAL = 2.0
 """How much longer a round may be predicted to take on one worker, for that to be tried once. Workers that share cores
@@ -75,7 +76,8 @@ class RoundCosts:
 
     @property
     def overhead(self) -> float:
-        """Seconds that sharing a round costs beyond its arithmetic."""
+        """Seconds that sharing a round takes beyond what is predicted of it. Fewer than none where rounds overlap, or
+        where a client costs less among others than what steps alone say."""
         return median(self._overheads) if self._overheads else OVERHEAD
 
     @property
@@ -90,9 +92,13 @@ class RoundCosts:
 
     def shared(self, work: RoundWork) -> float:
         """Seconds of a round that is cut over the workers, if they get equal shares."""
-        cost = self.clients.seconds(work.task.steps)
+        return max(0.0, self._shared(work.task.steps, len(work.ranges)) + self.overhead)
+
+    def _shared(self, steps: Int64, ranges: int) -> float:
+        """What clients, evaluation ranges and the server's step come to, cut over the workers."""
+        cost = self.clients.seconds(steps)
         longest = max(float(cost.max(initial=0.0)), float(cost.sum()) / self.workers)
-        return longest + self.evaluation * len(work.ranges) / self.workers + self.step + self.overhead
+        return longest + self.evaluation * ranges / self.workers + self.step
 
     def small(self, work: RoundWork, *, among_small: bool = False) -> bool:
         """Whether one worker is predicted to be done with it before several would be, or that is worth a trial.
@@ -125,17 +131,18 @@ class RoundCosts:
                 break
         return works
 
-    def saw_shared(self, clients: pa.RecordBatch, interval: float | None, arithmetic: float) -> None:
+    def saw_shared(self, clients: pa.RecordBatch, ranges: int, interval: float | None) -> None:
         """Learn from a round that was cut over the workers.
 
         Args:
             clients: the round's clients (`CLIENT_SCHEMA`).
+            ranges: that were evaluated.
             interval: seconds since the shared round before was finished; None after anything else.
-            arithmetic: seconds that the busiest worker and the server computed.
         """
-        self.clients.observe(clients["steps"].to_numpy(), clients["seconds"].to_numpy())
+        steps = clients["steps"].to_numpy()
+        self.clients.observe(steps, clients["seconds"].to_numpy())
         if interval is not None:
-            self._overheads.append(max(0.0, interval - arithmetic))
+            self._overheads.append(interval - self._shared(steps, ranges))
 
     def saw_alone(self, facts: RoundFacts, ranges: int) -> None:
         """Learn from a whole round on one worker."""
