@@ -54,10 +54,11 @@ def clients(seconds_a_step: float, steps: Sequence[int] = (5, 10)) -> Any:
 
 
 def measured(workers: int, *, a_step: float, overhead: float) -> RoundCosts:
-    """Costs after three shared rounds without evaluation."""
+    """Costs after six shared rounds without evaluation, of clients with 5 and 10 steps."""
     costs = RoundCosts(workers)
-    for interval in (None, 1.0 + overhead, 1.0 + overhead):
-        costs.saw_shared(clients(a_step), interval, 1.0)
+    interval = max(10, 15 / workers) * a_step + costs.step + overhead
+    for since in (None, *[interval] * 5):
+        costs.saw_shared(clients(a_step), 0, since)
     return costs
 
 
