@@ -7,6 +7,7 @@ round has a checkpoint, so the script may be ended at any time, and goes on wher
 
     RAYSIM_DATA=… python benchmarks/niid_bench.py                all: one round of each, five of each, ten, …
     RAYSIM_DATA=… python benchmarks/niid_bench.py --rounds 10    no further than that
+    RAYSIM_DATA=… python benchmarks/niid_bench.py --only "2 labels"
 """
 
 from __future__ import annotations
@@ -65,10 +66,11 @@ def main() -> None:
     """Go on with all runs, a few rounds of each in turn, and write the table after each."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=ROUNDS, help="go no further; 0: only the table")
+    arguments.add_argument("--only", nargs="+", choices=[*PARTITIONS], default=[*PARTITIONS], help="these partitions")
     arguments.add_argument("--runs", type=Path, default=Path("runs/niid_bench"), help="folder of the unfinished runs")
     given = arguments.parse_args()
     for until in sorted({1, *range(STEP, given.rounds, STEP), given.rounds}) if given.rounds else ():
-        for partition in PARTITIONS:
+        for partition in given.only:
             for algorithm in ALGORITHMS:
                 go_on(partition, algorithm, until, given.runs)
                 KEPT.page(page())
@@ -137,7 +139,12 @@ def page() -> str:
 
 
 REMARKS = """\
-How many rounds were run so far stands in the table; the order that the paper gives is that of round 50.
+How many rounds were run so far stands in the table; the paper's figures are those of round 50.
+
+IID, ten rounds are within 0.15 points of what the paper has after fifty, in the same order but for FedNova and FedAvg,
+which differ by 0.02. With Dirichlet(0.5) SCAFFOLD is first, as in the paper; that FedNova is last there, by a point,
+does not come out: it is second. With two labels a client accuracies still swing by up to ten points from one round to
+the next after ten of them, too much for an order.
 """
 
 if __name__ == "__main__":
