@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
-from raysim.execution.engine_timing import MOST_ROWS, Timing, build, partly
+from raysim.execution.engine_timing import MOST_ROWS, Measured, Timing, build, partly
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.gpu_rows import affordable_rows, release
 from raysim.execution.local_training import local_update
@@ -27,8 +28,8 @@ WORTH_TIMING = 2000
 """Client-steps of a whole run below which any engine is done before it is timed."""
 WORTH_COMPILING = 60.0
 """Seconds of a whole run below which a compilation, of 5 to 20 s, would not be paid back."""
-WORTH_SHARING = 8e-3
-"""Seconds of a round that two workers would do no faster than one, for all that they have to tell each other."""
+SHARING = 8e-3
+"""Seconds that a round takes longer where it is shared, for all that workers have to tell each other."""
 CLEARLY = 0.9
 """Another engine is chosen where it takes less than this share of the time: it changes the last bits."""
 
@@ -140,30 +141,38 @@ def _room(job: Job, algorithm: Algorithm) -> int:
 
 def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask, room: int) -> Chosen:
     """Of rows, compiled rows and one client at a time, what the configuration leaves open and does a round fastest."""
-    training = job.experiment.training
+    training, workers = job.experiment.training, _workers(job)
     falling = np.sort(task.steps)[::-1]
+    parts = [(falling, 0.0)] if workers == 1 else [(falling, 0.0), (falling[::workers], SHARING)]
+
+    def fastest(measured: Measured, fixed: int | None) -> tuple[int, float]:
+        """Rows and seconds of the round, on one worker or shared among all."""
+        found = [(*measured.best(part, fixed), more) for part, more in parts]
+        return min(((rows, seconds + more) for rows, seconds, more in found), key=itemgetter(1))
+
+    def chosen(choice: EngineChoice, measured: Measured, reason: str) -> Chosen:
+        return Chosen(choice, reason, a_step=measured.round_seconds(falling, choice.rows) / int(falling.sum()))
+
     most = training.rows or max(min(len(task.clients), room), 2)
     choice = replace(sequential, name="rows", rows=most)
-    measured = timing.of(choice)
-    if measured.best(falling, training.rows)[1] > WORTH_SHARING:
-        falling = falling[:: _workers(job)]  # one worker's part of the round
-    rows, seconds = measured.best(falling, training.rows)
-    times, note = {"in rows": seconds}, ""
-    chosen = replace(choice, rows=rows)
+    measured, note = timing.of(choice), ""
+    rows, seconds = fastest(measured, training.rows)
+    times, choice = {"in rows": seconds}, replace(choice, rows=rows)
     long = seconds * job.experiment.rounds > WORTH_COMPILING and timing.algorithm.feature_loss() is None
     if training.compile is True or (training.compile == "auto" and long and has_compiler()):
-        compiled = timing.of(replace(choice, compiled=True))
-        rows, compiled_seconds = compiled.best(falling, training.rows)
-        times["in compiled rows"], note = compiled_seconds, compiled.note
+        compiled = timing.of(replace(choice, rows=most, compiled=True))
+        rows, compiled_seconds = fastest(compiled, training.rows)
+        times["in compiled rows"] = compiled_seconds
         if training.compile is True or compiled_seconds < CLEARLY * seconds:
-            chosen, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
-    alone = timing.of(sequential).round_seconds(falling, 1)
-    times["one client at a time"] = alone
-    reason = "a worker's part of a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
-    if training.engine == "rows" or seconds < CLEARLY * alone:
-        reason += note if chosen.compiled else ""
-        return Chosen(chosen, reason, a_step=seconds / int(falling.sum()))
-    return Chosen(sequential, reason, a_step=alone / int(falling.sum()))
+            choice, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
+            measured, note = compiled, compiled.note
+    alone = timing.of(sequential)
+    _, alone_seconds = fastest(alone, 1)
+    times["one client at a time"] = alone_seconds
+    reason = "a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
+    if training.engine == "rows" or seconds < CLEARLY * alone_seconds:
+        return chosen(choice, measured, reason + note)
+    return chosen(sequential, alone, reason)
 
 
 def _workers(job: Job) -> int:

@@ -83,6 +83,24 @@ def test_rows_are_chosen_where_they_are_clearly_faster(
     assert (asked.engine.engine.name, asked.engine.engine.rows, asked.engine.replaced) == ("rows", 3, False)
 
 
+def test_rounds_that_are_shared_and_rounds_that_are_not_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker trains the rows of a whole cohort in the time of a few clients; two workers share the clients."""
+
+    def timed(self: object, choice: Any) -> Measured:
+        ks, step = np.arange(1, choice.rows + 1), engine_choice.SHARING
+        return Measured(ks, np.full(len(ks), step * (1.8 if choice.name == "rows" else 1.0)), 0.0)
+
+    monkeypatch.setattr(engine_choice.Timing, "of", timed)
+    found = prepared(
+        tmp_path, *MUCH_WORK, "client.steps=5", "training.compile=false", "execution={executor: ray, actors: 2}"
+    )
+    assert found.engine.engine.name == "rows"
+    assert "72 ms in rows, 88 ms one client at a time" in found.engine.reason  # 5 · 1.8 · 8; two clients' 5 · 8, and 8
+    assert found.engine.a_step == pytest.approx(5 * 1.8 * engine_choice.SHARING / 20)
+
+
 def test_a_real_timing_ends_in_an_engine_that_trains(tmp_path: Path) -> None:
     """Which one is the machine's business; the work is enough to time."""
     found = prepared(tmp_path, *MUCH_WORK, "cohort=1.0")
