@@ -46,7 +46,8 @@ class Resampling:
         self, plan: BatchPlan, seed: int, round_number: int, clients: Int64, shards: Shards, work: LocalWork
     ) -> BatchPlan:
         """The plan of these clients with other samples at its places."""
-        index, per_epoch = plan.index.copy(), np.maximum(work.per_epoch(shards.count), 1)
+        # Visits of one batch are steps of one epoch, and see the same samples.
+        index, per_epoch = plan.index.copy(), np.maximum(work.per_epoch(shards.count), 1) * work.repeats
         for i, (client, steps) in enumerate(zip(clients.tolist(), plan.steps.tolist(), strict=True)):
             if not steps:
                 continue

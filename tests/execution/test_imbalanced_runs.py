@@ -13,6 +13,7 @@ from torch import nn
 from raysim import Experiment, Simulation
 from raysim.data import prepare
 from raysim.errors import ConfigError
+from raysim.training import BatchPlan, LocalWork, Resampling, Shard, Shards
 
 OPTIONS = {
     "fedlc, focal, inverse, resampled": [
@@ -66,6 +67,44 @@ def test_a_client_alone_with_its_counts_is_a_plain_torch_loop(tmp_path: Path) ->
             parameter.data -= 0.1 * grad
     expected = nn.utils.parameters_to_vector(model.parameters()).detach()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_apfl_on_resampled_epochs_trains_its_global_model_as_fedavg_does(tmp_path: Path) -> None:
+    shared = ["rounds=2", "evaluation.every=0", "client.epochs=2", "client.resampling=balanced"]
+    fedavg, apfl = (trained(digits(tmp_path / name, *shared, f"algorithm={name}")) for name in ("fedavg", "apfl"))
+    np.testing.assert_array_equal(apfl, fedavg)
+
+
+def test_pfedme_takes_its_inner_steps_on_one_resampled_batch_as_a_plain_loop_does(tmp_path: Path) -> None:
+    strength, local_lr, inner, lr = 4.0, 0.2, 3, 0.1
+    experiment = digits(
+        tmp_path, "rounds=1", "cohort=1", "data.partition={name: iid, clients: 1}", "evaluation.every=0",
+        f"algorithm={{name: pfedme, strength: {strength}, local_lr: {local_lr}, inner_steps: {inner}}}",
+        "client.batch_size=100", "client.epochs=2", "client.resampling=balanced", "data.imbalance={ratio: 10}",
+    )  # fmt: skip
+    with Simulation(experiment) as simulation:
+        model = simulation.model()
+        for _ in simulation:
+            pass
+        found = nn.utils.parameters_to_vector(simulation.model().parameters()).detach()
+    federation = prepare(experiment.data, experiment.data_seed).open()
+    client, work = np.array([0]), LocalWork(100, 2)
+    shards = Shards.join([Shard.load(federation.shard(0), torch.device("cpu"))])
+    plan = BatchPlan.draw(experiment.seed, 1, client, shards.count, work)
+    rule = Resampling.of(experiment.client.resampling, federation.info)
+    assert rule is not None
+    batches = rule(plan, experiment.seed, 1, client, shards, work).index[:, 0]
+    local = [parameter.detach().clone() for parameter in model.parameters()]
+    for index, size in zip(batches, plan.count[:, 0], strict=True):
+        x, y = shards.pool.x[index[:size]].float(), shards.pool.y[index[:size]].long()
+        for _ in range(inner):
+            loss = nn.functional.cross_entropy(model(x), y)
+            grads = torch.autograd.grad(loss, list(model.parameters()))
+            for theta, w, grad in zip(model.parameters(), local, grads, strict=True):
+                theta.data -= lr * (grad + strength * (theta.data - w))
+        for theta, w in zip(model.parameters(), local, strict=True):
+            w -= local_lr * strength * (w - theta.data)
+    torch.testing.assert_close(found, torch.cat([w.flatten() for w in local]), rtol=1e-5, atol=1e-6)
 
 
 def test_all_clients_labels_must_have_been_counted(tmp_path: Path) -> None:

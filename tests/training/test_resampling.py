@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,21 @@ def test_a_clients_plan_is_its_own_and_as_long_as_ever(work: LocalWork) -> None:
         first = plan.index[: int(work.per_epoch(shards.count)[i]), i]
         used = first[np.arange(first.shape[1]) < plan.count[: len(first), i, None]]
         np.testing.assert_array_equal(np.sort(used), np.sort(epochs[0]))
+
+
+@pytest.mark.parametrize("work", [LocalWork(8, epochs=2), LocalWork(8, steps=9), LocalWork(None, epochs=2)])
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_visits_of_a_batch_see_the_same_samples_and_epochs_are_as_long_as_ever(work: LocalWork, repeats: int) -> None:
+    shards, clients = shards_of(LABELS, LABELS[25:], LABELS[:3]), np.array([4, 0, 9])
+    rule = resampling(BalancedResampling())
+
+    def plan_of(work: LocalWork) -> BatchPlan:
+        return rule(BatchPlan.draw(5, 6, clients, shards.count, work), 5, 6, clients, shards, work)
+
+    once, several = plan_of(work), plan_of(replace(work, repeats=repeats))
+    np.testing.assert_array_equal(several.steps, once.steps * repeats)
+    np.testing.assert_array_equal(several.count, np.repeat(once.count, repeats, axis=0))
+    np.testing.assert_array_equal(several.index, np.repeat(once.index, repeats, axis=0))
 
 
 def test_rounds_epochs_clients_and_seeds_differ() -> None:
