@@ -59,6 +59,8 @@ class Table(Section):
     """Columns to leave out."""
     client: str | None = None
     """Column that says whose row it is, for `partition: natural`."""
+    na_values: tuple[str, ...] = ()
+    """Cells that are holes, such as `"?"`, beside the empty one (and `NA`, `NaN`, `null`, `None` among numbers)."""
     task: Literal["classification", "regression"] = "classification"
     """Whether the label is a class or a number."""
 

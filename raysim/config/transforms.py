@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
 
@@ -45,6 +45,8 @@ class OneHot(Section):
     name: Literal["one_hot"] = "one_hot"
     columns: tuple[str, ...] | None = None
     """Columns to encode; by default every column that is not numeric."""
+    max_categories: int = Field(1000, ge=1)
+    """A column with more categories is an error: each becomes a column of its own, and it may be an id or a text."""
 
 
 TransformConfig = Annotated[

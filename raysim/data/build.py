@@ -28,7 +28,7 @@ from raysim.data.split import holdout_last, holdout_sizes, split
 from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
 from raysim.data.store.cache import build_once, cache_folder
 from raysim.data.store.manifest import STORES
-from raysim.data.transforms import Fitted, apply, describe, fit
+from raysim.data.transforms import Fitted, apply, describe, fit, refuse_strays
 from raysim.data.virtual import VirtualFederation, VirtualSpec
 from raysim.errors import DataError
 
@@ -131,6 +131,7 @@ class _Build:
 def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
     """Split first, then fit the transforms on the training part alone, then deal it."""
     pool = dataset.train
+    refuse_strays(config.transforms, pool)
     owners = pool.client if isinstance(config.partition, NaturalPartition) else None
     share = config.test if dataset.test is None else 0.0
     cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)

@@ -31,7 +31,7 @@ class Columns:
 
     names: tuple[str, ...]
     values: tuple[Array, ...]
-    """`[n]` each: float64 with NaN for a hole, or object with `str` and None for a hole."""
+    """`[n]` each: float64 with NaN for a hole, uint8 of 0 and 1, or object with `str` and None for a hole."""
 
     def __len__(self) -> int:
         return len(self.values[0]) if self.values else 0

@@ -119,14 +119,47 @@ BAD = {
         {},
         "not a readable CSV file (CSV parse error: Row #3: Expected 2",
     ),
-    "label hole": ("a,outcome\n1,x\n2,\n", {}, "row 2, column 'outcome' is empty or not finite"),
-    "label infinite": ("a,outcome\n1,2.5\n2,inf\n", {"task": "regression"}, "row 2, column 'outcome' is empty or not"),
+    "label hole": ("a,outcome\n1,x\n2,\n", {}, "row 2, column 'outcome' is empty; fill it or remove the row"),
+    "label infinite": (
+        "a,outcome\n1,2.5\n2,inf\n",
+        {"task": "regression"},
+        "row 2, column 'outcome' is empty, NA or not",
+    ),
     "label too large": ("a,outcome\n1,1\n2,1e300\n", {"task": "regression"}, "column 'outcome'[1] is inf"),
-    "owner hole": ("a,b,outcome\n1,u,x\n2,,y\n", {"client": "b"}, "row 2, column 'b' is empty or not finite"),
+    "owner hole": (
+        "a,b,outcome\n1,u,x\n2,,y\n",
+        {"client": "b"},
+        "row 2, column 'b' is empty; fill it or remove the row",
+    ),
     "fractional class": ("a,outcome\n1,1\n2,0.5\n", {}, "'outcome': row 2 is 0.5, no class; set task: regression"),
     "text to regress on": ("a,outcome\n1,x\n2,y\n", {"task": "regression"}, "is text; set task: classification"),
     "one class": ("a,outcome\n1,x\n2,x\n", {}, "is x in every row; there are no classes to tell apart"),
     "a date": ("a,outcome\n2020-01-01,x\n2020-01-02,y\n", {}, "column 'a' has type date32[day], neither a number"),
+    "UTF-16": (CSV.encode("utf-16"), {}, "this file is UTF-16; save it as UTF-8"),
+    "no header": ("1,2\n3,4\n", {}, "its first row, 1, 2, is all numbers; begin with a row of names"),
+    "pandas' row numbers": (",a,outcome\n0,7,x\n1,8,y\n", {}, "column 1 has no name; name it, or leave it out by"),
+    "blanks": ("a,outcome\nx,1\nx ,0\n", {}, "row 2, column 'a': 'x ' is another category than 'x'; remove the blanks"),
+    "padded owners": (
+        "a,b,outcome\n1,7,x\n2,007,y\n",
+        {"client": "b"},
+        "has 7 (row 1) and 007 (row 2), which are read",
+    ),
+    "owners beyond 2^64": (
+        f"a,b,outcome\n1,{10**20},x\n2,{10**20 + 1},y\n",
+        {"client": "b"},
+        f"column 'b' has {10**20} (row 1) and {10**20 + 1} (row 2), which are read as one number",
+    ),
+    "padded classes": ("a,outcome\n1,1\n2,01\n3,2\n", {}, "data.source.label: column 'outcome' has 1 (row 1) and 01"),
+    "a mark among numbers to predict": (
+        "a,outcome\n1,0.5\n2,?\n3,1\n",
+        {"task": "regression"},
+        "row 2, column 'outcome': '?' is not a number, as 2 of 3 cells are; correct the cell",
+    ),
+    "a mark among classes": (
+        "a,outcome\n1,0\n2,?\n3,1\n",
+        {},
+        "row 2, column 'outcome': '?' is not a number, as 2 of 3",
+    ),
     "not UTF-8": (b"a,outcome\n\xff\xfe,x\nb,y\n", {}, "column 'a' is not UTF-8 text"),
 }
 
@@ -148,3 +181,41 @@ def test_missing_and_foreign_files_are_one_clear_line(tmp_path) -> None:
     for content in (b"", b"hello", b"PAR1" + bytes(100) + b"PAR1"):
         with pytest.raises(DataError, match=re.escape(f"{path}: not a readable Parquet file")):
             load(path, content, name="parquet")
+
+
+NAMED = "country,size,outcome\n" + "NA,1,None\nDE,NA,yes\n,null,NA\nNA,4,yes\n"
+
+
+def test_a_category_may_be_called_na_and_only_the_empty_cell_is_a_hole_in_text(tmp_path) -> None:
+    data = load(tmp_path / "t.csv", NAMED)
+    assert columns(data) == {"country": ["NA", "DE", None, "NA"], "size": [1, None, None, 4]}
+    assert data.class_names == ("NA", "None", "yes")
+
+
+def test_na_values_are_holes_in_text_and_among_numbers(tmp_path) -> None:
+    text = "a,b,outcome\nx,1,0\n?,2, 0\ny,?,1\nz, ?,1\n"
+    data = load(tmp_path / "t.csv", text, na_values=["?"])
+    assert columns(data) == {"a": ["x", None, "y", "z"], "b": [1, 2, None, None]}
+    table = pa.table({"a": ["x", "?", "", "z"], "b": ["1", "2", "?", "?"], "outcome": [0, 0, 1, 1]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    data = load(tmp_path / "t.parquet", name="parquet", na_values=["?"])
+    assert columns(data) == {"a": ["x", None, "", "z"], "b": [1, 2, None, None]}
+
+
+def test_commas_inside_quotes_and_bars_are_told_from_delimiters(tmp_path) -> None:
+    data = load(tmp_path / "t.csv", 'a|"b, c, d"|outcome\n1|"x, y"|0\n2|z|1\n')
+    assert columns(data) == {"a": [1, 2], "b, c, d": ["x, y", "z"]}
+
+
+def test_whole_numbers_and_the_same_with_a_point_are_one_class(tmp_path) -> None:
+    assert load(tmp_path / "t.csv", "a,outcome\n1,1\n2,1.0\n3,0\n").train.y.tolist() == [1, 1, 0]
+
+
+def test_parquet_decimals_and_categories_of_numbers_are_numbers(tmp_path) -> None:
+    owners = pa.array([2**53, 2**53 + 1]).dictionary_encode()
+    price = pa.array([1.5, 2.5]).cast(pa.decimal128(10, 2))
+    parquet.write_table(pa.table({"p": price, "who": owners, "outcome": [0, 1]}), tmp_path / "t.parquet")
+    data = load(tmp_path / "t.parquet", name="parquet", client="who")
+    assert columns(data) == {"p": [1.5, 2.5]}
+    assert data.train.client is not None
+    assert data.train.client.tolist() == [2**53, 2**53 + 1]

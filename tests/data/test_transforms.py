@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raysim.config.transforms import MinMax, Missing, OneHot, Standardise
 from raysim.data.dataset import Columns, Pool
 from raysim.data.sources import from_arrays
-from raysim.data.transforms import Fitted, apply, describe, features, fit
+from raysim.data.transforms import Fitted, apply, describe, features, fit, memory, refuse_strays
 from raysim.errors import DataError
 
 NAN, INF = math.nan, math.inf
@@ -210,6 +210,54 @@ def test_transforms_that_do_not_apply_are_one_clear_line() -> None:
         ((Standardise(),), table(a=[1, 2], b=[NAN, INF]), "column 'b' has no usable values in the training part"),
         ((Standardise(),), array(np.full((2, 2), NAN)), r"feature \(0\) has no usable values"),
         ((), table(a=[1, 2], city=["x", "y"]), "column 'city' is not numeric; add the `one_hot` transform"),
+    )
+    for transforms, pool, message in cases:
+        with pytest.raises(DataError, match=message):
+            run(transforms, pool)
+
+
+def test_a_hole_that_no_transform_deals_with_is_no_category_of_zeros() -> None:
+    train = table(a=[1, 2, 3], c=["x", None, "y"])
+    with pytest.raises(DataError, match=r"t\.csv: row 2, column 'c' is empty; add the `missing` transform before"):
+        run((OneHot(),), train)
+    filled = (Missing(action="zero"), OneHot())
+    np.testing.assert_array_equal(run(filled, train), [[1, 1, 0], [2, 0, 0], [3, 0, 1]])
+    np.testing.assert_array_equal(run((Missing(), OneHot()), train), [[1, 1, 0], [3, 0, 1]])
+    with pytest.raises(DataError, match="row 3, column 'c' is empty"):
+        apply(fit((OneHot(),), table(c=["x", "y"])), table(c=["x", "x", None]))
+
+
+def test_a_mark_among_numbers_is_named_and_not_one_hot_encoded() -> None:
+    pool = table(a=["1", "2", "?", "4"], c=["x", "y", "1", "x"])
+    for transforms in ((), (OneHot(),), (OneHot(columns=("c",)),)):
+        with pytest.raises(
+            DataError, match=r"row 3, column 'a': '\?' is not a number, as 3 of 4 cells are; set data.sou"
+        ):
+            refuse_strays(transforms, pool)
+    refuse_strays((OneHot(columns=("a", "c")),), pool)  # categories, as the user says
+    refuse_strays((), table(a=["1", "x", "y", None], b=["1", "2", "3", "4"]))
+    for cell, remedy in (("1,234", "without thousands separators"), ("1.000,5", "with a decimal point")):
+        with pytest.raises(DataError, match=remedy):
+            refuse_strays((), table(a=[cell, "2", "3"]))
+
+
+def test_a_column_of_many_categories_is_refused_with_what_it_would_take(monkeypatch) -> None:
+    ids = table(a=[1] * 1001, name=[f"n{i}" for i in range(1001)])
+    with pytest.raises(
+        DataError, match=r"column 'name' has 1,001 categories, 1,001 x 1,001 values \(0\.0 GB\) in one_hot"
+    ):
+        fit((OneHot(),), ids)
+    assert run((OneHot(max_categories=1001),), ids).shape == (1001, 1002)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
+    cases = (
+        (
+            (OneHot(max_categories=1001),),
+            ids,
+            "one_hot, which makes 1,001 columns, takes 0.0 GB of memory, .* 'name' first",
+        ),
+        ((Standardise(),), array(np.zeros((500, 600), np.uint8), "pixels"), "making float32 of every feature takes"),
+        ((Standardise(),), table(**{f"c{i}": [1.0] * 500 for i in range(300)}), "scaling 300 columns takes"),
+        ((), table(**{f"c{i}": [1.0] * 500 for i in range(600)}), "a matrix of 600 columns takes"),
     )
     for transforms, pool, message in cases:
         with pytest.raises(DataError, match=message):

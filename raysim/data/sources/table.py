@@ -13,7 +13,9 @@ from raysim.config.sources import Table
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo
 from raysim.data.sources.arrays import targets
-from raysim.data.sources.files import existing, first_line, read_bytes, read_parquet, validated
+from raysim.data.sources.csv_file import read_csv, with_holes
+from raysim.data.sources.files import existing, read_parquet
+from raysim.data.sources.strays import find_stray, is_number
 from raysim.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,17 +25,22 @@ if TYPE_CHECKING:
 def load_table(config: Table, seed: int) -> Dataset:
     """Rows of a table. Labels are numbered in sorted order; categories and holes are left to the transforms.
 
-    A CSV file has a header, is UTF-8, and may be separated by commas, semicolons or tabs.
+    A CSV file has a header, is UTF-8, and may be separated by commas, semicolons, tabs or bars.
 
     Raises:
         DataError: the file is missing or damaged; a column is missing, of no usable type, or used twice; a label or an
             owner is missing; a class label is a fraction; there is only one class.
     """
     path = existing(config.path)
-    table = _read_csv(path) if config.name == "csv" else read_parquet(path)
+    if config.name == "csv":
+        table = read_csv(path, config.na_values)
+    else:
+        table = with_holes(read_parquet(path), config.na_values)
     if table.num_rows == 0:
         raise DataError(f"{path}: the table has no rows")
     names = _features(config, table.column_names, path)
+    if config.name == "csv":
+        _refuse_two_spellings(config, table, path)
     x = Columns(names, tuple(_column(table[name], name, path) for name in names))
     y, class_names = _label(table[config.label], config, path)
     client = None if config.client is None else _owners(table[config.client], config.client, path)
@@ -42,31 +49,37 @@ def load_table(config: Table, seed: int) -> Dataset:
     return Dataset(Pool(x, y, "real", str(path), client), None, info, class_names)
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _refuse_two_spellings(config: Table, table: pa.Table, path: Path) -> None:
+    """Raise a DataError if owners or classes of a CSV file would merge: `7` and `007`, or ids beyond 2^53."""
     import pyarrow as pa
-    from pyarrow import csv
+    from pyarrow import compute
 
-    content = read_bytes(path)
-    header = content.partition(b"\n")[0]
-    delimiter = max(b",;\t", key=header.count)
-    # One block, as far as Arrow allows: a column's type is inferred from the first block alone.
-    block = min(len(content) + 1, 2**31 - 1)
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(content),
-            read_options=csv.ReadOptions(use_threads=False, block_size=block),
-            parse_options=csv.ParseOptions(delimiter=chr(delimiter)),
-            convert_options=csv.ConvertOptions(strings_can_be_null=True),
-        )
-        return validated(table)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable CSV file ({first_line(error)})") from None
+    keys = {"client": config.client, "label": config.label if config.task == "classification" else None}
+    for key, name in keys.items():
+        if name is None or not (pa.types.is_integer(table[name].type) or pa.types.is_floating(table[name].type)):
+            continue
+        written = compute.utf8_trim_whitespace(read_csv(path, texts=[name])[name])
+        if compute.count_distinct(written).as_py() == compute.count_distinct(table[name]).as_py():
+            continue
+        first: dict[float, tuple[int, str]] = {}
+        for row, (cell, number) in enumerate(zip(written.to_pylist(), table[name].to_pylist(), strict=True), start=1):
+            if number is not None and cell.isdigit() and first.setdefault(number, (row, cell))[1] != cell:
+                cells = f"{first[number][1]} (row {first[number][0]}) and {cell} (row {row})"
+                remedy = "spell them alike, or begin each with a letter"
+                raise DataError(
+                    f"{path}: data.source.{key}: column {name!r} has {cells}, which are read as one number; {remedy}"
+                )
 
 
 def _features(config: Table, columns: Sequence[str], path: Path) -> tuple[str, ...]:
+    if all(is_number(name) for name in columns if name):
+        raise DataError(f"{path}: its first row, {', '.join(columns[:5])}, is all numbers; begin with a row of names")
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
         raise DataError(f"{path}: two columns are called {twice[0]!r}; rename one")
+    if "" in columns and "" not in config.ignore and "" not in (config.features or ("",))[1:]:
+        remedy = 'name it, or leave it out by data.source.ignore: [""] (pandas writes its row numbers so)'
+        raise DataError(f"{path}: column {columns.index('') + 1} has no name; {remedy}")
     chosen = config.features or ()
     client = () if config.client is None else (config.client,)
     for key, names in (("label", (config.label,)), ("client", client), ("features", chosen), ("ignore", config.ignore)):
@@ -100,15 +113,27 @@ def _column(column: pa.ChunkedArray, name: str, path: Path) -> Array:
         return values
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         strings: Array = column.to_numpy()
+        _refuse_blanks(strings, name, path)
         return strings
     what = "is not UTF-8 text" if pa.types.is_binary(kind) else f"has type {kind}, neither a number nor text"
     raise DataError(f"{path}: column {name!r} {what}; convert it, or list it in data.source.ignore")
+
+
+def _refuse_blanks(values: Array, name: str, path: Path) -> None:
+    """Raise a DataError if two categories differ by blanks around them alone."""
+    distinct = dict.fromkeys(values.tolist())
+    for value in distinct:
+        if value is not None and value != value.strip() and value.strip() in distinct:
+            where = f"row {values.tolist().index(value) + 1}, column {name!r}"
+            raise DataError(f"{path}: {where}: {value!r} is another category than {value.strip()!r}; remove the blanks")
 
 
 def _label(column: pa.ChunkedArray, config: Table, path: Path) -> tuple[Array, tuple[str, ...] | None]:
     values = _whole(column, config.label, path)
     if config.task == "regression":
         if values.dtype == object:
+            if stray := find_stray(values):
+                raise DataError(f"{path}: row {stray.position + 1}, column {config.label!r}: {stray}; correct the cell")
             raise DataError(f"{path}: label column {config.label!r} is text; set task: classification")
         return targets(values, str(path), f"column {config.label!r}"), None
     if values.dtype == np.float64:
@@ -117,6 +142,9 @@ def _label(column: pa.ChunkedArray, config: Table, path: Path) -> tuple[Array, t
             where = f"row {fractions[0] + 1} is {values[fractions[0]]}"
             raise DataError(f"{path}: label column {config.label!r}: {where}, no class; set task: regression")
         values = values.astype(np.int64)
+    elif values.dtype == object and (stray := find_stray(values)) and stray.only_marks:
+        where = f"row {stray.position + 1}, column {config.label!r}"
+        raise DataError(f"{path}: {where}: {stray}; correct the label, or remove the row")
     classes, y = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         where = f"label column {config.label!r} is {classes[0]!s} in every row"
@@ -133,10 +161,12 @@ def _whole(column: pa.ChunkedArray, name: str, path: Path) -> Array:
     """A column of labels or owners: no holes, and integers as they are (float64 would merge some above 2^53)."""
     import pyarrow as pa
 
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     exact = pa.types.is_integer(column.type) and not column.null_count
     values: Array = column.to_numpy() if exact else _column(column, name, path)
     missing = np.flatnonzero(holes(values))
     if len(missing):
-        where = f"row {missing[0] + 1}, column {name!r}"
-        raise DataError(f"{path}: {where} is empty or not finite; fill it or remove the row")
+        what = "is empty" if values.dtype == object else "is empty, NA or not finite"
+        raise DataError(f"{path}: row {missing[0] + 1}, column {name!r} {what}; fill it or remove the row")
     return values

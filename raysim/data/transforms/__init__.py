@@ -5,6 +5,7 @@
 without loss, so it is stored beside the shards. To add a transform, write a file with a step, and a line in `fitting`.
 """
 
+from raysim.data.transforms.categories import refuse_strays
 from raysim.data.transforms.fitting import Fitted, apply, describe, fit
 
-__all__ = ["Fitted", "apply", "describe", "fit"]
+__all__ = ["Fitted", "apply", "describe", "fit", "refuse_strays"]

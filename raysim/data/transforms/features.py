@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from raysim.data.dataset import Columns, Pool, holes
 from raysim.data.federation import Array
+from raysim.data.transforms.memory import check_room
 from raysim.errors import DataError
 
 Float64 = npt.NDArray[np.float64]
 
 # Numbers in flight at once: float64 copies of a large data set are made a piece at a time.
 _BLOCK = 1 << 22
+_REMEDY = "give fewer samples or features, or leave out the transform"
 
 
 def is_numeric(values: Array) -> bool:
@@ -102,6 +104,7 @@ def rewrite(
     if (names is None) == isinstance(pool.x, Columns):
         raise DataError(f"{pool.origin}: the transforms were fitted on {'an array' if names is None else 'a table'}")
     if isinstance(pool.x, Columns):
+        check_room(pool, 8 * len(pool) * len(names or ()), f"scaling {len(names or ()):,} columns", _REMEDY)
         values = list(pool.x.values)
         for i, name in enumerate(names or ()):
             at = position(pool.x, name, pool.origin)
@@ -112,6 +115,7 @@ def rewrite(
     flat = pool.x.reshape(len(pool), -1)
     if flat.shape[1] != measured:
         raise DataError(f"{pool.origin}: a sample has {flat.shape[1]} features; the training part had {measured}")
+    check_room(pool, 4 * flat.size, "making float32 of every feature", _REMEDY)
     result = np.empty(flat.shape, np.float32)
     height = max(1, _BLOCK // max(1, flat.shape[1]))
     for start in range(0, len(flat), height):
@@ -119,6 +123,15 @@ def rewrite(
         with np.errstate(over="ignore", invalid="ignore"):  # holes stay holes, to be named at the end
             result[part] = function(flat[part].astype(np.float64), slice(None))
     return replace(pool, x=result.reshape(pool.x.shape), kind="real")
+
+
+def source_row(pool: Pool, sample: int) -> str:
+    """Where a sample of the pool is in its source.
+
+    Rows of a file are counted from 1, without the header; samples of an array from 0, as they are indexed.
+    """
+    number = sample if pool.row is None else int(pool.row[sample])
+    return f"row {number + 1}" if isinstance(pool.x, Columns) else f"sample {number}"
 
 
 def feature_name(pool: Pool, feature: int, names: tuple[str, ...] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,8 @@ from raysim.config.transforms import MinMax, Missing, OneHot, Standardise, Trans
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.transforms.categories import Encode, fit_one_hot
-from raysim.data.transforms.features import feature_name, is_numeric
+from raysim.data.transforms.features import feature_name, is_numeric, source_row
+from raysim.data.transforms.memory import check_room
 from raysim.data.transforms.missing import Drop, Fill, fit_missing
 from raysim.data.transforms.scaling import Scale, fit_min_max, fit_standardise
 from raysim.data.transforms.vocabulary import Vocabulary, fit_vocabulary
@@ -44,6 +46,7 @@ _STEPS: dict[str, type[Any]] = {
     "encode": Encode,
     "vocabulary": Vocabulary,
 }
+_FEWER = "list columns in data.source.ignore"
 _NAMES = {step: name for name, step in _STEPS.items()}
 
 
@@ -93,7 +96,10 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
         steps.append(fit_vocabulary(train))
         train = steps[-1].apply(train)
     for config in transforms:
-        steps.append(_FIT[type(config)](config, train))
+        fit_step = _FIT[type(config)]
+        if isinstance(config, OneHot) and any(isinstance(step, Fill) for step in steps):
+            fit_step = partial(fit_one_hot, holes_are_zeros=True)
+        steps.append(fit_step(config, train))
         train = _not_empty(steps[-1].apply(train))
     return Fitted(tuple(steps))
 
@@ -111,10 +117,10 @@ def apply(fitted: Fitted, pool: Pool) -> Pool:
         pool = step.apply(pool)
     _not_empty(pool)
     names = pool.x.names if isinstance(pool.x, Columns) else None
-    x = _matrix(pool.x, pool.origin) if isinstance(pool.x, Columns) else pool.x
+    x = _matrix(pool.x, pool) if isinstance(pool.x, Columns) else pool.x
     if pool.kind == "real":
         x = x.astype(np.float32, copy=False)
-        _check_finite(replace(pool, x=x), x, names)
+        _check_finite(pool, x, names)
     return replace(pool, x=x)
 
 
@@ -132,11 +138,12 @@ def _not_empty(pool: Pool) -> Pool:
     return pool
 
 
-def _matrix(columns: Columns, origin: str) -> Array:
+def _matrix(columns: Columns, pool: Pool) -> Array:
     for name, values in zip(columns.names, columns.values, strict=True):
         if not is_numeric(values):
             remedy = "add the `one_hot` transform, or list it in data.source.ignore"
-            raise DataError(f"{origin}: column {name!r} is not numeric; {remedy}")
+            raise DataError(f"{pool.origin}: column {name!r} is not numeric; {remedy}")
+    check_room(pool, 4 * len(columns) * len(columns.names), f"a matrix of {len(columns.names):,} columns", _FEWER)
     matrix = np.empty((len(columns), len(columns.names)), np.float32)
     with np.errstate(over="ignore"):  # what becomes infinite is named by `_check_finite`
         for i, values in enumerate(columns.values):
@@ -149,9 +156,6 @@ def _check_finite(pool: Pool, x: Array, names: tuple[str, ...] | None) -> None:
         return
     flat = x.reshape(len(x), -1)
     sample, feature = (int(i) for i in np.argwhere(~np.isfinite(flat))[0])
-    number = sample if pool.row is None else int(pool.row[sample])
-    # Rows of a file are counted from 1, without the header; samples of an array from 0, as they are indexed.
-    where = f"sample {number}" if names is None else f"row {number + 1}"
     value = "empty" if names is not None and np.isnan(flat[sample, feature]) else f"{flat[sample, feature]}"
-    place = f"{where}, {feature_name(pool, feature, names)}"
+    place = f"{source_row(pool, sample)}, {feature_name(pool, feature, names)}"
     raise DataError(f"{pool.origin}: {place} is {value}; add the `missing` transform")
