@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import t
 
 from raysim import Experiment, Simulation
-from raysim.config import write_text
+from raysim.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.json"
 METRICS = ("macro_f1", "balanced_accuracy", "accuracy", "pr_auc")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from raysim.config import write_text
+from raysim.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 

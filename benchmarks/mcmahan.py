@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from raysim import Experiment, Simulation
-from raysim.config import write_text
+from raysim.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "mcmahan.json"
 

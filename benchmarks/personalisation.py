@@ -27,8 +27,8 @@ import torch
 from torch import nn
 
 from raysim import Experiment, Simulation
-from raysim.config import write_text
 from raysim.errors import ConfigError, RunError
+from raysim.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "personalisation.json"
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from raysim import Experiment, Simulation, tune
-from raysim.config import write_text
+from raysim.files import write_text
 from raysim.tuning import Tuned
 from raysim.tuning.telling import PlainStudy
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from raysim.cli.app import app, examples
-from raysim.config import Experiment, write_text
+from raysim.config import Experiment
+from raysim.files import write_text
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _NAME = ("type", "const", "enum", "pattern")

@@ -2,6 +2,6 @@
 
 from raysim.config.experiment import Experiment
 from raysim.config.imports import load
-from raysim.config.loading import read_yaml, write_text
+from raysim.config.loading import read_yaml
 
-__all__ = ["Experiment", "load", "read_yaml", "write_text"]
+__all__ = ["Experiment", "load", "read_yaml"]

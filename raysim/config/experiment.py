@@ -15,7 +15,7 @@ from raysim.config.base import Section
 from raysim.config.client import ClientConfig, TrainingConfig
 from raysim.config.data import DataConfig
 from raysim.config.errors import explain
-from raysim.config.loading import apply_overrides, read_yaml, write_text
+from raysim.config.loading import apply_overrides, read_yaml
 from raysim.config.model import ModelConfig, Softmax
 from raysim.config.partition import NaturalPartition
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
@@ -23,6 +23,7 @@ from raysim.config.server import AggregationConfig, SelectionConfig, Uniform
 from raysim.config.sources import SyntheticVirtual
 from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
+from raysim.files import write_text
 
 
 class Experiment(Section):

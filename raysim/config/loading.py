@@ -1,9 +1,8 @@
-"""Reading YAML, applying dotted overrides, writing files whole or not at all."""
+"""Reading YAML and applying dotted overrides."""
 
 from __future__ import annotations
 
 import copy
-import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -76,18 +75,6 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             section = below
         section[keys[-1]] = value
     return result
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a file under a temporary name in the same folder, then rename: readers see all of it or nothing."""
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _parsed(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from raysim.data.sources import cifar10, mnist
@@ -45,13 +46,18 @@ def import_dataset(name: str, folder: str | Path) -> Path:
     return target
 
 
-def _replace(target: Path, files: list[Path]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-        fresh, old = Path(temporary, "new"), Path(temporary, "old")
-        fresh.mkdir()
+def _replace(target: Path, files: Sequence[Path]) -> None:
+    """Put copies of the files into the folder, and nothing else, once all copies are complete.
+
+    The folder itself stays: it may be a mount or a link.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=target) as temporary:
         for file in files:
-            shutil.copyfile(file, fresh / file.name)
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
+            shutil.copyfile(file, Path(temporary, file.name))
+        for copy in Path(temporary).iterdir():
+            copy.replace(target / copy.name)
+    names = {file.name for file in files}
+    for old in target.iterdir():
+        if old.name not in names and old.is_file():
+            old.unlink()

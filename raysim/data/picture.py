@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from raysim.data.federation import Array, Federation, Int64
 from raysim.data.store import ArrowFederation
 from raysim.data.summary import LabelCounts, Summary, count_labels, describe
+from raysim.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,13 +68,8 @@ def partition_picture(
     else:
         _heat_map(figure, labels, class_names)
     file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(file) as temporary:
         figure.savefig(temporary, format="png")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
     return file
 
 

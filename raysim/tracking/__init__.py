@@ -1,10 +1,9 @@
 """What a run leaves behind and says on the way: its directory, tables, checkpoints, log, progress and report."""
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
-from raysim.tracking.directory import RunDirectory
+from raysim.tracking.directory import RunDirectory, is_vacant
 from raysim.tracking.headline import headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
-from raysim.tracking.lock import RunLock
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
 from raysim.tracking.places import CheckpointPlace
 from raysim.tracking.progress import NoteLevel, Progress, QuietProgress, progress_for
@@ -33,13 +32,13 @@ __all__ = [
     "Recorder",
     "RoundRow",
     "RunDirectory",
-    "RunLock",
     "RunSummary",
     "RunTables",
     "Stopping",
     "client_batch",
     "headline_metric",
     "improves",
+    "is_vacant",
     "measure",
     "progress_for",
     "read_clients",

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from raysim.errors import RunError, StorageError
+from raysim.files import storing, temporary_for
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import storing, temporary_for
 from raysim.tracking.places import CheckpointPlace
 from raysim.tracking.sealing import Unusable, seal, unsealed
 

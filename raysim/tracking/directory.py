@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from raysim.config import Experiment, read_yaml, write_text
+from raysim.config import Experiment, read_yaml
 from raysim.errors import ConfigError, RunError, StorageError
+from raysim.files import is_temporary, remove, storing, sweep, write_text
+from raysim.locks import LOCK, FolderLock
 from raysim.tracking.configuration import differences
-from raysim.tracking.files import refusal, storing
-from raysim.tracking.lock import RunLock
 
 _SHOWN_DIFFERENCES = 3
+_BYSTANDERS = frozenset({LOCK, "lost+found"})
+"""What an empty folder may have in it: a lock, and what ext file systems put into the root of every volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """A run on disk. Made by `create` or `create_at`, found again by `open`."""
+    """A run on disk. Made by `create` or `create_at`, found again by `open`.
+
+    Attributes:
+        path: the folder; it may be a mount or a link to a folder.
+        found: it was there before the run, empty: what discards the run leaves the folder itself.
+    """
 
     path: Path
+    found: bool = field(default=False, compare=False)
 
     @classmethod
     def create(
@@ -35,26 +42,43 @@ class RunDirectory:
         """Make `<parent>/<name>-<YYYYmmdd-HHMMSS>`, with `-2`, `-3`, … where that, or the name elsewhere, is taken.
 
         Raises:
-            RunError: the folder cannot be made.
+            StorageError: the folder cannot be made.
         """
         stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         attempt = 1
         while True:
             path = Path(parent).expanduser() / (stem if attempt == 1 else f"{stem}-{attempt}")
-            if not path.exists() and not taken(path.name) and _make(path, experiment):
-                return cls(path)
+            if not path.exists() and not taken(path.name):
+                try:
+                    return cls.create_at(path, experiment)
+                except StorageError:
+                    raise
+                except RunError:  # another process was faster
+                    pass
             attempt += 1
 
     @classmethod
     def create_at(cls, path: str | Path, experiment: Experiment) -> RunDirectory:
         """Make a run directory at exactly this path, which must not exist or be empty.
 
+        Nothing is renamed but config.yaml, within the folder: an empty folder may be a mount, a link, or in a parent
+        that cannot be written. Of two processes that want the same folder, the one that gets its lock gets it.
+
         Raises:
-            RunError: there is something at `path` already, or the folder cannot be made.
+            RunError: there is something at `path` already.
+            StorageError: the folder or its config.yaml cannot be written.
         """
-        if not _make(Path(path), experiment):
-            cls.refuse_taken(path)
-        return cls(Path(path))
+        cls.refuse_taken(path)
+        with storing(path, "cannot make the run directory"):
+            run = cls(Path(path), found=not _made(Path(path)))
+            try:
+                with run.lock() as lock:
+                    cls.refuse_taken(path)
+                    run._begin(experiment, lock)
+                    lock.release(remove=True)
+            finally:
+                run._remove_if_made()
+        return run
 
     @staticmethod
     def refuse_taken(path: str | Path) -> None:
@@ -64,10 +88,11 @@ class RunDirectory:
             RunError: it is neither missing nor an empty folder.
         """
         folder = Path(path)
-        if (folder / "config.yaml").is_file():
-            raise RunError(f"{path}: exists already; `raysim resume` continues it, or choose another directory")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(f"{path}: exists already and is not empty; choose another directory")
+        with storing(path, "cannot be read"):
+            if (folder / "config.yaml").is_file():
+                raise RunError(f"{path}: exists already; `raysim resume` continues it, or choose another directory")
+            if not is_vacant(folder):
+                raise RunError(f"{path}: exists already and is not empty; choose another directory")
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -129,16 +154,41 @@ class RunDirectory:
         return self.path / "report.html"
 
     def discard(self) -> None:
-        """Remove the run and all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the run and all that is in it; a folder that was there before stays, empty. Takes the run's lock."""
+        with suppress(RunError, OSError), self.lock() as lock:
+            self._clear(lock)
+        self._remove_if_made()
 
-    def lock(self) -> RunLock:
+    def _begin(self, experiment: Experiment, lock: FolderLock) -> None:
+        """Write config.yaml and read it again, or leave the folder empty."""
+        try:
+            sweep(self.path)
+            text = experiment.to_yaml(self.config)
+            if self.config.read_text(encoding="utf-8") != text:
+                raise StorageError(f"{self.config}: reads otherwise than it was written; choose another directory")
+        except BaseException:
+            self._clear(lock)
+            raise
+
+    def _clear(self, lock: FolderLock) -> None:
+        for entry in self.path.iterdir():
+            if entry.name not in _BYSTANDERS:
+                remove(entry)
+        lock.release(remove=True)
+
+    def _remove_if_made(self) -> None:
+        """Remove the folder where it was made for the run and nothing is in it."""
+        if not self.found:
+            with suppress(OSError):
+                self.path.rmdir()
+
+    def lock(self) -> FolderLock:
         """Take the right to write this run, until released or until this process ends.
 
         Raises:
             RunError: somebody else is writing it.
         """
-        return RunLock(self.path / ".lock")
+        return FolderLock(self.path)
 
     def experiment(self) -> Experiment:
         """The resolved experiment.
@@ -192,26 +242,25 @@ class RunDirectory:
         return values
 
 
-def _make(path: Path, experiment: Experiment) -> bool:
-    """Make the directory with its config.yaml at once; False if something is there already.
+def is_vacant(path: Path) -> bool:
+    """Whether there is nothing at this path, or an empty folder: leftovers of killed processes do not count."""
+    if not path.exists():
+        return True
+    if not path.is_dir():
+        return False
+    return all(entry.name in _BYSTANDERS or is_temporary(entry.name) for entry in path.iterdir())
 
-    Renaming a folder onto another replaces an empty one and fails otherwise, and a run directory is never empty: so of
-    two processes that want the same name, one gets it.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+
+def _made(folder: Path) -> bool:
+    """Make the folder; False if it was there."""
+    if folder.is_dir():
+        return False
     try:
-        temporary.mkdir(parents=True)
-        experiment.to_yaml(temporary / "config.yaml")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            return False
-        temporary.rename(path)
-    except OSError as error:
-        if path.exists():
-            return False
-        reason, remedy = refusal(error)
-        raise StorageError(f"{path}: cannot make the run directory ({reason}); {remedy}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
     return True
 
 

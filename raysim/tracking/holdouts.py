@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysim.errors import RunError
+from raysim.files import storing
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import storing
 from raysim.tracking.tables import write_parquet
 
 Float64 = npt.NDArray[np.float64]

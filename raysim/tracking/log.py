@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from raysim.tracking.files import storing
+from raysim.files import storing
 
 Level = Literal["info", "warning", "error"]
 STARTED = "started"

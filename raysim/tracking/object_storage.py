@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from pyarrow import fs
 
-from raysim.tracking.files import sweep
+from raysim.files import sweep
 from raysim.tracking.storage import MANIFEST, CheckpointStorage, files_below
 
 CHUNK = 1 << 22

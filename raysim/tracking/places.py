@@ -10,8 +10,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from raysim.errors import ConfigError, RunError
+from raysim.files import refusal, storing
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import refusal, storing
 from raysim.tracking.object_storage import ObjectStorage
 from raysim.tracking.storage import CheckpointStorage, FolderStorage
 

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from raysim.config import Experiment
 from raysim.errors import StorageError
+from raysim.files import storing, sync_replace, temporary_for
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import storing, sync_replace, temporary_for
 from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_holdouts
 from raysim.tracking.log import EventLog
 from raysim.tracking.progress import NoteLevel, Progress
@@ -167,6 +167,8 @@ class Recorder:
         try:
             self._log.info("finished", reason=reason, rounds=self._rounds)
             self._save_measured()
+            if not self.run.config.is_file():  # somebody removed it, and without it nothing else can be read
+                self.run.write_config(self.experiment)
             self.close()
         except StorageError as error:
             self._say_failed()

@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from raysim.tracking.files import storing
+from raysim.files import storing
 from raysim.tracking.storage import MANIFEST, CheckpointStorage, files_below
 
 FORMAT = 1

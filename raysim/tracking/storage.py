@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from raysim.tracking.files import sweep, sync, temporary_for
+from raysim.files import sweep, sync, temporary_for
 
 MANIFEST = "manifest.json"
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raysim.files import storing, sweep, sync_replace, temporary_for
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import storing, sweep, sync_replace, temporary_for
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
 from raysim.tracking.rows import CLIENT_SCHEMA, RoundRow, round_batch, round_schema
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysim.config import Experiment, read_yaml, write_text
+from raysim.config import Experiment, read_yaml
 from raysim.errors import ConfigError, RunError
-from raysim.tracking import RunLock
+from raysim.files import storing, write_text
+from raysim.locks import FolderLock
+from raysim.tracking import is_vacant
 from raysim.tracking.configuration import Difference, differences
 
 MAY_CHANGE = (
@@ -90,26 +92,24 @@ class StudyDirectory:
         Raises:
             RunError: it is neither missing, nor empty, nor a study.
         """
-        if self.is_study(self.path) or not self.path.exists():
-            return
-        if not self.path.is_dir() or any(one.name != ".lock" for one in self.path.iterdir()):
+        if not self.is_study(self.path) and not is_vacant(self.path):
             raise RunError(f"{self.path}: exists already and is no study; choose another directory")
 
-    def lock(self) -> RunLock:
+    def lock(self) -> FolderLock:
         """Take the right to write this study, until released or until this process ends.
 
         Raises:
             RunError: somebody else is writing it, or it cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot make the study's folder ({error.strerror or error})") from None
-        return RunLock(self.path / ".lock")
+        with storing(self.path, "cannot make the study's folder"):
+            if not self.path.is_dir():
+                self.path.mkdir(parents=True, exist_ok=True)
+        return FolderLock(self.path)
 
     def record(self, experiment: Experiment) -> None:
         """Write down what was asked for."""
-        experiment.to_yaml(self.config)
+        with storing(self.config):
+            experiment.to_yaml(self.config)
 
     def check_same(self, experiment: Experiment) -> None:
         """Refuse to continue the study with another search space, objective or experiment.
@@ -135,7 +135,8 @@ class StudyDirectory:
 
     def write_confirmation(self, values: Mapping[str, Any]) -> None:
         """Keep what was confirmed so far."""
-        write_text(self.confirmation, json.dumps(values, indent=2) + "\n")
+        with storing(self.confirmation):
+            write_text(self.confirmation, json.dumps(values, indent=2) + "\n")
 
 
 def refuse_difference(where: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

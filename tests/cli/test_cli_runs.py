@@ -121,6 +121,21 @@ def test_ctrl_c_before_the_first_round_says_that_there_is_nothing_to_resume(rays
     assert raysim("run", "tiny.yaml", "--directory", "out").exit_code == 0
 
 
+def test_a_link_to_an_empty_folder_is_a_run_directory_like_any_other(raysim: Raysim, folder: Path) -> None:
+    (folder / "volume").mkdir()
+    (folder / "out").symlink_to("volume")
+    assert raysim("run", "tiny.yaml", "--directory", "out").exit_code == 0
+    assert raysim("resume", "out", "rounds=3").exit_code == 0
+    assert rounds_of(folder / "volume") == [1, 2, 3]
+
+
+def test_ctrl_c_before_the_first_round_leaves_an_empty_folder_that_was_there(raysim: Raysim, folder: Path) -> None:
+    (folder / "hasty.py").write_text(ALGORITHM.format(error="KeyboardInterrupt").replace("== 2", "== 1"))
+    (folder / "out").mkdir()
+    assert raysim("run", "tiny.yaml", "algorithm=hasty:Custom", "--directory", "out").exit_code == 130
+    assert list((folder / "out").iterdir()) == []
+
+
 def test_ctrl_c_before_there_is_a_simulation_is_one_word(raysim: Raysim, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -42,6 +42,15 @@ def test_a_study_runs_goes_on_and_has_a_report(raysim: Raysim, folder: Path) -> 
     assert raysim("run", "out/best.yaml", "tracking.report=false", "--quiet").exit_code == 0
 
 
+def test_a_link_to_an_empty_volume_is_a_study_folder_like_any_other(raysim: Raysim, folder: Path) -> None:
+    (folder / "study.yaml").write_text(STUDY)
+    (folder / "volume" / "lost+found").mkdir(parents=True)
+    (folder / "out").symlink_to("volume")
+    assert raysim("tune", "study.yaml", "tracking.report=false", "--directory", "out").exit_code == 0
+    assert raysim("tune", "out", "tuning.trials=3", "--quiet").stdout == "out\n"
+    assert (folder / "volume" / "best.yaml").is_file()
+
+
 def test_a_study_file_is_an_experiment(raysim: Raysim, folder: Path) -> None:
     (folder / "study.yaml").write_text(STUDY)
     assert raysim("run", "study.yaml", "tracking.report=false", "--quiet").exit_code == 0

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysim.config import Experiment, read_yaml, write_text
+from raysim.config import Experiment, read_yaml
 from raysim.config.loading import apply_overrides
 from raysim.errors import ConfigError
+from raysim.files import write_text
 
 
 def written(tmp_path: Path, text: str) -> Path:

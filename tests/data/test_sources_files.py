@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -196,6 +197,17 @@ def test_imported_data_is_found_by_name_and_replaced_by_the_next_import(tmp_path
     import_dataset("cifar10", write_cifar10(tmp_path / "cifar"))
     assert len(load_source(Cifar10(), seed=0).train) == 4
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["cifar-10-batches-bin", "mnist"]
+
+
+def test_an_import_writes_into_the_folder_that_is_there_and_leaves_nothing_of_the_one_before(tmp_path) -> None:
+    (tmp_path / "volume").mkdir()
+    target = import_dataset("mnist", write_mnist(tmp_path / "files", compressed=True))
+    shutil.rmtree(target)
+    target.symlink_to(tmp_path / "volume")
+    import_dataset("mnist", write_mnist(tmp_path / "files", compressed=True))
+    import_dataset("mnist", write_mnist(tmp_path / "others"))
+    assert target.is_symlink()
+    assert sorted(file.name for file in target.iterdir()) == sorted(f.name for f in (tmp_path / "others").iterdir())
 
 
 def test_nothing_is_imported_from_a_bad_folder(tmp_path) -> None:

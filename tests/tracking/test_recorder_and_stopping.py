@@ -41,6 +41,14 @@ def test_a_recorded_run_can_be_read_and_resumed(run: RunDirectory) -> None:
     run.lock().release()
 
 
+def test_a_configuration_that_somebody_removed_while_the_run_went_on_is_back_at_its_end(run: RunDirectory) -> None:
+    writing = recorder(run)
+    writing.commit(make_row(1), make_clients(1))
+    run.config.unlink()
+    writing.finish("all rounds are done")
+    assert RunDirectory.open(run.path).experiment() == writing.experiment
+
+
 def test_the_summary_is_of_the_time_until_the_last_commit_or_checkpoint(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from raysim.config import Experiment
-from raysim.errors import RunError
+from raysim.errors import RunError, StorageError
 from raysim.tracking import RunDirectory
 
-HOLD = "import sys; from raysim.tracking.lock import RunLock; from pathlib import Path\n"
-HOLD += "lock = RunLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+HOLD = "import sys; from raysim.locks import FolderLock; from pathlib import Path\n"
+HOLD += "lock = FolderLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 
 
 def test_two_runs_in_the_same_second_get_different_directories(tmp_path: Path) -> None:
@@ -48,6 +50,102 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="c: exists already"):
         RunDirectory.create_at(tmp_path / "c", Experiment())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EACCES, errno.ENOTEMPTY, errno.EROFS])
+def test_an_empty_folder_is_taken_although_it_cannot_be_replaced_nor_anything_made_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    refuse_beside(mount, code, monkeypatch)
+    run = RunDirectory.create_at(mount, Experiment(rounds=7))
+    assert RunDirectory.open(mount).experiment().rounds == 7
+    run.discard()
+    assert list(tmp_path.rglob("*")) == [mount]
+
+
+def refuse_beside(folder: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the system refuse to make or to rename anything in the folder's parent."""
+
+    def refusing(call: Callable[..., None]) -> Callable[..., None]:
+        def refused(*paths: str | Path, **options: object) -> None:
+            if any(Path(path).parent == folder.parent for path in paths if isinstance(path, str | Path)):
+                raise OSError(code, os.strerror(code))
+            call(*paths, **options)
+
+        return refused
+
+    for name in ("rename", "replace", "mkdir", "rmdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+
+def test_a_link_to_an_empty_folder_is_taken_and_stays_when_the_run_is_discarded(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "link").symlink_to("volume")
+    run = RunDirectory.create_at(tmp_path / "link", Experiment(rounds=7))
+    assert RunDirectory.open(tmp_path / "volume").experiment().rounds == 7
+    run.discard()
+    assert (tmp_path / "link").is_symlink()
+    assert list((tmp_path / "volume").iterdir()) == []
+
+
+def test_what_file_systems_and_killed_processes_leave_in_an_empty_folder_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.yaml.17.tmp").write_text("rou")
+    run = RunDirectory.create_at(tmp_path, Experiment())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config.yaml", "lost+found"]
+    run.discard()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lost+found"]
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_of_two_that_want_the_same_folder_one_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    if found:
+        (tmp_path / "run").mkdir()
+    write, seen = Experiment.to_yaml, []
+
+    def write_late(self: Experiment, path: Path | None = None) -> str:
+        if path is not None and not seen:
+            seen.append("another one comes while this one writes")
+            with pytest.raises(RunError, match=rf"run: is being written by process {os.getpid()} on"):
+                RunDirectory.create_at(tmp_path / "run", Experiment(rounds=9))
+        return write(self, path)
+
+    monkeypatch.setattr(Experiment, "to_yaml", write_late)
+    assert RunDirectory.create_at(tmp_path / "run", Experiment(rounds=7)).experiment().rounds == 7
+    assert seen
+    with pytest.raises(RunError, match="exists already"):
+        RunDirectory.create_at(tmp_path / "run", Experiment(rounds=9))
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_folder_whose_configuration_cannot_be_written_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    if found:
+        (tmp_path / "run").mkdir()
+
+    def full(self: Experiment, path: Path) -> str:
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Experiment, "to_yaml", full)
+    with pytest.raises(StorageError, match=r"cannot make the run directory \(No space left on device\); make"):
+        RunDirectory.create_at(tmp_path / "run", Experiment())
+    assert list(tmp_path.rglob("*")) == ([tmp_path / "run"] if found else [])
+
+
+def test_a_configuration_that_does_not_read_as_it_was_written_ends_the_run_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Experiment, "to_yaml", lambda self, path: path.write_text("") or "rounds: 7\n")
+    with pytest.raises(StorageError, match=r"config.yaml: reads otherwise than it was written"):
+        RunDirectory.create_at(tmp_path / "run", Experiment())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_parent_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
@@ -125,7 +223,7 @@ def test_a_lock_is_released_once_and_for_all(run: RunDirectory) -> None:
 
 
 def test_another_process_keeps_this_one_out_until_it_is_killed(run: RunDirectory) -> None:
-    arguments = [sys.executable, "-c", HOLD, str(run.path / ".lock")]
+    arguments = [sys.executable, "-c", HOLD, str(run.path)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"

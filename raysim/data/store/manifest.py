@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysim.config import write_text
 from raysim.data.federation import DataInfo, ServerPart
 from raysim.data.store.columns import Column, FileEntry
 from raysim.errors import DataError
+from raysim.files import write_text
 
 FORMAT = "raysim shards"
 FORMAT_VERSION = 1

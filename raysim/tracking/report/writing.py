@@ -9,10 +9,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from raysim.config import write_text
 from raysim.errors import RunError
+from raysim.files import replacing, write_text
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.files import temporary_for
 
 if TYPE_CHECKING:
     from raysim.tracking.report.markup import Html
@@ -71,11 +70,8 @@ class Studio:
 
         drawn = [(picture, picture.png(LIGHT), picture.png(DARK)) for picture in pictures]
         for picture, light, _ in drawn:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            file = self._folder / f"{picture.name}.png"
-            temporary = temporary_for(file)
-            temporary.write_bytes(light)
-            temporary.replace(file)
+            with replacing(self._folder / f"{picture.name}.png") as temporary:
+                temporary.write_bytes(light)
         return markup.pictures(drawn)
 
 

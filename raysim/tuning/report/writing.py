@@ -8,8 +8,8 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from raysim.config import write_text
 from raysim.errors import RunError
+from raysim.files import write_text
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, table, tile, tiles
 from raysim.tracking.report.sections import written
 from raysim.tracking.report.style import Picture

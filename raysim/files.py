@@ -1,4 +1,4 @@
-"""Making files durable before their names are, and saying in one line what a disk refuses."""
+"""Files written whole or not at all, and what a disk refuses as one line with a remedy."""
 
 from __future__ import annotations
 
@@ -23,11 +23,39 @@ _REMEDIES = {
 _UNKNOWN = "see that it is there, can be reached and can be written"
 _NUMBER = re.compile(r"(?:errno|os error) (\d+)")
 """How Arrow and safetensors put the system's error number into their messages."""
+_TEMPORARY = re.compile(r"\..+\.tmp")
 
 
 def temporary_for(path: Path) -> Path:
     """The hidden name in the same folder under which this process prepares `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that `temporary_for` named, in this process or another."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary name to write to; renamed to `path` at the end of the block, removed if the block fails.
+
+    The folder is made if it is missing. Readers see the file that was there or all of the new one.
+    """
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(file)
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file under a temporary name in the same folder, then rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
@@ -47,12 +75,18 @@ def sync_replace(temporary: Path, final: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written. Only for the process that holds the run's lock."""
-    for leftover in folder.glob(".*.tmp"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    """Remove what a killed process left half-written. Only for the process that holds the folder's lock."""
+    for leftover in folder.iterdir():
+        if is_temporary(leftover.name):
+            remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, as far as the disk allows."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
