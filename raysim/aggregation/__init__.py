@@ -4,8 +4,9 @@ from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.chunks import ColumnSums, chunks_of, cut
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
-from raysim.aggregation.records import Field, PartialSum, RunningSum, combine, mean, sum_fields, union
+from raysim.aggregation.records import Field, PartialSum, combine, mean, sum_fields, union
 from raysim.aggregation.rows import ClientRows, KeptRows, WeightChooser, join_rows, weighed
+from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
 from raysim.aggregation.weights import Weighting
 

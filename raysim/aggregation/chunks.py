@@ -40,7 +40,12 @@ def cut(total: PartialSum, chunks: int) -> list[PartialSum]:
     longest = max(len(vector) for vector in total.totals.values())
     bounds = pairwise(longest * i // chunks for i in range(chunks + 1))
     return [
-        replace(total, totals={name: vector[start:stop] for name, vector in total.totals.items()}, start=start)
+        replace(
+            total,
+            totals={name: vector[start:stop] for name, vector in total.totals.items()},
+            start=start,
+            large={name: one.cut(start, stop) for name, one in total.large.items()},
+        )
         for start, stop in bounds
     ]
 

@@ -2,7 +2,8 @@
 
 Integer addition is associative, so the order of clients, their grouping into partial sums, the number of workers and
 retries cannot change a bit. An addend is `w·x` with weights that sum to at most 1 over a round's cohort, so a sum of
-values below `limit` in magnitude cannot overflow, whatever the number of clients.
+values below `limit` in magnitude cannot overflow, whatever the number of clients. Larger values are summed beside it
+(`large.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
-    """Integers in units of 2^-fraction_bits.
+    """64-bit integers in units of 2^-fraction_bits.
 
     With 52 bits (the default), elements are below 2,048 in magnitude and one addend is off by at most 1.1e-16.
     """
@@ -39,11 +40,11 @@ class FixedPoint:
 
     @property
     def limit(self) -> float:
-        """Elements must be below this in magnitude: one bit is the sign, and rounding keeps clear of the edge."""
+        """Elements are below this in magnitude: one bit is the sign, and rounding keeps clear of the edge."""
         return 2.0 ** (63 - self.fraction_bits) - 2.0**-10
 
     def in_range(self, values: Tensor) -> Tensor:
-        """Which rows of `[k, size]` can be added: bool `[k]`, false where a value is not finite or out of range."""
+        """Which rows of `[k, size]` can be added whole: bool `[k]`, false where a value is not finite or too large."""
         if not values.shape[1]:
             return torch.ones(len(values), dtype=torch.bool, device=values.device)
         # Not `aminmax`: along a dimension it is ten times slower. All of them propagate NaN.

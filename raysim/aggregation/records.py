@@ -8,17 +8,16 @@ ones, so that work done twice (a lease given out again) cannot be counted twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
+from raysim.aggregation.large import LargeSum, add_large
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -52,7 +51,7 @@ class Field:
 
 def sum_fields(fields: Sequence[Field], *, exact: bool) -> tuple[Field, ...]:
     """The fields as they are summed: each in its own fixed point, or all in float32."""
-    return tuple(fields if exact else (replace(field, format=FloatSum()) for field in fields))
+    return tuple(fields if exact else (replace(one, format=FloatSum()) for one in fields))
 
 
 class Positioned(Protocol):
@@ -84,6 +83,7 @@ class PartialSum:
         weight: sum of their weights, in units of 2^-52.
         totals: for each field the sum of `w·field`, `[size]`: int64, or float32 where sums are not exact.
         start: the first of the columns that it has of each field, if it is a chunk of a sum (`chunks.cut`).
+        large: for fields that had addends out of their format's range, the sum of those; `totals` are without them.
     """
 
     round: int
@@ -91,103 +91,13 @@ class PartialSum:
     weight: int
     totals: Mapping[str, Total]
     start: int = 0
+    large: Mapping[str, LargeSum] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Bytes that travel."""
-        return self.positions.nbytes + 8 + sum(total.nbytes for total in self.totals.values())
-
-
-class RunningSum:
-    """A worker's running partial sum; `fold` blocks of clients, then `seal` it.
-
-    Args:
-        buffers: where to take the totals from; they are used again once the sealed sum is gone.
-    """
-
-    def __init__(
-        self, round_number: int, fields: Sequence[Field], device: torch.device, buffers: Buffers | None = None
-    ) -> None:
-        self.round, self.fields = round_number, fields
-        self._device, self._buffers = device, buffers if buffers is not None else Buffers()
-        self._totals: dict[str, Tensor] = {}
-        self._positions: set[int] = set()
-        self._weight = 0
-        self._sealed = False
-
-    def fold(self, positions: Int32 | Int64, weights: Float64, sent: Mapping[str, Tensor]) -> list[str | None]:
-        """Add the records of a block of k clients; of each client all fields or none.
-
-        Args:
-            positions: in the cohort, `[k]`.
-            weights: in [0, 1], `[k]`; a client of weight zero is named as one that took part and adds nothing,
-                whatever it sent.
-            sent: for each field a float32 tensor `[k, size]`, which is only read.
-
-        Returns:
-            For each client None, or why it was left out.
-
-        Raises:
-            ValueError: a field is missing or has another shape, or a position is there for the second time; nothing
-                was added.
-        """
-        k = len(positions)
-        self._check(positions, sent)
-        fits: npt.NDArray[np.bool_] = (
-            torch.stack([field.format.in_range(sent[field.name]) for field in self.fields]).cpu().numpy()
-        )
-        fits |= weights == 0
-        taken = np.logical_and.reduce(fits)
-        complete = bool(taken.all())
-        counted = weights if complete else np.where(taken, weights, 0.0)
-        for field in self.fields:
-            fresh = field.name not in self._totals
-            field.format.add(self._total(field), sent[field.name], counted, fresh=fresh)
-        self._positions.update((positions if complete else positions[taken]).tolist())
-        self._weight += int(np.rint(counted * WEIGHT.scale).astype(np.int64).sum())
-        reasons: list[str | None] = [None] * k
-        for i in np.flatnonzero(~taken).tolist():
-            field = self.fields[int(np.argmin(fits[:, i]))]
-            reasons[i] = _reason(field, sent[field.name][i])
-        return reasons
-
-    def seal(self) -> PartialSum:
-        """The sum so far, handed over without a copy; nothing may be folded afterwards."""
-        self._sealed = True
-        totals: dict[str, Total] = {}
-        for field in self.fields:
-            empty = field.name not in self._totals
-            total = self._total(field)
-            if empty:
-                total.zero_()
-            if self._device.type != "cpu":
-                total = torch.from_numpy(self._buffers.take(field.size, field.format.dtype)).copy_(total)
-            totals[field.name] = total.numpy()
-        self._totals = {}
-        return PartialSum(self.round, np.array(sorted(self._positions), dtype=np.int32), self._weight, totals)
-
-    def _check(self, positions: Int32 | Int64, sent: Mapping[str, Tensor]) -> None:
-        if self._sealed:
-            raise ValueError("the sum is sealed")
-        for field in self.fields:
-            if field.name not in sent or tuple(sent[field.name].shape) != (len(positions), field.size):
-                found = f"shape {list(sent[field.name].shape[1:])}" if field.name in sent else "nothing"
-                raise ValueError(f"the algorithm sends {found} for its field {field.name!r} of {field.size} values")
-        named = positions.tolist()
-        if len(set(named)) < len(named) or not self._positions.isdisjoint(named):
-            twice = [position for i, position in enumerate(named) if position in {*named[:i], *self._positions}]
-            raise ValueError(f"clients at positions {twice[:5]} of the cohort are folded twice")
-
-    def _total(self, field: Field) -> Tensor:
-        total = self._totals.get(field.name)
-        if total is None:
-            if self._device.type == "cpu":
-                total = torch.from_numpy(self._buffers.take(field.size, field.format.dtype))
-            else:
-                like = torch.from_numpy(np.empty(0, field.format.dtype))
-                total = like.new_empty(field.size, device=self._device)
-            self._totals[field.name] = total
-        return total
+        totals, large = self.totals.values(), self.large.values()
+        return self.positions.nbytes + 8 + sum(one.nbytes for one in totals) + sum(one.nbytes for one in large)
 
 
 def union(sums: Sequence[Positioned]) -> tuple[Int32, int]:
@@ -229,7 +139,9 @@ def combine(sums: Iterable[PartialSum], buffers: Buffers | None = None) -> Parti
         for start in range(0, len(total), _CACHED):  # the total stays in the cache, every part is read once
             columns = slice(start, start + _CACHED)
             _add_up([part.totals[name][columns] for part in parts], total[columns])
-    return PartialSum(parts[0].round, positions, weight, totals, parts[0].start)
+    names = dict.fromkeys(name for part in parts for name in part.large)
+    large = {name: add_large([part.large[name] for part in parts if name in part.large]) for name in names}
+    return PartialSum(parts[0].round, positions, weight, totals, parts[0].start, large)
 
 
 def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
@@ -241,19 +153,22 @@ def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
     if total.weight == 0:
         raise ZeroDivisionError("the weights sum to zero")  # NumPy would only warn
     weight = total.weight / WEIGHT.scale
-    return {field.name: column_mean([total], field, weight, slice(None)) for field in fields}
+    return {one.name: column_mean([total], one, weight, slice(0, one.size)) for one in fields}
 
 
-def column_mean(sums: Sequence[PartialSum], field: Field, weight: float, columns: slice) -> Float64:
+def column_mean(sums: Sequence[PartialSum], of: Field, weight: float, columns: slice) -> Float64:
     """The weighted mean of one field over disjoint sums, or their sum where the field says so, in these columns.
 
     Args:
         weight: the sum of all weights, above 0.
     """
-    parts = [part.totals[field.name][columns] for part in sums]
+    parts = [part.totals[of.name][columns] for part in sums]
     total = parts[0] if len(parts) == 1 else _add_up(parts, np.empty(len(parts[0]), parts[0].dtype))
-    found = field.format.decode(total)
-    if not field.summed:
+    found = of.format.decode(total)
+    if isinstance(of.format, FixedPoint) and (large := [part.large[of.name] for part in sums if of.name in part.large]):
+        beyond = add_large([one.cut(columns.start, columns.stop) for one in large])
+        found[beyond.columns] += beyond.decode(of.format)
+    if not of.summed:
         found /= weight
     return found
 
@@ -263,12 +178,6 @@ def _add_up(parts: Sequence[Total], out: Total) -> Total:
     for part in parts[2:]:
         np.add(out, part, out=out)
     return out
-
-
-def _reason(field: Field, values: Tensor) -> str:
-    if not bool(torch.isfinite(values).all()):
-        return f"{field.name} is not finite"
-    return f"{field.name} has an element beyond ±{field.format.limit:.0f}"
 
 
 _CACHED = 1 << 15

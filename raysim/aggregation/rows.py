@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysim.aggregation.records import WEIGHT, Field, PartialSum, RunningSum
+from raysim.aggregation.records import WEIGHT, Field, PartialSum
+from raysim.aggregation.running_sum import Named, RunningSum
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -55,15 +56,15 @@ class ClientRows:
 class KeptRows:
     """A worker's rows so far, with the interface of `RunningSum`: `fold` blocks of clients, then `seal` them."""
 
-    def __init__(self, round_number: int, fields: Sequence[Field]) -> None:
-        self.round, self.fields = round_number, fields
+    def __init__(self, round_number: int, fields: Sequence[Field], named: Named | None = None) -> None:
+        self.round, self.fields, self._named = round_number, fields, named
         self._positions: list[int] = []
         self._weights: list[float] = []
         self._rows: dict[str, list[Float32]] = {field.name: [] for field in fields}
 
     def fold(self, positions: Int32 | Int64, weights: Float64, sent: Mapping[str, Tensor]) -> list[str | None]:
         """Keep the records of a block of k clients; for each None, or why it was left out (see `RunningSum.fold`)."""
-        tried = RunningSum(self.round, self.fields, torch.device("cpu"))
+        tried = RunningSum(self.round, self.fields, torch.device("cpu"), named=self._named)
         on_cpu = {field.name: sent[field.name].cpu() for field in self.fields if field.name in sent}
         # Checked as a sum would check them, with some weight: of weight zero every row passes.
         reasons = tried.fold(positions, np.full(len(positions), 1 / max(len(positions), 1)), on_cpu)

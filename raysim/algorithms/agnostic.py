@@ -25,7 +25,7 @@ from raysim.errors import ConfigError
 from raysim.training import ClientContext, ParameterLayout, to_device
 
 LOSS = FixedPoint(40)
-"""Format of losses: below 8·10⁶."""
+"""Format of losses, which may be in the millions."""
 
 
 class Afl(Algorithm):

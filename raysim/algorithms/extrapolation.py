@@ -17,7 +17,7 @@ from raysim.config.algorithms import FedExp as FedExpConfig
 from raysim.training import ClientContext, ParameterLayout
 
 NORM = FixedPoint(40)
-"""Format of ‖Δ‖²: below 8·10⁶."""
+"""Format of ‖Δ‖², which may be in the millions."""
 
 
 class FedExp(Algorithm):

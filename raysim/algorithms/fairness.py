@@ -24,7 +24,7 @@ from raysim.config.fairness import Term as TermConfig
 from raysim.training import ClientContext, ParameterLayout
 
 STEP = FixedPoint(40)
-"""Format of q-FedAvg's h_k, relative to L·high^q: below 8·10⁶."""
+"""Format of q-FedAvg's h_k, relative to L·high^q; it may be in the millions."""
 
 
 class _Quotient(Algorithm):

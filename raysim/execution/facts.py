@@ -45,7 +45,7 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
     contributed = positions[order][clients["dropped"].is_null().to_numpy(zero_copy_only=False)]
     if not len(contributed):
         reason = clients["dropped"][0].as_py()
-        remedy = "lower client.optimizer.lr, set client.clip_norm, or scale the features"
+        remedy = "lower client.optimizer.lr, set client.clip_norm, or scale features and targets"
         if clients["worker"].to_numpy().max() == NOBODY:
             remedy = "see log.jsonl, and execution.faults"
         raise RunError(

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from raysim.aggregation import Buffers, ClientRows, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
+from raysim.aggregation import Buffers, ClientRows, Field, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, DataError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
@@ -65,7 +65,7 @@ class ClientWorker:
         if self.device.type == "cuda":
             pin_gpu_bits()
         module = job.build_module(info)
-        layout = ParameterLayout(module)
+        layout = self._layout = ParameterLayout(module)
         loss = resolve_loss(experiment.training, info)
         client_loss = resolve_client_loss(experiment.training, info)
         self.contexts = LossContexts(client_loss, self.federation, self.device)
@@ -133,9 +133,9 @@ class ClientWorker:
         received = time.perf_counter()
         running: RunningSum | KeptRows
         if lease.rows:
-            running = KeptRows(lease.round, self._fields)
+            running = KeptRows(lease.round, self._fields, self._named)
         else:
-            running = RunningSum(lease.round, self._fields, self.device, self._buffers)
+            running = RunningSum(lease.round, self._fields, self.device, self._buffers, self._named)
         experiment = self.job.experiment
         setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
         count = len(lease.clients)
@@ -227,6 +227,10 @@ class ClientWorker:
         reasons = iter(running.fold(positions[sound], weights[sound], {name: t[rows] for name, t in sent.items()}))
         blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
         return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
+
+    def _named(self, field: Field, column: int) -> str:
+        """The parameter that a column of a field belongs to, where the field has those of the model."""
+        return self._layout.name_at(column) if field.size in (self._layout.size, self._layout.trainable) else ""
 
     def _losses(self, clients: Int64) -> Float64:
         """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""

@@ -83,6 +83,10 @@ class ParameterLayout:
         """Segments whose names match one of the patterns, with `*`."""
         return [s for s in self.segments if any(fnmatchcase(s.name, pattern) for pattern in patterns)]
 
+    def name_at(self, column: int) -> str:
+        """The parameter or buffer that a column belongs to; empty for padding."""
+        return next((s.name for s in self.segments if s.start <= column < s.start + s.size), "")
+
     def part(self, start: int, stop: int) -> LayoutPart:
         """Columns `[start, stop)`, for algebra that treats columns apart."""
         return LayoutPart(stop - start, min(max(self.trainable - start, 0), stop - start))

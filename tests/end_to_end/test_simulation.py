@@ -215,7 +215,7 @@ def test_a_metric_that_is_not_measured_cannot_be_waited_for(tmp_path: Path) -> N
 
 
 class Poisoned(Algorithm):
-    """Client 2 sends a NaN, client 3 a value out of range."""
+    """Client 2 sends a NaN, client 3 an infinity in the second layer."""
 
     paper = "none"
 
@@ -223,7 +223,7 @@ class Poisoned(Algorithm):
         update = rows - context.broadcast
         for row, client in enumerate(context.clients.tolist()):
             if client in (2, 3):
-                update[row, 0] = float("nan") if client == 2 else 1e6
+                update[row, 0 if client == 2 else -32] = float("nan") if client == 2 else float("inf")
         return {"update": update}
 
 
@@ -234,8 +234,8 @@ def test_a_client_with_a_bad_update_is_left_out_counted_and_named(tmp_path: Path
         assert all(torch.isfinite(p).all() for p in simulation.model().parameters())
     assert (committed.row.cohort, committed.row.trained, committed.row.dropped) == (6, 4, 2)
     reasons = committed.clients["dropped"].to_pylist()
-    assert reasons[2] == "update is not finite"
-    assert "beyond" in reasons[3]
+    assert reasons[2] == "update is not finite in hidden1.weight"
+    assert reasons[3] == "update is not finite in output.weight"
     events = [json.loads(line) for line in (simulation.directory / "log.jsonl").read_text().splitlines()]
     assert {event["client"] for event in events if event["event"] == "client dropped"} == {2, 3}
 

@@ -85,7 +85,7 @@ def test_a_round_in_which_every_client_was_dropped_is_an_error_that_names_the_fi
         cohort_facts(TASK, trained(*reports))
     assert str(caught.value) == (
         f"round 5: every client was dropped; the first, 3, because {BAD}; "
-        "lower client.optimizer.lr, set client.clip_norm, or scale the features"
+        "lower client.optimizer.lr, set client.clip_norm, or scale features and targets"
     )
 
 

@@ -121,7 +121,7 @@ def test_clients_of_whom_the_model_makes_nothing_finite_are_dropped_and_named() 
             return Samples(np.full_like(shard.x, np.nan), shard.y) if client in (1, 3) else shard
 
     for weights, reason in (
-        ("samples", "update is not finite"),
+        ("samples", "update is not finite in hidden1.weight"),
         ("loss", "its loss under the broadcast model is not finite"),
     ):
         experiment = experiment_of(aggregation={"weights": weights})
@@ -154,7 +154,9 @@ def test_clients_of_nans_among_the_rows_are_dropped_and_named_and_the_others_kee
     task, model = round_of(broken), first_model(broken)
     total, report = broken.train(Lease.of(task, range(5)), model)
     assert report.facts["client"].to_pylist() == [1, 4, 0, 3, 2]
-    reason = "update is not finite" if weights == "samples" else "its loss under the broadcast model is not finite"
+    reason = "its loss under the broadcast model is not finite"
+    if weights == "samples":
+        reason = "update is not finite in hidden1.weight"
     assert report.facts["dropped"].to_pylist() == [reason, None, None, reason, None]
     assert total.positions.tolist() == [0, 2, 4]
     healthy, expected = whole.train(Lease.of(task, [0, 2, 4]), model)
