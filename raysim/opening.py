@@ -98,8 +98,8 @@ def open_run(
             for row in read_rounds(run).select(names).to_pylist():
                 stopping.see({name: value for name, value in row.items() if value is not None})
         counts = {"parameters": prepared.parameters, "population": federation.population}
-        why = {"engine": prepared.engine.reason}
-        recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **why})
+        about = {"engine": prepared.engine.reason, "classes": list(federation.info.class_names or ()) or None}
+        recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about})
         if prepared.engine.replaced:
             recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
         for text, level in notes:

@@ -62,7 +62,7 @@ def show(
     experiment, spec, federation = _open(config, overrides, command="data show")
     from raysim.data.picture import partition_picture
 
-    names = _class_names(federation)
+    names = federation.info.class_names
     printing.facts(data_facts(experiment, spec, federation))
     printing.gap()
     _print_clients(federation, names)
@@ -91,6 +91,7 @@ def import_(
 
 def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federation) -> list[tuple[str, str]]:
     """What a federation is, line by line."""
+    from raysim.data.class_names import listed_names
     from raysim.data.summary import describe
 
     found = describe(federation)
@@ -106,6 +107,8 @@ def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federat
         looked_at = "" if found.inspected == found.clients else f", from {found.inspected:,} clients"
         effective = f"{found.classes_per_client:.1f} effective labels a client"
         lines.append(("", f"label skew {found.skew:.2f} (0 is identical), {effective}{looked_at}"))
+    if federation.info.class_names is not None:
+        lines.append(("classes", listed_names(federation.info)))
     lines.append(("shards", _folder(spec) or "made on the workers when they are needed"))
     return lines
 
@@ -142,12 +145,6 @@ def _folder(spec: FederationSpec) -> str | None:
     from raysim.data.store import StoreSpec
 
     return spec.path if isinstance(spec, StoreSpec) else None
-
-
-def _class_names(federation: Federation) -> tuple[str, ...] | None:
-    from raysim.data.store import ArrowFederation
-
-    return federation.manifest.class_names if isinstance(federation, ArrowFederation) else None
 
 
 def _print_clients(federation: Federation, names: tuple[str, ...] | None) -> None:

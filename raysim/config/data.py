@@ -29,6 +29,8 @@ class DataConfig(Section):
 
     source: SourceConfig = Bundled()
     """Data set, by name or import string."""
+    classes: tuple[str, ...] | None = None
+    """Names of the labels 0, 1, …; by default those of the source, where it has any."""
     transforms: tuple[TransformConfig, ...] = ()
     """Cleaning and preprocessing, in this order; statistics come from the training part only."""
     partition: PartitionConfig = IidPartition()

@@ -15,11 +15,12 @@ from raysim.config.faults import FaultsConfig
 from raysim.config.fine_tuning import FineTune
 
 _METRIC = (
-    r"^(accuracy|top\d+|macro_f1|balanced_accuracy|pr_auc|recall(/\d+)?|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
+    r"^(accuracy|top\d+|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|(precision|recall|f1)(/.+)?|mae|rmse|loss"
+    r"|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
 )
 _METRICS = (
-    "accuracy", "top5", "macro_f1", "balanced_accuracy", "recall", "pr_auc", "mae", "rmse", "loss",
-    "package.module:name",
+    "accuracy", "top5", "macro_f1", "balanced_accuracy", "precision", "recall", "f1", "pr_auc", "roc_auc", "brier",
+    "ece", "mae", "rmse", "loss", "package.module:name",
 )  # fmt: skip
 
 
@@ -43,9 +44,12 @@ class EvaluationConfig(Section):
     clients_every: int | None = Field(None, ge=0)
     """Rounds between two evaluations on every client's holdout; by default as `every` where `data.holdout` > 0."""
     metrics: tuple[MetricName, ...] | None = None
-    """`accuracy`, `top5` (any k), `macro_f1`, `balanced_accuracy`, `recall` (of each class; `recall/3` of one),
-    `pr_auc`, `mae`, `rmse`, or import strings; the loss is always there. By default accuracy for classes and RMSE for
-    numbers."""
+    """`accuracy`, `top5` (any k), `macro_f1`, `balanced_accuracy`; `precision`, `recall` and `f1` (of `positive`, else
+    of each class; `recall/died` of one); `pr_auc`, `roc_auc`; `brier`, `ece`; `mae`, `rmse`, or import strings; the
+    loss is always there. By default accuracy for classes and RMSE for numbers."""
+    positive: str | Annotated[int, Field(ge=0, strict=True)] | None = None
+    """The class that `precision`, `recall`, `f1`, `pr_auc` and `roc_auc` look for, by name or number. By default
+    the areas look for class 1 of two, or for every class in turn, the others for every class."""
     batch_size: int = Field(1000, ge=1)
     """Samples of one evaluation batch."""
     fine_tune: FineTune | None = None

@@ -17,6 +17,7 @@ from raysim.config.data import DataConfig
 from raysim.config.partition import NaturalPartition
 from raysim.config.sources import InMemory, SyntheticVirtual
 from raysim.data.augmentation import augmented, check_augmentation, smote_version
+from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
@@ -91,7 +92,6 @@ class _Parts:
     info: DataInfo
     fitted: Fitted
     partition: Partition
-    class_names: tuple[str, ...] | None
 
 
 class _Build:
@@ -142,13 +142,18 @@ def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
     held_back = pool.take(cut.test) if len(cut.test) else dataset.test
     test = apply(fitted, held_back) if held_back is not None else None
     info = describe(fitted, dataset.info, train)
+    if config.classes is not None:
+        info = named(info, config.classes, "data.classes")
+    elif dataset.class_names is not None:
+        # A source may name classes of which these samples have none: the last ones.
+        info = named(info, dataset.class_names[: info.classes], pool.origin)
     for part in (train, validation, test):
         if part is not None:
             _check(part, info)
     dealt = partition(Traits.of(train, info), config.partition, seed)
     check_noise(config.noise, info, len(dealt.lengths))
     check_augmentation(config.augmentation, info, weighted=train.weight is not None)
-    return _Parts(train, validation, test, info, fitted, dealt, dataset.class_names)
+    return _Parts(train, validation, test, info, fitted, dealt)
 
 
 def _check(pool: Pool, info: DataInfo) -> None:
@@ -213,7 +218,6 @@ def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
             data=_description(config, seed),
             owners=None if owners is None else [str(owner) for owner in owners.tolist()],
             transforms=parts.fitted.to_json(),
-            class_names=parts.class_names,
         )
 
 
@@ -256,6 +260,8 @@ def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int, te
         raise DataError(
             "data.imbalance: synthetic_virtual is never seen as a whole; remove it, or use source synthetic"
         )
+    if config.classes is not None:
+        raise DataError("data.classes: the classes of synthetic_virtual have no names; remove it")
     if config.noise.clients:
         raise DataError("data.noise: synthetic_virtual has no labels to spoil; remove it, or use the source synthetic")
     spec = VirtualSpec(source, seed, config.holdout, config.validation > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -30,6 +30,8 @@ class DataInfo:
     """Number of classes, for classification."""
     vocabulary: int | None = None
     """Number of token ids, for `tokens`."""
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+    """What classes 0, 1, … are called, where that is known. No part of the federation's fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)

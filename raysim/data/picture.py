@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raysim.data.federation import Array, Federation, Int64
-from raysim.data.store import ArrowFederation
 from raysim.data.summary import LabelCounts, Summary, count_labels, describe
 from raysim.files import replacing
 
@@ -43,7 +42,7 @@ def partition_picture(
         federation: what to draw.
         path: the PNG file.
         title: first line above the picture, by default "Partition".
-        class_names: what the labels stand for, by default what the store says.
+        class_names: what the labels stand for, by default what the federation says.
 
     Returns:
         The path.
@@ -56,8 +55,7 @@ def partition_picture(
 
     figure = Figure(figsize=_INCHES, dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
-    if class_names is None and isinstance(federation, ArrowFederation):
-        class_names = federation.manifest.class_names
+    class_names = class_names or federation.info.class_names
     labels = count_labels(federation)
     summary = describe(federation)
     _headline(figure, title or "Partition", summary)

@@ -19,7 +19,8 @@ from raysim.data.federation import ServerPart
 from raysim.execution.fairness import LocalBaseline, gini, jain
 from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, ServerRange, TrainRange
 from raysim.tracking import ClientMetrics
-from raysim.training import ExactSums, Metric, merge_exact, values_of
+from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
+from raysim.training.metrics import Counted, Scores, merged
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -155,6 +156,20 @@ def metric_names(
     return names
 
 
+def together(results: Sequence[Evaluated]) -> list[Evaluated]:
+    """Results of one worker with those of one set as one, where scores are counted: bins are many numbers a range."""
+    counted: dict[str, list[Evaluated]] = {}
+    for one in results:
+        if isinstance(one.scores, Counted):
+            counted.setdefault(one.part, []).append(one)
+    found = [one for one in results if not isinstance(one.scores, Counted)]
+    for parts in counted.values():
+        sums = add_exact([one.sums for one in parts if isinstance(one.sums, tuple)])
+        scores = merged([one.scores for one in parts if one.scores is not None])
+        found.append(Evaluated(parts[0].part, sums, scores=scores))
+    return found
+
+
 def client_metrics(
     results: Iterable[Evaluated], metrics: Sequence[Metric], *, untuned: bool = False
 ) -> ClientMetrics | None:
@@ -162,20 +177,16 @@ def client_metrics(
 
     Args:
         results: of all ranges.
-        metrics: in the order of the sums.
+        metrics: in the order of the values.
         untuned: of the models as they were before fine-tuning, where there was any.
     """
     mine = [(one.clients, one.untuned if untuned else one.sums) for one in results if one.part == "holdout"]
-    found = [(ids, sums) for ids, sums in mine if ids is not None and isinstance(sums, np.ndarray)]
+    found = [(ids, values) for ids, values in mine if ids is not None and isinstance(values, np.ndarray)]
     if not found:
         return None
     clients = np.concatenate([ids for ids, _ in found])
     order = np.argsort(clients)
-    rows: Float64 = np.concatenate([sums for _, sums in found])[order]
-    values, end = np.empty((len(rows), len(metrics))), 0
-    for i, metric in enumerate(metrics):
-        start, end = end, end + metric.width
-        values[:, i] = [metric.value(row) for row in rows[:, start:end]]
+    values: Float64 = np.concatenate([values for _, values in found])[order]
     return ClientMetrics(clients[order], tuple(metric.name for metric in metrics), values)
 
 
@@ -191,19 +202,21 @@ def summarise(
 
     Args:
         results: of all ranges.
-        metrics: in the order of the sums.
+        metrics: in the order of the sums and values.
         measured: `client_metrics` of these results, where the caller has them already.
         local: what the clients reach alone.
     """
     results = list(results)
-    server: dict[str, list[ExactSums]] = {}
+    server: dict[str, tuple[list[ExactSums], list[Scores]]] = {}
     for result in results:
         if isinstance(result.sums, tuple):
-            server.setdefault(result.part, []).append(result.sums)
+            sums, scores = server.setdefault(result.part, ([], []))
+            sums.append(result.sums)
+            scores += [] if result.scores is None else [result.scores]
     values: dict[str, float] = {}
-    for part in sorted(server):
-        sums = merge_exact(server[part])
-        values |= {f"{part}/{name}": value for name, value in values_of(metrics, sums).items()}
+    for part, (sums, scores) in sorted(server.items()):
+        found = values_of(metrics, merge_exact(sums), merged(scores) if scores else None)
+        values |= {f"{part}/{name}": value for name, value in found.items()}
     measured = measured or client_metrics(results, metrics)
     if measured is not None:
         for metric in metrics:

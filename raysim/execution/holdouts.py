@@ -53,7 +53,7 @@ class Holdouts:
     def evaluate(
         self, clients: Int64, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
     ) -> Evaluated:
-        """Sums of the metrics over each client's holdout, given the broadcast model `[P]`, what clients keep, and what
+        """The metrics of each client's holdout, given the broadcast model `[P]`, what clients keep, and what
         they may read of the server's state."""
         tuner = self.tuner
         size = tuner.capacity if tuner is not None else 1 if self.algorithm.personal else len(clients)
@@ -62,14 +62,14 @@ class Holdouts:
         for block in even_blocks(len(clients), size):
             some = clients[block]
             models = self._models(some, broadcast, states, server)
-            before = self._sums(some, models)
+            before = self._values(some, models)
             if tuner is None:
                 found.append(before)
                 continue
             untuned.append(before)
             with torch.enable_grad():
                 tuned = tuner.tune(self.seed, some, self.shards.of(some), models, self.contexts.of(some))
-            found.append(self._sums(some, tuned))
+            found.append(self._values(some, tuned))
         return Evaluated(
             "holdout", np.concatenate(found), clients, np.concatenate(untuned) if tuner is not None else None
         )
@@ -84,12 +84,12 @@ class Holdouts:
             models = self.algorithm.client_model(broadcast, {**server, **self.layout.views(rows)})
         return models.expand(len(clients), -1)
 
-    def _sums(self, clients: Int64, models: Tensor) -> Float64:
+    def _values(self, clients: Int64, models: Tensor) -> Float64:
         rows, shared = [], models.stride(0) == 0
         for i, client in enumerate(clients.tolist()):
             if not (i and shared):
                 self.evaluator.load(models[i])
-            rows.append(self.evaluator.sums(self.federation.shard(client, "holdout")))
+            rows.append(self.evaluator.values(self.federation.shard(client, "holdout")))
         return np.stack(rows)
 
 

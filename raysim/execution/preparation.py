@@ -109,7 +109,7 @@ def prepare_job(
     Resampling.of(experiment.client.resampling, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model)
     output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
-    metrics = resolve_metrics(experiment.evaluation.metrics, info, loss)
+    metrics = resolve_metrics(experiment.evaluation.metrics, info, loss, experiment.evaluation.positive)
     if ":" in loss:
         check_loss(loss_function, output_shape, info, name=loss)
     check_metrics(metrics, loss_function, output_shape, info)

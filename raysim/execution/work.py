@@ -17,6 +17,7 @@ from raysim.data import DataInfo, FederationSpec
 from raysim.models import build_model
 from raysim.tracking.rows import RoundRow
 from raysim.training import EngineChoice, ExactSums, torch_threads
+from raysim.training.metrics import Scores
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -189,14 +190,16 @@ class LeaseReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Sums of metrics over a range: for a `ServerRange` one row of exact integers in units of 2^-40, for a
-    `HoldoutRange` a row of float64 for each client, and another as it was `untuned` where models are fine-tuned; for a
-    `TrainRange` each client's mean and mean squared loss."""
+    """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, and
+    `scores` where a metric looks at their order; for a `HoldoutRange` a row of the metrics' values for each client, and
+    another as it was `untuned` where models are fine-tuned; for a `TrainRange` each client's mean and mean squared
+    loss."""
 
     part: Literal["validation", "test", "holdout", "train"]
     sums: ExactSums | Float64
     clients: Int64 | None = None
     untuned: Float64 | None = None
+    scores: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, DataError, RaysimError, RunError
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.environment import pin_gpu_bits
+from raysim.execution.evaluation import together
 from raysim.execution.holdouts import Holdouts, fine_tuner
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.local_training import local_trainer, local_update
@@ -71,7 +72,8 @@ class ClientWorker:
         self.contexts = LossContexts(client_loss, self.federation, self.device)
         self.algorithm = build_algorithm(experiment.algorithm, layout)
         self.weighting = Weighting(experiment.aggregation.weights)
-        self.metrics = resolve_metrics(experiment.evaluation.metrics, info, experiment.training.loss)
+        evaluation = experiment.evaluation
+        self.metrics = resolve_metrics(evaluation.metrics, info, experiment.training.loss, evaluation.positive)
         self.evaluator = Evaluator(
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
@@ -261,12 +263,11 @@ class ClientWorker:
         states: ClientStates | None = None,
         shared: Float32 | None = None,
     ) -> list[Evaluated]:
-        """Sums of the metrics of the model `[P]` over each range; of holdouts those of the models that clients would
-        use."""
+        """What the model `[P]` measures over each range; of holdouts the models that clients would use."""
         with self._own_setting():
             self._receive(model)
             server = self._server_vectors(shared) if self.algorithm.personal else {}
-            return [self._evaluate(part, states, server) for part in ranges]
+            return together([self._evaluate(part, states, server) for part in ranges])
 
     def _evaluate(
         self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
@@ -279,7 +280,8 @@ class ClientWorker:
             return Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
-        return Evaluated(part.part, self.evaluator.exact_sums(samples.slice(part.start, part.stop)))
+        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), len(samples))
+        return Evaluated(part.part, sums, scores=scores)
 
     def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:
         """The server's vectors that clients may read, on the device."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from raysim.config import Experiment
 
 _PARTS = ("validation", "test", "clients", "train")
-_SMALLER_IS_BETTER = re.compile(r"(?i)(loss|error|mae|mse|rmse|perplexity)$")
+_SMALLER_IS_BETTER = re.compile(r"(?i)(loss|error|mae|mse|rmse|perplexity|brier|\bece)$")
 
 
 def measure(metric: str) -> str:

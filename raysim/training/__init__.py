@@ -6,7 +6,7 @@ from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.context import ClientContext, Given, RoundSetting
 from raysim.training.engine import Block, Engine, SequentialEngine
-from raysim.training.evaluator import Evaluator, ExactSums, merge_exact
+from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
 from raysim.training.layout import LayoutPart, ParameterLayout
@@ -50,6 +50,7 @@ __all__ = [
     "Shard",
     "Shards",
     "Trainer",
+    "add_exact",
     "build_engine",
     "check_loss",
     "check_metrics",

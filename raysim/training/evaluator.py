@@ -1,4 +1,4 @@
-"""Evaluating a model: sums of metrics over samples, in ranges that never depend on who evaluates them."""
+"""Evaluating a model: sums and scores of samples, in ranges that never depend on who evaluates them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, element_weight
-from raysim.training.metrics import Metric, total_of
+from raysim.training.metrics import Collector, Metric, RankMetric, Scores, total_of, values_of
 
 SUM_BITS = 40
 """Fraction bits of the exact sums: a range's float64 sums are rounded to 2^-40, and integers add up exactly."""
@@ -24,15 +24,19 @@ SUM_BITS = 40
 ExactSums = tuple[int | None, ...]
 
 
+def add_exact(parts: Sequence[ExactSums]) -> ExactSums:
+    """The sums over several ranges; None where one was not finite."""
+    return tuple(_total(column) for column in zip(*parts, strict=True))
+
+
 def merge_exact(parts: Sequence[ExactSums]) -> npt.NDArray[np.float64]:
     """The float64 sums `[width]` over several ranges; NaN where a range was not finite."""
-    columns = zip(*parts, strict=True)
-    return np.array([_total(column) / 2.0**SUM_BITS for column in columns])
+    return np.array([math.nan if total is None else float(total) / 2.0**SUM_BITS for total in add_exact(parts)])
 
 
-def _total(column: tuple[int | None, ...]) -> float:
+def _total(column: tuple[int | None, ...]) -> int | None:
     values = [value for value in column if value is not None]
-    return float(sum(values)) if len(values) == len(column) else math.nan
+    return sum(values) if len(values) == len(column) else None
 
 
 class Evaluator:
@@ -53,6 +57,7 @@ class Evaluator:
         self._row = torch.zeros(layout.size, device=device)
         layout.bind(self._row, self.module)
         self._generator = generator_of(device)
+        self._ranked = next((metric for metric in metrics if isinstance(metric, RankMetric)), None)
 
     def load(self, model: Tensor) -> None:
         """Evaluate this model `[P]` from now on."""
@@ -60,17 +65,45 @@ class Evaluator:
 
     def sums(self, samples: Samples) -> npt.NDArray[np.float64]:
         """Sums of every metric's contributions, float64 `[width]`."""
+        return self._measured(samples, None)
+
+    def values(self, samples: Samples) -> npt.NDArray[np.float64]:
+        """Every metric of these samples alone, `[metrics]`; NaN where there is nothing to measure."""
+        scores = self._collector(samples, len(samples))
+        sums = self._measured(samples, scores)
+        return np.array(list(values_of(self.metrics, sums, None if scores is None else scores.scores()).values()))
+
+    def exact_sums(self, samples: Samples, whole: int | None = None) -> tuple[ExactSums, Scores | None]:
+        """What adds up over ranges of a set, in any order, to the same bits.
+
+        Args:
+            samples: a range of the set.
+            whole: samples of the set; by default these are all.
+
+        Returns:
+            The sums as integers in units of 2^-40, None where one is not finite; and the scores, where a metric looks
+            at their order.
+        """
+        scores = self._collector(samples, len(samples) if whole is None else whole)
+        sums = self._measured(samples, scores)
+        exact = tuple(round(s * 2.0**SUM_BITS) if math.isfinite(s) else None for s in sums.tolist())
+        return exact, None if scores is None else scores.scores()
+
+    def _collector(self, samples: Samples, whole: int) -> Collector | None:
+        if self._ranked is None:
+            return None
+        return Collector(self._ranked, whole * math.prod(samples.y.shape[1:]), self.device)
+
+    def _measured(self, samples: Samples, scores: Collector | None) -> npt.NDArray[np.float64]:
         # A module that draws random numbers even now draws the same ones, whoever was evaluated before.
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
         for output, y, weight in self._outputs(samples):
             elements = self.loss(output, y)
             total += total_of(self.metrics, output, y, elements, weight)  # on the device: nothing waits for a batch
+            if scores is not None:
+                scores.add(output, y, weight)
         return total.cpu().numpy()
-
-    def exact_sums(self, samples: Samples) -> ExactSums:
-        """The same as integers in units of 2^-40, which add up in any order to the same value; None is not finite."""
-        return tuple(round(s * 2.0**SUM_BITS) if math.isfinite(s) else None for s in self.sums(samples).tolist())
 
     def mean_loss(self, samples: Samples) -> float:
         """Weighted mean loss over the samples."""

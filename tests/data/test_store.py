@@ -4,6 +4,7 @@ import json
 import mmap
 import multiprocessing
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from raysim.data.store.cache import build_once, cache_folder
 from raysim.errors import DataError
 
 INFO = DataInfo("classification", (2, 3), "pixels", (), 5)
+NAMED = replace(INFO, class_names=tuple("abcde"))
 SIZES = np.array([4, 0, 7, 1, 12])
 HOLDOUT = np.array([1, 0, 2, 0, 3])
 
@@ -33,13 +35,13 @@ def write(folder: Path, *, weight: bool = False, owners: list[str] | None = None
     """Write five clients in two chunks, and a test set of nine; returns the clients' samples."""
     folder.mkdir(parents=True, exist_ok=True)
     everything = samples(int(SIZES.sum()), seed, weight)
-    with StoreWriter(folder, INFO) as store:
+    with StoreWriter(folder, NAMED) as store:
         for first, last in ((0, 3), (3, 5)):
             rows = slice(int(SIZES[:first].sum()), int(SIZES[:last].sum()))
             part = None if everything.weight is None else everything.weight[rows]
             store.append(Samples(everything.x[rows], everything.y[rows], part), SIZES[first:last], HOLDOUT[first:last])
         store.server("test", samples(9, 1, weight))
-        store.close(data={"source": "test"}, owners=owners, transforms=[{"step": "drop"}], class_names=tuple("abcde"))
+        store.close(data={"source": "test"}, owners=owners, transforms=[{"step": "drop"}])
     return everything
 
 
@@ -51,7 +53,7 @@ def spec(folder: Path) -> StoreSpec:
 def test_what_is_written_is_read_back_client_by_client(tmp_path: Path, weight: bool) -> None:
     everything = write(tmp_path, weight=weight)
     federation = ArrowFederation(tmp_path)
-    assert federation.info == INFO
+    assert federation.info == NAMED
     assert federation.population == 5
     assert federation.sizes().tolist() == (SIZES - HOLDOUT).tolist()
     assert federation.sizes("holdout", np.array([4, 0])).tolist() == [3, 1]
@@ -188,7 +190,7 @@ def test_the_manifest_tells_what_was_built(tmp_path: Path) -> None:
     manifest = Manifest.read(tmp_path)
     assert manifest.samples == {"train": 18, "holdout": 6, "validation": 0, "test": 9}
     assert manifest.transforms == [{"step": "drop"}]
-    assert manifest.class_names == ("a", "b", "c", "d", "e")
+    assert manifest.info.class_names == ("a", "b", "c", "d", "e")
     assert manifest.data == {"source": "test"}
 
 

@@ -15,12 +15,14 @@ from torch import nn
 
 from raysim.data import DataInfo
 from raysim.execution import Evaluated, HoldoutRange, ServerRange, spread, summarise
-from raysim.execution.evaluation import clients_of, gathered, holdout_ranges, metric_names, server_ranges
+from raysim.execution.evaluation import clients_of, gathered, holdout_ranges, metric_names, server_ranges, together
 from raysim.training import Evaluator, ParameterLayout, resolve_metrics
 from raysim.training.losses import cross_entropy
+from raysim.training.metrics.ranking import LISTED
 
 NUMBERS = DataInfo("regression", (4,), "real")
 METRICS = resolve_metrics(("accuracy",), ListedFederation.info)
+RANKED = resolve_metrics(("accuracy", "pr_auc", "roc_auc", "ece"), ListedFederation.info)
 
 
 @given(st.integers(0, 50), st.integers(1, 12))
@@ -78,7 +80,11 @@ def test_ranges_are_spread_in_consecutive_lists_of_about_equal_length(count: int
         assert max(map(len, lists)) - min(map(len, lists)) <= 1
 
 
-def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker() -> None:
+@pytest.mark.parametrize("listed", [LISTED, 8])
+def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
+    listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysim.training.metrics.ranking.LISTED", listed)  # 8: the test set's scores go into bins
     federation = ListedFederation([1] * 7, [3, 0, 5, 2, 9, 1, 4], validation=11, test=23)
     module = nn.Linear(4, 3)
     layout = ParameterLayout(module)
@@ -89,24 +95,26 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker() -> None:
     ]
 
     def evaluated(workers: int, seed: int) -> dict[str, float]:
-        results = []
+        results: list[Evaluated] = []
         for some in spread(ranges, workers):
-            evaluator = Evaluator(module, layout, cross_entropy, METRICS, federation.info, torch.device("cpu"), 4)
+            mine = []
+            evaluator = Evaluator(module, layout, cross_entropy, RANKED, federation.info, torch.device("cpu"), 4)
             evaluator.load(layout.pack(module))
             for part in some:
                 if isinstance(part, HoldoutRange):
-                    rows = np.stack([evaluator.sums(federation.shard(int(i), "holdout")) for i in part.clients])
-                    results.append(Evaluated("holdout", rows, part.clients))
+                    rows = np.stack([evaluator.values(federation.shard(int(i), "holdout")) for i in part.clients])
+                    mine.append(Evaluated("holdout", rows, part.clients))
                 else:
                     samples = federation.server(part.part)
                     assert samples is not None
-                    sums = evaluator.exact_sums(samples.slice(part.start, part.stop))
-                    results.append(Evaluated(part.part, sums))
+                    sums, scores = evaluator.exact_sums(samples.slice(part.start, part.stop), len(samples))
+                    mine.append(Evaluated(part.part, sums, scores=scores))
+            results += together(mine)
         random.Random(seed).shuffle(results)
-        return summarise(results, METRICS)
+        return summarise(results, RANKED)
 
     alone = evaluated(1, 0)
-    assert set(alone) == set(metric_names(METRICS, ["validation", "test"], clients=True))
+    assert set(alone) == set(metric_names(RANKED, ["validation", "test"], clients=True))
     for workers in (2, 3, 50):
         assert evaluated(workers, workers) == alone
 
@@ -120,7 +128,7 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker() -> None:
 
 def holdouts(losses: list[float], hits: list[float]) -> list[Evaluated]:
     """A result for each client with a mean loss and an accuracy, the last client first."""
-    rows = [np.array([[2 * loss, 2.0, 2 * hit, 2.0]]) for loss, hit in zip(losses, hits, strict=True)]
+    rows = [np.array([[loss, hit]]) for loss, hit in zip(losses, hits, strict=True)]
     results = [Evaluated("holdout", row, np.array([client])) for client, row in enumerate(rows)]
     return results[::-1]
 

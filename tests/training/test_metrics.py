@@ -27,6 +27,7 @@ from raysim.training.metrics import (
     resolve_metrics,
     values_of,
 )
+from raysim.training.metrics.resolve import BY_CLASS, RANKED
 
 CLASSES = DataInfo("classification", (4,), "real", classes=7)
 BINARY = DataInfo("classification", (4,), "real", classes=2)
@@ -184,13 +185,13 @@ def test_loss_is_always_measured_first_and_once() -> None:
 
 
 def test_list_metrics_describes_each_in_one_line() -> None:
-    assert set(list_metrics()) == {*METRICS, "topK", "recall"}
+    assert set(list_metrics()) == {*METRICS, *RANKED, *BY_CLASS, "topK"}
     assert all(text.endswith(".") and "\n" not in text for text in list_metrics().values())
 
 
 def test_every_metric_says_which_direction_is_better() -> None:
     directions = {name: METRICS[name].higher_is_better for name in METRICS}
-    assert {name for name, higher in directions.items() if not higher} == {"loss", "mae", "rmse"}
+    assert {name for name, higher in directions.items() if not higher} == {"loss", "mae", "rmse", "brier", "ece"}
 
 
 # Metrics of a user's own
@@ -272,7 +273,7 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others() -> None:
         (("top7",), CLASSES, "auto", "top7 of 7 classes measures nothing; use k from 1 to 6"),
         (("top0",), CLASSES, "auto", "top0 of 7 classes"),
         (("top1",), BINARY, "binary_cross_entropy", "top1 needs a logit a class"),
-        (("f1",), CLASSES, "auto", "unknown metric 'f1'; valid are loss, accuracy"),
+        (("f2",), CLASSES, "auto", "unknown metric 'f2'; valid are loss, accuracy"),
         ((own("own"),), NUMBER, "auto", "own' is no subclass of raysim.training.metrics.Metric"),
         ((own("absent"),), NUMBER, "auto", "has no 'absent'"),
         ((own("Impostor"),), NUMBER, "auto", "two metrics are called 'loss'"),

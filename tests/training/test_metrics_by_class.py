@@ -1,29 +1,27 @@
-"""Recall of each class and the area under precision-recall curves, against scikit-learn, over shards, with weights."""
+"""Precision, recall and F1 of each class, calibration, and which class they are of, against scikit-learn."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 import sklearn.metrics as reference
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raysim.config.client import TrainingConfig
-from raysim.data import DataInfo, Samples
+from raysim.data import DataInfo
 from raysim.errors import ConfigError
-from raysim.training import Evaluator, ParameterLayout, check_metrics, merge_exact, resolve_loss
+from raysim.training import check_metrics, resolve_loss
 from raysim.training.metrics import Metric, resolve_metrics, total_of, values_of
-from raysim.training.metrics.by_class import BINS, REACH
 
 CLASSES = DataInfo("classification", (4,), "real", classes=5)
 BINARY = DataInfo("classification", (4,), "real", classes=2)
+NAMED = DataInfo("classification", (4,), "real", classes=2, class_names=("died", "lived on"))
 TEXT = DataInfo("classification", (3,), "tokens", target_shape=(3,), classes=5, vocabulary=5)
 NUMBER = DataInfo("regression", (4,), "real")
-NAMES = ("recall", "pr_auc")
-CPU = torch.device("cpu")
+NAMES = ("precision", "recall", "f1")
 
 
 def skewed(info: DataInfo, n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,89 +38,103 @@ def measured(metrics: tuple[Metric, ...], output: Tensor, target: Tensor, weight
     return values_of(metrics, total_of(metrics, output, target, torch.zeros(target.shape), weight).numpy())
 
 
-def in_bins(log_odds: np.ndarray) -> np.ndarray:
-    return np.clip(np.floor((log_odds + REACH) * BINS / (2 * REACH)), 0, BINS - 1)
-
-
 @pytest.mark.parametrize("info", [CLASSES, TEXT])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_recall_and_average_precision_equal_scikit_learns(info: DataInfo, weighted: bool) -> None:
+def test_precision_recall_and_f1_of_each_class_equal_scikit_learns(info: DataInfo, weighted: bool) -> None:
     output, target, weight = skewed(info, 300)
     found = measured(resolve_metrics(NAMES, info), output, target, weight if weighted else None)
-    logits, y = output.reshape(-1, 5).double(), target.reshape(-1).numpy()
-    w = weight.reshape(-1).numpy() if weighted else None
-    recalls = reference.recall_score(y, logits.argmax(1), average=None, sample_weight=w)
-    assert [found[f"recall/{c}"] for c in range(5)] == pytest.approx(recalls.tolist())
-    exact, binned = [], []
-    for c in range(5):
-        others = torch.cat([logits[:, :c], logits[:, c + 1 :]], 1).logsumexp(1)
-        scores = (logits[:, c] - others).numpy()
-        exact.append(reference.average_precision_score(y == c, torch.softmax(logits, 1)[:, c], sample_weight=w))
-        binned.append(reference.average_precision_score(y == c, in_bins(scores), sample_weight=w))
-    assert found["pr_auc"] == pytest.approx(np.mean(binned), rel=1e-9)  # of scores as fine as the bins: no difference
-    assert found["pr_auc"] == pytest.approx(np.mean(exact), abs=5e-3)  # of all scores: what the bins cost
+    y, predicted = target.flatten().numpy(), output.reshape(-1, 5).argmax(1).numpy()
+    w = weight.flatten().numpy() if weighted else None
+    expected = reference.precision_recall_fscore_support(y, predicted, sample_weight=w)
+    for name, values in zip(NAMES, expected[:3], strict=True):
+        assert [found[f"{name}/{c}"] for c in range(5)] == pytest.approx(values.tolist())
 
 
-def test_of_two_classes_the_second_is_looked_for_whether_by_one_logit_or_two() -> None:
-    output, target, _ = skewed(BINARY, 200)
-    logit = output[:, 1] - output[:, 0]
-    expected = reference.average_precision_score(target, in_bins(logit.numpy()))
-    for given, loss in (
-        (output, "auto"),
-        (logit, "binary_cross_entropy"),
-        (logit.unsqueeze(1), "binary_cross_entropy"),
-    ):
-        metrics = resolve_metrics(("pr_auc", "recall/1"), BINARY, loss)
-        found = measured(metrics, given, target, None)
-        assert found["pr_auc"] == pytest.approx(expected, rel=1e-9)
-        assert found["recall/1"] == pytest.approx(reference.recall_score(target, logit > 0))
+def test_the_positive_class_is_looked_for_by_name_or_number() -> None:
+    output, target, _ = skewed(NAMED, 200)
+    died = (target == 0).numpy(), (output.argmax(1) == 0).numpy()
+    expected = [float(v) for v in reference.precision_recall_fscore_support(*died, average="binary")[:3]]
+    for positive in ("died", 0):
+        found = measured(resolve_metrics(NAMES, NAMED, positive=positive), output, target, None)
+        assert [found[name] for name in NAMES] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("info", [CLASSES, TEXT])
-def test_shards_add_up_to_exactly_the_metric_of_all(info: DataInfo) -> None:
-    output, target, weight = skewed(info, 60)
-    metrics = resolve_metrics(NAMES, info)
-    total = total_of(metrics, output, target, torch.zeros(target.shape), weight).numpy()
-    parts = [slice(a, b) for a, b in itertools.pairwise([0, 1, 17, 17, 42, 60])]
-    sums = sum(total_of(metrics, output[p], target[p], torch.zeros(target[p].shape), weight[p]).numpy() for p in parts)
-    np.testing.assert_array_equal(sums, total)
-    rows = metrics[-1].contributions(output, target, torch.zeros(target.shape), weight)
-    np.testing.assert_array_equal(rows.sum(0).numpy(), total[-metrics[-1].width :])
+def test_columns_have_the_classes_names_however_they_are_asked_for() -> None:
+    assert [m.name for m in resolve_metrics(("recall",), NAMED)] == ["loss", "recall/died", "recall/lived_on"]
+    for asked in ("f1/lived on", "f1/lived_on", "f1/1"):
+        assert [m.name for m in resolve_metrics((asked,), NAMED)] == ["loss", "f1/lived_on"]
+    assert [m.name for m in resolve_metrics(("recall", "recall/1"), NAMED)] == [
+        "loss", "recall/died", "recall/lived_on"
+    ]  # fmt: skip
 
 
-def test_a_class_without_targets_has_no_recall_and_no_part_in_the_mean() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("single", [False, True])
+def test_of_two_classes_the_brier_score_is_scikit_learns(weighted: bool, single: bool) -> None:
+    output, target, weight = skewed(BINARY, 200)
+    loss, given = ("binary_cross_entropy", output[:, 1] - output[:, 0]) if single else ("auto", output)
+    found = measured(resolve_metrics(("brier",), BINARY, loss), given, target, weight if weighted else None)
+    expected = reference.brier_score_loss(
+        target, output.double().softmax(1)[:, 1], sample_weight=weight if weighted else None
+    )
+    assert found["brier"] == pytest.approx(expected)
+
+
+def test_of_more_classes_the_brier_score_is_the_squared_distance_from_the_truth() -> None:
+    output, target, weight = skewed(TEXT, 100)
+    found = measured(resolve_metrics(("brier",), TEXT), output, target, weight)
+    distance = ((output.double().softmax(-1) - torch.eye(5)[target]) ** 2).sum(-1)
+    assert found["brier"] == pytest.approx(float((weight * distance).sum() / weight.sum()))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_calibration_error_is_that_of_a_plain_loop_over_its_bins(weighted: bool) -> None:
+    output, target, weight = skewed(CLASSES, 400)
+    found = measured(resolve_metrics(("ece",), CLASSES), output, target, weight if weighted else None)
+    confidence, predicted = output.double().softmax(1).max(1)
+    w = weight.double() if weighted else torch.ones(400, dtype=torch.float64)
+    expected = 0.0
+    for b in range(15):
+        inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
+        if w[inside].sum() > 0:
+            right = (w[inside] * (predicted == target)[inside]).sum() / w[inside].sum()
+            sure = (w[inside] * confidence[inside]).sum() / w[inside].sum()
+            expected += float(w[inside].sum() / w.sum() * (right - sure).abs())
+    assert found["ece"] == pytest.approx(expected)
+    sure = measured(resolve_metrics(("ece", "brier"), CLASSES), 1e4 * torch.eye(5), torch.arange(5), None)
+    assert (sure["ece"], sure["brier"]) == (0.0, 0.0)
+
+
+def test_what_a_set_has_nothing_of_is_nan() -> None:
     output, target, _ = skewed(CLASSES, 50)
     target[target == 3] = 0
+    output[:, 4] = -50
     found = measured(resolve_metrics(NAMES, CLASSES), output, target, None)
     assert math.isnan(found["recall/3"])
-    assert not math.isnan(found["pr_auc"])
-    nothing = measured(resolve_metrics(NAMES, CLASSES), output[:0], target[:0], None)
+    assert math.isnan(found["precision/4"])
+    every = resolve_metrics((*NAMES, "brier", "ece"), CLASSES)
+    nothing = measured(every, output[:0], target[:0], None)
     assert all(math.isnan(value) for value in nothing.values())
-
-
-def test_an_evaluation_in_pieces_measures_them_like_a_whole_one() -> None:
-    module, random = nn.Linear(4, 5), np.random.default_rng(0)
-    samples = Samples(random.normal(size=(70, 4)).astype(np.float32), random.integers(0, 5, 70))
-    metrics = resolve_metrics(("accuracy", *NAMES), CLASSES)
-    layout = ParameterLayout(module)
-    evaluator = Evaluator(module, layout, resolve_loss(TrainingConfig(), CLASSES), metrics, CLASSES, CPU, 1000)
-    evaluator.load(layout.pack(module))
-    whole = values_of(metrics, merge_exact([evaluator.exact_sums(samples)]))
-    parts = [evaluator.exact_sums(samples.slice(a, b)) for a, b in ((0, 30), (30, 31), (31, 70))]
-    found = values_of(metrics, merge_exact(parts))
-    assert found.pop("loss") == pytest.approx(whole.pop("loss"))
-    assert found == whole
-    check_metrics(metrics, resolve_loss(TrainingConfig(), CLASSES), (5,), CLASSES)
+    check_metrics(every, resolve_loss(TrainingConfig(), CLASSES), (5,), CLASSES)
+    np.testing.assert_equal(measured(every, output, target, torch.zeros(50)), nothing)
 
 
 @pytest.mark.parametrize(
-    ("name", "info", "line"),
+    ("names", "info", "positive", "line"),
     [
-        ("recall/5", CLASSES, "recall/5: there is no class 5; classes are 0 to 4"),
-        ("recall", NUMBER, "recall is for classes, but the targets are numbers"),
-        ("pr_auc", NUMBER, "pr_auc is for classes, but the targets are numbers"),
+        (("recall/5",), CLASSES, None, "evaluation.metrics: recall/5: there is no class 5; classes are 0 to 4"),
+        (("f1/alive",), NAMED, None, "evaluation.metrics: f1/alive: there is no class alive; classes are died, lived"),
+        (("recall",), NUMBER, None, "evaluation.metrics: recall is for classes, but the targets are numbers"),
+        (("ece",), NUMBER, None, "evaluation.metrics: ece is for classes, but the targets are numbers"),
+        (("f1",), NAMED, "dead", "evaluation.positive: there is no class dead; classes are died, lived on"),
+        (("f1",), NAMED, 2, "evaluation.positive: there is no class 2; classes are died, lived on"),
+        (("rmse",), NUMBER, "died", "evaluation.positive: names a class, but the targets are numbers; remove it"),
+        (("accuracy",), NAMED, "died", "evaluation.positive: no metric looks at it; add one of precision, recall, f1"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(name: str, info: DataInfo, line: str) -> None:
-    with pytest.raises(ConfigError, match=f"evaluation.metrics: {line}"):
-        resolve_metrics((name,), info)
+def test_what_cannot_be_measured_is_one_line(
+    names: tuple[str, ...], info: DataInfo, positive: str | int | None, line: str
+) -> None:
+    with pytest.raises(ConfigError, match=line) as caught:
+        resolve_metrics(names, info, positive=positive)
+    assert "\n" not in str(caught.value)

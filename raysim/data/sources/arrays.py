@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, InputKind, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.errors import DataError
 
 Task = Literal["classification", "regression"]
-KEYS = ("x", "y", "x_test", "y_test", "client", "client_test", "weight", "weight_test")
+KEYS = ("x", "y", "x_test", "y_test", "client", "client_test", "weight", "weight_test", "classes")
 
 
 def from_arrays(
@@ -34,11 +35,11 @@ def from_arrays(
     Args:
         arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
             x `[n, …]`; y `[n]`, or `[n, length]` for a label per token, or `[n, d]` to regress on a vector;
-            client `[n]`; weight `[n]` or the shape of y, non-negative.
+            client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
         origin: file or source, for error messages.
         task: by default classification if y is integer, else regression.
         kind: what x is, where its type does not tell.
-        class_names: names of the labels, if known.
+        class_names: names of the labels, if known and not among the arrays.
 
     Raises:
         DataError: a key is missing or unknown, lengths or shapes differ, a type is wrong, a label is outside the
@@ -53,7 +54,17 @@ def from_arrays(
     classes = _classes(train, test) if chosen == "classification" else None
     vocabulary = _vocabulary(train, test) if train.kind == "tokens" else None
     info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary)
+    if "classes" in values:
+        class_names = _class_names(values["classes"], info, origin)
     return Dataset(train, test, info, class_names)
+
+
+def _class_names(names: Array, info: DataInfo, origin: str) -> tuple[str, ...]:
+    if names.ndim != 1:
+        raise Place(origin, "classes").error(f" has shape {names.shape}; expected a name for each class")
+    found = tuple(str(name) for name in names.tolist())
+    named(info, found, f"{origin}: classes")
+    return found
 
 
 def compact(ids: Array) -> Array:
@@ -118,7 +129,7 @@ def to_numpy(value: Any, place: Place) -> Array:
     except ValueError:
         raise place.error(" is ragged: every sample must have the same shape") from None
     numeric = array.dtype.kind in "biuf"
-    if not numeric and not (place.key.startswith("client") and array.dtype.kind in "UO"):
+    if not numeric and not (place.key.startswith(("client", "classes")) and array.dtype.kind in "UO"):
         raise place.error(f" has type {array.dtype}; expected numbers")
     return array
 

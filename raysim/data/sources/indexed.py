@@ -43,7 +43,19 @@ def as_arrays(data: Any, origin: str) -> Any:
     for part, suffix in (("train", ""), ("test", "_test")):
         if (given := arrays.pop(part, None)) is not None:
             arrays["x" + suffix], arrays["y" + suffix] = _pair(given, f"{origin}: {part}")
+            if part == "train" and (names := _own_names(given, arrays["y"])) is not None:
+                arrays.setdefault("classes", names)
     return arrays
+
+
+def _own_names(data: Any, y: Any) -> list[str] | None:
+    """Names in the attribute `classes`, as torchvision's datasets have them, where there is one for each label."""
+    names = getattr(data, "classes", None)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    labels = to_numpy(y, Place("", "y"))
+    suits = labels.dtype.kind in "iu" and len(set(names)) == len(names) == int(labels.max(initial=-1)) + 1
+    return list(names) if suits else None
 
 
 def _pair(data: Any, origin: str) -> tuple[Any, Any]:

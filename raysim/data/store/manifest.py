@@ -40,8 +40,6 @@ class Manifest:
     """The data configuration that was built, and its seed."""
     transforms: Any = None
     """Statistics of the training part that the transforms used."""
-    class_names: tuple[str, ...] | None = None
-    """What labels 0, 1, … stand for, where known."""
 
     @property
     def fingerprint(self) -> str:
@@ -51,11 +49,14 @@ class Manifest:
             for name, entry in sorted(self.files.items())
             if name != HISTOGRAMS  # they follow from the samples
         }
-        return hashlib.sha256(json.dumps([asdict(self.info), columns]).encode()).hexdigest()
+        info = asdict(self.info)
+        del info["class_names"]  # other names are no other samples
+        return hashlib.sha256(json.dumps([info, columns]).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write it into the folder."""
         values = {"format": FORMAT, "version": FORMAT_VERSION, "fingerprint": self.fingerprint, **asdict(self)}
+        values["class_names"] = values["info"].pop("class_names")
         write_text(folder / MANIFEST, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
@@ -113,6 +114,7 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
             column.arrow_type()  # refuses what is no type of plain values
         files[name] = FileEntry(entry["bytes"], tuple(entry["batches"]), columns)
     names = values["class_names"]
+    info["class_names"] = None if names is None else tuple(names)
     return Manifest(
         DataInfo(**info),
         values["clients"],
@@ -120,5 +122,4 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
         files,
         values["data"],
         values["transforms"],
-        None if names is None else tuple(names),
     )

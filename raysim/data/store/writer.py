@@ -75,7 +75,6 @@ class StoreWriter:
         data: Mapping[str, Any],
         owners: Sequence[str] | None = None,
         transforms: Any = None,
-        class_names: tuple[str, ...] | None = None,
     ) -> Manifest:
         """Write the index and the manifest; the store is complete.
 
@@ -83,7 +82,6 @@ class StoreWriter:
             data: the data configuration and its seed, for people who wonder what this folder is.
             owners: natural owner of each client.
             transforms: statistics that the transforms used, JSON values.
-            class_names: what the labels stand for.
         """
         if self._train is None:
             raise ValueError("a shard store without clients cannot be written")
@@ -94,7 +92,7 @@ class StoreWriter:
         if self._histograms:
             self._write(HISTOGRAMS, {"count": np.concatenate(self._counts)})
         samples = {"train": int(length.sum()), "holdout": int(holdout.sum()), **self._samples}
-        manifest = Manifest(self._info, len(length), samples, self._files, data, transforms, class_names)
+        manifest = Manifest(self._info, len(length), samples, self._files, data, transforms)
         manifest.write(self._folder)
         return manifest
 

@@ -1,15 +1,22 @@
-"""Metrics: sums over samples that merge exactly over shards, workers and clients."""
+"""Metrics: sums over samples, and scores of them, that merge exactly over shards, workers and clients."""
 
-from raysim.training.metrics.metric import MeanMetric, Metric, contributions_of, total_of, values_of
+from raysim.training.metrics.metric import MeanMetric, Metric, contributions_of, total_of
+from raysim.training.metrics.ranking import Collector, Counted, RankMetric, Scores, merged
 from raysim.training.metrics.resolve import METRICS, check_metrics, list_metrics, resolve_metrics
+from raysim.training.metrics.values import values_of
 
 __all__ = [
     "METRICS",
+    "Collector",
+    "Counted",
     "MeanMetric",
     "Metric",
+    "RankMetric",
+    "Scores",
     "check_metrics",
     "contributions_of",
     "list_metrics",
+    "merged",
     "resolve_metrics",
     "total_of",
     "values_of",

@@ -34,6 +34,19 @@ def predicted_class(output: Tensor, target: Tensor, classes: int) -> Tensor:
     )
 
 
+def class_logits(output: Tensor, target: Tensor, classes: int) -> Tensor:
+    """A logit a class, `[n, *positions, classes]`; of a single logit z, whose sigmoid is class 1's probability, (0, z).
+
+    Raises:
+        ValueError: the output has another shape (see `predicted_class`).
+    """
+    if output.shape == (*target.shape, classes):
+        return output
+    predicted_class(output, target, classes)  # says what is wrong
+    single = output.reshape(target.shape)
+    return torch.stack([torch.zeros_like(single), single], dim=-1)
+
+
 class Accuracy(MeanMetric):
     """Share of targets whose class has the largest logit."""
 
@@ -78,7 +91,7 @@ class BalancedAccuracy(Metric):
         self.width = 2 * self.classes
 
     def contributions(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
-        predicted, weights = _weighted_predictions(output, target, weight, self.classes)
+        predicted, weights = weighted_predictions(output, target, weight, self.classes)
         hits = weights * (predicted == target)
         return torch.cat([_by_class(target, hits, self.classes), _by_class(target, weights, self.classes)], dim=1)
 
@@ -103,7 +116,7 @@ class MacroF1(Metric):
         self.width = 2 * self.classes
 
     def contributions(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
-        predicted, weights = _weighted_predictions(output, target, weight, self.classes)
+        predicted, weights = weighted_predictions(output, target, weight, self.classes)
         hits = _by_class(target, weights * (predicted == target), self.classes)
         either = _by_class(target, weights, self.classes) + _by_class(predicted, weights, self.classes)
         return torch.cat([hits, either], dim=1)
@@ -114,7 +127,8 @@ class MacroF1(Metric):
         return float(np.mean(2 * hits[present] / either[present])) if present.any() else float("nan")
 
 
-def _weighted_predictions(output: Tensor, target: Tensor, weight: Tensor | None, classes: int) -> tuple[Tensor, Tensor]:
+def weighted_predictions(output: Tensor, target: Tensor, weight: Tensor | None, classes: int) -> tuple[Tensor, Tensor]:
+    """The predicted class and the weight (float64) of each target, `[n, *positions]`."""
     predicted = predicted_class(output, target, classes)
     weights = element_weight(torch.empty_like(target, dtype=torch.float64), weight)
     return predicted, weights.double()

@@ -56,10 +56,6 @@ class Metric(ABC):
     def value(self, sums: Sums) -> float:
         """The metric of a sum of rows, float64 `[width]`; NaN where there is nothing to measure."""
 
-    def total(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
-        """The sum of the contributions, float64 `[width]`; for wide rows that are better never made one by one."""
-        return self.contributions(output, target, losses, weight).sum(dim=0)
-
 
 class MeanMetric(Metric):
     """A weighted mean over targets: rows are (Σ w·v, Σ w). A subclass says what v is."""
@@ -107,13 +103,4 @@ def total_of(
     metrics: Sequence[Metric], output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None
 ) -> Tensor:
     """The sum of the metrics' rows side by side, float64 `[Σ width]`."""
-    wide = [type(metric).total is not Metric.total for metric in metrics]
-    if not any(wide):
-        return contributions_of(metrics, output, target, losses, weight).sum(dim=0)
-    return torch.cat([metric.total(output, target, losses, weight) for metric in metrics])
-
-
-def values_of(metrics: Sequence[Metric], sums: Sums) -> dict[str, float]:
-    """The metrics' values by name, of a sum of such rows, `[Σ width]`."""
-    ends = np.cumsum([metric.width for metric in metrics])
-    return {m.name: m.value(sums[end - m.width : end]) for m, end in zip(metrics, ends, strict=True)}
+    return contributions_of(metrics, output, target, losses, weight).sum(dim=0)

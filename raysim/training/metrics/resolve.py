@@ -3,59 +3,73 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from raysim.config import load
 from raysim.data import DataInfo
+from raysim.data.class_names import class_columns, class_number
 from raysim.errors import ConfigError
 from raysim.training.losses import Loss, blank_batch, first_line
-from raysim.training.metrics.by_class import PrAuc, Recall
+from raysim.training.metrics.by_class import F1, Precision, Recall
+from raysim.training.metrics.calibration import Brier, CalibrationError
 from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
 from raysim.training.metrics.metric import LossMetric, Metric
+from raysim.training.metrics.ranking import PrAuc, RankMetric, RocAuc
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
 
 CLASSIFICATION: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "macro_f1": MacroF1,
     "balanced_accuracy": BalancedAccuracy,
-    "pr_auc": PrAuc,
+    "brier": Brier,
+    "ece": CalibrationError,
 }
+BY_CLASS: dict[str, Callable[[DataInfo, int, str], Metric]] = {"precision": Precision, "recall": Recall, "f1": F1}
+"""Of one class: `recall/<class>`; without a class, of `evaluation.positive`, else of each class, a metric each."""
+RANKED: dict[str, type[RankMetric]] = {"pr_auc": PrAuc, "roc_auc": RocAuc}
 REGRESSION: dict[str, type[Metric]] = {"mae": MeanAbsoluteError, "rmse": RootMeanSquaredError}
 METRICS: dict[str, type[Metric]] = {"loss": LossMetric, **CLASSIFICATION, **REGRESSION}
+"""Metrics that a name and the data's info suffice for."""
 
 
 def list_metrics() -> dict[str, str]:
-    """Name and one-line description of every metric; `topK` stands for any k, `recall` for one of each class."""
-    named: dict[str, type[Metric]] = {**METRICS, "topK": TopAccuracy, "recall": Recall}
+    """Name and one-line description of every metric; `topK` stands for any k."""
+    named: dict[str, Any] = {**METRICS, **RANKED, **BY_CLASS, "topK": TopAccuracy}
     return {name: (metric.__doc__ or "").splitlines()[0] for name, metric in named.items()}
 
 
-def resolve_metrics(names: Sequence[str] | None, info: DataInfo, loss: str = "auto") -> tuple[Metric, ...]:
+def resolve_metrics(
+    names: Sequence[str] | None, info: DataInfo, loss: str = "auto", positive: str | int | None = None
+) -> tuple[Metric, ...]:
     """The metrics to measure: the loss, then the named ones (None: accuracy for classes, RMSE for numbers).
 
     Args:
         names: the configuration's `evaluation.metrics`.
         info: what a sample looks like.
         loss: the configuration's `training.loss`.
+        positive: the configuration's `evaluation.positive`.
 
     Raises:
-        ConfigError: a metric does not suit the data's task, is unknown, is no `Metric`, or two have the same name.
+        ConfigError: there is no such class; a metric does not suit the data's task, is unknown, is no `Metric`, or two
+            have the same name.
     """
     if names is None:
         names = ("accuracy",) if info.task == "classification" else ("rmse",)
-    if "recall" in names and info.task == "classification":
-        every = [f"recall/{one}" for one in range(info.classes or 0)]
-        names = [one for name in names for one in (every if name == "recall" else [name])]
-    metrics = [_resolve(name, info, loss) for name in dict.fromkeys(("loss", *names))]
-    seen: set[str] = set()
-    for metric in metrics:
-        if metric.name in seen:
-            raise ConfigError(f"evaluation.metrics: two metrics are called {metric.name!r}; give each its own `name`")
-        seen.add(metric.name)
-    return tuple(metrics)
+    looked_for = None if positive is None else _positive(positive, names, info)
+    found: dict[str, Metric] = {}
+    for name in dict.fromkeys(("loss", *names)):
+        for metric in _resolve(name, info, loss, looked_for):
+            if metric.name not in found:
+                found[metric.name] = metric
+            elif name.partition("/")[0] not in BY_CLASS:  # a class may well be asked for twice, by name and by number
+                raise ConfigError(
+                    f"evaluation.metrics: two metrics are called {metric.name!r}; give each its own `name`"
+                )
+    return tuple(found.values())
 
 
 def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int, ...], info: DataInfo) -> None:
@@ -76,6 +90,8 @@ def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int
         try:
             rows = metric.contributions(output, target, losses, None)
             metric.value(np.zeros(metric.width))
+            if isinstance(metric, RankMetric):
+                metric.scores(output, target)
         except Exception as error:  # a user's metric may raise anything
             raise ConfigError(
                 f"evaluation.metrics: {metric.name} cannot measure this model: {first_line(error)}"
@@ -89,27 +105,46 @@ def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int
             )
 
 
-def _resolve(name: str, info: DataInfo, loss: str) -> Metric:
-    if ":" in name:
-        return _custom(name, info)
+def _resolve(name: str, info: DataInfo, loss: str, positive: int | None) -> list[Metric]:
+    """The metrics of a name: several where it stands for one of each class."""
+    family = name.partition("/")[0]
+    if ":" in name and family not in BY_CLASS:
+        return [_custom(name, info)]
     top = re.fullmatch(r"top(\d+)", name)
-    recall = re.fullmatch(r"recall(?:/(\d+))?", name)
-    if top is None and recall is None and name not in METRICS:
+    for_classes = top is not None or family in BY_CLASS or name in RANKED or name in CLASSIFICATION
+    if not for_classes and name not in METRICS:
         raise ConfigError(f"evaluation.metrics: unknown metric {name!r}; valid are {', '.join(list_metrics())}")
-    if (top or recall or name in CLASSIFICATION) and info.task != "classification":
+    if for_classes and info.task != "classification":
         raise ConfigError(f"evaluation.metrics: {name} is for classes, but the targets are numbers; use mae or rmse")
     if name in REGRESSION and info.task != "regression":
         raise ConfigError(f"evaluation.metrics: {name} is for numbers, but the targets are classes; use accuracy")
-    if recall:
-        return _recall(int(recall[1]), info)
-    return _top(name, int(top[1]), info, loss) if top else METRICS[name](info)
+    if name in RANKED:
+        return [RANKED[name](info, positive)]
+    if family in BY_CLASS:
+        return _by_class(name, info, positive)
+    return [_top(name, int(top[1]), info, loss) if top else METRICS[name](info)]
 
 
-def _recall(wanted: int, info: DataInfo) -> Metric:
-    last = (info.classes or 0) - 1
-    if wanted > last:
-        raise ConfigError(f"evaluation.metrics: recall/{wanted}: there is no class {wanted}; classes are 0 to {last}")
-    return Recall(info, wanted)
+def _by_class(name: str, info: DataInfo, positive: int | None) -> list[Metric]:
+    family, _, of_class = name.partition("/")
+    make, columns = BY_CLASS[family], class_columns(info)
+    if of_class:
+        number = class_number(info, of_class, f"evaluation.metrics: {name}")
+        return [make(info, number, f"{family}/{columns[number]}")]
+    if positive is not None:
+        return [make(info, positive, family)]
+    return [make(info, number, f"{family}/{column}") for number, column in enumerate(columns)]
+
+
+def _positive(wanted: str | int, names: Sequence[str], info: DataInfo) -> int:
+    if info.task != "classification":
+        raise ConfigError("evaluation.positive: names a class, but the targets are numbers; remove it")
+    number = class_number(info, wanted, "evaluation.positive")
+    looking = (*BY_CLASS, *RANKED)
+    if not any(name in looking for name in names):
+        valid = ", ".join(looking)
+        raise ConfigError(f"evaluation.positive: no metric looks at it; add one of {valid} to evaluation.metrics")
+    return number
 
 
 def _top(name: str, k: int, info: DataInfo, loss: str) -> Metric:

@@ -1,0 +1,26 @@
+"""From what was added up over samples to the metrics' values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from raysim.training.metrics.metric import Metric, Sums
+from raysim.training.metrics.ranking import RankMetric, Scores
+
+
+def values_of(metrics: Sequence[Metric], sums: Sums, scores: Scores | None = None) -> dict[str, float]:
+    """The metrics' values by name.
+
+    Args:
+        metrics: in the order of the sums.
+        sums: of the metrics' rows, side by side, `[Σ width]`.
+        scores: of the same samples, where one of the metrics is a `RankMetric`; it is NaN without.
+    """
+    curves = scores.curves() if scores is not None else []
+    ends = np.cumsum([metric.width for metric in metrics])
+    return {
+        one.name: one.of_curves(curves) if isinstance(one, RankMetric) else one.value(sums[end - one.width : end])
+        for one, end in zip(metrics, ends, strict=True)
+    }
