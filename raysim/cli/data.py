@@ -12,6 +12,7 @@ from raysim.cli import printing
 from raysim.cli.app import app, examples
 from raysim.cli.options import Config, Overrides, read_experiment
 from raysim.config import Experiment
+from raysim.outputs import PICTURE
 
 if TYPE_CHECKING:
     from raysim.data import Federation, FederationSpec
@@ -40,7 +41,8 @@ def build(
     ] = False,
 ) -> None:
     """Build the shards that CONFIG describes, unless they are there, and say where and what they are."""
-    experiment, spec, federation = _open(config, overrides, command="data build")
+    experiment = read_experiment(config, overrides, command="data build")
+    spec, federation = _open(experiment)
     verified = [("verified", _verified(federation))] if verify else []
     printing.facts([*data_facts(experiment, spec, federation), *verified])
 
@@ -59,7 +61,9 @@ def show(
     ] = None,
 ) -> None:
     """Show who holds what: sizes, label skew, some clients, and a picture of clients by labels."""
-    experiment, spec, federation = _open(config, overrides, command="data show")
+    experiment = read_experiment(config, overrides, command="data show")
+    file = PICTURE.check(png or f"{experiment.name}-partition.png")  # before shards are built
+    spec, federation = _open(experiment)
     from raysim.data.picture import partition_picture
 
     names = federation.info.class_names
@@ -68,7 +72,6 @@ def show(
     _print_clients(federation, names)
     printing.gap()
     title = f"{experiment.data.source.name}, {experiment.data.partition.name} partition"
-    file = png or Path(f"{experiment.name}-partition.png")
     printing.facts([("picture", str(partition_picture(federation, file, title=title, class_names=names)))])
 
 
@@ -120,14 +123,11 @@ def data_values(spec: FederationSpec, federation: Federation) -> dict[str, Any]:
     return asdict(describe(federation)) | {"shards": _folder(spec)}
 
 
-def _open(
-    config: str | None, overrides: list[str] | None, *, command: str
-) -> tuple[Experiment, FederationSpec, Federation]:
-    experiment = read_experiment(config, overrides, command=command)
+def _open(experiment: Experiment) -> tuple[FederationSpec, Federation]:
     from raysim.data.build import prepare
 
     spec = prepare(experiment.data, experiment.data_seed)
-    return experiment, spec, spec.open()
+    return spec, spec.open()
 
 
 def _verified(federation: Federation) -> str:

@@ -11,7 +11,8 @@ import typer
 
 from raysim.cli.app import app, examples
 from raysim.config import Experiment
-from raysim.files import write_text
+from raysim.files import storing, write_text
+from raysim.outputs import SCHEMA, SCHEMA_TITLE
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _NAME = ("type", "const", "enum", "pattern")
@@ -32,7 +33,8 @@ def schema(
     if out is None:
         typer.echo(text)
     else:
-        write_text(out, text + "\n")
+        with storing(SCHEMA.check(out)):
+            write_text(out, text + "\n")
         typer.echo(out)
 
 
@@ -40,7 +42,7 @@ def json_schema() -> dict[str, Any]:
     """JSON schema of `Experiment`; a component may also be given by its bare name."""
     found = Experiment.model_json_schema()
     _allow_names(found, found["$defs"])
-    return {"$schema": _DRAFT, **found, "title": "raysim experiment"}
+    return {"$schema": _DRAFT, **found, "title": SCHEMA_TITLE}
 
 
 def _allow_names(schema: Any, definitions: Mapping[str, Any]) -> None:

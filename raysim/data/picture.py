@@ -10,7 +10,8 @@ import numpy as np
 
 from raysim.data.federation import Array, Federation, Int64
 from raysim.data.summary import LabelCounts, Summary, count_labels, describe
-from raysim.files import replacing
+from raysim.files import replacing, storing
+from raysim.outputs import PICTURE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,10 +50,12 @@ def partition_picture(
 
     Raises:
         DataError: a shard cannot be read.
+        StorageError: the picture cannot be written, or something else than a picture is there.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    file = PICTURE.check(path)
     figure = Figure(figsize=_INCHES, dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     class_names = class_names or federation.info.class_names
@@ -65,8 +68,7 @@ def partition_picture(
         _bubbles(figure, labels, class_names)
     else:
         _heat_map(figure, labels, class_names)
-    file = Path(path)
-    with replacing(file) as temporary:
+    with storing(file), replacing(file) as temporary:
         figure.savefig(temporary, format="png")
     return file
 

@@ -10,7 +10,8 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from raysim.errors import RunError
-from raysim.files import replacing, write_text
+from raysim.files import replacing, storing, write_text
+from raysim.outputs import PICTURE, REPORT
 from raysim.tracking.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
         The HTML file.
 
     Raises:
-        RunError: a directory is not a run or is damaged, or the report cannot be written.
+        RunError: a directory is not a run or is damaged.
+        StorageError: the report cannot be written, or something else than a report is where it would go.
     """
     paths = list({Path(run).resolve(): RunDirectory.open(run).path for run in runs}.values())
     if not paths:
         raise RunError("no run to report on; pass a run directory")
-    file = _file(paths, Path(out) if out is not None else None)
+    file = REPORT.check(_file(paths, Path(out) if out is not None else None))
     # Here and not above: matplotlib takes a second to import, which no other use of this package should pay.
     from raysim.tracking.report.comparison import comparison, labels
     from raysim.tracking.report.recorded import read_run
@@ -45,14 +47,12 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     recorded = [read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)]
     own = any(file.parent.resolve() == path.resolve() for path in paths)
     studio = Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
-    try:
+    with storing(file, "cannot write the report"):
         if len(recorded) == 1:
             content, title = single_run(recorded[0], studio.place), recorded[0].label
         else:
             content, title = comparison(recorded, studio.place), f"{len(recorded)} runs"
         write_text(file, page(title, content))
-    except OSError as error:
-        raise RunError(f"{file}: cannot write the report ({error.strerror or error})") from None
     return file
 
 
@@ -70,7 +70,7 @@ class Studio:
 
         drawn = [(picture, picture.png(LIGHT), picture.png(DARK)) for picture in pictures]
         for picture, light, _ in drawn:
-            with replacing(self._folder / f"{picture.name}.png") as temporary:
+            with replacing(PICTURE.check(self._folder / f"{picture.name}.png")) as temporary:
                 temporary.write_bytes(light)
         return markup.pictures(drawn)
 

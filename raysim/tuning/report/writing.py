@@ -8,8 +8,8 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from raysim.errors import RunError
-from raysim.files import write_text
+from raysim.files import storing, write_text
+from raysim.outputs import REPORT
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, table, tile, tiles
 from raysim.tracking.report.sections import written
 from raysim.tracking.report.style import Picture
@@ -38,17 +38,16 @@ def write_study_report(study: str | Path, out: str | Path | None = None) -> Path
         The HTML file.
 
     Raises:
-        RunError: the folder is no study, or the report cannot be written.
+        RunError: the folder is no study.
+        StorageError: the report cannot be written, or something else than a report is where it would go.
     """
     told = read_told(Path(study))
     file = StudyDirectory(Path(study)).report if out is None else Path(out)
-    file = file / "report.html" if file.is_dir() else file
+    file = REPORT.check(file / "report.html" if file.is_dir() else file)
     own = file.parent.resolve() == Path(study).resolve()
     studio = Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
-    try:
+    with storing(file, "cannot write the report"):
         write_text(file, page(f"{told.experiment.name}: study", _content(told, studio.place)))
-    except OSError as error:
-        raise RunError(f"{file}: cannot write the report ({error.strerror or error})") from None
     return file
 
 
