@@ -9,7 +9,7 @@ import os
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from raysim.errors import RunError
 from raysim.files import storing
@@ -29,8 +29,12 @@ class FolderLock:
     record left behind by a killed process holds nobody up.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, certain: bool = False) -> None:
         """Take the lock.
+
+        Args:
+            folder: it must be there.
+            certain: refuse a file system without locks, on which everybody gets the lock.
 
         Raises:
             RunError: another process, or another part of this one, is writing the folder.
@@ -38,13 +42,25 @@ class FolderLock:
         """
         self._path = folder / LOCK
         with storing(self._path):
-            self._file = _locked(self._path)
+            self._file = _locked(self._path, certain)
         # A byte ahead of the record: Windows locks the first byte, against reading, too.
         record = b" " + json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
         with contextlib.suppress(OSError):  # the lock is held, whether or not a full disk takes the record
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, record)
+
+    @classmethod
+    def of_dead_writer(cls, folder: Path) -> FolderLock | None:
+        """Take over the lock of a folder whose writer died; None where it lives, or may live.
+
+        A writer of another machine may always live: some cluster file systems keep locks to the machine that took them.
+        """
+        try:
+            with (folder / LOCK).open("rb") as file:
+                return cls(folder, certain=True) if _record(file.fileno())["host"] == socket.gethostname() else None
+        except (OSError, ValueError, KeyError, TypeError, RunError):
+            return None
 
     def release(self, *, remove: bool = False) -> None:
         """Let others write the folder; with `remove` the lock's file goes, too. Does nothing the second time."""
@@ -67,12 +83,12 @@ class FolderLock:
         self.release()
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, certain: bool) -> int:
     """The open file, locked: the one of this name, not one that its holder has just removed."""
     for attempt in range(_ATTEMPTS):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not _lock(file):
+            if not _lock(file, certain):
                 raise RunError(f"{path.parent}: is being written by {_owner(file)}; stop that one first")
             if attempt == _ATTEMPTS - 1 or _is_at(path, file):
                 return file
@@ -90,7 +106,7 @@ def _is_at(path: Path, file: int) -> bool:
         return False
 
 
-def _lock(file: int) -> bool:
+def _lock(file: int, certain: bool) -> bool:
     # Here and not above: most commands lock nothing.
     from filelock import lock_descriptor
 
@@ -99,14 +115,18 @@ def _lock(file: int) -> bool:
     except OSError as error:
         # Some cluster file systems are mounted without locks. The lock guards against a slip of the hand; a run that
         # could not start at all would be worse.
-        if error.errno not in _NOT_SUPPORTED:
+        if certain or error.errno not in _NOT_SUPPORTED:
             raise
         return True
 
 
 def _owner(file: int) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        os.lseek(file, 1, os.SEEK_SET)
-        record = json.loads(os.read(file, 4096))
+        record = _record(file)
         return f"process {record['pid']} on {record['host']}"
     return "another process"
+
+
+def _record(file: int) -> Any:
+    os.lseek(file, 1, os.SEEK_SET)
+    return json.loads(os.read(file, 4096))

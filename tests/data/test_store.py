@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import multiprocessing
+import os
 import pickle
+import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -359,6 +363,56 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="bad"):
         build_once(folder, fail)
     assert list(folder.parent.iterdir()) == []
+
+
+def _build_until_told(folder: Path, begun: Any, finish: Any) -> None:
+    def slowly(temporary: Path) -> None:
+        write(temporary)
+        begun.set()
+        finish.wait(timeout=60)
+
+    build_once(folder, slowly)
+
+
+def test_what_a_killed_builder_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    cache = tmp_path / "shards"
+    builders = []
+    for key in ("killed", "living"):
+        begun, finish = context.Event(), context.Event()
+        builders.append(context.Process(target=_build_until_told, args=(cache / key, begun, finish)))
+        builders[-1].start()
+        assert begun.wait(timeout=60)
+    killed, living = builders
+    killed.kill()
+    killed.join()
+    assert sorted(folder.name.split(".")[1] for folder in cache.iterdir()) == ["killed", "living"]
+    build_once(cache / "other", write)
+    assert sorted(folder.name.split(".")[-2:][0] for folder in cache.iterdir()) == ["living", "other"]
+    finish.set()
+    living.join()
+    assert living.exitcode == 0
+    assert sorted(folder.name for folder in cache.iterdir()) == ["living", "other"]
+    ArrowFederation(cache / "living").verify()
+
+
+@pytest.mark.parametrize("why", ["another machine", "no record", "no locks"])
+def test_a_build_whose_builder_may_live_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    workshop = tmp_path / ".key.0123"
+    workshop.mkdir()
+    host = "elsewhere" if why == "another machine" else socket.gethostname()
+    (workshop / ".lock").write_text("" if why == "no record" else f' {{"host": "{host}", "pid": 1}}')
+    if why == "no locks":
+        monkeypatch.setattr("filelock.lock_descriptor", refuse_locks)
+    os.utime(workshop, (0, 0))
+    build_once(tmp_path / "key", write)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [workshop.name, "key"]
+
+
+def refuse_locks(file: int, **options: bool) -> bool:
+    raise OSError(errno.ENOLCK, "no locks here")
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
