@@ -14,10 +14,11 @@ from pydantic.fields import FieldInfo
 from raysim.cli.catalogue import CUSTOM, IN_MEMORY, choices
 from raysim.config import Experiment
 from raysim.config.base import IMPORT_STRING
+from raysim.config.bounds import REAL, TEXT, WHOLE
 
 PAGE = Path(__file__).with_name("reference.md")
 
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 # Configuration reference
 
 <!-- Written by docs/reference.py from the schema in raysim/config. Do not edit: run `python docs/reference.py`. -->
@@ -27,8 +28,15 @@ in [configuration.md](configuration.md); `raysim schema` prints the same as a JS
 that can be chosen.
 
 A key that *is chosen by name* takes a name (`model: mlp`) or a section with the key `name` and the options of that
-choice (`model: {name: mlp, hidden: [64]}`).
+choice (`model: {{name: mlp, hidden: [64]}}`).
+
+Where no range is given, whole numbers are between ±{WHOLE:,} and other numbers between ±{REAL:g}; true and false are no
+numbers, nor are infinity and NaN. A text has at most {TEXT:,} characters, and no text may hold a URL with a password in
+it (see [security.md](security.md)).
 """
+
+_OPEN = (None, -WHOLE, WHOLE, -REAL, REAL)
+"""Ends of a range that a field does not state."""
 
 Choices = dict[str, dict[str, type[BaseModel]]]
 Schema = dict[str, Any]
@@ -124,7 +132,7 @@ def _kind(schema: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     """The range of a number: ` ≥ 1`, or ` in [0, 1)` where both ends are given."""
     low, high = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
-    ends = [next(((key, schema[key]) for key in pair if key in schema), None) for pair in (low, high)]
+    ends = [next(((key, schema[key]) for key in pair if schema.get(key) not in _OPEN), None) for pair in (low, high)]
     if ends[0] is not None and ends[1] is not None:
         brackets = "[" if ends[0][0] == "minimum" else "(", "]" if ends[1][0] == "maximum" else ")"
         return f" in {brackets[0]}{ends[0][1]:g}, {ends[1][1]:g}{brackets[1]}"

@@ -89,7 +89,7 @@ def test_the_search_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_yaml_loader_is_a_safe_one() -> None:
     import yaml
 
-    from raysim.config.loading import _Loader
+    from raysim.config.parsing import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag
 
 from raysim.config.algorithm_base import Algorithm, Averaging, DataFacts
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
+from raysim.config.bounds import Arguments
 from raysim.config.fairness import Afl, QFedAvg, Term
 from raysim.config.personal import Apfl, Ditto, FedBn, FedPer, FedRep, Ifca, Local, PerFedAvg, PFedMe
 
@@ -200,7 +201,7 @@ class CustomAlgorithm(Averaging):
     """An `Algorithm` subclass of yours, by import string; built with `args`."""
 
     name: ImportString
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
     """Keyword arguments passed to it."""
 
 

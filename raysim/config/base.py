@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler, model_validator
+
+from raysim.config.bounds import Arguments, bounded
 
 IMPORT_STRING = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 UNKNOWN_NAME = "unknown_name"
@@ -14,11 +16,20 @@ ImportString = Annotated[str, Field(pattern=IMPORT_STRING, description="`package
 
 
 class Section(BaseModel):
-    """A section: immutable, and strict about unknown keys."""
+    """A section: immutable, strict about unknown keys, and with bounds for every number, text and list in it."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # which may hold a secret; `explain` shows values without
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return bounded(handler(source), cls)
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +53,7 @@ class Custom(Section):
     """Your own component, found by its import string and called with `args`."""
 
     name: ImportString
-    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments passed to it.")
+    args: Arguments = Field(default_factory=dict, description="Keyword arguments passed to it.")
 
 
 def _tag(value: Any) -> str | None:

@@ -11,9 +11,13 @@ from raysim.config.base import Section
 DEFAULT = "default"
 """The class of all clients that are in no other."""
 
+MOST_ACTORS = 100_000
+MOST_CORES = 1024
+"""CPU cores, or GPUs, of one actor."""
+
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]*$")]
 
-ClientId = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d+-\d+$")]
+ClientId = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,9}-\d{1,9}$")]
 
 
 class ClientClass(Section):
@@ -25,11 +29,11 @@ class ClientClass(Section):
     """All clients with at least so many training samples; of several such classes the highest that a client reaches."""
     min_steps: int | None = Field(None, ge=1)
     """All clients with at least so many local steps a round; of several such classes the highest that is reached."""
-    actors: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    actors: Annotated[int, Field(ge=1, le=MOST_ACTORS)] | Literal["auto"] = "auto"
     """Actors of the class; `auto` shares the machines out by the work of each class."""
-    num_cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    num_cpus: Annotated[float, Field(gt=0, le=MOST_CORES)] | Literal["auto"] = "auto"
     """CPU cores of an actor; `auto` is one, or an equal share of the cores where more actors are asked for."""
-    num_gpus: float = Field(0.0, ge=0)
+    num_gpus: float = Field(0.0, ge=0, le=MOST_CORES)
     """GPUs of an actor: 0.25 puts four actors on each; above 1 only whole numbers."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from raysim.config.base import Section
+from raysim.config.bounds import SEED
 from raysim.config.imbalance import AugmentationConfig, Imbalance, NoAugmentation
 from raysim.config.partition import IidPartition, PartitionConfig
 from raysim.config.sources import Bundled, SourceConfig
@@ -47,7 +48,7 @@ class DataConfig(Section):
     """Share of the training samples kept on the server for tuning and early stopping."""
     holdout: Fraction = 0.0
     """Share of each client's samples kept to evaluate the model on that client."""
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-SEED, le=SEED)
     """Seed of the splits and the partition; by default the experiment's."""
     cache: str | None = None
     """Folder of the shard store; by default `$RAYSIM_CACHE`, then `~/.cache/raysim`."""

@@ -10,7 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from raysim.config.base import UNKNOWN_NAME
 from raysim.config.expectations import in_words, kinds, only_text, pattern_in_words, words
+from raysim.config.showing import shown
 from raysim.errors import ConfigError
+
+_BOUNDS = {"less_than_equal": "le", "less_than": "lt", "greater_than_equal": "ge", "greater_than": "gt"}
 
 
 def explain(error: ValidationError, schema: type[BaseModel], where: str) -> ConfigError:
@@ -32,30 +35,32 @@ def _line(problem: Any, schema: type[BaseModel]) -> str:
     if kind == "union_tag_invalid":
         names = [name.strip(" '") for name in problem["ctx"]["expected_tags"].split(",")]
         names = ["package.module:name" if name == "custom" else name for name in names if name != "in_memory"]
-        return f"{path}: unknown name {problem['ctx']['tag']!r}; {_suggest(problem['ctx']['tag'], names)}"
+        return f"{path}: unknown name {shown(problem['ctx']['tag'])}; {_suggest(problem['ctx']['tag'], names)}"
     if kind == "union_tag_not_found":
-        return f"{path}: expected a name, or a section with the key `name`, got {value!r}"
+        return f"{path}: expected a name, or a section with the key `name`, got {shown(value)}"
     if kind == UNKNOWN_NAME:
-        return f"{path}: unknown name {value!r}; {_suggest(str(value), problem['ctx']['names'])}"
+        return f"{path}: unknown name {shown(value)}; {_suggest(str(value), problem['ctx']['names'])}"
     if kind == "string_pattern_mismatch":
-        return f"{path}: expected {pattern_in_words(problem['ctx']['pattern'])}, got {value!r}"
+        return f"{path}: expected {pattern_in_words(problem['ctx']['pattern'])}, got {shown(value)}"
     if kind == "missing":
         return f"{path}: required key is missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if kind in _BOUNDS and isinstance(bound := problem["ctx"][_BOUNDS[kind]], float):
+        message = f"{message.rpartition(' ')[0]} {bound:g}"  # pydantic writes all thirty zeros of 1e30
     message = message[:1].lower() + message[1:]
     if kind == "value_error":
         return f"{path}: {message}" if path else message
-    return f"{path}: {message}, got {value!r}"
+    return f"{path}: {message}, got {shown(value)}"
 
 
 def _none_of(members: Sequence[Any], path: str, value: Any) -> str:
     """The one line for a value that is of none of several kinds; pydantic has a problem for each of them."""
     names = words(members)
     if isinstance(value, str) and only_text(members):
-        return f"{path}: unknown name {value!r}; {_suggest(value, [*names, 'package.module:name'])}"
+        return f"{path}: unknown name {shown(value)}; {_suggest(value, [*names, 'package.module:name'])}"
     close = isinstance(value, str) and difflib.get_close_matches(value, names, n=1)
     remedy = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{path}: expected {in_words(members)}, got {value!r}{remedy}"
+    return f"{path}: expected {in_words(members, value)}, got {shown(value)}{remedy}"
 
 
 def _suggest(word: str, valid: Sequence[str]) -> str:

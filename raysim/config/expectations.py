@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from raysim.config.base import IMPORT_STRING
+from raysim.config.bounds import REAL, WHOLE
 
 _BOUNDS = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -19,9 +21,10 @@ def kinds(annotation: Any) -> tuple[Any, ...]:
     return members if len(set(members) - {type(None)}) > 1 else ()
 
 
-def in_words(members: Sequence[Any]) -> str:
-    """`a whole number of at least 1, or 'full'`."""
-    *others, last = (_in_words(member) for member in members)
+def in_words(members: Sequence[Any], value: Any = None) -> str:
+    """`a whole number of at least 1, or 'full'`; the limits of every number where the value is beyond them."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    *others, last = (_in_words(member, abs(value) if number else 0) for member in members)
     return f"{', '.join(others)}, or {last}" if others else last
 
 
@@ -46,7 +49,7 @@ def _inner(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def _in_words(annotation: Any) -> str:
+def _in_words(annotation: Any, magnitude: float) -> str:
     if annotation is type(None):
         return "null"
     if get_origin(annotation) is Literal:
@@ -60,7 +63,10 @@ def _in_words(annotation: Any) -> str:
     if patterns:
         return pattern_in_words(patterns[0])
     inner = _inner(annotation)
+    limit = {int: WHOLE, float: REAL}.get(inner, math.inf)
     bounds = [
         f"{text} {getattr(one, key):g}" for one in constraints for key, text in _BOUNDS.items() if hasattr(one, key)
     ]
+    if magnitude > limit:
+        bounds.append(f"at most {limit:g}")
     return " ".join([_KINDS.get(inner, getattr(inner, "__name__", str(inner))), " and ".join(bounds)]).rstrip()

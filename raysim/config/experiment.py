@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from raysim.config.algorithms import AlgorithmConfig, FedAvg
 from raysim.config.base import Section
+from raysim.config.bounds import SEED
 from raysim.config.client import ClientConfig, TrainingConfig
 from raysim.config.data import DataConfig
 from raysim.config.errors import explain
@@ -31,7 +32,7 @@ class Experiment(Section):
 
     name: str = Field("experiment", pattern=r"^[\w.-]+$")
     """Names the run directory."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=SEED)
     """Every random choice is a function of this."""
     rounds: int = Field(100, ge=1)
     """Rounds of training."""
@@ -61,13 +62,6 @@ class Experiment(Section):
     """What a run leaves behind."""
     tuning: TuningConfig = TuningConfig()
     """What `raysim tune` varies; a run does not look at it."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _cohort_spelling(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("cohort"), bool):
-            raise ValueError("cohort must be a number")
-        return values
 
     @model_validator(mode="after")
     def _cohort_fits_population(self) -> Experiment:

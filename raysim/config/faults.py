@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from raysim.config.base import Section
+from raysim.config.bounds import SECONDS
 
 Policy = Literal["retry", "drop", "fail"]
 FaultKind = Literal["died", "hung", "memory", "data", "error"]
@@ -27,8 +28,8 @@ class FaultsConfig(Section):
     """A shard could not be read on the actor's node; `retry` tries every other node first."""
     error: Policy = "retry"
     """A client's own code raised an error; `retry` ends the run where the same error comes from two actors."""
-    deadline: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    deadline: Annotated[float, Field(gt=0, le=SECONDS)] | Literal["auto"] = "auto"
     """Seconds that a call to an actor may take; `auto` is ten times what finished clients lead to expect, never less
     than `least_deadline`, and twelve times that before anything was finished."""
-    least_deadline: float = Field(300.0, gt=0)
+    least_deadline: float = Field(300.0, gt=0, le=SECONDS)
     """Seconds that `deadline: auto` is never below."""

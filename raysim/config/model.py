@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+from raysim.config.bounds import UNITS, Arguments
 
 
 class Model(Section):
@@ -28,7 +29,7 @@ class Mlp(Model):
     """ReLU multi-layer perceptron. McMahan's 2NN is `hidden: [200, 200]` (199,210 parameters on MNIST)."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (200, 200)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=UNITS)], ...], Field(max_length=1000)] = (200, 200)
     """Units of each hidden layer."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout after each hidden layer."""
@@ -52,9 +53,9 @@ class Resnet18Gn(Model):
     """ResNet-18 for small images with group normalisation instead of batch normalisation (Hsieh et al. 2020)."""
 
     name: Literal["resnet18_gn"] = "resnet18_gn"
-    groups: int = Field(2, ge=1)
+    groups: int = Field(2, ge=1, le=UNITS)
     """Groups of each normalisation."""
-    width: int = Field(64, ge=1)
+    width: int = Field(64, ge=1, le=UNITS)
     """Channels of the first stage."""
 
 
@@ -62,11 +63,11 @@ class LstmChar(Model):
     """Stacked character LSTM (McMahan et al. 2017; Reddi et al. 2021): a prediction for every position."""
 
     name: Literal["lstm_char"] = "lstm_char"
-    embedding: int = Field(8, ge=1)
+    embedding: int = Field(8, ge=1, le=UNITS)
     """Dimensions of the embedding."""
-    hidden: int = Field(256, ge=1)
+    hidden: int = Field(256, ge=1, le=UNITS)
     """Units of each layer."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, le=100)
     """Layers."""
 
 
@@ -85,7 +86,7 @@ class CustomModel(Model):
     """
 
     name: ImportString
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
     """Keyword arguments passed to it."""
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from raysim.config.base import UNKNOWN_NAME, Section
-from raysim.config.classes import DEFAULT, ClassName, ClientClass
+from raysim.config.bounds import BYTES, SECONDS
+from raysim.config.classes import DEFAULT, MOST_ACTORS, MOST_CORES, ClassName, ClientClass
 from raysim.config.faults import FaultsConfig
 from raysim.config.fine_tuning import FineTune
 
 _METRIC = (
-    r"^(accuracy|top\d+|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|(precision|recall|f1)(/.+)?|mae|rmse|loss"
+    r"^(accuracy|top\d{1,6}|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|(precision|recall|f1)(/.+)?|mae|rmse|loss"
     r"|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
 )
 _METRICS = (
@@ -68,7 +68,7 @@ class StopConfig(Section):
     """Stop when the metric reaches this."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many evaluations without improvement."""
-    seconds: float | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0, le=SECONDS)
     """Stop after this much wall-clock time."""
 
     @model_validator(mode="after")
@@ -85,37 +85,37 @@ class ExecutionConfig(Section):
     """`ray` trains in actors; `inprocess` runs the same round in this process, without Ray."""
     address: str | None = None
     """A running Ray cluster (`auto` or `host:port`); by default a Ray of our own is started and shut down."""
-    actors: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    actors: Annotated[int, Field(ge=1, le=MOST_ACTORS)] | Literal["auto"] = "auto"
     """Client actors; `auto` fills the machine."""
     clients_per_actor: int | None = Field(None, ge=1)
     """Give every so many clients an actor of their own for the whole run; 1 is one actor a client."""
-    num_cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    num_cpus: Annotated[float, Field(gt=0, le=MOST_CORES)] | Literal["auto"] = "auto"
     """CPU cores of an actor; `auto` is one, or an equal share of the cores where more actors are asked for."""
-    num_gpus: float = Field(0.0, ge=0)
+    num_gpus: float = Field(0.0, ge=0, le=MOST_CORES)
     """GPUs of an actor: 0.25 puts four actors on each; above 1 only whole numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is cuda where `num_gpus` > 0."""
-    gpu_memory: int | None = Field(None, ge=1)
+    gpu_memory: int | None = Field(None, ge=1, le=BYTES)
     """Bytes of memory of each GPU, which actors must fit into; by default each node is asked."""
     classes: dict[ClassName, ClientClass] = Field(default_factory=dict)
     """Clients that need another share of a machine than the rest, by a name of your choice."""
-    threads_per_client: int = Field(1, ge=1)
+    threads_per_client: int = Field(1, ge=1, le=1024)
     """Torch threads of an actor: more or fewer change the last bits of a result."""
-    object_store_memory: int | None = Field(None, ge=80 * 1024 * 1024)
+    object_store_memory: int | None = Field(None, ge=80 * 1024 * 1024, le=BYTES)
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
-    shard_memory: int = Field(256 * 1024 * 1024, ge=0)
+    shard_memory: int = Field(256 * 1024 * 1024, ge=0, le=BYTES)
     """Bytes of shards that a worker keeps on its device from round to round; those that came first go first."""
-    state_memory: int = Field(512 * 1024 * 1024, ge=0)
+    state_memory: int = Field(512 * 1024 * 1024, ge=0, le=BYTES)
     """Bytes of what clients keep from round to round that a node holds in memory; the rest is in mapped files."""
     scratch: str | None = None
     """Folder for these files, on every node; by default the system's folder for temporary files."""
-    max_retries: int = Field(3, ge=0)
+    max_retries: int = Field(3, ge=0, le=1000)
     """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
     faults: FaultsConfig = FaultsConfig()
     """What becomes of clients whose training comes to nothing."""
-    wait_for_nodes: float = Field(60.0, ge=0)
+    wait_for_nodes: float = Field(60.0, ge=0, le=SECONDS)
     """Seconds to wait for nodes that can hold actors, when a run has lost all that it had."""
-    rounds_ahead: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    rounds_ahead: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
     """Rounds on Ray that may be worked on before the rounds in front of them are committed; 0 is one after the other.
     Rounds too small to be worth sharing then go to one actor several at a time."""
 
@@ -148,14 +148,3 @@ class TrackingConfig(Section):
     clients: bool = True
     """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet`, a row for every client of
     the last evaluation on the clients' holdouts."""
-
-    @field_validator("checkpoints")
-    @classmethod
-    def _no_secrets(cls, place: str | None) -> str | None:
-        """A secret in the URI would stand in the `config.yaml` of every run."""
-        uri = urlsplit(place or "")
-        if uri.password or any(
-            key.endswith(("secret", "token", "secret_key", "password")) for key in parse_qs(uri.query)
-        ):
-            raise ValueError("the URI must not hold a secret; give it through the environment or a credentials file")
-        return place

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+from raysim.config.bounds import BYTES
 
 
 class UniformWeights(Section):
@@ -94,7 +95,7 @@ class LearnedWeights(Section):
     """Rounds from one to the next."""
     trials: int = Field(48, ge=1)
     """Candidates that the study tries in a round, besides the obvious ones."""
-    budget: int = Field(1024**3, ge=1)
+    budget: int = Field(1024**3, ge=1, le=BYTES)
     """Bytes that the updates of a round may take."""
     chooser: ImportString = "raysim.tuning.learned:choose"
     """Function that chooses (see `raysim.aggregation.rows.WeightChooser`); a study with Optuna by default."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, Custom, Section
+from raysim.config.bounds import UNITS
 
 
 class Bundled(Section):
@@ -82,7 +83,7 @@ class Text(Section):
     path: str | None = None
     """Parquet with columns `client` and `text`, or JSON (plain or gzipped) `{client: text}`; by default the bundled
     Shakespeare, a few dozen roles."""
-    sequence_length: int = Field(80, ge=1)
+    sequence_length: int = Field(80, ge=1, le=UNITS)
     """Characters of one sample; the target is the same text one character later."""
     tokens: Literal["characters", "bytes"] = "characters"
     """`characters` builds a vocabulary from the training texts; `bytes` always has 256."""
@@ -100,13 +101,13 @@ class Synthetic(Section):
     """Standard deviation between clients of their data's mean."""
     iid: bool = False
     """One model and one data distribution for all clients."""
-    clients: int = Field(30, ge=1)
+    clients: int = Field(30, ge=1, le=10_000_000)
     """Natural clients; use with `partition: natural`."""
     sigma: float = Field(2.0, ge=0, le=4)
     """How unequal they are: standard deviation of the log-normal's logarithm that sizes are drawn from."""
-    dimensions: int = Field(60, ge=1)
+    dimensions: int = Field(60, ge=1, le=UNITS)
     """Features of a sample."""
-    classes: int = Field(10, ge=2)
+    classes: int = Field(10, ge=2, le=UNITS)
     """Classes."""
 
 
@@ -116,7 +117,7 @@ class SyntheticVirtual(Section):
     name: Literal["synthetic_virtual"] = "synthetic_virtual"
     clients: int = Field(1_000_000, ge=1)
     """Population."""
-    samples: int = Field(60, ge=1)
+    samples: int = Field(60, ge=1, le=10_000_000)
     """Training samples of each client."""
     alpha: float = Field(0.0, ge=0)
     """Standard deviation between clients of their optimal models."""
@@ -124,11 +125,11 @@ class SyntheticVirtual(Section):
     """Standard deviation between clients of their data's mean."""
     iid: bool = True
     """One model and one data distribution for all clients."""
-    dimensions: int = Field(60, ge=1)
+    dimensions: int = Field(60, ge=1, le=UNITS)
     """Features of a sample."""
-    classes: int = Field(10, ge=2)
+    classes: int = Field(10, ge=2, le=UNITS)
     """Classes."""
-    test_samples: int = Field(6000, ge=1)
+    test_samples: int = Field(6000, ge=1, le=100_000_000)
     """Samples of the test set, drawn from clients outside the population."""
     on_disk: bool = False
     """Write the shards to the shard store instead of generating them when they are needed."""

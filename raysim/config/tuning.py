@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
+from raysim.config.bounds import SEED, Plain
 
 Number = int | float
 
@@ -22,9 +23,9 @@ class Dimension(Section):
     """Distance between two values; by default 1 for whole numbers and none for others."""
     log: bool = False
     """Search on a logarithmic scale."""
-    choices: tuple[Any, ...] | None = None
+    choices: tuple[Plain, ...] | None = None
     """Values to choose from, of any kind: numbers, names, whole sections."""
-    when: dict[str, Any] = Field(default_factory=dict)
+    when: dict[str, Plain] = Field(default_factory=dict)
     """Other keys and the value (or list of values) that each must have for this one to be varied."""
 
     @model_validator(mode="after")
@@ -158,7 +159,7 @@ class CmaEs(Section):
     """Covariance matrix adaptation (Hansen 2016); for numbers only, and best with many trials. Needs `cmaes`."""
 
     name: Literal["cma_es"] = "cma_es"
-    population: int | None = Field(None, ge=4)
+    population: int | None = Field(None, ge=4, le=10_000)
     """Trials of a generation; by default 4 + 3 log(dimensions)."""
 
 
@@ -186,7 +187,7 @@ class Nsga2(Section):
     """Genetic search for several objectives (Deb et al. 2002)."""
 
     name: Literal["nsga2"] = "nsga2"
-    population: int = Field(20, ge=2)
+    population: int = Field(20, ge=2, le=10_000)
     """Trials of a generation."""
 
 
@@ -251,7 +252,7 @@ PrunerConfig = Annotated[
 class Confirmation(Section):
     """The winner and the experiment as it stands, again, on seeds that the study has not seen, on the test set."""
 
-    seeds: int = Field(5, ge=0)
+    seeds: int = Field(5, ge=0, le=1000)
     """Runs of each; 0 leaves the confirmation out."""
     level: float = Field(0.95, gt=0, lt=1)
     """Of the confidence interval of the paired difference."""
@@ -276,11 +277,11 @@ class TuningConfig(Section):
     """What to try next."""
     pruner: PrunerConfig = NoPruner()
     """Which trials to stop early; for a single objective only."""
-    trials: int = Field(50, ge=1)
+    trials: int = Field(50, ge=1, le=1_000_000)
     """Trials in all, those of earlier sittings included."""
-    parallel: int = Field(1, ge=1)
+    parallel: int = Field(1, ge=1, le=10_000)
     """Trials at once, each with its share of the actors; several need `execution.executor: ray`."""
-    seed: int | None = Field(None, ge=0)
+    seed: int | None = Field(None, ge=0, le=SEED)
     """Seed of the search; by default the experiment's. Every trial has the experiment's own seed."""
     storage: str | None = None
     """Where Optuna keeps the study: a database URL for several drivers, by default a journal in the study's folder."""

@@ -198,8 +198,8 @@ def test_a_place_that_cannot_be_used_is_one_line_before_anything_trains(
         ("nowhere://bucket/x", ConfigError, "tracking.checkpoints: 'nowhere://bucket/x' cannot be used"),
         (str(tmp_path / "file" / "below"), StorageError, "cannot be written"),
         ("checkpoints", ConfigError, "tracking.checkpoints"),
-        ("s3://key:secret@bucket/x", ConfigError, "must not hold a secret"),
-        ("abfs://c@account/x?client_secret=1", ConfigError, "must not hold a secret"),
+        ("s3://key:secret@bucket/x", ConfigError, "the URL holds a password"),
+        ("abfs://c@account/x?client_secret=1", ConfigError, "the URL holds a password"),
     ]
     for place, error, message in refused:
         with pytest.raises(error, match=message) as raised:

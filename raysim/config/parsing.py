@@ -1,0 +1,202 @@
+"""YAML and JSON text as plain values: null, true, numbers, text, lists and mappings, in bounded work.
+
+How deep values nest, how many there are and how long a number is written is limited. An alias counts as often as it is
+used, before anything is built from it, so that a few lines of aliases of aliases are refused at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+MOST_BYTES = 4 << 20
+"""Bytes of a YAML file: about 200,000 clients in a table."""
+MOST_DEPTH = 50
+"""Lists and mappings within each other."""
+MOST_VALUES = 1_000_000
+"""Values of a document, those behind aliases counted wherever they are used."""
+MOST_DIGITS = 100
+"""Characters of a number."""
+
+_TAGS = "tag:yaml.org,2002:"
+_MERGE = f"{_TAGS}merge"
+_SHOWN = 60
+"""Characters of the text that an error repeats."""
+
+
+class Malformed(ValueError):
+    """Why a text cannot be read.
+
+    Attributes:
+        reason: as a phrase.
+        line: where, from 1; None where it is not known.
+    """
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason if line is None else f"line {line}: {reason}")
+        self.reason, self.line = reason, line
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document; None of an empty one. Merge keys (`<<`) are as if their keys were written out.
+
+    Raises:
+        Malformed: it is no YAML, has a key twice, or has other values than JSON has.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as error:
+        code = error.character if isinstance(error.character, int) else ord(error.character[:1])
+        raise Malformed(f"character {code:#04x} is not allowed", text.count("\n", 0, error.position) + 1) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise Malformed(str(error.problem), None if mark is None else mark.line + 1) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON document.
+
+    Raises:
+        Malformed: it is no JSON, is nested too deeply, or has a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+    except RecursionError:
+        raise Malformed("too many brackets within each other") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(error.msg.lower(), error.lineno) from None
+    except UnicodeDecodeError as error:
+        raise Malformed(f"byte {error.start} is not UTF-8") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise Malformed(f"key {next(key for key in keys if keys.count(key) > 1)[:80]!r} is given twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise Malformed(f"a number has {len(digits):,} digits")
+    return int(digits)
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """A phrase about a node or an event, whose place it takes."""
+
+    def __init__(self, reason: str, where: Any) -> None:
+        super().__init__(problem=reason, problem_mark=where.start_mark)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader within limits, for plain values alone; `1e-3` is a number, and no key is given twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._values = 0
+        self._sizes: dict[str, int] = {}
+        self._flat: set[int] = set()
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """The next node, counted with all that is in it, an alias as often as it is used."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor: Any = event.anchor
+        if isinstance(event, yaml.AliasEvent):
+            if anchor in self.anchors and anchor not in self._sizes:
+                raise _Refused(f"alias *{_brief(anchor)} is inside what it stands for", event)
+            self._count(self._sizes.get(anchor, 0), event)
+            return super().compose_node(parent, index)
+        if anchor in self.anchors:
+            raise _Refused(f"anchor &{_brief(anchor)} is given twice", event)
+        before = self._values
+        self._count(1, event)
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise _Refused(f"more than {MOST_DEPTH} lists and mappings within each other", event)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if anchor is not None:
+            self._sizes[anchor] = self._values - before
+        return node
+
+    def _count(self, values: int, event: yaml.Event) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            raise _Refused(f"more than {MOST_VALUES:,} values, those behind aliases included", event)
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Write the keys of `<<` out, once, after a look at the keys that are written there already."""
+        if id(node) in self._flat:
+            return
+        self._flat.add(id(node))
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key, line = self._key(key_node), key_node.start_mark.line + 1
+            if key in seen:
+                raise _Refused(f"key {_brief(key_node.value)!r} is given twice, first on line {seen[key]}", key_node)
+            seen[key] = line
+        super().flatten_mapping(node)
+
+    def _key(self, node: Node) -> Any:
+        if not isinstance(node, ScalarNode):
+            raise _Refused("a key must be a word", node)
+        if node.tag == _MERGE:
+            return (_MERGE,)  # equal to no key that is a word
+        key = self.construct_object(node)
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise _Refused(f"a key must be a word, and {_brief(node.value)!r} is read as {key}; quote it", node)
+        return key
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _checked(build: Callable[[Any, Any], Any], what: str) -> Callable[[_Loader, Any], Any]:
+    """A constructor whose every complaint has a place; `!!int abc` makes PyYAML's own raise what `int` raises."""
+
+    def construct(loader: _Loader, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        if len(text) > MOST_DIGITS:
+            raise _Refused(f"a number of {len(text):,} characters; at most {MOST_DIGITS} are read", node)
+        try:
+            return build(loader, node)
+        except (ValueError, LookupError, OverflowError):
+            raise _Refused(f"{_brief(text)!r} is no {what}", node) from None
+
+    return construct
+
+
+def _refuse_date(loader: _Loader, node: Any) -> Any:
+    raise _Refused(f"{_brief(node.value)!r} looks like a date, which no key takes; quote it", node)
+
+
+def _refuse_tag(loader: _Loader, node: Any) -> Any:
+    raise _Refused(f"tag {_brief(node.tag.replace(_TAGS, '!!'))!r} is not read here; write a plain value", node)
+
+
+_Loader.yaml_constructors = {
+    f"{_TAGS}null": yaml.SafeLoader.construct_yaml_null,
+    f"{_TAGS}bool": _checked(yaml.SafeLoader.construct_yaml_bool, "true or false"),
+    f"{_TAGS}int": _checked(yaml.SafeLoader.construct_yaml_int, "whole number"),
+    f"{_TAGS}float": _checked(yaml.SafeLoader.construct_yaml_float, "number"),
+    f"{_TAGS}str": yaml.SafeLoader.construct_yaml_str,
+    f"{_TAGS}seq": yaml.SafeLoader.construct_yaml_seq,
+    f"{_TAGS}map": yaml.SafeLoader.construct_yaml_map,
+    f"{_TAGS}timestamp": _refuse_date,
+    None: _refuse_tag,
+}
+_Loader.add_implicit_resolver(
+    f"{_TAGS}float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
