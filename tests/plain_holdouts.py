@@ -23,22 +23,22 @@ def another_round(run: Run) -> Evaluated:
     return done.facts.evaluated[0]
 
 
-def losses_of(run: Run, sums: Any) -> list[float]:
-    return [run.executor.worker.metrics[0].value(row[:2]) for row in np.asarray(sums)]
+def losses_of(values: Any) -> list[float]:
+    return [float(row[0]) for row in np.asarray(values)]  # the loss is the first metric
 
 
 def by_client(run: Run) -> Any:
     """The mean losses of all clients on their holdouts after another round."""
     found = another_round(run)
     assert found.clients is not None
-    return dict(zip(found.clients.tolist(), losses_of(run, found.sums), strict=True))
+    return dict(zip(found.clients.tolist(), losses_of(found.sums), strict=True))
 
 
 def tuned_by_client(run: Run) -> dict[int, tuple[float, float]]:
     """The same after fine-tuning and before it."""
     found = another_round(run)
     assert found.clients is not None
-    pairs = zip(losses_of(run, found.sums), losses_of(run, found.untuned), strict=True)
+    pairs = zip(losses_of(found.sums), losses_of(found.untuned), strict=True)
     return dict(zip(found.clients.tolist(), pairs, strict=True))
 
 
