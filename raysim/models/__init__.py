@@ -2,7 +2,7 @@
 
 from raysim.models.build import MODELS, build_model, list_models, model_on_meta
 from raysim.models.fingerprint import fingerprint
-from raysim.models.fit import check_fit, check_trainable
+from raysim.models.fit import check_fit, check_trainable, refusal_of_one
 from raysim.models.outputs import output_shape
 from raysim.models.weights import load_weights
 
@@ -16,4 +16,5 @@ __all__ = [
     "load_weights",
     "model_on_meta",
     "output_shape",
+    "refusal_of_one",
 ]

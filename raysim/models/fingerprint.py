@@ -21,6 +21,9 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     # The tree as it prints shows what parameters do not: activations, strides, dropout rates.
     digest.update(f"{type(module).__qualname__}\n{module!r}\n".encode())
+    if any(one.training for one in module.modules()):  # what stays in evaluation mode while the rest trains
+        names = [name for name, one in module.named_modules() if not one.training]
+        digest.update("".join(f"{name} in evaluation mode\n" for name in names).encode())
     tensors = (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
     for name, tensor in chain.from_iterable(tensors):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.requires_grad}\n".encode())

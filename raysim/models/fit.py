@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
+from raysim.models.modes import TrainingModes
 from raysim.models.outputs import output_shape
 
 SAMPLES = 2
@@ -36,9 +37,9 @@ def check_trainable(model: nn.Module, *, name: str | None = None) -> None:
 
 
 def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str | None = None) -> tuple[int, ...]:
-    """Run two blank samples through the model in evaluation mode, without computing where that is possible.
+    """Run two blank samples through the model in evaluation and in training mode, on `meta` where that is possible.
 
-    The model is left as it was. With a loss of the user's own any output shape is accepted.
+    The model is left as it was: a copy is tried. With a loss of the user's own any output shape is accepted.
 
     Args:
         model: the model.
@@ -51,11 +52,77 @@ def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str
 
     Raises:
         ModelError: the model has nothing to train in float32, does not accept the inputs, or its output does not fit
-            the targets.
+            the targets; or it does otherwise while it trains.
     """
-    name = name or type(model).__name__
-    check_trainable(model, name=name)
-    output = _blank_output(model, info, name)
+    trial = _Trial(model, info, name)
+    found = _checked_shape(trial.output(SAMPLES), info, loss, trial.name)
+    _checked_shape(trial.output(SAMPLES, training=True), info, loss, f"{trial.name} in training mode")
+    return tuple(found[1:])
+
+
+def refusal_of_one(model: nn.Module, info: DataInfo) -> str | None:
+    """Why the model cannot train on a batch of one sample, if it cannot; batch normalisation has no variance of one.
+
+    Args:
+        model: one that passes `check_fit`; it is left as it was.
+    """
+    try:
+        _Trial(model, info).output(1, training=True)
+    except ModelError as error:
+        return str(error.__cause__).splitlines()[0]
+    return None
+
+
+class _Trial:
+    """A copy of a model, on `meta`, to run blank samples through."""
+
+    def __init__(self, model: nn.Module, info: DataInfo, name: str | None = None) -> None:
+        self.name, self._info = name or type(model).__name__, info
+        check_trainable(model, name=self.name)
+        self._state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        on_meta: dict[int, Any] = {
+            id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
+        }
+        on_meta |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+        self._copy = copy.deepcopy(model, on_meta)
+        self._modes = TrainingModes(self._copy)
+
+    def output(self, samples: int, *, training: bool = False) -> object:
+        """What the model makes of so many blank samples.
+
+        Raises:
+            ModelError: it raises an error, on `meta` and with values.
+        """
+        info, tokens = self._info, self._info.input_kind == "tokens"
+        x = torch.zeros((samples, *info.input_shape), dtype=torch.float32)
+        if tokens:  # the largest id: an embedding that is too small must show now
+            x = torch.full(x.shape, (info.vocabulary or 1) - 1, dtype=torch.int64)
+        self._modes.train() if training else self._copy.eval()
+        # The caller's generators stay where they are. While it trains, a forward pass may look at gradients.
+        with torch.set_grad_enabled(training), torch.random.fork_rng(devices=[]):
+            if not tokens:  # whose ids the meta device does not look at
+                try:
+                    return self._copy(x.to("meta"))
+                except Exception:  # noqa: S110 - whatever the module cannot do without values, it is tried with next
+                    pass
+            values = {name: _values(tensor) for name, tensor in self._state.items()}
+            try:
+                return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
+            except Exception as error:
+                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                kind = "tokens" if tokens else "inputs"
+                mode = " in training mode" if training else ""
+                raise ModelError(
+                    f"model {self.name} does not accept {kind} of shape {info.input_shape}{mode}: {line}"
+                ) from error
+
+
+def _values(tensor: Tensor) -> Tensor:
+    found = torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+    return found.requires_grad_(tensor.requires_grad)
+
+
+def _checked_shape(output: object, info: DataInfo, loss: str, name: str) -> list[int]:
     inputs = f"{[SAMPLES, *info.input_shape]}"
     if not isinstance(output, Tensor):
         raise ModelError(f"model {name} maps {inputs} to a {type(output).__name__}; it must return one tensor")
@@ -65,7 +132,7 @@ def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str
         fits.append([SAMPLES, *outputs, 1])
     if found not in fits and not (":" in loss and found[:1] == [SAMPLES]):
         raise ModelError(f"model {name} maps {inputs} to {found}, but {_reason(info, loss)} (expected {fits[0]})")
-    return tuple(found[1:])
+    return found
 
 
 def _reason(info: DataInfo, loss: str) -> str:
@@ -77,36 +144,3 @@ def _reason(info: DataInfo, loss: str) -> str:
         return f"the data's targets have shape {info.target_shape}"
     each = f" for each of {info.target_shape} targets" if info.target_shape else ""
     return f"the data has {info.classes} classes{each}"
-
-
-def _blank_output(model: nn.Module, info: DataInfo, name: str) -> object:
-    tokens = info.input_kind == "tokens"
-    x = torch.zeros((SAMPLES, *info.input_shape), dtype=torch.float32)
-    if tokens:  # the largest id: an embedding that is too small must show now
-        x = torch.full(x.shape, (info.vocabulary or 1) - 1, dtype=torch.int64)
-    state: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    with _evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        if not tokens:  # whose ids the meta device does not look at
-            meta = {key: torch.empty_like(tensor, device="meta") for key, tensor in state.items()}
-            try:
-                return functional_call(model, meta, (x.to("meta"),))
-            except Exception:  # noqa: S110 - whatever the module cannot do without values, it is tried with values next
-                pass
-        values = {key: torch.zeros_like(t, device="cpu") if t.is_meta else t.clone() for key, t in state.items()}
-        try:
-            return functional_call(model, values, (x.to(next(iter(values.values())).device),))
-        except Exception as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            kind = "tokens" if tokens else "inputs"
-            raise ModelError(f"model {name} does not accept {kind} of shape {info.input_shape}: {line}") from error
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
+from raysim.models.modes import TrainingModes
 
 MOST_CHANNELS = 128
 """Of any convolution. With twice as many, oneDNN's float32 kernels take half as long again, and more beyond; with these
@@ -34,9 +35,12 @@ def _works(module: nn.Module, shape: tuple[int, ...]) -> bool:
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            trial = copy.deepcopy(module).eval()
+            trial = copy.deepcopy(module)
+            modes = TrainingModes(trial)
+            trial.eval()
             same = torch.allclose(trial(channels_last(images)), trial(images), rtol=1e-3, atol=1e-3)
-            trial.train()(channels_last(images))
+            modes.train()
+            trial(channels_last(images))
         except Exception:  # a user's module may raise anything; in the usual layout it then says so, or it works
             return False
     return same

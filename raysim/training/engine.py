@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
+from raysim.models.modes import TrainingModes
 from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.features import FeatureLoss, FeatureTerm
@@ -171,7 +172,7 @@ class SequentialEngine(Engine):
         bf16: bool = False,
         feature_loss: FeatureLoss | None = None,
     ) -> None:
-        self.module, self.bf16 = module.to(device), bf16
+        self.module, self.bf16, self._modes = module.to(device), bf16, TrainingModes(module)
         self._loss, self.info, self.device = loss, info, device
         self._channels_last = wants_channels_last(module, info, device)  # while it has its values
         self.rows = torch.zeros((1, layout.size), device=device)
@@ -194,7 +195,7 @@ class SequentialEngine(Engine):
         index = to_device(plan.index[:, 0] + block.shards.start, self.device)
         self._peers = [self._layout.views(peer[0]) for peer in block.peers]
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
-        self.module.train()
+        self._modes.train()
         self._generator.manual_seed(int(block.keys[0]))
         for slot in self._buffers:
             slot.restore()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from raysim.models.modes import TrainingModes
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureLoss:
@@ -36,6 +38,7 @@ class FeatureTerm:
 
     def __init__(self, module: nn.Module, loss: FeatureLoss) -> None:
         self._module, self._loss, self.peers = module, loss, loss.peers
+        self._modes = TrainingModes(module)
         self._seen: Tensor | None = None
         module.get_submodule(loss.layer).register_forward_pre_hook(self._see)
 
@@ -55,7 +58,7 @@ class FeatureTerm:
             for values in peers:
                 functional_call(self._module, dict(values), (x,))
                 others.append(self._take())
-        self._module.train()
+        self._modes.train()
         return self._loss.penalty(mine, others)
 
     def _see(self, module: nn.Module, given: tuple[Any, ...]) -> None:

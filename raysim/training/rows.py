@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
+from raysim.models.modes import TrainingModes
 from raysim.training.capture import CannotCapture, Vectorised, capture
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
@@ -73,7 +74,7 @@ class RowsEngine(Engine):
         )  # of the captured function's arguments; the batch comes after them
         loss = row_cross_entropy if loss is cross_entropy else loss
         self._context_shape: tuple[int, ...] | None = getattr(loss, "shape", None)
-        module = module.to(device).train()
+        TrainingModes(module.to(device)).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = somewhere_near(layout, module)
         self._update = update or GRADIENT_ALONE

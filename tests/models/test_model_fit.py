@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from raysim.config.model import LstmChar, Mlp, Softmax
 from raysim.data import DataInfo
 from raysim.errors import ModelError
-from raysim.models import build_model, check_fit, model_on_meta
+from raysim.models import build_model, check_fit, model_on_meta, refusal_of_one
 
 IMAGES = DataInfo("classification", (1, 28, 28), "pixels", classes=10)
 FLAT = DataInfo("classification", (784,), "real", classes=10)
@@ -114,3 +114,77 @@ def test_a_model_that_does_not_fit_is_one_line(model: nn.Module, info: DataInfo,
 def test_an_unnamed_model_is_called_by_its_class() -> None:
     with pytest.raises(ModelError, match="model Linear maps"):
         check_fit(nn.Linear(4, 5), BINARY)
+
+
+class Auxiliary(nn.Module):
+    """Returns something else while it trains."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.main, self.side = kind, nn.Linear(4, 2), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> object:
+        if self.training and self.kind == "pair":
+            return self.main(x), self.side(x)
+        if self.training and self.kind == "wide":
+            return self.side(x)
+        if self.training and self.kind == "broken":
+            raise RuntimeError("no such\nlayer")
+        return self.main(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("pair", r"model mine in training mode maps \[2, 4\] to a tuple; it must return one tensor"),
+        ("wide", r"model mine in training mode maps \[2, 4\] to \[2, 3\], but the data has 2 classes"),
+        ("broken", r"model mine does not accept inputs of shape \(4,\) in training mode: no such$"),
+    ],
+)
+def test_what_a_model_does_in_training_mode_alone_is_known_before_it_trains(kind: str, line: str) -> None:
+    with pytest.raises(ModelError, match=line):
+        check_fit(Auxiliary(kind), BINARY, name="mine")
+
+
+def test_a_submodule_in_evaluation_mode_is_tried_in_it() -> None:
+    model = nn.Sequential(nn.Linear(4, 2), Auxiliary("pair"))
+    model[1].main = nn.Linear(2, 2)
+    model[1].eval()
+    assert check_fit(model, BINARY) == (2,)
+
+
+class Penalised(nn.Module):
+    """Looks at a gradient of its own, and remembers what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.seen = nn.Linear(4, 2), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.main(x)
+        self.seen = out
+        if self.training:
+            (slope,) = torch.autograd.grad(out.sum(), self.main.weight, create_graph=True)
+            out = out + slope.sum()
+        return out
+
+
+def test_a_forward_pass_may_look_at_gradients_and_leaves_nothing_in_the_module() -> None:
+    model = Penalised()
+    assert check_fit(model, BINARY) == (2,)
+    assert model.seen is None
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)), "Expected more than 1 value per channel when training"),
+        (nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2).eval()), None),
+        (nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2)), None),
+    ],
+)
+def test_a_model_that_refuses_a_batch_of_one_says_why(model: nn.Module, reason: str | None) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = refusal_of_one(model, BINARY)
+    assert (found is None) if reason is None else (found is not None and found.startswith(reason))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
