@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -99,7 +99,12 @@ def open_run(
                 stopping.see({name: value for name, value in row.items() if value is not None})
         counts = {"parameters": prepared.parameters, "population": federation.population}
         about = {"engine": prepared.engine.reason, "classes": list(federation.info.class_names or ()) or None}
-        recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about})
+        left_out = federation.left_out()
+        recorded = {"left_out": [asdict(one) for one in left_out]} if left_out else {}
+        recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about, **recorded})
+        if checkpoint is None:
+            for one in left_out:
+                recorder.note(str(one), "warning" if one.grave else "info")
         if prepared.engine.replaced:
             recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
         for text, level in notes:

@@ -112,6 +112,7 @@ def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federat
         lines.append(("", f"label skew {found.skew:.2f} (0 is identical), {effective}{looked_at}"))
     if federation.info.class_names is not None:
         lines.append(("classes", listed_names(federation.info)))
+    lines += [("left out" if place == 0 else "", str(one)) for place, one in enumerate(federation.left_out())]
     lines.append(("shards", _folder(spec) or "made on the workers when they are needed"))
     return lines
 
@@ -120,7 +121,8 @@ def data_values(spec: FederationSpec, federation: Federation) -> dict[str, Any]:
     """The same for a program."""
     from raysim.data.summary import describe
 
-    return asdict(describe(federation)) | {"shards": _folder(spec)}
+    left_out = [asdict(one) for one in federation.left_out()]
+    return asdict(describe(federation)) | {"left_out": left_out, "shards": _folder(spec)}
 
 
 def _open(experiment: Experiment) -> tuple[FederationSpec, Federation]:

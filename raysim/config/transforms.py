@@ -15,6 +15,14 @@ class Missing(Section):
     name: Literal["missing"] = "missing"
     action: Literal["drop", "mean", "median", "zero"] = "drop"
     """`drop` removes the row; the others fill the hole."""
+    allow_lost: tuple[Literal["classes", "clients"], ...] = ()
+    """What `drop` may remove to the last training sample; by default a class or a client that it would is an error."""
+
+    @model_validator(mode="after")
+    def _only_drop_loses(self) -> Missing:
+        if self.allow_lost and self.action != "drop":
+            raise ValueError(f"allow_lost is for action: drop; {self.action} loses nothing, remove it")
+        return self
 
 
 class MinMax(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,17 @@ import numpy as np
 
 from raysim.config.base import Custom
 from raysim.config.data import DataConfig
-from raysim.config.partition import NaturalPartition
 from raysim.config.sources import InMemory, SyntheticVirtual
-from raysim.data.augmentation import augmented, check_augmentation, smote_version
-from raysim.data.class_names import named
+from raysim.data.augmentation import augmented, smote_version
 from raysim.data.dataset import Dataset, Pool
+from raysim.data.dividing import Parts, divide, pool_features
 from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
-from raysim.data.imbalance import imbalanced
-from raysim.data.noise import check_noise, mislabelled
-from raysim.data.partition import Partition, Traits, partition
+from raysim.data.noise import mislabelled
 from raysim.data.sources import load_source
-from raysim.data.split import holdout_last, holdout_sizes, split
 from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
 from raysim.data.store.cache import build_once, cache_folder
 from raysim.data.store.manifest import STORES
-from raysim.data.transforms import Fitted, apply, describe, fit, refuse_strays
 from raysim.data.virtual import VirtualFederation, VirtualSpec
 from raysim.errors import DataError
 
@@ -82,18 +77,6 @@ def store_folder(config: DataConfig, seed: int, identity: str) -> Path:
     return cache_folder(config.cache) / STORES / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Samples in their final form, and who gets which of those for training."""
-
-    train: Pool
-    validation: Pool | None
-    test: Pool | None
-    info: DataInfo
-    fitted: Fitted
-    partition: Partition
-
-
 class _Build:
     """The steps of a build, each taken when it is first needed: a store that is there needs none of the samples."""
 
@@ -108,9 +91,9 @@ class _Build:
         return load_source(self._config.source, seed=self._seed, arrays=self._arrays)
 
     @cached_property
-    def parts(self) -> _Parts:
+    def parts(self) -> Parts:
         """The samples split, cleaned and dealt."""
-        return _divide(self.dataset, self._config, self._seed)
+        return divide(self.dataset, self._config, self._seed)
 
     @property
     def identity(self) -> str:
@@ -128,76 +111,9 @@ class _Build:
         return identity
 
 
-def _divide(dataset: Dataset, config: DataConfig, seed: int) -> _Parts:
-    """Split first, then fit the transforms on the training part alone, then deal it."""
-    pool = dataset.train
-    refuse_strays(config.transforms, pool)
-    owners = pool.client if isinstance(config.partition, NaturalPartition) else None
-    share = config.test if dataset.test is None else 0.0
-    cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)
-    dealt_out = imbalanced(config.imbalance, pool, cut.train, dataset.info, seed)
-    fitted = fit(config.transforms, pool.take(dealt_out))
-    train = apply(fitted, pool.take(dealt_out))
-    validation = apply(fitted, pool.take(cut.validation)) if len(cut.validation) else None
-    held_back = pool.take(cut.test) if len(cut.test) else dataset.test
-    test = apply(fitted, held_back) if held_back is not None else None
-    info = describe(fitted, dataset.info, train)
-    if config.classes is not None:
-        info = named(info, config.classes, "data.classes")
-    elif dataset.class_names is not None:
-        # A source may name classes of which these samples have none: the last ones.
-        info = named(info, dataset.class_names[: info.classes], pool.origin)
-    for part in (train, validation, test):
-        if part is not None:
-            _check(part, info)
-    dealt = partition(Traits.of(train, info), config.partition, seed)
-    check_noise(config.noise, info, len(dealt.lengths))
-    check_augmentation(config.augmentation, info, weighted=train.weight is not None)
-    return _Parts(train, validation, test, info, fitted, dealt)
-
-
-def _check(pool: Pool, info: DataInfo) -> None:
-    """What a source of the user's own may have got wrong, and what every model relies on."""
-    x = _features(pool)
-    if x.shape[1:] != info.input_shape or pool.y.shape[1:] != info.target_shape:
-        raise DataError(
-            f"{pool.origin}: samples have shape {x.shape[1:]} and targets {pool.y.shape[1:]}, expected "
-            f"{info.input_shape} and {info.target_shape}; all parts of a data set must look alike"
-        )
-    wanted = {"real": "f", "pixels": "u", "tokens": "iu"}[info.input_kind], "iu" if info.classes else "f"
-    for name, values, kinds in zip(("features", "targets"), (x, pool.y), wanted, strict=True):
-        if values.dtype.kind not in kinds:
-            expected = "floats" if kinds == "f" else "integers"
-            raise DataError(f"{pool.origin}: {name} have type {values.dtype}, expected {expected}; convert them")
-    _check_range(pool, "label", pool.y, info.classes)
-    if info.input_kind == "tokens":
-        _check_range(pool, "token", x, info.vocabulary)
-    if info.task == "regression" and not np.isfinite(pool.y).all():
-        sample = int(np.argwhere(~np.isfinite(pool.y))[0][0])
-        raise DataError(f"{pool.origin}: the target of sample {_row(pool, sample)} is not finite; remove the sample")
-
-
-def _check_range(pool: Pool, what: str, values: Any, count: int | None) -> None:
-    if count is None:
-        return
-    outside = np.argwhere((values < 0) | (values >= count))
-    if len(outside):
-        place = tuple(outside[0])
-        raise DataError(
-            f"{pool.origin}: {what} {values[place]} of sample {_row(pool, int(place[0]))} is outside 0..{count - 1}; "
-            f"correct it, or the number of {'classes' if what == 'label' else 'token ids'}"
-        )
-
-
-def _row(pool: Pool, sample: int) -> int:
-    return sample if pool.row is None else int(pool.row[sample])
-
-
-def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
+def _write(parts: Parts, config: DataConfig, seed: int, folder: Path) -> None:
     """Write the store. The training part is gathered and written a bounded chunk of clients at a time."""
-    sizes = parts.partition.lengths
-    holdout = holdout_sizes(sizes, config.holdout, seed)
-    order = holdout_last(parts.partition.order, sizes, holdout, seed)
+    sizes, holdout, order = parts.partition.lengths, parts.holdout, parts.order
     ends = np.cumsum(sizes)
     with StoreWriter(folder, parts.info, histograms=config.label_histograms) as writer:
         for first, last in cut(sizes, writer.batch_rows(_samples(parts.train, order[:0]))):
@@ -218,6 +134,7 @@ def _write(parts: _Parts, config: DataConfig, seed: int, folder: Path) -> None:
             data=_description(config, seed),
             owners=None if owners is None else [str(owner) for owner in owners.tolist()],
             transforms=parts.fitted.to_json(),
+            left_out=parts.left_out,
         )
 
 
@@ -236,12 +153,7 @@ def _spoiled(
 def _samples(pool: Pool, rows: Int64 | None = None) -> Samples:
     if rows is not None:
         pool = pool.take(rows)
-    return Samples(_features(pool), pool.y, pool.weight)
-
-
-def _features(pool: Pool) -> Array:
-    assert isinstance(pool.x, np.ndarray)  # `apply` has made arrays of a table's columns
-    return pool.x
+    return Samples(pool_features(pool), pool.y, pool.weight)
 
 
 def _description(config: DataConfig, seed: int) -> dict[str, Any]:

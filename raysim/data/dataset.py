@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysim.data.federation import Array, DataInfo, Int64
+from raysim.data.left_out import LeftOut
 
 InputKind = Literal["real", "pixels", "tokens"]
 
@@ -97,3 +98,5 @@ class Dataset:
     """Provisional: `transforms.describe` says what a sample looks like after the transforms."""
     class_names: tuple[str, ...] | None = None
     """What labels 0, 1, … stand for, where the source says so."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the source had and these samples have not."""

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from raysim.data.left_out import LeftOut
+
 Array = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 ClientPart = Literal["train", "holdout"]
@@ -84,6 +86,10 @@ class Federation(ABC):
     def histograms(self) -> Array | None:
         """Label histogram of each client's training samples, `[population, classes]`; None where not stored."""
         return None
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What the source had and the federation has not: samples, owners, classes."""
+        return ()
 
 
 class FederationSpec(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysim.data.federation import Array, ClientPart, Federation, FederationSpec, Int64, Samples, ServerPart
+from raysim.data.left_out import LeftOut
 
 
 class PooledFederation(Federation):
@@ -39,6 +40,9 @@ class PooledFederation(Federation):
 
     def server(self, part: ServerPart) -> Samples | None:
         return self._federation.server(part)
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return self._federation.left_out()
 
     def histograms(self) -> Array | None:
         found = self._federation.histograms()

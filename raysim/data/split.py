@@ -94,6 +94,15 @@ def holdout_last(order: Int64, sizes: Int64, holdout: Int64, seed: int) -> Int64
     return order[np.lexsort((chosen, client))]
 
 
+def training_samples(order: Int64, sizes: Int64, holdout: Int64) -> Int64:
+    """Positions that clients train on: what `holdout_last` gave, without each client's held-out samples."""
+    if not holdout.any():
+        return order
+    client = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return order[place < (sizes - holdout)[client]]
+
+
 def _share(sizes: Int64, fraction: float, coin: Array) -> Int64:
     """`fraction` of each size, rounded by the coin in [0, 1), leaving at least one."""
     counts: Int64 = np.minimum(np.floor(sizes * fraction + coin).astype(np.int64), np.maximum(sizes - 1, 0))

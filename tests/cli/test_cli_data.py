@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,22 @@ def test_show_names_owners_and_class_names_where_there_are_any(raysim: Raysim, f
     assert result.exit_code == 0, result.output
     north = next(line for line in result.stdout.splitlines() if "north" in line)
     assert "sick: " in north
+
+
+def test_show_and_plan_say_what_the_data_left_out(raysim: Raysim, folder: Path) -> None:
+    rows = "".join(f"{'' if i % 4 == 0 else i},{i % 2 if i % 8 else 1}\n" for i in range(80))
+    (folder / "holes.csv").write_text("a,y\n" + rows)
+    (folder / "holes.yaml").write_text(
+        "cohort: 2\ndata: {source: {name: csv, path: holes.csv, label: y}, transforms: [missing], test: 0, "
+        "partition: {name: iid, clients: 2}}\n"
+    )
+    told = "missing: drop: 20 of 80 training samples left out: column 'a' is empty in 20"
+    for command in (("data", "show"), ("data", "build"), ("plan",)):
+        result = raysim(*command, "holes.yaml")
+        assert result.exit_code == 0, result.output
+        assert told in result.stdout
+    (one,) = json.loads(raysim("plan", "holes.yaml", "--json").stdout)["data"]["left_out"]
+    assert (one["part"], one["count"], one["of"], one["grave"]) == ("training", 20, 80, True)
 
 
 def test_show_gives_the_range_of_targets_that_are_numbers(raysim: Raysim) -> None:

@@ -127,7 +127,7 @@ def test_the_same_data_and_seed_give_the_same_federation_and_another_seed_anothe
 
 def test_a_store_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = prepare(config(tmp_path), 0, arrays=arrays())
-    monkeypatch.setattr(build, "_divide", None)
+    monkeypatch.setattr(build, "divide", None)
     assert prepare(config(tmp_path), 0, arrays=arrays()) == spec
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from raysim.config.sources import Text
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo
+from raysim.data.left_out import LeftOut, listed
 from raysim.data.sources.files import existing, read_bytes, read_parquet
 from raysim.errors import DataError
 
@@ -47,7 +48,17 @@ def load_text(config: Text, seed: int) -> Dataset:
     shape = (config.sequence_length,)
     size = 256 if config.tokens == "bytes" else None
     pool = Pool(x, y, "tokens", str(path), client, None if weight.all() else weight)
-    return Dataset(pool, None, DataInfo("classification", shape, "tokens", shape, size, size))
+    left_out = _left_out(written, {owner for owner, _ in kept}, config.min_characters)
+    return Dataset(pool, None, DataInfo("classification", shape, "tokens", shape, size, size), left_out=left_out)
+
+
+def _left_out(written: dict[str, int], kept: set[str], least: int) -> tuple[LeftOut, ...]:
+    """Owners with too little text; `written` is how many characters each has."""
+    missing = [owner for owner in written if owner not in kept]
+    if not missing:
+        return ()
+    why = f"fewer than {max(least, 2):,} characters: {listed(missing)}"
+    return (LeftOut("data.source.min_characters", "source", len(missing), len(written), "owners", why),)
 
 
 def windows(tokens: Array, length: int) -> tuple[Array, Array, Array]:

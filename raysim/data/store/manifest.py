@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysim.data.federation import DataInfo, ServerPart
+from raysim.data.left_out import LeftOut
 from raysim.data.store.columns import Column, FileEntry
 from raysim.errors import DataError
 from raysim.files import write_text
@@ -40,6 +41,8 @@ class Manifest:
     """The data configuration that was built, and its seed."""
     transforms: Any = None
     """Statistics of the training part that the transforms used."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the source had and the shards have not."""
 
     @property
     def fingerprint(self) -> str:
@@ -122,4 +125,5 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
         files,
         values["data"],
         values["transforms"],
+        tuple(LeftOut.from_json(entry) for entry in values.get("left_out", ())),
     )

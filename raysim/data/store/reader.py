@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from raysim.data.federation import Array, ClientPart, Federation, Int64, Samples, ServerPart
+from raysim.data.left_out import LeftOut
 from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TRAIN, Manifest
 from raysim.data.store.mapped import MappedColumns
 from raysim.errors import DataError
@@ -83,6 +84,10 @@ class ArrowFederation(Federation):
         """Label histogram of each client's training samples, int32 `[population, classes]`; None where not stored."""
         file = self._files.get(HISTOGRAMS)
         return None if file is None else file.all()["count"]
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What the source had and the shards have not."""
+        return self.manifest.left_out
 
     def owner(self, client: int) -> str | None:
         """The natural owner that a client stands for: a writer, a role; None where clients are made up."""

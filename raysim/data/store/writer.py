@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raysim.data.federation import Array, DataInfo, Int64, Samples, ServerPart
+from raysim.data.left_out import LeftOut
 from raysim.data.store.columns import TEXT, Column, ColumnWriter, FileEntry
 from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TRAIN, Manifest
 
@@ -75,6 +76,7 @@ class StoreWriter:
         data: Mapping[str, Any],
         owners: Sequence[str] | None = None,
         transforms: Any = None,
+        left_out: Sequence[LeftOut] = (),
     ) -> Manifest:
         """Write the index and the manifest; the store is complete.
 
@@ -82,6 +84,7 @@ class StoreWriter:
             data: the data configuration and its seed, for people who wonder what this folder is.
             owners: natural owner of each client.
             transforms: statistics that the transforms used, JSON values.
+            left_out: what the source had and these shards have not.
         """
         if self._train is None:
             raise ValueError("a shard store without clients cannot be written")
@@ -92,7 +95,7 @@ class StoreWriter:
         if self._histograms:
             self._write(HISTOGRAMS, {"count": np.concatenate(self._counts)})
         samples = {"train": int(length.sum()), "holdout": int(holdout.sum()), **self._samples}
-        manifest = Manifest(self._info, len(length), samples, self._files, data, transforms)
+        manifest = Manifest(self._info, len(length), samples, self._files, data, transforms, tuple(left_out))
         manifest.write(self._folder)
         return manifest
 

@@ -104,8 +104,13 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
     return Fitted(tuple(steps))
 
 
-def apply(fitted: Fitted, pool: Pool) -> Pool:
+def apply(fitted: Fitted, pool: Pool, watch: Callable[[Pool, Pool], None] | None = None) -> Pool:
     """Any part of the data as the arrays that models see; rows may have been dropped.
+
+    Args:
+        fitted: the chain.
+        pool: the part.
+        watch: called with the pool before and after each step that has dropped rows.
 
     Returns:
         A pool with x `[n, …]` float32 (`real`), uint8 (`pixels`) or integer ids (`tokens`); without NaN or infinity.
@@ -114,7 +119,9 @@ def apply(fitted: Fitted, pool: Pool) -> Pool:
         DataError: a hole or a categorical column is left, no sample is, or the pool is not of the fitted kind.
     """
     for step in fitted.steps:
-        pool = step.apply(pool)
+        before, pool = pool, step.apply(pool)
+        if watch is not None and len(pool) < len(before):
+            watch(before, pool)
     _not_empty(pool)
     names = pool.x.names if isinstance(pool.x, Columns) else None
     x = _matrix(pool.x, pool) if isinstance(pool.x, Columns) else pool.x

@@ -33,6 +33,7 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             learning(run, place),
             time_spent(run, place),
             taking_part(run, place),
+            left_out(run),
             warnings(run),
             configuration(run),
             environment(run),
@@ -176,6 +177,18 @@ def taking_part(run: RecordedRun, place: Place) -> Html:
         text = f"{quantity(lost)} calls to actors were lost and {quantity(hung)} given up as hung; "
         parts.append(element("p", f"{text}{quantity(again)} pieces of work were given out again."))
     return section("Who took part", *parts)
+
+
+def left_out(run: RecordedRun) -> Html:
+    """What the source had and no client trains on, or no evaluation sees."""
+    entries = run.environment.get("left_out") or []
+    rows: list[list[Content]] = [
+        [f"{one['part']} {one['unit']}", one["step"], one["why"], f"{quantity(one['count'])} of {quantity(one['of'])}"]
+        for one in entries
+    ]
+    return (
+        section("Data left out", table(["what", "by", "why", "left out"], rows, text_columns=3)) if rows else Html("")
+    )
 
 
 _NOT_SHOWN = frozenset({"time", "level", "event", "traceback"})

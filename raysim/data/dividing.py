@@ -1,0 +1,120 @@
+"""The samples of a source split, cleaned and dealt: what a store is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysim.config.data import DataConfig
+from raysim.config.partition import NaturalPartition
+from raysim.data.accounting import Account
+from raysim.data.augmentation import check_augmentation
+from raysim.data.class_names import named
+from raysim.data.dataset import Dataset, Pool
+from raysim.data.federation import Array, DataInfo, Int64
+from raysim.data.imbalance import imbalanced
+from raysim.data.left_out import LeftOut
+from raysim.data.noise import check_noise
+from raysim.data.partition import Partition, Traits, partition
+from raysim.data.split import holdout_last, holdout_sizes, split, training_samples
+from raysim.data.transforms import Fitted, apply, describe, fit, refuse_strays
+from raysim.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Samples in their final form, and who gets which of those for training."""
+
+    train: Pool
+    validation: Pool | None
+    test: Pool | None
+    info: DataInfo
+    fitted: Fitted
+    partition: Partition
+    order: Int64
+    """Of the partition, each client's held-out samples last."""
+    holdout: Int64
+    """Held-out samples of each client."""
+    left_out: Sequence[LeftOut]
+
+
+def divide(dataset: Dataset, config: DataConfig, seed: int) -> Parts:
+    """Split first, then fit the transforms on the training part alone, then deal it."""
+    pool = dataset.train
+    refuse_strays(config.transforms, pool)
+    owners = pool.client if isinstance(config.partition, NaturalPartition) else None
+    share = config.test if dataset.test is None else 0.0
+    cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)
+    account = Account(dataset, config)
+    dealt_out = imbalanced(config.imbalance, pool, cut.train, dataset.info, seed)
+    account.imbalance(cut.train, dealt_out)
+    fitted = fit(config.transforms, pool.take(dealt_out))
+    train = apply(fitted, pool.take(dealt_out), account.drops("training"))
+    checked = pool.take(cut.validation) if len(cut.validation) else None
+    validation = apply(fitted, checked, account.drops("validation")) if checked is not None else None
+    held_back = pool.take(cut.test) if len(cut.test) else dataset.test
+    test = apply(fitted, held_back, account.drops("test")) if held_back is not None else None
+    info = describe(fitted, dataset.info, train)
+    if config.classes is not None:
+        info = named(info, config.classes, "data.classes")
+    elif dataset.class_names is not None:
+        # A source may name classes of which these samples have none: the last ones.
+        info = named(info, dataset.class_names[: info.classes], pool.origin)
+    for part in (train, validation, test):
+        if part is not None:
+            _check(part, info)
+    traits = Traits.of(train, info)
+    dealt = partition(traits, config.partition, seed)
+    account.partition(traits, dealt)
+    holdout = holdout_sizes(dealt.lengths, config.holdout, seed)
+    order = holdout_last(dealt.order, dealt.lengths, holdout, seed)
+    account.classes(dataset, train.y[training_samples(order, dealt.lengths, holdout)], info)
+    check_noise(config.noise, info, len(dealt.lengths))
+    check_augmentation(config.augmentation, info, weighted=train.weight is not None)
+    return Parts(train, validation, test, info, fitted, dealt, order, holdout, tuple(account.entries))
+
+
+def _check(pool: Pool, info: DataInfo) -> None:
+    """What a source of the user's own may have got wrong, and what every model relies on."""
+    x = pool_features(pool)
+    if x.shape[1:] != info.input_shape or pool.y.shape[1:] != info.target_shape:
+        raise DataError(
+            f"{pool.origin}: samples have shape {x.shape[1:]} and targets {pool.y.shape[1:]}, expected "
+            f"{info.input_shape} and {info.target_shape}; all parts of a data set must look alike"
+        )
+    wanted = {"real": "f", "pixels": "u", "tokens": "iu"}[info.input_kind], "iu" if info.classes else "f"
+    for name, values, kinds in zip(("features", "targets"), (x, pool.y), wanted, strict=True):
+        if values.dtype.kind not in kinds:
+            expected = "floats" if kinds == "f" else "integers"
+            raise DataError(f"{pool.origin}: {name} have type {values.dtype}, expected {expected}; convert them")
+    _check_range(pool, "label", pool.y, info.classes)
+    if info.input_kind == "tokens":
+        _check_range(pool, "token", x, info.vocabulary)
+    if info.task == "regression" and not np.isfinite(pool.y).all():
+        sample = int(np.argwhere(~np.isfinite(pool.y))[0][0])
+        raise DataError(f"{pool.origin}: the target of sample {_row(pool, sample)} is not finite; remove the sample")
+
+
+def _check_range(pool: Pool, what: str, values: Any, count: int | None) -> None:
+    if count is None:
+        return
+    outside = np.argwhere((values < 0) | (values >= count))
+    if len(outside):
+        place = tuple(outside[0])
+        raise DataError(
+            f"{pool.origin}: {what} {values[place]} of sample {_row(pool, int(place[0]))} is outside 0..{count - 1}; "
+            f"correct it, or the number of {'classes' if what == 'label' else 'token ids'}"
+        )
+
+
+def _row(pool: Pool, sample: int) -> int:
+    return sample if pool.row is None else int(pool.row[sample])
+
+
+def pool_features(pool: Pool) -> Array:
+    """The features of a pool after its transforms."""
+    assert isinstance(pool.x, np.ndarray)  # `apply` has made arrays of a table's columns
+    return pool.x
