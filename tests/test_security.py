@@ -274,4 +274,8 @@ def test_of_rays_words_on_authentication_only_the_advice_to_turn_it_off_is_held_
 
 
 def test_authentication_is_never_turned_off_by_the_package() -> None:
-    assert not [path for path in PACKAGE.rglob("*.py") if "RAY_AUTH_MODE" in path.read_text(encoding="utf-8")]
+    reading = [path for path in PACKAGE.rglob("*.py") if "RAY_AUTH_MODE" in path.read_text(encoding="utf-8")]
+    assert [path.name for path in reading] == ["token.py"]
+    uses = [line.strip() for line in reading[0].read_text(encoding="utf-8").splitlines() if "RAY_AUTH_MODE" in line]
+    assert len(uses) == 1
+    assert 'os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"' in uses[0]

@@ -117,6 +117,18 @@ def ray() -> Iterator[Finding]:
         )
 
 
+def token() -> Iterator[Finding]:
+    """Ray's authentication token, which is nobody else's business."""
+    from raysim.cluster.token import exposed, token_file
+
+    file = token_file()
+    if exposed(file):
+        remedy = f"whoever reads it can run code in the cluster: chmod 600 {file}"
+        yield Finding("bad", "token", f"others can read {file}", remedy)
+    else:
+        yield Finding("ok", "token", f"{file}, its owner's alone" if file.exists() else "none yet")
+
+
 def processor() -> Iterator[Finding]:
     """CPU cores, and how many of them may be used."""
     usable, all_cores = cores(), os.cpu_count() or 1
@@ -194,6 +206,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     torch,
     ray,
+    token,
     processor,
     memory,
     open_files,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysim.cluster.token import guard_token
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution import Node
@@ -59,7 +60,7 @@ class Runtime:
         """Use the Ray that this process is connected to, else `execution.address`, else start one on this machine.
 
         Raises:
-            PlacementError: there is no Ray at the address.
+            PlacementError: there is no Ray at the address, or no token can be written for one of our own.
         """
         ray = import_ray()
         owned = not ray.is_initialized()
@@ -76,6 +77,7 @@ class Runtime:
             except OSError as error:
                 raise PlacementError(f"execution.address: no Ray cluster at {execution.address!r} ({error})") from None
         elif owned:
+            guard_token()
             with _without_advice():
                 ray.init(
                     address="local",  # without it Ray would join whatever RAY_ADDRESS or a `ray start` names

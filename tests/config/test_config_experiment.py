@@ -142,8 +142,14 @@ def test_an_unknown_key_is_named_with_its_path_and_the_closest_one(values: Any, 
             {"client": {"batch_size": "ful"}},
             "client.batch_size: expected a whole number of at least 1, or 'full', got 'ful'; did you mean 'full'?",
         ),
-        ({"execution": {"actors": 0}}, "execution.actors: expected a whole number of at least 1 and at most 100000, or 'auto', got 0"),
-        ({"execution": {"num_cpus": "all"}}, "execution.num_cpus: expected a number above 0 and at most 1024, or 'auto', got 'all'"),
+        (
+            {"execution": {"actors": 0}},
+            "execution.actors: expected a whole number of at least 1 and at most 100000, or 'auto', got 0",
+        ),
+        (
+            {"execution": {"num_cpus": "all"}},
+            "execution.num_cpus: expected a number above 0 and at most 1024, or 'auto', got 'all'",
+        ),
         ({"training": {"compile": "maybe"}}, "training.compile: expected true or false, or 'auto', got 'maybe'"),
         (
             {"training": {"loss": "crossentropy"}},
