@@ -17,6 +17,7 @@ from federations import digits, final_sha256, sha256
 from raysim import Experiment, Simulation
 from raysim.cluster import steps
 from raysim.cluster.pool import ClientPool
+from raysim.cluster.steps import ServerSteps, Step
 from raysim.errors import ClientError, RunError
 from raysim.execution import round_costs
 from raysim.execution.round_costs import RoundCosts
@@ -104,8 +105,9 @@ def both(tmp_path_factory: pytest.TempPathFactory, ray_session: Any, _shared_rou
         {key: value for key, value in fault.items() if key != "kind"} | {"round": number}
         for number, fault in enumerate(RETRIED.values(), 1)
     ]
-    rounds, kill = f"rounds={len(faults) + 1}", ClientPool.kill
+    rounds, kill, get = f"rounds={len(faults) + 1}", ClientPool.kill, ServerSteps._get
     late = list(RETRIED).index("an actor stopped whose answer comes late") + 1
+    stopped = list(RETRIED).index("the aggregator stopped in a step") + 1
 
     def kill_too_late(self: ClientPool, worker: int) -> None:
         """Where an actor is to answer late, the kill gets lost on the way."""
@@ -115,9 +117,15 @@ def both(tmp_path_factory: pytest.TempPathFactory, ray_session: Any, _shared_rou
         else:
             kill(self, worker)
 
+    def get_soon(self: ServerSteps, step: Step) -> Any:
+        """Only where the aggregator is stopped is it given up early: one that was killed may take long to come back."""
+        with pytest.MonkeyPatch.context() as limit:
+            limit.setattr(steps, "RESTART_SECONDS", 1.0 if step.round == stopped else 600.0)
+            return get(self, step)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClientPool, "kill", kill_too_late)
-        patch.setattr(steps, "RESTART_SECONDS", 15.0)
+        patch.setattr(ServerSteps, "_get", get_soon)
         disturbed = outcome(on_ray(folder / "disturbed", faults, rounds))
     return outcome(troubled(folder / "peace", [], rounds)), disturbed
 
