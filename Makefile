@@ -2,14 +2,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
+# Tests run in a process a core, four at most (tests/shares.py); PROCESSES= for one.
+PROCESSES ?= -n auto --maxprocesses 4
+TESTS = RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest $(PROCESSES)
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test test-fast lint format clean
 
 quickstart: $(BIN)/.installed
 	$(BIN)/raysim run $(CONFIG)
 
 test: $(BIN)/.installed-test
-	RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest $(PYTEST)
+	$(TESTS) $(PYTEST)
+
+# Those that start no Ray.
+test-fast: $(BIN)/.installed-test
+	$(TESTS) -m "not ray" $(PYTEST)
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules that tests of several rooms share
 
+import shares
 import torch
 from hypothesis import settings
 
@@ -29,11 +30,19 @@ settings.load_profile("raysim")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that uses Ray is marked `ray`, so that `-m "not ray"` leaves it out."""
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
+    if hasattr(config, "workerinput"):  # one of several processes
+        items.sort(key=lambda item: shares.rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes (`make test`), they are shared out in groups."""
+    return shares.scheduler(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
