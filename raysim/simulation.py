@@ -22,8 +22,8 @@ from raysim.execution import (
     Prepared,
     RoundDone,
     RoundWork,
-    client_metrics,
     draw_round,
+    own_metrics,
     prepare_job,
     summarise,
 )
@@ -264,7 +264,7 @@ class Simulation:
 
     def _commit(self, done: RoundDone) -> Round:
         facts = done.facts
-        measured = client_metrics(facts.evaluated, self._prepared.metrics)
+        measured = own_metrics(facts.evaluated, self._prepared.metrics)
         summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
         metrics = {**facts.row.metrics, **summary}
         now = time.perf_counter()

@@ -10,6 +10,8 @@ import numpy as np
 from raysim.data import DataInfo, Federation, Samples
 from raysim.data.federation import ClientPart, Int64, ServerPart
 
+_PARTS: tuple[ClientPart, ...] = ("train", "holdout", "test")
+
 
 class ListedFederation(Federation):
     """Clients of these sizes; each sample is four random numbers and one of three classes."""
@@ -17,11 +19,18 @@ class ListedFederation(Federation):
     info = DataInfo("classification", (4,), "real", classes=3)
 
     def __init__(
-        self, train: Sequence[int], holdout: Sequence[int] = (), *, validation: int = 0, test: int | None = 0
+        self,
+        train: Sequence[int],
+        holdout: Sequence[int] = (),
+        tests: Sequence[int] = (),
+        *,
+        validation: int = 0,
+        test: int | None = 0,
     ) -> None:
         self.population = len(train)
         self.fingerprint = f"{list(train)} {list(holdout)}"
-        self._sizes = {"train": np.array(train, dtype=np.int64), "holdout": np.array(holdout or [0] * len(train))}
+        parts = {"train": train, "holdout": holdout or [0] * len(train), "test": tests or [0] * len(train)}
+        self._sizes = {part: np.array(sizes, dtype=np.int64) for part, sizes in parts.items()}
         self._server = {"validation": validation or None, "test": test}
 
     def sizes(self, part: ClientPart = "train", clients: Int64 | None = None) -> Int64:
@@ -29,7 +38,7 @@ class ListedFederation(Federation):
         return sizes if clients is None else sizes[clients]
 
     def shard(self, client: int, part: ClientPart = "train") -> Samples:
-        return _samples(int(self._sizes[part][client]), 2 * client + (part == "holdout"))
+        return _samples(int(self._sizes[part][client]), 3 * client + _PARTS.index(part))
 
     def server(self, part: ServerPart) -> Samples | None:
         count = self._server[part]

@@ -22,7 +22,7 @@ BASE: dict[str, Any] = {
     "rounds": 4,
     "cohort": 4,
     "seed": 3,
-    "data": {"partition": "natural"},
+    "data": {"partition": "natural", "holdout": 0.1},
     "model": "softmax",
     "client": {"batch_size": 5, "epochs": 2, "optimizer": {"name": "sgd", "lr": 0.2}},
 }

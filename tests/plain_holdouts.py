@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from plain_federation import COLUMNS, Plain, Run
 
-from raysim.execution import Evaluated, HoldoutRange, RoundWork
+from raysim.execution import ClientRange, Evaluated, RoundWork
 
 BIASES = np.arange(COLUMNS) >= 16
 """Their columns in the models of `plain_federation`."""
@@ -18,7 +18,7 @@ def another_round(run: Run) -> Evaluated:
     """Train a round more, and evaluate all clients on their holdouts."""
     clients = np.flatnonzero(run.federation.sizes("holdout") > 0)
     run.number += 1
-    (done,) = run.executor.rounds(iter([RoundWork(run.task(run.number), (HoldoutRange(clients),))]), run.handle)
+    (done,) = run.executor.rounds(iter([RoundWork(run.task(run.number), (ClientRange(clients),))]), run.handle)
     run.handle = done.server
     return done.facts.evaluated[0]
 

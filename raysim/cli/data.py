@@ -106,6 +106,8 @@ def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federat
         ("", f"{found.smallest:,} a client" if found.smallest == found.largest else spread),
         ("", f"{found.holdout:,} held out by clients, {found.validation:,} validation, {found.test:,} test"),
     ]
+    if found.owned:
+        lines.append(("", f"{found.owned:,} of the test samples are clients' own"))
     if found.skew is not None:
         looked_at = "" if found.inspected == found.clients else f", from {found.inspected:,} clients"
         effective = f"{found.classes_per_client:.1f} effective labels a client"
@@ -165,6 +167,9 @@ def _print_clients(federation: Federation, names: tuple[str, ...] | None) -> Non
         groups = {"": np.arange(federation.population)}
     owned = isinstance(federation, ArrowFederation) and federation.owner(0) is not None
     columns: dict[str, printing.Justify] = {"": "left", "client": "right", "train": "right", "holdout": "right"}
+    tests = federation.sizes("test")
+    if tests.any():
+        columns["test"] = "right"
     if owned:
         columns["owner"] = "left"
     columns["labels"] = "left"
@@ -172,6 +177,8 @@ def _print_clients(federation: Federation, names: tuple[str, ...] | None) -> Non
     for group, clients in groups.items():
         for place, client in enumerate(clients.tolist()):
             row = [group if place == 0 else "", str(client), f"{sizes[client]:,}", f"{holdout[client]:,}"]
+            if tests.any():
+                row.append(f"{tests[client]:,}")
             if isinstance(federation, ArrowFederation) and owned:
                 row.append(federation.owner(client) or "")
             rows.append([*row, _labels(federation, client, names)])

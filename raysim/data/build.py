@@ -129,6 +129,8 @@ def _write(parts: Parts, config: DataConfig, seed: int, folder: Path) -> None:
             writer.server("validation", _samples(parts.validation))
         if parts.test is not None:
             writer.server("test", _samples(parts.test))
+        if parts.tests is not None:
+            writer.tests(parts.tests.order, parts.tests.lengths)
         owners = parts.partition.owners
         writer.close(
             data=_description(config, seed),

@@ -18,6 +18,7 @@ from raysim.data.federation import Array, DataInfo, Int64
 from raysim.data.imbalance import imbalanced
 from raysim.data.left_out import LeftOut
 from raysim.data.noise import check_noise
+from raysim.data.owners import owned_tests
 from raysim.data.partition import Partition, Traits, partition
 from raysim.data.split import holdout_last, holdout_sizes, split, training_samples
 from raysim.data.transforms import Fitted, apply, describe, fit, refuse_strays
@@ -39,6 +40,8 @@ class Parts:
     holdout: Int64
     """Held-out samples of each client."""
     left_out: Sequence[LeftOut]
+    tests: Partition | None = None
+    """Which of the test samples are which client's."""
 
 
 def divide(dataset: Dataset, config: DataConfig, seed: int) -> Parts:
@@ -74,7 +77,8 @@ def divide(dataset: Dataset, config: DataConfig, seed: int) -> Parts:
     account.classes(dataset, train.y[training_samples(order, dealt.lengths, holdout)], info)
     check_noise(config.noise, info, len(dealt.lengths))
     check_augmentation(config.augmentation, info, weighted=train.weight is not None)
-    return Parts(train, validation, test, info, fitted, dealt, order, holdout, tuple(account.entries))
+    tests = owned_tests(pool, test, dealt) if dataset.test is not None and test is not None else None
+    return Parts(train, validation, test, info, fitted, dealt, order, holdout, tuple(account.entries), tests)
 
 
 def _check(pool: Pool, info: DataInfo) -> None:

@@ -13,7 +13,8 @@ from raysim.data.left_out import LeftOut
 
 Array = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
-ClientPart = Literal["train", "holdout"]
+ClientPart = Literal["train", "holdout", "test"]
+"""`holdout`: kept from the client's own training samples. `test`: what of the test set is its own."""
 ServerPart = Literal["validation", "test"]
 
 

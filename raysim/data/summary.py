@@ -26,6 +26,8 @@ class Summary:
     """Held-out samples of all clients."""
     validation: int
     test: int
+    owned: int
+    """Samples of the test set that are some client's own."""
     skew: float | None
     """Mean over clients of the total variation distance between a client's label distribution and that of all: 0 for
     identical distributions, towards 1 for one rare label each. None without class labels. Small clients differ by
@@ -78,6 +80,7 @@ def describe(federation: Federation) -> Summary:
         holdout=int(federation.sizes("holdout").sum()),
         validation=0 if validation is None else len(validation),
         test=0 if test is None else len(test),
+        owned=int(federation.sizes("test").sum()),
         skew=skew,
         classes_per_client=classes,
         inspected=0 if labels is None else len(labels.clients),

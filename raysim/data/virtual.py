@@ -60,6 +60,8 @@ class VirtualFederation(Federation):
     def sizes(self, part: ClientPart = "train", clients: Int64 | None = None) -> Int64:
         """Number of samples of these clients (default: of all), int64 `[len(clients)]`."""
         ids = np.arange(self.population) if clients is None else np.asarray(clients, dtype=np.int64)
+        if part == "test":
+            return np.zeros(len(ids), dtype=np.int64)
         samples = np.full(len(ids), self.spec.source.samples)
         holdout = holdout_sizes(samples, self.spec.holdout, self.spec.seed, ids)
         return holdout if part == "holdout" else samples - holdout
@@ -75,7 +77,7 @@ class VirtualFederation(Federation):
         held = int(self.sizes("holdout", np.array([client]))[0])
         middle = self.spec.source.samples - held
         whole = self.block(client, client + 1)
-        chosen = slice(0, middle) if part == "train" else slice(middle, None)
+        chosen = {"train": slice(0, middle), "holdout": slice(middle, None), "test": slice(0, 0)}[part]
         return Samples(whole.x[chosen], whole.y[chosen])
 
     def server(self, part: ServerPart) -> Samples | None:

@@ -2,7 +2,7 @@
 
 from raysim.execution.cohort import draw_cohort, draw_round
 from raysim.execution.environment import bits_fingerprint, environment
-from raysim.execution.evaluation import EvaluationPlan, client_metrics, spread, summarise
+from raysim.execution.evaluation import EvaluationPlan, own_metrics, spread, summarise
 from raysim.execution.executor import Executor
 from raysim.execution.facts import CohortFacts, cohort_facts, nobody, round_row
 from raysim.execution.inprocess import InProcessExecutor
@@ -14,9 +14,9 @@ from raysim.execution.server import Server
 from raysim.execution.slots import Node
 from raysim.execution.work import (
     Applied,
+    ClientRange,
     Evaluated,
     EvaluationRange,
-    HoldoutRange,
     Job,
     Lease,
     LeaseReport,
@@ -33,6 +33,7 @@ from raysim.execution.worker import ClientWorker
 __all__ = [
     "ACTOR_BYTES",
     "Applied",
+    "ClientRange",
     "ClientWorker",
     "CohortFacts",
     "CostModel",
@@ -40,7 +41,6 @@ __all__ = [
     "EvaluationPlan",
     "EvaluationRange",
     "Executor",
-    "HoldoutRange",
     "InProcessExecutor",
     "Job",
     "Lease",
@@ -60,12 +60,12 @@ __all__ = [
     "Trained",
     "bits_fingerprint",
     "build_selection",
-    "client_metrics",
     "cohort_facts",
     "draw_cohort",
     "draw_round",
     "environment",
     "nobody",
+    "own_metrics",
     "place",
     "prepare_job",
     "round_row",

@@ -6,7 +6,7 @@ The ranges depend on the data and the configuration alone, never on who evaluate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,9 +16,10 @@ import numpy.typing as npt
 from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.data.federation import ServerPart
+from raysim.execution.client_sets import client_sets, own_sizes
 from raysim.execution.fairness import LocalBaseline, gini, jain
-from raysim.execution.work import Evaluated, EvaluationRange, HoldoutRange, ServerRange, TrainRange
-from raysim.tracking import ClientMetrics
+from raysim.execution.work import ClientRange, Evaluated, EvaluationRange, ServerRange, TrainRange
+from raysim.tracking import OVER_CLIENTS, ClientMetrics, ClientSet
 from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
 from raysim.training.metrics import Counted, Scores, merged
 
@@ -43,14 +44,14 @@ class EvaluationPlan:
     Attributes:
         rounds: the last of them is always evaluated.
         server: ranges of the server's sets, due every `server_every` rounds; 0 is never.
-        holdouts: ranges of the clients' holdouts, due every `clients_every` rounds.
+        clients: ranges of the clients' own sets, due every `clients_every` rounds.
         names: of all metrics that may come out.
     """
 
     rounds: int
     server: tuple[EvaluationRange, ...]
     server_every: int
-    holdouts: tuple[EvaluationRange, ...]
+    clients: tuple[EvaluationRange, ...]
     clients_every: int
     names: tuple[str, ...]
 
@@ -62,19 +63,19 @@ class EvaluationPlan:
         clients_every = every if evaluation.clients_every is None else evaluation.clients_every
         parts: tuple[ServerPart, ...] = evaluation.sets if every else ()
         server = {part: server_ranges(federation, part, evaluation.batch_size) for part in parts}
-        wanted = clients_every > 0 and experiment.data.holdout > 0
-        holdouts = holdout_ranges(federation, evaluation.batch_size) if wanted else []
+        sets = client_sets(experiment, federation) if clients_every else ()
+        clients = client_ranges(federation, sets, evaluation.batch_size)
         measured = [part for part, ranges in server.items() if ranges]
         tuned = evaluation.fine_tune is not None
         local = evaluation.local_baseline is not None
-        names = metric_names(metrics, measured, clients=bool(holdouts), tuned=tuned, local=local)
+        names = metric_names(metrics, measured, clients=sets, tuned=tuned, local=local)
         together = tuple(one for ranges in server.values() for one in ranges)
-        return cls(experiment.rounds, together, every, tuple(holdouts), clients_every, tuple(names))
+        return cls(experiment.rounds, together, every, tuple(clients), clients_every, tuple(names))
 
     def due(self, round_number: int) -> tuple[EvaluationRange, ...]:
         """What to evaluate after this round."""
         ranges: tuple[EvaluationRange, ...] = ()
-        for every, planned in ((self.server_every, self.server), (self.clients_every, self.holdouts)):
+        for every, planned in ((self.server_every, self.server), (self.clients_every, self.clients)):
             if every and (round_number % every == 0 or round_number == self.rounds):
                 ranges += planned
         return ranges
@@ -87,11 +88,11 @@ def server_ranges(federation: Federation, part: ServerPart, batch_size: int) -> 
     return [ServerRange(part, start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
-def holdout_ranges(federation: Federation, batch_size: int) -> list[HoldoutRange]:
-    """All clients with a holdout, in ranges of about a batch of samples."""
-    sizes = federation.sizes("holdout")
+def client_ranges(federation: Federation, sets: tuple[ClientSet, ...], batch_size: int) -> list[ClientRange]:
+    """All clients that have one of these sets, in ranges of about a batch of samples."""
+    sizes = own_sizes(federation, sets)
     clients = np.flatnonzero(sizes > 0)
-    return [HoldoutRange(part) for part in _pieces(clients, sizes[clients], batch_size)]
+    return [ClientRange(part) for part in _pieces(clients, sizes[clients], batch_size)]
 
 
 def train_ranges(federation: Federation, clients: Int64, batch_size: int) -> list[TrainRange]:
@@ -107,26 +108,26 @@ def _pieces(clients: Int64, sizes: Int64, batch_size: int) -> list[Int64]:
 
 
 def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
-    """All clients whose holdouts are in these ranges."""
-    holdouts = [part.clients for part in ranges if isinstance(part, HoldoutRange)]
-    return np.concatenate(holdouts) if holdouts else np.empty(0, dtype=np.int64)
+    """All clients that are evaluated on their own sets in these ranges."""
+    clients = [part.clients for part in ranges if isinstance(part, ClientRange)]
+    return np.concatenate(clients) if clients else np.empty(0, dtype=np.int64)
 
 
 def gathered(ranges: Sequence[EvaluationRange], groups: Sequence[Int64]) -> list[EvaluationRange]:
-    """The ranges, in which clients of a group are beside each other: holdouts cut anew, about as many at a time.
+    """The ranges, in which clients of a group are beside each other: cut anew, about as many at a time.
 
     Where clients are evaluated with models of their own, it makes no difference who is in whose range.
 
     Args:
         groups: disjoint, of some of the clients; the others are one more.
     """
-    clients, cut = clients_of(ranges), sum(isinstance(part, HoldoutRange) for part in ranges)
-    found: list[EvaluationRange] = [part for part in ranges if not isinstance(part, HoldoutRange)]
+    clients, cut = clients_of(ranges), sum(isinstance(part, ClientRange) for part in ranges)
+    found: list[EvaluationRange] = [part for part in ranges if not isinstance(part, ClientRange)]
     alone = clients[~np.isin(clients, np.concatenate([clients[:0], *groups]))]
     for group in (*groups, alone):
         if len(group):
             pieces = np.array_split(group, -(-cut * len(group) // len(clients)))
-            found += [HoldoutRange(piece) for piece in pieces]
+            found += [ClientRange(piece) for piece in pieces]
     return found
 
 
@@ -137,23 +138,28 @@ def spread(ranges: Sequence[EvaluationRange], workers: int) -> list[list[Evaluat
 
 
 def metric_names(
-    metrics: Sequence[Metric], parts: Sequence[str], *, clients: bool, tuned: bool = False, local: bool = False
+    metrics: Sequence[Metric],
+    parts: Sequence[str],
+    *,
+    clients: Sequence[ClientSet],
+    tuned: bool = False,
+    local: bool = False,
 ) -> list[str]:
     """Names of all that `summarise` may return.
 
     Args:
         metrics: what is measured.
         parts: the server's sets that are evaluated.
-        clients: whether holdouts are.
+        clients: the clients' own sets that are.
         tuned: whether that is after fine-tuning.
         local: whether there is a local baseline.
     """
     names = [f"{part}/{metric.name}" for part in parts for metric in metrics]
-    if clients:
-        before = [f"{UNTUNED}{what}" for what in DISTRIBUTION] if tuned else []
-        summaries = [*DISTRIBUTION, *([BELOW_LOCAL] if local else []), *before]
-        names += [f"clients/{metric.name}/{what}" for metric in metrics for what in summaries]
-    return names
+    before = [f"{UNTUNED}{what}" for what in DISTRIBUTION] if tuned else []
+    summaries = [*DISTRIBUTION, *([BELOW_LOCAL] if local else []), *before]
+    return names + [
+        f"{OVER_CLIENTS[of]}{metric.name}/{what}" for of in clients for metric in metrics for what in summaries
+    ]
 
 
 def together(results: Sequence[Evaluated]) -> list[Evaluated]:
@@ -171,16 +177,18 @@ def together(results: Sequence[Evaluated]) -> list[Evaluated]:
 
 
 def client_metrics(
-    results: Iterable[Evaluated], metrics: Sequence[Metric], *, untuned: bool = False
+    results: Iterable[Evaluated], metrics: Sequence[Metric], of: ClientSet = "holdout", *, untuned: bool = False
 ) -> ClientMetrics | None:
-    """Each client's own metrics, by ascending id, whatever the order of arrival; None where no holdout is there.
+    """Each client's own metrics, by ascending id, whatever the order of arrival; None where that set is not there.
 
     Args:
         results: of all ranges.
         metrics: in the order of the values.
+        of: the set that they are measured on.
         untuned: of the models as they were before fine-tuning, where there was any.
     """
-    mine = [(one.clients, one.untuned if untuned else one.sums) for one in results if one.part == "holdout"]
+    part = "holdout" if of == "holdout" else "client test"
+    mine = [(one.clients, one.untuned if untuned else one.sums) for one in results if one.part == part]
     found = [(ids, values) for ids, values in mine if ids is not None and isinstance(values, np.ndarray)]
     if not found:
         return None
@@ -193,17 +201,17 @@ def client_metrics(
 def summarise(
     results: Iterable[Evaluated],
     metrics: Sequence[Metric],
-    measured: ClientMetrics | None = None,
+    measured: Mapping[ClientSet, ClientMetrics] | None = None,
     local: LocalBaseline | None = None,
 ) -> dict[str, float]:
-    """Metrics by name: `test/accuracy`, `validation/loss`, `clients/accuracy/worst10`, ….
+    """Metrics by name: `test/accuracy`, `validation/loss`, `clients/accuracy/worst10`, `clients/test/loss/mean`, ….
 
     Clients where a metric is NaN do not count in its summaries.
 
     Args:
         results: of all ranges.
         metrics: in the order of the sums and values.
-        measured: `client_metrics` of these results, where the caller has them already.
+        measured: `own_metrics` of these results, where the caller has them already.
         local: what the clients reach alone.
     """
     results = list(results)
@@ -215,21 +223,30 @@ def summarise(
             scores += [] if result.scores is None else [result.scores]
     values: dict[str, float] = {}
     for part, (sums, scores) in sorted(server.items()):
-        found = values_of(metrics, merge_exact(sums), merged(scores) if scores else None)
-        values |= {f"{part}/{name}": value for name, value in found.items()}
-    measured = measured or client_metrics(results, metrics)
-    if measured is not None:
-        for metric in metrics:
-            over_clients = _over_clients(measured, metric, local)
-            values |= {f"clients/{metric.name}/{what}": value for what, value in over_clients.items()}
-    if (before := client_metrics(results, metrics, untuned=True)) is not None:
-        for metric in metrics:
-            over_clients = _over_clients(before, metric, None)
-            values |= {f"clients/{metric.name}/{UNTUNED}{what}": value for what, value in over_clients.items()}
+        by_name = values_of(metrics, merge_exact(sums), merged(scores) if scores else None)
+        values |= {f"{part}/{name}": value for name, value in by_name.items()}
+    measured = own_metrics(results, metrics) if measured is None else measured
+    for of, front in OVER_CLIENTS.items():
+        if (found := measured.get(of)) is not None:
+            for metric in metrics:
+                over_clients = _over_clients(found, metric, of, local)
+                values |= {f"{front}{metric.name}/{what}": value for what, value in over_clients.items()}
+        if (before := client_metrics(results, metrics, of, untuned=True)) is not None:
+            for metric in metrics:
+                over_clients = _over_clients(before, metric, of, None)
+                values |= {f"{front}{metric.name}/{UNTUNED}{what}": value for what, value in over_clients.items()}
     return values
 
 
-def _over_clients(measured: ClientMetrics, metric: Metric, local: LocalBaseline | None) -> dict[str, float]:
+def own_metrics(results: Sequence[Evaluated], metrics: Sequence[Metric]) -> dict[ClientSet, ClientMetrics]:
+    """`client_metrics` on each of the clients' own sets that is there."""
+    found = {of: client_metrics(results, metrics, of) for of in OVER_CLIENTS}
+    return {of: measured for of, measured in found.items() if measured is not None}
+
+
+def _over_clients(
+    measured: ClientMetrics, metric: Metric, of: ClientSet, local: LocalBaseline | None
+) -> dict[str, float]:
     """Summaries of a metric over the clients; those that it does not have are left out."""
     by_client = measured.column(metric.name)
     ordered = np.sort(by_client)
@@ -243,6 +260,6 @@ def _over_clients(measured: ClientMetrics, metric: Metric, local: LocalBaseline 
     summary = dict(zip(DISTRIBUTION, (float(ordered.mean()), worst, best, float(ordered.std()), *indices), strict=True))
     if local is not None:
         summary[BELOW_LOCAL] = local.share_below(
-            measured.clients, metric.name, by_client, higher=metric.higher_is_better
+            measured.clients, metric.name, by_client, of, higher=metric.higher_is_better
         )
     return {what: value for what, value in summary.items() if what in _ALWAYS or not math.isnan(value)}

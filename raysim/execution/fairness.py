@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from raysim.config import Experiment
+from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
-from raysim.tracking import ClientMetrics, RunDirectory, read_holdouts
+from raysim.execution.client_sets import client_sets
+from raysim.tracking import ClientMetrics, ClientSet, RunDirectory, read_holdouts
 
 Float64 = npt.NDArray[np.float64]
 
@@ -48,17 +51,17 @@ def jain(values: Float64) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LocalBaseline:
-    """What each client reaches alone, as a finished run of `algorithm: local` measured it on the same holdouts."""
+    """What each client reaches alone, as a finished run of `algorithm: local` measured it on the same sets."""
 
-    measured: ClientMetrics
+    measured: Mapping[ClientSet, ClientMetrics]
 
     @classmethod
-    def of(cls, experiment: Experiment, fingerprint: str) -> LocalBaseline | None:
+    def of(cls, experiment: Experiment, federation: Federation) -> LocalBaseline | None:
         """The baseline that the configuration names; None where it names none.
 
         Args:
             experiment: what is to be compared.
-            fingerprint: of its federation.
+            federation: its clients.
 
         Raises:
             ConfigError: there is no such run, it is not one of `algorithm: local`, its clients have other data, or the
@@ -70,41 +73,57 @@ class LocalBaseline:
         clients_every = experiment.evaluation.clients_every
         if not (experiment.evaluation.every if clients_every is None else clients_every):
             raise ConfigError(f"{_KEY}: no client is evaluated; set evaluation.clients_every above 0")
-        if not experiment.data.holdout:
-            raise ConfigError(f"{_KEY}: clients are compared on their holdouts; set data.holdout, e.g. to 0.2")
+        sets = client_sets(experiment, federation)
+        if not sets:
+            raise ConfigError(
+                f"{_KEY}: clients are compared on their holdouts, or on test samples of their own; set data.holdout, "
+                "e.g. to 0.2"
+            )
         try:
             run = RunDirectory.open(path)
             algorithm = run.experiment().algorithm.name
-            measured, bits = read_holdouts(run), run.read_environment().get("bits", {})
+            found = {of: read_holdouts(run, of) for of in sets}
+            bits = run.read_environment().get("bits", {})
         except RunError as error:
             raise ConfigError(f"{_KEY}: {error}") from None
         if algorithm != "local":
             raise ConfigError(f"{_KEY}: {path} is a run of {algorithm}; pass one of algorithm=local")
-        if bits.get("data") != fingerprint:
+        if bits.get("data") != federation.fingerprint:
             raise ConfigError(
                 f"{_KEY}: the clients of {path} have other data; run algorithm=local with the same data, seed and "
                 "data.holdout"
             )
-        if measured is None:
+        measured = {of: one for of, one in found.items() if one is not None}
+        if missing := [run.own_table(of).name for of in sets if of not in measured]:
             raise ConfigError(
-                f"{_KEY}: {path} has no holdouts.parquet; let it come to its end, with data.holdout above 0 and "
-                "tracking.clients true"
+                f"{_KEY}: {path} has no {missing[0]}; let it come to its end, evaluating the same sets as this run, "
+                "with tracking.clients true"
             )
         return cls(measured)
 
-    def share_below(self, clients: npt.NDArray[np.int64], name: str, values: Float64, *, higher: bool) -> float:
+    def share_below(
+        self,
+        clients: npt.NDArray[np.int64],
+        name: str,
+        values: Float64,
+        of: ClientSet = "holdout",
+        *,
+        higher: bool,
+    ) -> float:
         """Share of the clients whose value is worse than that of their own local model; NaN where none has both.
 
         Args:
             clients: ids `[n]`.
             name: of the metric.
             values: its values `[n]`.
+            of: the set that they were measured on.
             higher: whether higher ones are better.
         """
-        if name not in self.measured.names:
+        measured = self.measured.get(of)
+        if measured is None or name not in measured.names:
             return math.nan
-        _, mine, theirs = np.intersect1d(clients, self.measured.clients, assume_unique=True, return_indices=True)
-        here, alone = values[mine], self.measured.column(name)[theirs]
+        _, mine, theirs = np.intersect1d(clients, measured.clients, assume_unique=True, return_indices=True)
+        here, alone = values[mine], measured.column(name)[theirs]
         known = ~(np.isnan(here) | np.isnan(alone))
         worse = here < alone if higher else here > alone
         return float(worse[known].mean()) if known.any() else math.nan

@@ -1,9 +1,11 @@
-"""Clients evaluated on their holdouts, each with the model that it would use, fine-tuned first if that is asked for."""
+"""Clients evaluated on samples of their own, each with the model that it would use, fine-tuned first if that is asked
+for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +18,13 @@ from raysim.config.client import Sgd
 from raysim.config.fine_tuning import FineTune
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
+from raysim.execution.client_sets import client_sets
 from raysim.execution.client_state import ClientStates, StateLayout
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import Evaluated, Float64, Int64, Job
+from raysim.tracking import ClientSet
 from raysim.training import (
     CannotCapture,
     Engine,
@@ -35,10 +39,11 @@ from raysim.training import (
 
 @dataclass(frozen=True, slots=True)
 class Holdouts:
-    """Evaluates holdouts.
+    """Evaluates clients on their holdouts and on their test samples.
 
     Attributes:
         tuner: None where models are used as they are.
+        sets: what clients are evaluated on.
     """
 
     federation: Federation
@@ -49,30 +54,32 @@ class Holdouts:
     contexts: LossContexts
     tuner: FineTuner | None
     seed: int
+    sets: tuple[ClientSet, ...] = ("holdout",)
 
     def evaluate(
         self, clients: Int64, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
-    ) -> Evaluated:
-        """The metrics of each client's holdout, given the broadcast model `[P]`, what clients keep, and what
-        they may read of the server's state."""
+    ) -> list[Evaluated]:
+        """The metrics of each client's own sets, given the broadcast model `[P]`, what clients keep, and what they may
+        read of the server's state. A model is made, and tuned, once for all of them."""
         tuner = self.tuner
         size = tuner.capacity if tuner is not None else 1 if self.algorithm.personal else len(clients)
-        found: list[Float64] = []
-        untuned: list[Float64] = []
+        rows: list[list[Float64]] = [[] for _ in self.sets]
+        untuned: list[list[Float64]] = [[] for _ in self.sets]
         for block in even_blocks(len(clients), size):
             some = clients[block]
             models = self._models(some, broadcast, states, server)
-            before = self._values(some, models)
-            if tuner is None:
-                found.append(before)
-                continue
-            untuned.append(before)
-            with torch.enable_grad():
-                tuned = tuner.tune(self.seed, some, self.shards.of(some), models, self.contexts.of(some))
-            found.append(self._values(some, tuned))
-        return Evaluated(
-            "holdout", np.concatenate(found), clients, np.concatenate(untuned) if tuner is not None else None
-        )
+            self._values(some, models, rows if tuner is None else untuned)
+            if tuner is not None:
+                with torch.enable_grad():
+                    tuned = tuner.tune(self.seed, some, self.shards.of(some), models, self.contexts.of(some))
+                self._values(some, tuned, rows)
+        evaluated = []
+        for of, after, before in zip(self.sets, rows, untuned, strict=True):
+            if after:
+                part: Literal["holdout", "client test"] = "holdout" if of == "holdout" else "client test"
+                having = clients[self.federation.sizes(of, clients) > 0]
+                evaluated.append(Evaluated(part, np.stack(after), having, np.stack(before) if before else None))
+        return evaluated
 
     def _models(
         self, clients: Int64, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
@@ -84,13 +91,15 @@ class Holdouts:
             models = self.algorithm.client_model(broadcast, {**server, **self.layout.views(rows)})
         return models.expand(len(clients), -1)
 
-    def _values(self, clients: Int64, models: Tensor) -> Float64:
-        rows, shared = [], models.stride(0) == 0
+    def _values(self, clients: Int64, models: Tensor, rows: list[list[Float64]]) -> None:
+        """To the rows of each set, add one for each client that has it."""
+        shared = models.stride(0) == 0
         for i, client in enumerate(clients.tolist()):
             if not (i and shared):
                 self.evaluator.load(models[i])
-            rows.append(self.evaluator.values(self.federation.shard(client, "holdout")))
-        return np.stack(rows)
+            for of, of_set in zip(self.sets, rows, strict=True):
+                if len(samples := self.federation.shard(client, of)):
+                    of_set.append(self.evaluator.values(samples))
 
 
 def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: Engine) -> FineTuner | None:
@@ -123,21 +132,26 @@ def tuning_work(experiment: Experiment, algorithm: Algorithm, config: FineTune) 
     return LocalWork(algorithm.work(experiment.client).batch_size, config.epochs, config.steps)
 
 
-def with_fine_tuning(experiment: Experiment, algorithm: Algorithm, layout: ParameterLayout) -> Experiment:
+def with_fine_tuning(
+    experiment: Experiment, algorithm: Algorithm, layout: ParameterLayout, federation: Federation
+) -> Experiment:
     """The experiment with what its algorithm has clients do before they use a model, unless it says so itself.
 
     Raises:
         ConfigError: it cannot be done, or there is nothing that it could be judged by.
     """
-    config = experiment.evaluation.fine_tune
+    config, judged = experiment.evaluation.fine_tune, bool(client_sets(experiment, federation))
     if config is None:
-        if algorithm.fine_tune is None or not experiment.data.holdout:
+        if algorithm.fine_tune is None or not judged:
             return experiment
         values = experiment.to_dict()
         values["evaluation"]["fine_tune"] = algorithm.fine_tune.to_dict()
         return Experiment.parse(values)
-    if not experiment.data.holdout:
-        raise ConfigError("evaluation.fine_tune: clients need a holdout to be judged by; set data.holdout, e.g. to 0.2")
+    if not judged:
+        raise ConfigError(
+            "evaluation.fine_tune: clients need a holdout, or test samples of their own, to be judged by; set "
+            "data.holdout, e.g. to 0.2"
+        )
     if config.lr is None and not isinstance(experiment.client.optimizer, Sgd):
         raise ConfigError(
             f"evaluation.fine_tune.lr: set one: fine-tuning takes steps of plain SGD, which client.optimizer.lr, that "

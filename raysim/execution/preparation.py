@@ -101,7 +101,7 @@ def prepare_job(
     federation = spec.open()
     experiment = fit_algorithm(experiment, federation)
     check_weights(experiment.aggregation.weights, federation)
-    local = LocalBaseline.of(experiment, federation.fingerprint)
+    local = LocalBaseline.of(experiment, federation)
     info, loss = federation.info, experiment.training.loss
     loss_function = resolve_loss(experiment.training, info)
     client_loss = resolve_client_loss(experiment.training, info)
@@ -116,7 +116,7 @@ def prepare_job(
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
-    experiment = with_fine_tuning(experiment, algorithm, layout)
+    experiment = with_fine_tuning(experiment, algorithm, layout, federation)
     check_learned(experiment, federation, algorithm)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"

@@ -81,8 +81,8 @@ class ServerRange:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldoutRange:
-    """Evaluate the model on the holdouts of these clients, `[n]`, each by itself."""
+class ClientRange:
+    """Evaluate the model on what these clients, `[n]`, have for it (`client_sets`), each by itself."""
 
     clients: Int64
 
@@ -94,7 +94,7 @@ class TrainRange:
     clients: Int64
 
 
-EvaluationRange = ServerRange | HoldoutRange | TrainRange
+EvaluationRange = ServerRange | ClientRange | TrainRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +191,11 @@ class LeaseReport:
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, and
-    `scores` where a metric looks at their order; for a `HoldoutRange` a row of the metrics' values for each client, and
-    another as it was `untuned` where models are fine-tuned; for a `TrainRange` each client's mean and mean squared
-    loss."""
+    `scores` where a metric looks at their order; for a `ClientRange`, for each set of the clients' own, a row of the
+    metrics' values for each client that has it, and another as it was `untuned` where models are fine-tuned; for a
+    `TrainRange` each client's mean and mean squared loss."""
 
-    part: Literal["validation", "test", "holdout", "train"]
+    part: Literal["validation", "test", "holdout", "client test", "train"]
     sums: ExactSums | Float64
     clients: Int64 | None = None
     untuned: Float64 | None = None

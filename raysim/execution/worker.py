@@ -13,6 +13,7 @@ import torch
 from raysim.aggregation import Buffers, ClientRows, Field, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
 from raysim.errors import ClientError, DataError, RaysimError, RunError
+from raysim.execution.client_sets import client_sets
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.evaluation import together
@@ -23,11 +24,11 @@ from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
 from raysim.execution.work import (
     NOBODY,
+    ClientRange,
     Evaluated,
     EvaluationRange,
     Float32,
     Float64,
-    HoldoutRange,
     Int32,
     Int64,
     Job,
@@ -98,6 +99,7 @@ class ClientWorker:
             self.contexts,
             tuner,
             experiment.seed,
+            client_sets(experiment, self.federation),
         )
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
@@ -263,25 +265,25 @@ class ClientWorker:
         states: ClientStates | None = None,
         shared: Float32 | None = None,
     ) -> list[Evaluated]:
-        """What the model `[P]` measures over each range; of holdouts the models that clients would use."""
+        """What the model `[P]` measures over each range; of clients' own sets the models that clients would use."""
         with self._own_setting():
             self._receive(model)
             server = self._server_vectors(shared) if self.algorithm.personal else {}
-            return together([self._evaluate(part, states, server) for part in ranges])
+            return together([one for part in ranges for one in self._evaluate(part, states, server)])
 
     def _evaluate(
         self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
-    ) -> Evaluated:
-        if isinstance(part, HoldoutRange):
+    ) -> list[Evaluated]:
+        if isinstance(part, ClientRange):
             return self.holdouts.evaluate(part.clients, self._broadcast, states, server)
         self.evaluator.load(self._broadcast)
         if isinstance(part, TrainRange):
             losses = [self.evaluator.loss_moments(self.federation.shard(client)) for client in part.clients.tolist()]
-            return Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)
+            return [Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)]
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
         sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), len(samples))
-        return Evaluated(part.part, sums, scores=scores)
+        return [Evaluated(part.part, sums, scores=scores)]
 
     def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:
         """The server's vectors that clients may read, on the device."""

@@ -2,7 +2,7 @@
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
 from raysim.tracking.directory import RunDirectory, is_vacant
-from raysim.tracking.headline import headline_metric, improves, measure, smaller_is_better
+from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
 from raysim.tracking.places import CheckpointPlace
@@ -17,6 +17,7 @@ from raysim.tracking.tables import RunTables
 __all__ = [
     "CLIENT_SCHEMA",
     "FINISHED",
+    "OVER_CLIENTS",
     "PHASES",
     "STARTED",
     "TOTAL",
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointFolder",
     "CheckpointPlace",
     "ClientMetrics",
+    "ClientSet",
     "Damaged",
     "EventLog",
     "NoteLevel",

@@ -17,6 +17,7 @@ from raysim.errors import ConfigError, RunError, StorageError
 from raysim.files import is_temporary, remove, storing, sweep, write_text
 from raysim.locks import LOCK, FolderLock
 from raysim.tracking.configuration import differences
+from raysim.tracking.headline import ClientSet
 
 _SHOWN_DIFFERENCES = 3
 _BYSTANDERS = frozenset({LOCK, "lost+found"})
@@ -132,6 +133,15 @@ class RunDirectory:
     def holdouts(self) -> Path:
         """A row for each client: the last evaluation on the clients' holdouts."""
         return self.path / "holdouts.parquet"
+
+    @property
+    def client_tests(self) -> Path:
+        """A row for each client: the last evaluation on the test samples that are the clients' own."""
+        return self.path / "client_tests.parquet"
+
+    def own_table(self, of: ClientSet) -> Path:
+        """The table of the last evaluation on these samples of the clients' own."""
+        return self.holdouts if of == "holdout" else self.client_tests
 
     @property
     def checkpoints(self) -> Path:

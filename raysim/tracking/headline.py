@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from raysim.config import Experiment
+
+ClientSet = Literal["holdout", "test"]
+"""Samples of a client's own that it is evaluated on: what it keeps back, and what of the test set is its own."""
+OVER_CLIENTS: Mapping[ClientSet, str] = {"holdout": "clients/", "test": "clients/test/"}
+"""In front of what is measured on them: `clients/accuracy/worst10`, `clients/test/accuracy/worst10`."""
 
 _PARTS = ("validation", "test", "clients", "train")
 _SMALLER_IS_BETTER = re.compile(r"(?i)(loss|error|mae|mse|rmse|perplexity|brier|\bece)$")
 
 
 def measure(metric: str) -> str:
-    """What is measured, without where: `test/accuracy` and `clients/accuracy/worst10` are both `accuracy`."""
+    """What is measured, without where: `test/accuracy` and `clients/test/accuracy/worst10` are both `accuracy`."""
     parts = metric.split("/")
+    if parts[:2] == ["clients", "test"] and len(parts) > 3:  # three are those of a metric called test
+        return parts[2]
     return parts[1] if len(parts) > 1 and parts[0] in _PARTS else metric
+
+
+def over_clients(metric: str) -> str:
+    """What a summary over clients is of, with the set where that is not the holdout: `accuracy`, `test/accuracy`."""
+    return ("test/" if metric.startswith(OVER_CLIENTS["test"]) and metric.count("/") > 2 else "") + measure(metric)
 
 
 def smaller_is_better(metric: str) -> bool:

@@ -1,8 +1,10 @@
-"""The table of the last evaluation on the clients' own holdouts: `holdouts.parquet`, a row for each client."""
+"""The tables of the last evaluation on the clients' own samples, a row for each client: `holdouts.parquet`, and
+`client_tests.parquet` where test samples have owners."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 from raysim.errors import RunError
 from raysim.files import storing
 from raysim.tracking.directory import RunDirectory
+from raysim.tracking.headline import OVER_CLIENTS, ClientSet
 from raysim.tracking.tables import write_parquet
 
 Float64 = npt.NDArray[np.float64]
@@ -19,7 +22,7 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ClientMetrics:
-    """What was measured on each client's holdout.
+    """What was measured on each client's own samples.
 
     Attributes:
         clients: ids `[n]`, ascending.
@@ -37,8 +40,8 @@ class ClientMetrics:
         return column
 
 
-def write_holdouts(run: RunDirectory, round: int, measured: ClientMetrics) -> None:
-    """Write the table, in place of an earlier round's.
+def write_holdouts(run: RunDirectory, round: int, measured: ClientMetrics, of: ClientSet = "holdout") -> None:
+    """Write the table of this set, in place of an earlier round's.
 
     Raises:
         StorageError: the disk refuses; the table that was there is untouched.
@@ -47,39 +50,42 @@ def write_holdouts(run: RunDirectory, round: int, measured: ClientMetrics) -> No
     schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in measured.names)])
     columns = [pa.array(np.full(len(measured.clients), round), pa.int32()), pa.array(measured.clients, pa.int64())]
     columns += [pa.array(measured.column(name), pa.float64(), from_pandas=True) for name in measured.names]
-    with storing(run.holdouts):
-        write_parquet(run.holdouts, schema, [pa.RecordBatch.from_arrays(columns, schema=schema)])
+    path = run.own_table(of)
+    with storing(path):
+        write_parquet(path, schema, [pa.RecordBatch.from_arrays(columns, schema=schema)])
 
 
 def drop_later_holdouts(run: RunDirectory, after_round: int) -> None:
-    """Remove the table of a round that the run has yet to come to again.
+    """Remove tables of a round that the run has yet to come to again.
 
     Raises:
-        RunError: the table is damaged.
+        RunError: a table is damaged.
     """
-    if run.holdouts.exists():
-        rounds = _read(run)["round"]
-        if not after_round or not len(rounds) or rounds[0].as_py() > after_round:
-            run.holdouts.unlink()
+    for of in OVER_CLIENTS:
+        path = run.own_table(of)
+        if path.exists():
+            rounds = _read(path)["round"]
+            if not after_round or not len(rounds) or rounds[0].as_py() > after_round:
+                path.unlink()
 
 
-def read_holdouts(run: RunDirectory) -> ClientMetrics | None:
-    """The table; None where the run has none.
+def read_holdouts(run: RunDirectory, of: ClientSet = "holdout") -> ClientMetrics | None:
+    """The table of this set; None where the run has none.
 
     Raises:
         RunError: it is damaged.
     """
-    if not run.holdouts.exists():
+    if not run.own_table(of).exists():
         return None
-    table = _read(run)
+    table = _read(run.own_table(of))
     names = tuple(table.schema.names[2:])
     values = [np.asarray(table[name].to_numpy(), dtype=np.float64) for name in names]
     shape = np.stack(values, axis=1) if values else np.empty((len(table), 0))
     return ClientMetrics(table["client"].to_numpy(), names, shape)
 
 
-def _read(run: RunDirectory) -> pa.Table:
+def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(run.holdouts)
+        return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{run.holdouts}: damaged, or not a table of a run ({error})") from None
+        raise RunError(f"{path}: damaged, or not a table of a run ({error})") from None

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Literal, Protocol, TextIO
 
 from raysim.config import Experiment
-from raysim.tracking.headline import headline_metric, improves, measure
+from raysim.tracking.headline import headline_metric, improves, measure, over_clients
 from raysim.tracking.log import json_line
 from raysim.tracking.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.units import duration, figure, rate, time_left
@@ -174,7 +174,7 @@ def _over_clients(metrics: Mapping[str, float]) -> list[str]:
     lines: dict[str, list[str]] = {}
     for name, value in metrics.items():
         if name.startswith("clients/") and measure(name) != "loss":
-            lines.setdefault(measure(name), []).append(f"{name.rpartition('/')[2]} {figure(value)}")
+            lines.setdefault(over_clients(name), []).append(f"{name.rpartition('/')[2]} {figure(value)}")
     return [f"clients {what}: {'  '.join(parts)}" for what, parts in lines.items()]
 
 

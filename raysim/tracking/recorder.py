@@ -17,6 +17,7 @@ from raysim.errors import StorageError
 from raysim.files import storing, sync_replace, temporary_for
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
+from raysim.tracking.headline import ClientSet
 from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_holdouts
 from raysim.tracking.log import EventLog
 from raysim.tracking.progress import NoteLevel, Progress
@@ -64,7 +65,7 @@ class Recorder:
             self._lock.release()
             raise
         self._latest: dict[str, float] = {}
-        self._measured: tuple[int, ClientMetrics] | None = None
+        self._measured: dict[ClientSet, tuple[int, ClientMetrics]] = {}
         self._rounds = after_round
         self._open = True
 
@@ -94,13 +95,15 @@ class Recorder:
         self._log.warning("fault", **fields)
         self.progress.note(text, "warning")
 
-    def commit(self, row: RoundRow, clients: pa.RecordBatch, measured: ClientMetrics | None = None) -> None:
+    def commit(
+        self, row: RoundRow, clients: pa.RecordBatch, measured: Mapping[ClientSet, ClientMetrics] | None = None
+    ) -> None:
         """Record a round; clients that were left out are named.
 
         Args:
             row: the round.
             clients: its cohort.
-            measured: on the clients' holdouts, where they were evaluated; the last goes to disk with checkpoints.
+            measured: on the clients' own sets that were evaluated; the last of each goes to disk with checkpoints.
         """
         try:
             if row.dropped:
@@ -108,8 +111,8 @@ class Recorder:
             self._tables.append(row, clients)
         except StorageError as error:
             raise self._resumable(error) from error
-        if measured is not None and self.experiment.tracking.clients:
-            self._measured = row.round, measured
+        if self.experiment.tracking.clients:
+            self._measured |= {of: (row.round, one) for of, one in (measured or {}).items()}
         self._latest |= row.metrics
         self._rounds = row.round
         self._until = time.monotonic()
@@ -213,9 +216,10 @@ class Recorder:
                 self._lock.release()
 
     def _save_measured(self) -> None:
-        if self._measured is not None:
-            write_holdouts(self.run, *self._measured)
-            self._measured = None
+        while self._measured:
+            of = next(iter(self._measured))
+            write_holdouts(self.run, *self._measured[of], of)
+            del self._measured[of]
 
     def _put_off(self, round: int, error: StorageError) -> None:
         """Say that a checkpoint could not be written."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from raysim.config.tuning import Objective
 from raysim.errors import ConfigError
-from raysim.tracking import headline_metric, smaller_is_better
+from raysim.tracking import OVER_CLIENTS, headline_metric, smaller_is_better
 
 TOTALS = ("total/bytes", "total/steps", "total/samples")
 
@@ -130,14 +130,15 @@ def resolve_goals(objectives: Sequence[Objective], available: Sequence[str], rou
 
 
 def _resolve(objective: Objective, available: Sequence[str], rounds: int) -> Goal:
-    usable = [name for name in available if name.startswith(("validation/", "clients/"))]
+    tests = ("test/", OVER_CLIENTS["test"])
+    usable = [name for name in available if name.startswith(("validation/", "clients/")) and not name.startswith(tests)]
     metric = objective.metric or headline_metric([name for name in usable if name.startswith("validation/")])
     if metric is None:
         raise ConfigError(
             "tuning.objective: there is no validation set to judge trials by; set data.validation, e.g. to 0.1"
         )
-    if metric.startswith(("test/", "train/")):
-        why = "the test set is for the confirmation" if metric.startswith("test/") else "it is what is trained on"
+    if metric.startswith((*tests, "train/")):
+        why = "the test set is for the confirmation" if metric.startswith(tests) else "it is what is trained on"
         raise ConfigError(f"tuning.objective: {metric}: {why}; use validation/… or clients/…")
     if metric not in (*usable, *TOTALS):
         remedy = (

@@ -164,4 +164,6 @@ def trial_experiment(experiment: Experiment, *, tests: bool = False, seed: int |
         values["seed"] = seed
     if not tests:
         values["evaluation"]["sets"] = [part for part in experiment.evaluation.sets if part != "test"]
+        if not experiment.data.holdout:  # with the clients' test samples goes what only they could be judged by
+            values["evaluation"] |= {"fine_tune": None, "local_baseline": None}
     return Experiment.parse(values)

@@ -12,7 +12,7 @@ from plain_federation import COLUMNS, Plain, Run, experiment_of
 from raysim.config import Experiment
 from raysim.data import DataInfo, Samples
 from raysim.execution import InProcessExecutor, Job, RoundWork, draw_round
-from raysim.execution.work import HoldoutRange
+from raysim.execution.work import ClientRange
 from raysim.training import EngineChoice, LocalWork
 
 ROUNDS = 4
@@ -58,7 +58,7 @@ def test_clients_that_need_opposite_models_find_them_and_are_evaluated_with_them
     experiment, federation = Experiment.parse(values), TwoKinds([20] * 6, [20] * 6)
     executor = InProcessExecutor(Job(experiment, ListedSpec(federation), EngineChoice("sequential")))
     tasks = [draw_round(experiment, federation, LocalWork(None, 1, 3), number) for number in range(1, 31)]
-    ranges = (HoldoutRange(np.arange(6)),)
+    ranges = (ClientRange(np.arange(6)),)
     *_, last = executor.rounds(
         (RoundWork(task, ranges if task.round == 30 else ()) for task in tasks), executor.first()
     )

@@ -14,8 +14,8 @@ from listed_federation import ListedFederation
 from torch import nn
 
 from raysim.data import DataInfo
-from raysim.execution import Evaluated, HoldoutRange, ServerRange, spread, summarise
-from raysim.execution.evaluation import clients_of, gathered, holdout_ranges, metric_names, server_ranges, together
+from raysim.execution import ClientRange, Evaluated, ServerRange, spread, summarise
+from raysim.execution.evaluation import client_ranges, clients_of, gathered, metric_names, server_ranges, together
 from raysim.training import Evaluator, ParameterLayout, resolve_metrics
 from raysim.training.losses import cross_entropy
 from raysim.training.metrics.ranking import LISTED
@@ -41,8 +41,8 @@ def test_a_set_that_is_not_there_has_no_ranges() -> None:
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(1, 30))
-def test_holdout_ranges_cover_every_client_with_a_holdout_once(sizes: list[int], batch_size: int) -> None:
-    ranges = holdout_ranges(ListedFederation([1] * len(sizes), sizes), batch_size)
+def test_ranges_of_clients_cover_every_client_with_a_holdout_once(sizes: list[int], batch_size: int) -> None:
+    ranges = client_ranges(ListedFederation([1] * len(sizes), sizes), ("holdout",), batch_size)
     clients = [client for part in ranges for client in part.clients.tolist()]
     assert clients == [client for client, size in enumerate(sizes) if size]
     for part in ranges:
@@ -52,14 +52,17 @@ def test_holdout_ranges_cover_every_client_with_a_holdout_once(sizes: list[int],
 
 
 def test_a_holdout_range_is_full_at_a_batch_of_samples() -> None:
-    ranges = holdout_ranges(ListedFederation([1] * 6, [2, 2, 0, 4, 1, 9]), 4)
+    ranges = client_ranges(ListedFederation([1] * 6, [2, 2, 0, 4, 1, 9]), ("holdout",), 4)
     assert [part.clients.tolist() for part in ranges] == [[0, 1], [3], [4], [5]]
 
 
 @given(st.lists(st.integers(-1, 3), max_size=40), st.integers(1, 9))
 def test_holdouts_are_gathered_by_where_their_clients_are(where: list[int], batch_size: int) -> None:
     at = np.array(where, dtype=np.int64)
-    ranges = [ServerRange("test", 0, 3), *holdout_ranges(ListedFederation([1] * len(at), [1] * len(at)), batch_size)]
+    ranges = [
+        ServerRange("test", 0, 3),
+        *client_ranges(ListedFederation([1] * len(at), [1] * len(at)), ("holdout",), batch_size),
+    ]
     found = gathered(ranges, [np.flatnonzero(at == node) for node in range(4)])
     assert found[0] == ranges[0]
     groups = [set(at[part.clients].tolist()) for part in found[1:]]
@@ -91,7 +94,7 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
     ranges = [
         *server_ranges(federation, "validation", 4),
         *server_ranges(federation, "test", 4),
-        *holdout_ranges(federation, 4),
+        *client_ranges(federation, ("holdout", "test"), 4),
     ]
 
     def evaluated(workers: int, seed: int) -> dict[str, float]:
@@ -101,7 +104,7 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
             evaluator = Evaluator(module, layout, cross_entropy, RANKED, federation.info, torch.device("cpu"), 4)
             evaluator.load(layout.pack(module))
             for part in some:
-                if isinstance(part, HoldoutRange):
+                if isinstance(part, ClientRange):
                     rows = np.stack([evaluator.values(federation.shard(int(i), "holdout")) for i in part.clients])
                     mine.append(Evaluated("holdout", rows, part.clients))
                 else:
@@ -114,7 +117,7 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
         return summarise(results, RANKED)
 
     alone = evaluated(1, 0)
-    assert set(alone) == set(metric_names(RANKED, ["validation", "test"], clients=True))
+    assert set(alone) == set(metric_names(RANKED, ["validation", "test"], clients=["holdout"]))
     for workers in (2, 3, 50):
         assert evaluated(workers, workers) == alone
 
@@ -181,8 +184,8 @@ def test_nothing_evaluated_has_no_metrics() -> None:
 
 def test_the_names_are_those_of_the_summary() -> None:
     metrics = resolve_metrics(("rmse",), NUMBERS)
-    assert metric_names(metrics, ["test"], clients=False) == ["test/loss", "test/rmse"]
-    assert metric_names(metrics, [], clients=True) == [
+    assert metric_names(metrics, ["test"], clients=[]) == ["test/loss", "test/rmse"]
+    assert metric_names(metrics, [], clients=["holdout"]) == [
         f"clients/{name}/{what}"
         for name in ("loss", "rmse")
         for what in ("mean", "worst10", "best10", "std", "gini", "jain")

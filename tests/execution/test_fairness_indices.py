@@ -45,7 +45,8 @@ def test_the_ends_of_both_indices() -> None:
 
 
 def test_the_share_below_local_counts_the_clients_that_both_runs_measured() -> None:
-    alone = LocalBaseline(ClientMetrics(np.array([1, 3, 4, 9]), ("loss",), np.array([[1.0], [2.0], [math.nan], [1.0]])))
+    measured = ClientMetrics(np.array([1, 3, 4, 9]), ("loss",), np.array([[1.0], [2.0], [math.nan], [1.0]]))
+    alone = LocalBaseline({"holdout": measured})
     clients, losses = np.array([0, 1, 3, 4, 9]), np.array([9.0, 1.5, 2.0, 7.0, 0.5])
     assert alone.share_below(clients, "loss", losses, higher=False) == pytest.approx(1 / 3)
     assert alone.share_below(clients, "loss", losses, higher=True) == pytest.approx(1 / 3)

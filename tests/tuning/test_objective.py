@@ -11,7 +11,14 @@ from raysim.config.tuning import Objective
 from raysim.errors import ConfigError
 from raysim.tuning.objective import Goal, Seen, resolve_goals
 
-NAMES = ["train/loss", "validation/loss", "validation/accuracy", "test/accuracy", "clients/accuracy/worst10"]
+NAMES = [
+    "train/loss",
+    "validation/loss",
+    "validation/accuracy",
+    "test/accuracy",
+    "clients/accuracy/worst10",
+    "clients/test/loss/mean",
+]
 ACCURACY = [0.2, 0.8, 0.6, 0.7]
 
 
@@ -74,6 +81,7 @@ def test_a_trial_may_end_when_its_target_is_reached() -> None:
 @pytest.mark.parametrize(
     ("keys", "names", "message"),
     [
+        ({"metric": "clients/test/loss/mean"}, NAMES, "clients/test/loss/mean: the test set is for the confirmation"),
         ({"metric": "test/accuracy"}, NAMES, "test/accuracy: the test set is for the confirmation"),
         ({"metric": "train/loss"}, NAMES, "train/loss: it is what is trained on"),
         ({"metric": "validation/acuracy"}, NAMES, "'validation/acuracy' is not recorded; recorded are validation/loss"),

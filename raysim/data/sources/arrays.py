@@ -16,6 +16,7 @@ import numpy as np
 from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, InputKind, Pool
 from raysim.data.federation import Array, DataInfo
+from raysim.data.owners import owner_name
 from raysim.errors import DataError
 
 Task = Literal["classification", "regression"]
@@ -36,6 +37,7 @@ def from_arrays(
         arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
             x `[n, …]`; y `[n]`, or `[n, length]` for a label per token, or `[n, d]` to regress on a vector;
             client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
+            `client_test` may leave samples without an owner (`raysim.data.owners`).
         origin: file or source, for error messages.
         task: by default classification if y is integer, else regression.
         kind: what x is, where its type does not tell.
@@ -48,7 +50,12 @@ def from_arrays(
     values = _by_key(arrays, origin)
     chosen: Task = task or ("regression" if values["y"].dtype.kind == "f" else "classification")
     train = _pool(values, "", chosen, kind, origin)
-    test = _pool(values, "_test", chosen, kind, origin) if "x_test" in values or "y_test" in values else None
+    if "x_test" in values or "y_test" in values:
+        test = _pool(values, "_test", chosen, kind, origin)
+    elif alone := sorted(key for key in values if key.endswith("_test")):
+        raise DataError(f"{origin}: {alone[0]} says something of a test set, but there is no x_test and no y_test")
+    else:
+        test = None
     if test is not None:
         _check_alike(train, test)
     classes = _classes(train, test) if chosen == "classification" else None
@@ -152,11 +159,21 @@ def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | N
     if client is not None:
         if client.shape != (len(x),):
             raise DataError(f"{origin}: client{suffix} has shape {client.shape}; expected ({len(x)},)")
-        client = client.astype(str) if client.dtype.kind == "O" else client
+        client = _owners(client, Place(origin, "client")) if not suffix else client
     weight = values.get("weight" + suffix)
     if weight is not None:
         weight = _weight(weight, y, Place(origin, "weight" + suffix))
     return Pool(x, y, found, origin, client, weight)
+
+
+def _owners(client: Array, place: Place) -> Array:
+    """Owners of training samples: of any type that sorts, each of them somebody."""
+    values = client.tolist() if client.dtype.kind in "Of" else ()
+    if nobody := [i for i, owner in enumerate(values) if owner_name(owner) is None]:
+        raise place.error(
+            f"[{nobody[0]}] is {client[nobody[0]]}; every training sample needs an owner, or none has one"
+        )
+    return client.astype(str) if client.dtype.kind == "O" else client
 
 
 def _features(x: Array, kind: InputKind | None, place: Place) -> tuple[Array, InputKind]:

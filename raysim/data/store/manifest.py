@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STORES = "shards"
 """Folder of a cache in which the stores are."""
-TRAIN, INDEX, HISTOGRAMS = "train.arrow", "index.arrow", "histograms.arrow"
+TRAIN, INDEX, HISTOGRAMS, TESTS = "train.arrow", "index.arrow", "histograms.arrow", "tests.arrow"
 SERVER_FILES: Mapping[ServerPart, str] = {"validation": "validation.arrow", "test": "test.arrow"}
 
 
@@ -107,7 +107,7 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
     info["input_shape"], info["target_shape"] = tuple(info["input_shape"]), tuple(info["target_shape"])
     files = {}
     for name, entry in values["files"].items():
-        if name not in (TRAIN, INDEX, HISTOGRAMS, *SERVER_FILES.values()):
+        if name not in (TRAIN, INDEX, HISTOGRAMS, TESTS, *SERVER_FILES.values()):
             raise ValueError(f"{name!r} is no file of a store")  # nor is a path that leads elsewhere
         columns = {
             key: Column(column["dtype"], tuple(column["shape"]), column["sha256"])

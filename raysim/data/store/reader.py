@@ -9,7 +9,7 @@ import numpy as np
 
 from raysim.data.federation import Array, ClientPart, Federation, Int64, Samples, ServerPart
 from raysim.data.left_out import LeftOut
-from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TRAIN, Manifest
+from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TESTS, TRAIN, Manifest
 from raysim.data.store.mapped import MappedColumns
 from raysim.errors import DataError
 
@@ -56,24 +56,42 @@ class ArrowFederation(Federation):
                 raise DataError(f"{self.path}: {name} is not in the manifest; delete the folder, it is built again")
         index = self._files[INDEX].all()
         self._offset, self._length, self._holdout = (index[name] for name in ("offset", "length", "holdout"))
+        self._test = index.get("test")
+        self._test_end = None if self._test is None else np.cumsum(self._test)
 
     def sizes(self, part: ClientPart = "train", clients: Int64 | None = None) -> Int64:
         """Number of samples of these clients (default: of all), int64 `[len(clients)]`."""
-        sizes = self._length if part == "train" else self._holdout
+        if part == "test":
+            sizes = np.zeros_like(self._length) if self._test is None else self._test
+        else:
+            sizes = self._length if part == "train" else self._holdout
         return sizes if clients is None else sizes[clients]
 
     def shard(self, client: int, part: ClientPart = "train") -> Samples:
-        """The samples of one client, as views of the memory map.
+        """The samples of one client, as views of the memory map; those of the test set are copied, unless they are
+        side by side there.
 
         Raises:
             DataError: there is no such client, or the file is damaged.
         """
         if not 0 <= client < self.population:
             raise DataError(f"{self.path}: there is no client {client}; clients are 0 to {self.population - 1}")
+        if part == "test":
+            return self._own_tests(client)
         start = int(self._offset[client])
         middle = start + int(self._length[client])
         stop = middle + int(self._holdout[client])
         return _samples(self._files[TRAIN].rows(*((start, middle) if part == "train" else (middle, stop))))
+
+    def _own_tests(self, client: int) -> Samples:
+        if self._test is None or self._test_end is None:
+            return self.shard(client).slice(0, 0)
+        end = int(self._test_end[client])
+        rows = self._files[TESTS].rows(end - int(self._test[client]), end)["row"]
+        columns = self._files[SERVER_FILES["test"]].all()
+        side_by_side = len(rows) and int(rows[-1] - rows[0]) == len(rows) - 1  # they ascend
+        chosen = slice(int(rows[0]), int(rows[-1]) + 1) if side_by_side else rows
+        return _samples({name: values[chosen] for name, values in columns.items()})
 
     def server(self, part: ServerPart) -> Samples | None:
         """The server's validation or test set; None if there is none."""
@@ -112,7 +130,7 @@ class ArrowFederation(Federation):
         Raises:
             DataError: the index or the histograms are damaged; names the file.
         """
-        for name in (INDEX, HISTOGRAMS):
+        for name in (INDEX, HISTOGRAMS, TESTS):
             if name in self._files:
                 self._files[name].verify(text=False)
         self._check_index()
@@ -120,6 +138,13 @@ class ArrowFederation(Federation):
     def _check_index(self) -> None:
         if int(self._length.sum() + self._holdout.sum()) != self.manifest.files[TRAIN].rows or np.any(self._length < 0):
             raise DataError(f"{self.path / INDEX}: does not fit {TRAIN}; delete the folder, it is built again")
+        if self._test is not None:
+            entry, test = self.manifest.files.get(TESTS), self.manifest.files.get(SERVER_FILES["test"])
+            rows = self._files[TESTS].all()["row"] if entry is not None else self._test[:0]
+            if entry is None or test is None or int(self._test.sum()) != entry.rows or (self._test < 0).any():
+                raise DataError(f"{self.path / INDEX}: does not fit {TESTS}; delete the folder, it is built again")
+            if ((rows < 0) | (rows >= test.rows)).any():
+                raise DataError(f"{self.path / TESTS}: does not fit the test set; delete the folder, it is built again")
 
 
 def _samples(columns: dict[str, Array]) -> Samples:

@@ -12,7 +12,7 @@ import numpy as np
 from raysim.data.federation import Array, DataInfo, Int64, Samples, ServerPart
 from raysim.data.left_out import LeftOut
 from raysim.data.store.columns import TEXT, Column, ColumnWriter, FileEntry
-from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TRAIN, Manifest
+from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TESTS, TRAIN, Manifest
 
 BATCH_BYTES = 64 << 20
 """Size of a record batch; only a client that is larger has a larger one, of its own."""
@@ -21,7 +21,8 @@ BATCH_BYTES = 64 << 20
 class StoreWriter:
     """Writes the files of a store into a folder that nobody reads yet.
 
-    `append` the clients in their order, `server` the server's sets, then `close`.
+    `append` the clients in their order, `server` the server's sets, `tests` if clients own some of the test set, then
+    `close`.
     """
 
     def __init__(self, folder: Path, info: DataInfo, *, histograms: bool = True) -> None:
@@ -35,6 +36,7 @@ class StoreWriter:
         self._holdout: list[Int64] = []
         self._counts: list[Array] = []
         self._samples = {"validation": 0, "test": 0}
+        self._tests: Int64 | None = None
 
     def append(self, samples: Samples, sizes: Int64, holdout: Int64) -> None:
         """Append whole clients, one after another.
@@ -70,6 +72,16 @@ class StoreWriter:
             self._files[SERVER_FILES[part]] = writer.close()
         self._samples[part] = len(samples)
 
+    def tests(self, rows: Int64, sizes: Int64) -> None:
+        """Write whose the samples of the test set are.
+
+        Args:
+            rows: positions in the test set, client after client.
+            sizes: `[clients]` how many of them are each client's.
+        """
+        self._write(TESTS, {"row": rows})
+        self._tests = sizes
+
     def close(
         self,
         *,
@@ -91,6 +103,8 @@ class StoreWriter:
         self._files[TRAIN] = self._train.close()
         length, holdout = np.concatenate(self._sizes), np.concatenate(self._holdout)
         index = {"offset": np.cumsum(length + holdout) - length - holdout, "length": length, "holdout": holdout}
+        if self._tests is not None:
+            index["test"] = self._tests
         self._write(INDEX, index, owners)
         if self._histograms:
             self._write(HISTOGRAMS, {"count": np.concatenate(self._counts)})

@@ -28,7 +28,7 @@ def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
 
 
 def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
-    """A picture for each thing that was measured on the clients' own holdouts."""
+    """A picture for each thing that was measured on the clients' own samples: their holdouts, their test samples."""
     names = [name for run in runs for name in run.metrics if name.startswith("clients/") and name.endswith("/mean")]
     what = (name.removeprefix("clients/").removesuffix("/mean") for name in names)
     return [_over_clients(runs, one) for one in dict.fromkeys(what)]
@@ -63,7 +63,8 @@ def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
     series["worst 10 %"] = f"clients/{what}/worst10"
 
     def draw(theme: Theme) -> Figure:
-        picture, ax = axes(theme, f"{titled(what)} on the clients' own data", "round")
+        own = "test samples" if what.startswith("test/") else "data"
+        picture, ax = axes(theme, f"{titled(what.removeprefix('test/'))} on the clients' own {own}", "round")
         if len(runs) == 1:
             best, worst = (runs[0].curve(series[of]) for of in ("best 10 %", "worst 10 %"))
             if len(best.rounds) == len(worst.rounds):

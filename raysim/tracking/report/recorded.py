@@ -15,7 +15,7 @@ from raysim.config import Experiment, read_yaml
 from raysim.errors import ConfigError
 from raysim.tracking.configuration import chosen_keys, flatten
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.headline import headline_metric, improves
+from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, read_events
 from raysim.tracking.reading import gathered, read_clients, read_rounds
@@ -63,8 +63,8 @@ class RecordedRun:
     columns: dict[str, Float64]
     """The rounds table; NaN where a metric was not measured."""
     participation: Participation | None
-    measured: ClientMetrics | None
-    """The last evaluation on the clients' holdouts."""
+    measured: dict[ClientSet, ClientMetrics]
+    """The last evaluation on each of the clients' own sets."""
     warnings: tuple[dict[str, Any], ...]
     """The last `SHOWN_WARNINGS` of the log."""
     warning_count: int
@@ -182,7 +182,7 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         environment=run.read_environment(),
         columns={name: _floats(table[name]) for name in table.schema.names},
         participation=_participation(run),
-        measured=read_holdouts(run),
+        measured={of: found for of in OVER_CLIENTS if (found := read_holdouts(run, of)) is not None},
         warnings=tuple(warnings),
         warning_count=warning_count,
         closed=run.rounds.exists() and not run.rounds.with_suffix(".arrows").exists(),

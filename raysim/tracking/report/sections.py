@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from raysim.tracking.headline import measure
+from raysim.tracking.headline import over_clients
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
 from raysim.tracking.report.curves import client_curves, learning_curves
 from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table, tile, tiles
@@ -116,11 +116,11 @@ def learning(run: RecordedRun, place: Place) -> Html:
 
 
 def fairness(runs: Sequence[RecordedRun]) -> list[Html]:
-    """How each thing that was measured on the clients' holdouts was spread over them, at the last evaluation."""
+    """How each thing that was measured on the clients' own samples was spread over them, at the last evaluation."""
     names = [name for run in runs for name in run.metrics if name.startswith("clients/")]
     summaries = list(dict.fromkeys(name.rpartition("/")[2] for name in names))
     rows: list[list[Content]] = []
-    for what in dict.fromkeys(measure(name) for name in names):
+    for what in dict.fromkeys(over_clients(name) for name in names):
         for run in runs:
             curves = [run.curve(f"clients/{what}/{summary}").values for summary in summaries]
             cells = [figure(float(values[-1]) if len(values) else None) for values in curves]

@@ -1,4 +1,4 @@
-"""How a model serves each client: what was measured on the clients' holdouts, from the worst served to the best."""
+"""How a model serves each client: what was measured on the clients' own samples, from the worst served to the best."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from raysim.tracking.headline import smaller_is_better
+from raysim.tracking.headline import ClientSet, smaller_is_better
 from raysim.tracking.report.curves import file_name, titled
 from raysim.tracking.report.recorded import Float64, RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, color, legend
@@ -17,16 +17,20 @@ POINTS = 400
 
 
 def sorted_clients(runs: Sequence[RecordedRun]) -> list[Picture]:
-    """A picture for each metric but the loss: its value for each client, in order, a curve for each run."""
-    names = dict.fromkeys(name for run in runs if run.measured is not None for name in run.measured.names)
-    return [_sorted(runs, name) for name in names if name != "loss"]
+    """A picture for each metric but the loss, and each set: its value for each client, in order, a curve for each
+    run."""
+    found = dict.fromkeys((of, name) for run in runs for of in run.measured for name in run.measured[of].names)
+    return [_sorted(runs, of, name) for of, name in found if name != "loss"]
 
 
-def _sorted(runs: Sequence[RecordedRun], name: str) -> Picture:
+def _sorted(runs: Sequence[RecordedRun], of: ClientSet, name: str) -> Picture:
+    where = " on its own test samples" if of == "test" else ""
+
     def draw(theme: Theme) -> Figure:
-        picture, ax = axes(theme, f"{titled(name)} of each client, the worst served first", "percent of the clients")
+        title = f"{titled(name)} of each client{where}, the worst served first"
+        picture, ax = axes(theme, title, "percent of the clients")
         for index, run in enumerate(runs):
-            values = _values(run, name)
+            values = _values(run, of, name)
             if not len(values):
                 continue
             shown = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(np.int64))
@@ -45,13 +49,15 @@ def _sorted(runs: Sequence[RecordedRun], name: str) -> Picture:
             legend(picture, ax, columns=3)
         return picture
 
-    return Picture(f"spread-{file_name(name)}", f"{titled(name)} of each client, in order", draw)
+    file = file_name(f"test-{name}" if of == "test" else name)
+    return Picture(f"spread-{file}", f"{titled(name)} of each client{where}, in order", draw)
 
 
-def _values(run: RecordedRun, name: str) -> Float64:
+def _values(run: RecordedRun, of: ClientSet, name: str) -> Float64:
     """The clients' values from the worst to the best."""
-    if run.measured is None or name not in run.measured.names:
+    measured = run.measured.get(of)
+    if measured is None or name not in measured.names:
         return np.empty(0)
-    values = run.measured.column(name)
+    values = measured.column(name)
     ordered = np.sort(values[np.isfinite(values)])
     return ordered[::-1] if smaller_is_better(name) else ordered
