@@ -40,9 +40,11 @@ class EvaluationConfig(Section):
     every: int = Field(1, ge=0)
     """Rounds between two evaluations of the global model on the test (and validation) set; 0 is never."""
     sets: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-    """The server's sets to evaluate on, where they exist. Trials of a study never look at the test set."""
+    """The server's sets to evaluate on, where they exist; without `test` clients' own test samples are left out, too.
+    Trials of a study never look at the test set."""
     clients_every: int | None = Field(None, ge=0)
-    """Rounds between two evaluations on every client's holdout; by default as `every` where `data.holdout` > 0."""
+    """Rounds between two evaluations of every client on its holdout, where `data.holdout` > 0, and on the test samples
+    that the source says are its own; by default as `every`, 0 is never."""
     metrics: tuple[MetricName, ...] | None = None
     """`accuracy`, `top5` (any k), `macro_f1`, `balanced_accuracy`; `precision`, `recall` and `f1` (of `positive`, else
     of each class; `recall/died` of one); `pr_auc`, `roc_auc`; `brier`, `ece`; `mae`, `rmse`, or import strings; the
@@ -53,7 +55,8 @@ class EvaluationConfig(Section):
     batch_size: int = Field(1000, ge=1)
     """Samples of one evaluation batch."""
     fine_tune: FineTune | None = None
-    """Have every client train a copy of the model on its training part before it is evaluated on its holdout."""
+    """Have every client train a copy of the model on its training part before it is evaluated on samples of its
+    own."""
     local_baseline: str | None = None
     """Directory of a finished run of `algorithm: local` on the same data: `clients/…/below_local` is then the share of
     clients that their own local model serves better."""
@@ -146,5 +149,5 @@ class TrackingConfig(Section):
     report: bool = True
     """Write `report.html` at the end."""
     clients: bool = True
-    """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet`, a row for every client of
-    the last evaluation on the clients' holdouts."""
+    """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet` and
+    `client_tests.parquet`, a row for every client of the last evaluation on its holdout and on its test samples."""

@@ -52,6 +52,9 @@ class Table(Section):
     name: Literal["csv", "parquet"] = "csv"
     path: str
     """The file."""
+    test: str | None = None
+    """A file of the same form with the test samples; without it `data.test` is split off. Its owners, where it has the
+    column `client`, are evaluated on what is theirs; a row without one is the server's alone."""
     label: str
     """Column to predict."""
     features: tuple[str, ...] | None = None
@@ -67,7 +70,8 @@ class Table(Section):
 
 
 class Npz(Section):
-    """A NumPy archive with arrays `x`, `y` and, if at hand, `x_test`, `y_test`, `client`, `client_test`, `weight`."""
+    """A NumPy archive with arrays `x`, `y` and, if at hand, `x_test`, `y_test`, `client`, `client_test`, `weight`,
+    `weight_test`."""
 
     name: Literal["npz"] = "npz"
     path: str

@@ -60,7 +60,9 @@ def _files(config: SourceConfig) -> list[Path]:
     elif isinstance(config, Text) and config.path is None:
         with resources.as_file(resources.files("raysim.data") / "bundled" / BUNDLED) as bundled:
             return [bundled]
-    elif isinstance(config, Table | Npz | Text):
+    elif isinstance(config, Table):
+        names = [config.path, config.test]
+    elif isinstance(config, Npz | Text):
         names = [config.path]
     return [Path(name).expanduser() for name in names if name is not None]
 

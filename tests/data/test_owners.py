@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import csv
 
 from raysim.config.data import DataConfig
 from raysim.config.sources import InMemory
@@ -200,3 +204,35 @@ def test_a_damaged_table_of_owners_is_found(tmp_path: Path, spoil: str) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"tests\.arrow: .* delete the folder"):
         ArrowFederation(federation.path).verify_index()
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_a_test_table_has_owners_classes_and_columns_of_the_training_table(tmp_path: Path, name: str) -> None:
+    train = {"size": [float(i) for i in range(30)], "kind": ["x", "y", "z"] * 10, "site": [7, 8, 9] * 10}
+    train["seen"] = ["no", "yes"] * 15
+    test = {"seen": ["yes", "no", "no"], "site": [9, None, 7], "size": [1, 2, None], "kind": ["z", None, "x"]}
+    source = {"name": name, "label": "seen", "client": "site"}
+    for key, columns in (("path", train), ("test", test)):
+        path = tmp_path / f"{key}.{name}"
+        (csv.write_csv if name == "csv" else pq.write_table)(pa.table(columns), path)
+        source[key] = str(path)
+    transforms = [{"name": "missing", "action": "zero"}, "one_hot"]
+    federation = built(tmp_path, None, source=source, transforms=transforms)
+    assert own(federation) == [[0], [], [1]]
+    found = federation.server("test")
+    assert found is not None
+    assert found.x[:, 0].tolist() == [1.0, 2.0, 0.0]
+    assert found.y.tolist() == [1, 0, 0]
+    for column, cells, line in (
+        ("seen", ["maybe", "no", "no"], "row 1, column 'seen' is maybe, a class that"),
+        ("size", ["big", "no", "no"], "column 'size' is text, in"),
+        ("site", [1, 8, 9], "1 of 3 test samples (the first is sample 0) belong to '1'"),
+    ):
+        spoiled = pa.table(test | {column: cells})
+        (csv.write_csv if name == "csv" else pq.write_table)(spoiled, tmp_path / f"test.{name}")
+        with pytest.raises(DataError, match=re.escape(line)):
+            built(tmp_path, None, source=source, transforms=transforms)
+    rest = pa.table({key: cells for key, cells in test.items() if key != "size"})
+    (csv.write_csv if name == "csv" else pq.write_table)(rest, tmp_path / f"test.{name}")
+    with pytest.raises(DataError, match=r"no column 'size', which .* has; give both tables the same columns"):
+        built(tmp_path, None, source=source, transforms=transforms)

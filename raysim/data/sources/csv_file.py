@@ -30,7 +30,7 @@ def read_csv(path: Path, na_values: Sequence[str] = (), *, texts: Sequence[str] 
     Args:
         path: the file.
         na_values: cells that are holes in every column, beside the empty one.
-        texts: columns to read as text whatever they hold, alone; by default all, each by its own type.
+        texts: columns to read as they are written, alone; by default all, each by its own type and with its holes.
 
     Raises:
         DataError: the file is missing, damaged, or not UTF-8.
@@ -57,7 +57,7 @@ def read_csv(path: Path, na_values: Sequence[str] = (), *, texts: Sequence[str] 
                 column_types=dict.fromkeys(texts, pa.string()),
             ),
         )
-        return with_holes(validated(table), ("", *na_values))
+        return validated(table) if texts else with_holes(validated(table), ("", *na_values))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable CSV file ({first_line(error)})") from None
 

@@ -12,6 +12,7 @@ import numpy as np
 from raysim.config.sources import Table
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo
+from raysim.data.owners import owner_name
 from raysim.data.sources.arrays import targets
 from raysim.data.sources.csv_file import read_csv, with_holes
 from raysim.data.sources.files import existing, read_parquet
@@ -28,25 +29,69 @@ def load_table(config: Table, seed: int) -> Dataset:
     A CSV file has a header, is UTF-8, and may be separated by commas, semicolons, tabs or bars.
 
     Raises:
-        DataError: the file is missing or damaged; a column is missing, of no usable type, or used twice; a label or an
-            owner is missing; a class label is a fraction; there is only one class.
+        DataError: a file is missing or damaged; a column is missing, of no usable type, or used twice; a label or an
+            owner is missing; a class label is a fraction; there is only one class; the test table has another class, or
+            text where the other has numbers.
     """
     path = existing(config.path)
+    table = _read(config, path)
+    names = _features(config, table.column_names, path)
+    x = Columns(names, tuple(_column(table[name], name, path) for name in names))
+    y, class_names = _label(table[config.label], config, path)
+    client = None if config.client is None else _owners(table[config.client], config.client, path)
+    classes = None if class_names is None else len(class_names)
+    info = DataInfo(config.task, (len(names),), "real", (), classes)
+    train = Pool(x, y, "real", str(path), client)
+    test = None if config.test is None else _test(config, existing(config.test), x, class_names)
+    return Dataset(train, test, info, class_names)
+
+
+def _read(config: Table, path: Path) -> pa.Table:
     if config.name == "csv":
         table = read_csv(path, config.na_values)
     else:
         table = with_holes(read_parquet(path), config.na_values)
     if table.num_rows == 0:
         raise DataError(f"{path}: the table has no rows")
-    names = _features(config, table.column_names, path)
     if config.name == "csv":
         _refuse_two_spellings(config, table, path)
-    x = Columns(names, tuple(_column(table[name], name, path) for name in names))
-    y, class_names = _label(table[config.label], config, path)
-    client = None if config.client is None else _owners(table[config.client], config.client, path)
-    classes = None if class_names is None else len(class_names)
-    info = DataInfo(config.task, (len(names),), "real", (), classes)
-    return Dataset(Pool(x, y, "real", str(path), client), None, info, class_names)
+    return table
+
+
+def _test(config: Table, path: Path, train: Columns, class_names: tuple[str, ...] | None) -> Pool:
+    """The rows of the test table, with the columns and the classes of the training table. Owners may be missing."""
+    table = _read(config, path)
+    for name in (*train.names, config.label):
+        if name not in table.column_names:
+            raise DataError(f"{path}: no column {name!r}, which {config.path} has; give both tables the same columns")
+    values = []
+    for name, trained in zip(train.names, train.values, strict=True):
+        column = _column(table[name], name, path)
+        if column.dtype != trained.dtype and not holes(column).all():
+            kinds = {True: "text", False: "numbers"}
+            here, there = kinds[column.dtype == object], kinds[trained.dtype == object]
+            raise DataError(f"{path}: column {name!r} is {here}, in {config.path} it is {there}; make them alike")
+        values.append(column if column.dtype == trained.dtype else np.full(len(column), None, dtype=object))
+    owners = None
+    if config.client is not None and config.client in table.column_names:
+        owners = _owners(table[config.client], config.client, path, all_owned=False)
+    y = _test_labels(config, table, path, class_names)
+    return Pool(Columns(train.names, tuple(values)), y, "real", str(path), owners)
+
+
+def _test_labels(config: Table, table: pa.Table, path: Path, class_names: tuple[str, ...] | None) -> Array:
+    if class_names is None:
+        return _label(table[config.label], config, path)[0]
+    values = _whole(table[config.label], config.label, path)
+    number = {name: label for label, name in enumerate(class_names)}
+    labels = [number.get(str(owner_name(value))) for value in values.tolist()]
+    if None in labels:
+        row = labels.index(None)
+        raise DataError(
+            f"{path}: row {row + 1}, column {config.label!r} is {values[row]}, a class that {config.path} does not "
+            "have; correct it, or add training rows of that class"
+        )
+    return np.array(labels, dtype=np.int64)
 
 
 def _refuse_two_spellings(config: Table, table: pa.Table, path: Path) -> None:
@@ -56,7 +101,11 @@ def _refuse_two_spellings(config: Table, table: pa.Table, path: Path) -> None:
 
     keys = {"client": config.client, "label": config.label if config.task == "classification" else None}
     for key, name in keys.items():
-        if name is None or not (pa.types.is_integer(table[name].type) or pa.types.is_floating(table[name].type)):
+        if (
+            name is None
+            or name not in table.column_names
+            or not (pa.types.is_integer(table[name].type) or pa.types.is_floating(table[name].type))
+        ):
             continue
         written = compute.utf8_trim_whitespace(read_csv(path, texts=[name])[name])
         if compute.count_distinct(written).as_py() == compute.count_distinct(table[name]).as_py():
@@ -152,12 +201,12 @@ def _label(column: pa.ChunkedArray, config: Table, path: Path) -> tuple[Array, t
     return y.astype(np.int64), tuple(str(name) for name in classes)
 
 
-def _owners(column: pa.ChunkedArray, name: str, path: Path) -> Array:
-    values = _whole(column, name, path)
-    return values.astype(str) if values.dtype == object else values
+def _owners(column: pa.ChunkedArray, name: str, path: Path, *, all_owned: bool = True) -> Array:
+    values = _whole(column, name, path, filled=all_owned)
+    return values.astype(str) if values.dtype == object and all_owned else values
 
 
-def _whole(column: pa.ChunkedArray, name: str, path: Path) -> Array:
+def _whole(column: pa.ChunkedArray, name: str, path: Path, *, filled: bool = True) -> Array:
     """A column of labels or owners: no holes, and integers as they are (float64 would merge some above 2^53)."""
     import pyarrow as pa
 
@@ -166,7 +215,7 @@ def _whole(column: pa.ChunkedArray, name: str, path: Path) -> Array:
     exact = pa.types.is_integer(column.type) and not column.null_count
     values: Array = column.to_numpy() if exact else _column(column, name, path)
     missing = np.flatnonzero(holes(values))
-    if len(missing):
+    if len(missing) and filled:
         what = "is empty" if values.dtype == object else "is empty, NA or not finite"
         raise DataError(f"{path}: row {missing[0] + 1}, column {name!r} {what}; fill it or remove the row")
     return values
