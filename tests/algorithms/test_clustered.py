@@ -52,7 +52,8 @@ class TwoKinds(ListedFederation):
 
 def test_clients_that_need_opposite_models_find_them_and_are_evaluated_with_them() -> None:
     values = {
-        "algorithm": "ifca", "cohort": 6, "rounds": 30, "model": "softmax", "data": {"partition": "natural"},
+        "algorithm": "ifca", "cohort": 6, "rounds": 30, "model": "softmax",
+        "data": {"partition": "natural", "holdout": 0.5},
         "client": {"batch_size": "full", "steps": 3, "optimizer": {"name": "sgd", "lr": 0.1}},
     }  # fmt: skip
     experiment, federation = Experiment.parse(values), TwoKinds([20] * 6, [20] * 6)
