@@ -12,7 +12,7 @@ import torch
 from federations import digits
 from listed_federation import ListedFederation
 from plain_federation import CLASSES, FEATURES, SIZES, Run, experiment_of
-from plain_holdouts import model_of
+from plain_holdouts import losses_of, model_of
 from torch import nn
 
 from raysim import Experiment, Simulation
@@ -70,8 +70,7 @@ def test_a_client_is_evaluated_with_the_model_that_it_would_use(algorithm: str, 
     for one in done.facts.evaluated:
         if one.part == "client test":
             assert one.clients is not None
-            losses = [run.executor.worker.metrics[0].value(row[:2]) for row in np.asarray(one.sums)]
-            found |= dict(zip(one.clients.tolist(), losses, strict=True))
+            found |= dict(zip(one.clients.tolist(), losses_of(one.sums), strict=True))
     assert sorted(found) == [client for client, count in enumerate(TESTS) if count]
     for client, loss in found.items():
         own, w = federation.shard(client, "test"), model_of(run, client)
