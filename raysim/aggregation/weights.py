@@ -40,17 +40,14 @@ class Weighting:
         """Whether clients must evaluate the broadcast model before their first step."""
         return isinstance(self.config, LossWeights) or (isinstance(self.config, LawWeights) and self.config.loss != 0)
 
-    def base(self, clients: Int64, samples: Int64, staleness: Int64 | None = None) -> Float64:
+    def base(self, clients: Int64, samples: Int64) -> Float64:
         """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0.
 
         Args:
             clients: ids, `[m]`.
             samples: training samples, `[m]`.
-            staleness: rounds by which each client's model is old, `[m]`; by default 0.
         """
         raw = self.raw(clients, samples)
-        if isinstance(self.config, LawWeights) and staleness is not None:
-            raw *= (1.0 + staleness) ** -self.config.staleness
         total = raw.sum()
         return raw / total if total > 0 else raw
 

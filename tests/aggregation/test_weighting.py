@@ -121,12 +121,11 @@ def test_weights_do_not_depend_on_the_order_of_the_cohort() -> None:
 
 
 def test_the_law_is_the_product_that_it_says() -> None:
-    law = Weighting(LawWeights(samples=0.5, loss=2.0, staleness=1.5))
-    staleness = np.array([0, 0, 1, 3])
-    base = law.base(CLIENTS, SAMPLES, staleness)
+    law = Weighting(LawWeights(samples=0.5, loss=2.0))
+    base = law.base(CLIENTS, SAMPLES)
     losses = np.array([0.3, 0.3, 1.0, 2.0])
     weights = base * [law.factor(loss)[0] for loss in losses]
-    expected = np.where(SAMPLES > 0, SAMPLES**0.5 * np.exp(-2.0 * losses) * (1.0 + staleness) ** -1.5, 0)
+    expected = np.where(SAMPLES > 0, SAMPLES**0.5 * np.exp(-2.0 * losses), 0)
     np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum(), rtol=1e-12)
 
 

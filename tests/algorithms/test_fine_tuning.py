@@ -63,7 +63,7 @@ def test_rows_come_to_what_one_client_at_a_time_comes_to_and_their_number_change
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["data.holdout=0"], "evaluation.fine_tune: clients need a holdout, or test samples of their own, to be judged by"),
+        (["data.holdout=0"], "evaluation.fine_tune: clients need a holdout, or test samples of their own, to be"),
         (["client.optimizer=adam"], "evaluation.fine_tune.lr: set one: fine-tuning takes steps of plain SGD"),
         (["evaluation.fine_tune.layers=[head.*]"], "evaluation.fine_tune.layers: 'head.*' matches nothing"),
         (["evaluation.fine_tune.layers=[]"], "'evaluation.fine_tune.layers'"),

@@ -117,6 +117,10 @@ def test_an_unknown_key_is_named_with_its_path_and_the_closest_one(values: Any, 
             "aggregation.weights.table: input should be a valid integer",
         ),
         (
+            {"aggregation": {"weights": {"name": "law", "staleness": 1.5}}},
+            "aggregation.weights.staleness: 1.5 discounts old models, but rounds wait for all their clients; remove it",
+        ),
+        (
             {"aggregation": {"weights": {"name": "explicit", "table": {3: -1}}}},
             "aggregation.weights.table[3]: input should be greater than or equal to 0",
         ),
