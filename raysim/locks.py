@@ -121,7 +121,7 @@ def _lock(file: int, certain: bool) -> bool:
 
 
 def _owner(file: int) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         record = _record(file)
         return f"process {record['pid']} on {record['host']}"
     return "another process"

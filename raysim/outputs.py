@@ -58,7 +58,7 @@ def _is_report(content: bytes) -> bool:
 def _is_schema(content: bytes) -> bool:
     try:
         values = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(values, dict) and values.get("title") == SCHEMA_TITLE
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from raysim import keyed
 from raysim.config import Experiment
@@ -23,6 +23,7 @@ from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.cohort import cohort_size, draw_clients
 from raysim.execution.evaluation import train_ranges
+from raysim.execution.vectors import read_vectors
 from raysim.execution.work import Evaluated, EvaluationRange, Float64, Int64
 from raysim.training import LocalWork
 
@@ -198,11 +199,9 @@ def load_state(folder: str | Path, selection: Selection) -> State:
     if not first:
         return first
     path = Path(folder) / FILE
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path}: what the selection remembers cannot be read ({error})") from None
-    if set(found) != set(first):
+    found = read_vectors(path)
+    kinds, expected = ({name: (value.ndim, value.dtype) for name, value in of.items()} for of in (found, first))
+    if kinds != expected:
         raise RunError(f"{path}: is of another selection than {selection.experiment.selection.name}")
     return found
 

@@ -10,18 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from raysim.aggregation import ClientRows, ColumnSums, PartialSum, join_rows, sum_fields, union, weighed
 from raysim.algorithms import build_algorithm
+from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.candidates import WeightLearner
 from raysim.execution.columns import ServerStep, State
+from raysim.execution.vectors import read_vectors
 from raysim.execution.work import Chosen, Float32, Int32, Job, StepFacts
 from raysim.training import ParameterLayout
 
@@ -116,17 +119,29 @@ class Server:
             RunError: the checkpoint is of another model, or not what `save` writes.
         """
         try:
-            written = json.loads((Path(folder) / LAYOUT).read_text(encoding="utf-8"))["layout"]
+            written = parse_json((Path(folder) / LAYOUT).read_bytes())["layout"]
             if written != self.layout.fingerprint:
                 raise RunError(
                     f"{folder}: the checkpoint is of another model; pass the one that the run was started with"
                 )
-            vectors = load_file(Path(folder) / VECTORS)
-            model = vectors["model"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            vectors = read_vectors(Path(folder) / VECTORS)
+            model = vectors.pop("model")
+            state = {key.removeprefix("state."): value for key, value in vectors.items()}
+            self._check_like_first(state, model)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder}: not a checkpoint of raysim ({type(error).__name__}: {error})") from None
-        state = {key.removeprefix("state."): value for key, value in vectors.items() if key.startswith("state.")}
         return state, model
+
+    def _check_like_first(self, state: State, model: Float32) -> None:
+        """Raise a ValueError if state or model are not of the form that they have before the first round."""
+        first_state, first_model = self.first()
+        found: dict[str, Any] = {"model": model, **state}
+        for name, first in {"model": first_model, **first_state}.items():
+            like = np.asarray(first)
+            if name not in found or (found[name].shape, found[name].dtype) != (like.shape, like.dtype):
+                raise ValueError(f"{name!r} is not there, or not {like.dtype} of shape {like.shape}")
+        if more := sorted(set(found) - set(first_state) - {"model"}):
+            raise ValueError(f"{more[0]!r} is not in the state of {self.job.experiment.algorithm.name}")
 
     def export(self, path: str, model: Float32) -> None:
         """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`.

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from raysim.errors import RunError
 from raysim.execution.client_state import Bools, StateRows
+from raysim.execution.vectors import read_vectors
 from raysim.execution.work import Float32, Int64
 
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -183,10 +184,16 @@ def load_pieces(folder: str, width: int) -> Iterator[StateRows]:
     """The pieces of a checkpoint's folder.
 
     Raises:
-        RunError: they are of another algorithm or model.
+        RunError: they are damaged, or of another algorithm or model.
     """
     for path in sorted(Path(folder).glob("clients-*.safetensors")):
-        found = load_file(path)
-        if found["rows"].shape[1] != width:
-            raise RunError(f"{path}: a client keeps {found['rows'].shape[1]} values there, and {width} in this run")
-        yield StateRows(found["clients"], found["rows"])
+        found = read_vectors(path)
+        if set(found) != {"clients", "rows"}:
+            raise RunError(f"{path}: has not clients and rows, but {', '.join(sorted(found)) or 'nothing'}")
+        clients, rows = found["clients"], found["rows"]
+        kept = rows.shape[1] if rows.ndim == 2 else 0
+        if kept != width:
+            raise RunError(f"{path}: a client keeps {kept} values there, and {width} in this run")
+        if rows.dtype != np.float32 or clients.dtype != np.int64 or clients.shape != rows.shape[:1]:
+            raise RunError(f"{path}: has not a row of float32 for each of its clients")
+        yield StateRows(clients, rows)

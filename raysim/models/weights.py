@@ -19,9 +19,12 @@ def load_weights(model: nn.Module, path: str, *, name: str) -> None:
     """
     check_weights(model, path, name=name)
     expected = _expected(model)
-    with torch.no_grad(), safe_open(path, framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118 - not a mapping
-            expected[key].copy_(file.get_tensor(key))
+    try:
+        with torch.no_grad(), safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                expected[key].copy_(file.get_tensor(key))
+    except (SafetensorError, OSError, RuntimeError, AttributeError) as error:  # a type that this torch does not have
+        raise _unreadable(Path(path), error) from None
 
 
 def check_weights(model: nn.Module, path: str, *, name: str) -> None:
@@ -64,7 +67,11 @@ def _header(file: Path) -> dict[str, tuple[list[int], str]]:
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
             return {key: (list(part.get_shape()), str(part.get_dtype())) for key, part in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file}: cannot be read as safetensors ({error}) (model.weights)") from None
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> ModelError:
+    return ModelError(f"{file}: cannot be read as safetensors ({str(error)[:200]}) (model.weights)")
 
 
 def _expected(model: nn.Module) -> dict[str, Tensor]:

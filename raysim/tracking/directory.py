@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from raysim.config import Experiment, read_yaml
+from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError, StorageError
 from raysim.files import is_temporary, remove, storing, sweep, write_text
 from raysim.locks import LOCK, FolderLock
@@ -242,7 +243,7 @@ class RunDirectory:
             RunError: environment.json is damaged.
         """
         try:
-            values = json.loads(self.environment.read_text(encoding="utf-8"))
+            values = parse_json(self.environment.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from raysim.config.parsing import parse_json
 from raysim.files import storing
 
 Level = Literal["info", "warning", "error"]
@@ -95,7 +96,7 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     with lines:
         for line in lines:
             try:
-                event = json.loads(line)
+                event = parse_json(line)
             except ValueError:
                 continue
             if isinstance(event, dict):

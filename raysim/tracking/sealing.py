@@ -7,6 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
+from raysim.config.parsing import parse_json
 from raysim.files import storing
 from raysim.tracking.storage import MANIFEST, CheckpointStorage, files_below
 
@@ -74,7 +75,7 @@ def _manifest(storage: CheckpointStorage, name: str, round: int) -> dict[str, Su
     """What the files of a checkpoint must look like."""
     try:
         with storage.open(name, MANIFEST) as stream:
-            manifest = json.loads(stream.read())
+            manifest = parse_json(stream.read())
         if manifest["format"] != FORMAT:
             raise Unusable(f"format {manifest['format']}, this version of raysim reads {FORMAT}")
         if manifest["round"] != round:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raysim.config import Experiment, read_yaml
+from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError
 from raysim.files import storing, write_text
 from raysim.locks import FolderLock
@@ -126,12 +127,14 @@ class StudyDirectory:
             RunError: the file is damaged.
         """
         try:
-            found = json.loads(self.confirmation.read_text(encoding="utf-8"))
+            found = parse_json(self.confirmation.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise RunError(f"{self.confirmation}: cannot be read ({error}); delete it to confirm again") from None
-        return dict(found)
+        if not isinstance(found, dict):
+            raise RunError(f"{self.confirmation}: expected a JSON object; delete it to confirm again")
+        return found
 
     def write_confirmation(self, values: Mapping[str, Any]) -> None:
         """Keep what was confirmed so far."""

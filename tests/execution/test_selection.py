@@ -206,7 +206,7 @@ def test_no_round_is_worked_on_ahead_of_the_one_that_decides_its_cohort() -> Non
 
 def test_what_a_selection_remembers_survives_a_file_and_must_be_its_own(tmp_path: Path) -> None:
     _, oort = selection_run("oort")
-    with pytest.raises(RunError, match="what the selection remembers cannot be read"):
+    with pytest.raises(RunError, match="cannot be read as safetensors"):
         load_state(tmp_path, oort)
     state = oort.after(1, oort.first(), losses(np.array([0, 4]), [1.0, 2.0]))
     save_state(tmp_path, state)

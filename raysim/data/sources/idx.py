@@ -11,31 +11,42 @@ import numpy as np
 from raysim.config.sources import Idx
 from raysim.data.dataset import Dataset, InputKind
 from raysim.data.federation import Array
+from raysim.data.room import check_room
 from raysim.data.sources.arrays import from_arrays
-from raysim.data.sources.files import read_bytes
+from raysim.data.sources.files import opened, read_exactly
 from raysim.errors import DataError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMENSIONS = 8
 
 
 def read_idx(path: str | Path) -> Array:
     """The array in an IDX file, plain or gzipped, in native byte order and its stored type.
 
+    Of the file no more is read than its header says, and one byte to see that it ends there.
+
     Raises:
-        DataError: the file is missing, is no IDX file, or is shorter or longer than its header says.
+        DataError: the file is missing, is no IDX file, is shorter or longer than its header says, or says more than
+            there is memory for.
     """
-    content = read_bytes(path)
-    dimensions = content[3] if len(content) >= 4 else 0
-    header = 4 + 4 * dimensions
-    if content[:2] != b"\0\0" or len(content) < header or not dimensions or content[2] not in _TYPES:
-        raise DataError(f"{path}: not an IDX file (it starts with {content[:4].hex(' ') or 'nothing'})")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    kind = np.dtype(_TYPES[content[2]])
-    expected = header + kind.itemsize * math.prod(shape)
-    if len(content) != expected:
-        state = "truncated" if len(content) < expected else "too long"
-        raise DataError(f"{path}: {state}: {len(content)} bytes where shape {shape} needs {expected}; fetch it again")
-    return np.frombuffer(content, kind, offset=header).reshape(shape).astype(kind.newbyteorder("="))
+    with opened(path) as stream:
+        magic = stream.read(4)
+        dimensions = magic[3] if len(magic) == 4 else 0
+        lengths = stream.read(4 * dimensions)
+        whole = magic[:2] == b"\0\0" and len(lengths) == 4 * dimensions
+        if not whole or not 0 < dimensions <= _MOST_DIMENSIONS or magic[2] not in _TYPES:
+            raise DataError(f"{path}: not an IDX file (it starts with {magic.hex(' ') or 'nothing'})")
+        shape = struct.unpack(f">{dimensions}I", lengths)
+        kind, header = np.dtype(_TYPES[magic[2]]), 4 + len(lengths)
+        expected = kind.itemsize * math.prod(shape)
+        check_room(expected, str(path), f"an array of shape {shape}", "fetch it again")
+        content = read_exactly(stream, expected)
+        needs = f"shape {shape} needs {header + expected}; fetch it again"
+        if len(content) < expected:
+            raise DataError(f"{path}: truncated: {header + len(content)} bytes where {needs}")
+        if stream.read(1):
+            raise DataError(f"{path}: too long: more bytes follow where {needs}")
+    return np.frombuffer(content, kind).reshape(shape).astype(kind.newbyteorder("="))
 
 
 def read_pair(features: str | Path, labels: str | Path) -> tuple[Array, Array]:

@@ -6,13 +6,13 @@ The last one is padded, and the padding has weight 0.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from raysim.config.parsing import Malformed, parse_json
 from raysim.config.sources import Text
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo
@@ -91,8 +91,8 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
 
 def _json(content: bytes, path: Path) -> Iterator[tuple[object, object]]:
     try:
-        texts = json.loads(content)
-    except ValueError as error:
+        texts = parse_json(content)
+    except Malformed as error:
         raise DataError(f"{path}: neither Parquet nor JSON ({error})") from None
     if not isinstance(texts, dict):
         raise DataError(f"{path}: expected JSON of the form {{client: text}}, got a {type(texts).__name__}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysim.config.parsing import parse_json
 from raysim.data.federation import DataInfo, ServerPart
 from raysim.data.left_out import LeftOut
 from raysim.data.store.columns import Column, FileEntry
@@ -71,7 +72,7 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_bytes())
         except FileNotFoundError:
             raise DataError(
                 f"{folder}: not a shard store ({MANIFEST} is missing); on a cluster, data.cache must be a folder that "
