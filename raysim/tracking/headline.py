@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from raysim.config import Experiment
+from raysim.tracking.metric_names import UNTUNED, parts_of
 
 ClientSet = Literal["holdout", "test"]
 """Samples of a client's own that it is evaluated on: what it keeps back, and what of the test set is its own."""
@@ -20,21 +21,19 @@ _SMALLER_IS_BETTER = re.compile(r"(?i)(loss|error|mae|mse|rmse|perplexity|brier|
 
 def measure(metric: str) -> str:
     """What is measured, without where: `test/accuracy` and `clients/test/accuracy/worst10` are both `accuracy`."""
-    parts = metric.split("/")
-    if parts[:2] == ["clients", "test"] and len(parts) > 3:  # three are those of a metric called test
-        return parts[2]
-    return parts[1] if len(parts) > 1 and parts[0] in _PARTS else metric
+    return parts_of(metric).family
 
 
 def over_clients(metric: str) -> str:
     """What a summary over clients is of, with the set where that is not the holdout: `accuracy`, `test/accuracy`."""
-    return ("test/" if metric.startswith(OVER_CLIENTS["test"]) and metric.count("/") > 2 else "") + measure(metric)
+    parts = parts_of(metric)
+    return f"test/{parts.family}" if parts.where == "clients/test" else parts.family
 
 
 def smaller_is_better(metric: str) -> bool:
     """True for losses and errors, by name, and for how much clients differ; everything else is better when larger."""
     if metric.startswith("clients/"):
-        what = metric.rpartition("/")[2]
+        what = parts_of(metric).summary.removeprefix(UNTUNED)
         if what in ("std", "gini", "jain", "below_local"):
             return what != "jain"
     return _SMALLER_IS_BETTER.search(measure(metric)) is not None

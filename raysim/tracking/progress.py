@@ -9,8 +9,10 @@ from dataclasses import fields
 from typing import Literal, Protocol, TextIO
 
 from raysim.config import Experiment
-from raysim.tracking.headline import headline_metric, improves, measure, over_clients
+from raysim.tracking.closing import closing_lines
+from raysim.tracking.headline import headline_metric, improves
 from raysim.tracking.log import json_line
+from raysim.tracking.metric_names import parts_of
 from raysim.tracking.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.units import duration, figure, rate, time_left
 
@@ -120,6 +122,7 @@ class PlainProgress:
         """Write to `out`, by default the standard error."""
         self._out = out
         self._pace = Pace(0, 0)
+        self._shown = Shown(Experiment())
 
     def preparing(self, what: str) -> None:
         """What is being done, with an ellipsis."""
@@ -127,7 +130,7 @@ class PlainProgress:
 
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The experiment's name and the facts, on a line each."""
-        self._pace = Pace(experiment.rounds, after_round)
+        self._pace, self._shown = Pace(experiment.rounds, after_round), Shown(experiment)
         self._say(f"{experiment.name}: {experiment.rounds} rounds")
         for name, value in facts.items():
             self._say(f"  {name}: {value}")
@@ -136,7 +139,7 @@ class PlainProgress:
         """`round 12/100  test/accuracy 0.9312  train/loss 0.2500  10 clients  84 clients/s  0.12 s  10 s left`."""
         self._pace.see(row)
         parts = [f"round {row.round}/{self._pace.rounds}"]
-        parts += [f"{name} {figure(value)}" for name, value in row.metrics.items() if _worth_a_line(name)]
+        parts += [f"{name} {figure(value)}" for name, value in row.metrics.items() if name in self._shown]
         parts.append(f"{row.trained} client{'' if row.trained == 1 else 's'}")
         if row.dropped:
             parts.append(f"{row.dropped} dropped")
@@ -159,23 +162,23 @@ class PlainProgress:
         print(line, file=self._out or sys.stderr, flush=True)
 
 
-def _worth_a_line(metric: str) -> bool:
-    """Of the many summaries over clients, only the worst tenth and who is worse off than alone, and no class by itself;
-    the report has all."""
-    if measure(metric) == "recall":
-        return False
-    if not metric.startswith("clients/"):
-        return True
-    return metric.endswith(("/worst10", "/below_local")) and measure(metric) != "loss"
+class Shown:
+    """Which of a round's metrics are worth room in a terminal; the report has all.
 
+    Of the many summaries over clients only the worst tenth and who is worse off than alone, and no class by itself;
+    what the run stops by in any case.
+    """
 
-def _over_clients(metrics: Mapping[str, float]) -> list[str]:
-    """All summaries over the clients of all that was measured, but for the loss: a line each."""
-    lines: dict[str, list[str]] = {}
-    for name, value in metrics.items():
-        if name.startswith("clients/") and measure(name) != "loss":
-            lines.setdefault(over_clients(name), []).append(f"{name.rpartition('/')[2]} {figure(value)}")
-    return [f"clients {what}: {'  '.join(parts)}" for what, parts in lines.items()]
+    def __init__(self, experiment: Experiment) -> None:
+        self._asked_for = experiment.stop.metric
+
+    def __contains__(self, metric: str) -> bool:
+        parts = parts_of(metric)
+        if metric == self._asked_for:
+            return True
+        if not parts.summary:
+            return not parts.of_class
+        return parts.summary in ("worst10", "below_local") and parts.family != "loss" and not parts.of_class
 
 
 class Pace:
@@ -229,22 +232,6 @@ class Best:
         self.last = row.metrics[self.metric]
         if improves(self.metric, self.last, self.best):
             self.best, self.round = self.last, row.round
-
-
-def closing_lines(summary: RunSummary) -> list[str]:
-    """How a run ended, its last metrics, and where the run and its report are."""
-    rounds = f"{summary.rounds} round{'' if summary.rounds == 1 else 's'}"
-    lines = [f"{summary.reason}: {rounds} in {duration(summary.seconds)}"]
-    if summary.metrics:
-        shown = {name: value for name, value in summary.metrics.items() if not name.startswith("clients/")}
-        if shown:
-            lines.append("  ".join(f"{name} {figure(value)}" for name, value in shown.items()))
-        lines += _over_clients(summary.metrics)
-    if summary.run is not None:
-        lines.append(f"run     {summary.run}")
-    if summary.report is not None:
-        lines.append(f"report  {summary.report}")
-    return lines
 
 
 def _fields(value: RoundRow | RunSummary) -> dict[str, object]:

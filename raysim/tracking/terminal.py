@@ -11,7 +11,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from raysim.config import Experiment
-from raysim.tracking.progress import Best, NoteLevel, Pace, closing_lines
+from raysim.tracking.closing import closing_lines
+from raysim.tracking.progress import Best, NoteLevel, Pace, Shown
 from raysim.tracking.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.units import duration, figure, rate, time_left
 
@@ -29,6 +30,7 @@ class RichProgress:
         self._live: Live | None = None
         self._pace = Pace(0, 0)
         self._best = Best(Experiment())
+        self._shown = Shown(Experiment())
         # The live part is drawn by a thread of its own: these are replaced, never changed.
         self._last: tuple[RoundRow, ...] = ()
         self._metrics: tuple[str, ...] = ()
@@ -40,7 +42,7 @@ class RichProgress:
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The experiment's name and the facts, then the live part."""
         self._pace = Pace(experiment.rounds, after_round)
-        self._best = Best(experiment)
+        self._best, self._shown = Best(experiment), Shown(experiment)
         self._last, self._metrics = (), ()
         self._console.print(Text(experiment.name, style="bold"))
         grid = Table.grid(padding=(0, 2))
@@ -122,4 +124,4 @@ class RichProgress:
     def _shown_metrics(self) -> list[str]:
         """The headline metric first; what does not fit a line is in the report."""
         first = [self._best.metric] if self._best.metric else []
-        return (first + [name for name in self._metrics if name not in first])[:SHOWN_METRICS]
+        return (first + [name for name in self._metrics if name in self._shown and name not in first])[:SHOWN_METRICS]

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TextIO
 
 from raysim.tracking.log import json_line
 from raysim.tracking.units import duration, figure
+from raysim.tuning.words import spoken
 
 State = Literal["complete", "pruned", "failed", "lost"]
 
@@ -91,7 +92,7 @@ class PlainStudy:
         if line.best is not None:
             parts.append(f"best {figure(line.best[0])} (trial {line.best[1]})")
         parts += [f"{line.rounds} rounds", duration(line.seconds)]
-        shown = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in line.params.items()]
+        shown = [f"{key}={spoken(value)}" for key, value in line.params.items()]
         parts.append("  ".join([*shown[:6], *(["…"] if len(shown) > 6 else [])]))
         if line.reason:
             parts.append(f"({line.reason})")

@@ -127,3 +127,18 @@ def test_a_resumed_run_counts_its_pace_from_where_it_began(monkeypatch: pytest.M
     assert pace.clients_per_second == 2.0
     pace.see(make_row(1000))
     assert pace.left is None
+
+
+def test_single_classes_are_no_columns_unless_the_run_stops_by_one() -> None:
+    metrics = {"test/accuracy": 0.5} | {f"test/{what}/{i}": 0.25 for what in ("recall", "f1") for i in range(10)}
+    for override, shown in ((None, False), ("stop.metric=test/recall/7", True)):
+        experiment = Experiment(rounds=9).updated([override, "stop.patience=3"] if override else [])
+        plain, rich = io.StringIO(), io.StringIO()
+        live = RichProgress(Console(file=rich, width=120, force_terminal=True, color_system=None))
+        for progress in (PlainProgress(plain), live):
+            progress.start(experiment, {})
+            progress.round(make_row(1, metrics=metrics))
+            progress.finish(RunSummary(1, "done", 1.0, {}))
+        for text in (plain.getvalue(), rich.getvalue()):
+            assert ("test/recall/7" in text) is shown
+            assert "test/f1/3" not in text

@@ -31,7 +31,7 @@ class Page(HTMLParser):
         self.loads: list[str] = []
         self.tags: list[str] = []
         self.words: list[str] = []
-        self.feed(file.read_text(encoding="utf-8"))
+        self.feed(file.read_text(encoding="utf-8").replace("<wbr>", ""))  # where a word may be broken
         assert self.open == []
         self.text = " ".join(self.words)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.text import Text
 from studies import LR, Tunable
 
 from raysim import tune
 from raysim.errors import RunError
+from raysim.tracking.report.style import Picture, Theme
 from raysim.tuning.report import write_study_report
 
 
@@ -29,6 +31,30 @@ def test_the_report_shows_the_search_the_weights_and_the_confirmation(tunable: T
     assert {"history", "weights", "slices", "parallel", "importances", "confirmation"} <= names
     for heading in ("The search", "Weights", "Parameters", "The best trials", "Confirmation", "What was asked for"):
         assert f"<h2>{heading}</h2>" in page
+
+
+def test_structured_choices_are_words_and_axes_have_plain_numbers(
+    tunable: Tunable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {
+        "client.optimizer": {"choices": [{"name": "sgd", "lr": 0.1}, {"name": "sgd", "lr": 0.1, "momentum": 0.5}]},
+        "client.batch_size": {"low": 2, "high": 64, "log": True},
+    }
+    texts: list[str] = []
+
+    def png(picture: Picture, theme: Theme) -> bytes:
+        figure = picture.draw(theme)
+        figure.draw_without_rendering()
+        texts.extend(text.get_text() for text in figure.findobj(Text))
+        return b"drawn"
+
+    monkeypatch.setattr(Picture, "png", png)
+    tuned = tune(tunable({"space": space, "trials": 6, "confirm": {"seeds": 0}}), directory=tmp_path / "study")
+    page = write_study_report(tuned.directory).read_text(encoding="utf-8")
+    assert "sgd, lr 0.1, momentum 0.5" in page
+    assert "&quot;name&quot;" not in page
+    assert any("momentum 0.5" in text for text in texts)
+    assert not any("$" in text or "{" in text for text in texts)
 
 
 def test_several_objectives_show_their_front_and_a_study_may_be_young(tunable: Tunable, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from raysim.tracking.report.recorded import Float64, Participation, RecordedRun
-from raysim.tracking.report.style import Picture, Theme, axes, legend, whole_numbers
+from raysim.tracking.report.style import Picture, Theme, axes, legend, logarithmic, whole_numbers
 from raysim.tracking.rows import PHASES
 from raysim.tracking.units import duration
 
@@ -108,9 +108,7 @@ def client_sizes(who: Participation) -> Picture:
         edges: Float64 = np.linspace(low, high, bins + 1)
         if low > 0 and high > 50 * low:
             edges = np.exp(np.linspace(np.log(low), np.log(high), bins + 1))
-            ax.set_xscale("log")
-            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-            ax.xaxis.set_minor_formatter(NullFormatter())
+            logarithmic(ax, low, high)
         elif high - low < bins:
             edges = np.arange(low, high + 2, dtype=np.float64) - 0.5
             whole_numbers(ax)

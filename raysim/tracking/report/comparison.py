@@ -7,8 +7,9 @@ from pathlib import Path
 
 from raysim.tracking.configuration import ABSENT
 from raysim.tracking.report.bars import time_by_run
+from raysim.tracking.report.by_class import class_pictures
 from raysim.tracking.report.curves import client_curves, learning_curves
-from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table
+from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.sections import Place, configuration, fairness, standing, written
 from raysim.tracking.report.spread import sorted_clients
@@ -32,6 +33,8 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
     if any(run.metrics for run in runs):
         pictures = [*learning_curves(runs), *client_curves(runs), *sorted_clients(runs)]
         parts.append(section("Learning", place(pictures), *fairness(runs)))
+    if by_class := class_pictures(runs):
+        parts.append(section("Classes", place(by_class)))
     if any(run.time > 0 for run in runs):
         parts.append(section("Where the time went", place([time_by_run(runs)])))
     return join([*parts, *(folded(f"{run.label}: configuration", configuration(run)) for run in runs)])
@@ -72,11 +75,11 @@ def _results(runs: Sequence[RecordedRun]) -> Html:
 def _differences(runs: Sequence[RecordedRun]) -> Html:
     keys = dict.fromkeys(key for run in runs for key in run.config if key not in _NOT_COMPARED)
     rows: list[list[Content]] = []
-    for key in keys:
-        values = [run.config.get(key, ABSENT) for run in runs]
+    for name in keys:
+        values = [run.config.get(name, ABSENT) for run in runs]
         if any(value != values[0] for value in values):
             cells = [element("code", "–" if value == ABSENT else written(value)) for value in values]
-            rows.append([element("code", key), *cells])
+            rows.append([key(name), *cells])
     if not rows:
         return element("p", "Nothing: all have the same configuration.", kind="faint")
     return table(["key", *(run.label for run in runs)], rows, text_columns=len(runs) + 1)

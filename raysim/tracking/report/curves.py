@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raysim.tracking.headline import measure
+from raysim.tracking.metric_names import parts_of, words
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture, Theme, add_to_legend, axes, color, legend, whole_numbers
 from raysim.tracking.units import figure as figure_text
@@ -16,20 +18,27 @@ from raysim.tracking.units import figure as figure_text
 MARKED_POINTS = 25
 PARTS = ("validation", "test", "train")
 _DASHES = ("-", "--", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+TRAIN_LOSS = (
+    "train is what clients minimise, over their own steps while the model changes, class weights and corrected logits "
+    "included; validation and test are the plain loss of the model after the round."
+)
+"""Why the curves of two losses are not to be compared."""
 
 
 def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
     """A picture for each thing that was measured on validation, test or training data: the headline's first."""
     headline = next((run.headline for run in runs if run.headline), None)
-    names = [name for run in runs for name in run.metrics if not name.startswith("clients/")]
-    if headline in names:
+    names = [name for run in runs for name in run.metrics if not parts_of(name).summary and not parts_of(name).of_class]
+    if headline is not None and headline in names:
         names.insert(0, headline)
     return [_over_parts(runs, what, headline) for what in dict.fromkeys(measure(name) for name in names)]
 
 
 def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
-    """A picture for each thing that was measured on the clients' own samples: their holdouts, their test samples."""
-    names = [name for run in runs for name in run.metrics if name.startswith("clients/") and name.endswith("/mean")]
+    """A picture for each thing that was measured on the clients' own holdouts or test samples, but single classes."""
+    means = [name for run in runs for name in run.metrics if name.startswith("clients/") and name.endswith("/mean")]
+    names = [name for name in means if not parts_of(name).of_class]
     what = (name.removeprefix("clients/").removesuffix("/mean") for name in names)
     return [_over_clients(runs, one) for one in dict.fromkeys(what)]
 
@@ -38,10 +47,10 @@ def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) ->
     found = {name for run in runs for name in run.metrics if measure(name) == what}
     # A metric of no part (a user's own, `rank`) stands for itself.
     series = {part: f"{part}/{what}" for part in PARTS if f"{part}/{what}" in found}
-    series |= {name: name for name in sorted(found) if name not in series.values() and not name.startswith("clients/")}
+    series |= {name: name for name in sorted(found) if name not in series.values() and not parts_of(name).summary}
 
     def draw(theme: Theme) -> Figure:
-        picture, ax = axes(theme, titled(what), "round")
+        picture, ax = axes(theme, words(what), "round")
         if len(runs) == 1:
             for index, (part, metric) in enumerate(series.items()):
                 _plot(ax, runs, runs[0], metric, color=color(theme, index), label=part)
@@ -55,7 +64,8 @@ def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) ->
         legend(picture, ax, columns=5 if len(runs) == 1 else 3)
         return picture
 
-    return Picture(f"curve-{file_name(what)}", f"{titled(what)} over the rounds", draw)
+    note = TRAIN_LOSS if {"train/loss"} < set(series.values()) else ""
+    return Picture(f"curve-{file_name(what)}", f"{words(what)} over the rounds", draw, note)
 
 
 def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
@@ -64,7 +74,7 @@ def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
 
     def draw(theme: Theme) -> Figure:
         own = "test samples" if what.startswith("test/") else "data"
-        picture, ax = axes(theme, f"{titled(what.removeprefix('test/'))} on the clients' own {own}", "round")
+        picture, ax = axes(theme, f"{words(what.removeprefix('test/'))} on the clients' own {own}", "round")
         if len(runs) == 1:
             best, worst = (runs[0].curve(series[of]) for of in ("best 10 %", "worst 10 %"))
             if len(best.rounds) == len(worst.rounds):
@@ -77,15 +87,21 @@ def _over_clients(runs: Sequence[RecordedRun], what: str) -> Picture:
         legend(picture, ax, columns=5 if len(runs) == 1 else 3)
         return picture
 
-    return Picture(f"clients-{file_name(what)}", f"{titled(what)} over clients: mean, worst and best 10 percent", draw)
+    return Picture(f"clients-{file_name(what)}", f"{words(what)} over clients: mean, worst and best 10 percent", draw)
 
 
 def _overlay(ax: Axes, theme: Theme, runs: Sequence[RecordedRun], series: dict[str, str]) -> None:
-    """A colour for each run, dashes for what was measured; the legend names each once."""
+    """A colour and a marker for each run, dashes for what was measured; the legend names each once.
+
+    Later runs are thinner than those that they lie over, so that equal curves are all seen.
+    """
     for index, run in enumerate(runs):
-        add_to_legend(ax, run.label, color=color(theme, index), linewidth=3)
+        style: dict[str, Any] = {"color": color(theme, index), "linewidth": line_width(index, len(runs))}
+        style["alpha"] = opacity(index, len(runs))
+        add_to_legend(ax, run.label, **style, marker=MARKERS[index % len(MARKERS)], markersize=5)
         for position, metric in enumerate(series.values()):
-            _plot(ax, runs, run, metric, color=color(theme, index), linestyle=_DASHES[min(position, 2)])
+            dashes, marker = _DASHES[min(position, 2)], MARKERS[index % len(MARKERS)]
+            _plot(ax, runs, run, metric, **style, linestyle=dashes, marker=marker)
     if len(series) > 1:
         for position, part in enumerate(series):
             add_to_legend(ax, part, color=theme.faint, linestyle=_DASHES[min(position, 2)])
@@ -100,13 +116,25 @@ def _plot(
     color: str,
     label: str | None = None,
     linestyle: str = "-",
+    linewidth: float = 1.8,
+    alpha: float = 1.0,
+    marker: str = "o",
 ) -> None:
     rounds, values = run.curve(metric)
     if len(values):
         # Points are marked where they are few, or a run of one round would show nothing at all.
         few = max(len(other.curve(metric).values) for other in runs) <= MARKED_POINTS or len(values) == 1
-        marker = "o" if few else ""
-        ax.plot(rounds, values, color=color, label=label, linestyle=linestyle, marker=marker, markersize=3.5)
+        ax.plot(
+            rounds,
+            values,
+            color=color,
+            label=label,
+            linestyle=linestyle,
+            linewidth=linewidth,
+            alpha=alpha,
+            marker=marker if few else "",
+            markersize=2.2 + 0.8 * linewidth,
+        )
         whole_numbers(ax)
 
 
@@ -134,10 +162,14 @@ def _target(ax: Axes, theme: Theme, run: RecordedRun, what: str) -> None:
         ax.axhline(stop.target, color=theme.faint, linewidth=1, linestyle=":", label=f"target {stop.target:g}")
 
 
-def titled(what: str) -> str:
-    """`balanced_accuracy` as `Balanced accuracy`; import strings by their last name."""
-    text = what.rpartition(":")[2].replace("_", " ")
-    return text[:1].upper() + text[1:]
+def line_width(index: int, runs: int) -> float:
+    """Of the n-th of several runs laid over each other: each thinner than the one before."""
+    return 1.8 if runs == 1 else 1.6 + 3.0 * (runs - 1 - index) / (runs - 1)
+
+
+def opacity(index: int, runs: int) -> float:
+    """Of the n-th of several runs laid over each other: what lies below is a paler border of what lies above."""
+    return 1.0 if index == runs - 1 else 0.6
 
 
 def file_name(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -35,6 +36,11 @@ def element(tag: str, content: Content = "", *, kind: str | None = None) -> Html
     """`<tag class="kind">content</tag>`."""
     attribute = f' class="{html.escape(kind)}"' if kind else ""
     return Html(f"<{tag}{attribute}>{escape(content)}</{tag}>")
+
+
+def key(name: str, *, kind: str | None = None) -> Html:
+    """A dotted key as code, which may be broken behind a dot or an underscore."""
+    return element("code", Html(re.sub(r"([._])", r"\1<wbr>", html.escape(name))), kind=kind)
 
 
 def section(title: str, *parts: Content) -> Html:
@@ -93,13 +99,12 @@ def theme_colors() -> str:
 
 
 def _picture(picture: Picture, light: bytes, dark: bytes) -> Html:
-    return element(
-        "figure",
-        Html(
-            f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
-            f'<img src="{_data(light)}" alt="{html.escape(picture.alt)}" loading="lazy"></picture>'
-        ),
+    alt = html.escape(picture.alt)
+    image = Html(
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
+        f'<img src="{_data(light)}" alt="{alt}" title="{alt}" loading="lazy"></picture>'
     )
+    return element("figure", join([image, element("figcaption", picture.note)]) if picture.note else image)
 
 
 def _data(png: bytes) -> str:

@@ -18,6 +18,7 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, read_events
+from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import gathered, read_clients, read_rounds
 from raysim.tracking.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 
@@ -102,7 +103,9 @@ class RecordedRun:
         return Curve(self.columns["round"][measured], values[measured])
 
     def best(self, metric: str) -> tuple[int, float] | None:
-        """Round and value of the metric's best; None if it was not measured."""
+        """Round and value of the metric's best; None if it was not measured, or has no better and worse."""
+        if not has_best(metric):
+            return None
         best: tuple[int, float] | None = None
         for round, value in zip(*self.curve(metric), strict=True):
             if improves(metric, value, best[1] if best else None):

@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from raysim.tracking.headline import over_clients
+from raysim.tracking.metric_names import parts_of
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
+from raysim.tracking.report.by_class import class_pictures, class_table
 from raysim.tracking.report.curves import client_curves, learning_curves
-from raysim.tracking.report.markup import Content, Html, element, folded, join, section, swatch, table, tile, tiles
+from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table, tile, tiles
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import Picture
@@ -31,6 +33,7 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             heading(run),
             numbers(run),
             learning(run, place),
+            classes(run, place),
             time_spent(run, place),
             taking_part(run, place),
             left_out(run),
@@ -115,9 +118,18 @@ def learning(run: RecordedRun, place: Place) -> Html:
     return section("Learning", shown, *fairness([run]), every)
 
 
+def classes(run: RecordedRun, place: Place) -> Html:
+    """How each class is served."""
+    numbers = class_table(run)
+    if numbers is None:
+        return Html("")
+    return section("Classes", place(class_pictures([run])), folded("In numbers, at the last evaluation", numbers))
+
+
 def fairness(runs: Sequence[RecordedRun]) -> list[Html]:
     """How each thing that was measured on the clients' own samples was spread over them, at the last evaluation."""
     names = [name for run in runs for name in run.metrics if name.startswith("clients/")]
+    names = [name for name in names if not parts_of(name).of_class]
     summaries = list(dict.fromkeys(name.rpartition("/")[2] for name in names))
     rows: list[list[Content]] = []
     for what in dict.fromkeys(over_clients(name) for name in names):
@@ -210,12 +222,10 @@ def warnings(run: RecordedRun) -> Html:
 
 def configuration(run: RecordedRun) -> Html:
     """What was chosen, then every key."""
-    chosen = [
-        [element("code", key), element("code", written(run.config[key]))] for key in run.config if key in run.chosen
-    ]
+    chosen = [[key(name), element("code", written(run.config[name]))] for name in run.config if name in run.chosen]
     every: list[list[Content]] = [
-        [element("code", key, kind="chosen" if key in run.chosen else None), element("code", written(value))]
-        for key, value in run.config.items()
+        [key(name, kind="chosen" if name in run.chosen else None), element("code", written(value))]
+        for name, value in run.config.items()
     ]
     parts: list[Content] = []
     if chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 WIDTH, HEIGHT, DPI = 5.6, 3.4, 180
 
@@ -60,6 +61,8 @@ class Picture:
     alt: str
     """What it shows, for those who cannot see it."""
     draw: Callable[[Theme], Figure]
+    note: str = ""
+    """A sentence below it, where names need one."""
 
     def png(self, theme: Theme) -> bytes:
         """The picture as a PNG file."""
@@ -86,6 +89,20 @@ def axes(theme: Theme, title: str, x: str, *, height: float = HEIGHT) -> tuple[F
 def whole_numbers(ax: Axes) -> None:
     """Ticks of the x axis at whole numbers only: there is no round 2.5."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+
+
+def logarithmic(ax: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis for values from `low` to `high`, its ticks written as plain numbers.
+
+    Matplotlib's own are mathematical markup, which pictures do not parse: names of runs go through the same text.
+    """
+    decades = math.log10(high / low)
+    # Within a decade or two, powers of ten alone are too few ticks to read a value by.
+    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.5 else (1.0, 2.0, 5.0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def legend(figure: Figure, ax: Axes, *, columns: int = 5) -> None:

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
-from raysim.tracking.report.style import HEIGHT, Picture, Theme, axes, legend, whole_numbers
+from raysim.tracking.report.style import HEIGHT, Picture, Theme, axes, legend, logarithmic, whole_numbers
 from raysim.tuning.report.told import WEIGHT, ToldStudy, value_of
+from raysim.tuning.words import spoken
 
 Float64 = npt.NDArray[np.float64]
 
@@ -59,12 +60,17 @@ def slices(told: ToldStudy) -> Picture:
             _plain(ax)
             trials = [trial for trial in told.complete if name in told.values_of(trial)]
             shade = [trial.number for trial in trials]
-            x, labels = _positions([told.values_of(trial)[name] for trial in trials])
+            x, labels = _positions([told.values_of(trial)[name] for trial in trials], _choices(trials[0], name))
             ax.scatter(x, [value_of(trial) for trial in trials], c=shade, s=12, cmap="viridis")
             if labels is not None:
-                ax.set_xticks(range(len(labels)), [label[:14] for label in labels], fontsize=7)
-            elif _logarithmic(trials[0], name):
-                ax.set_xscale("log")
+                # An option to a line: the words of a section do not fit beside each other.
+                lines = ["\n".join(part[:18] for part in label.split(", ")[:5]) for label in labels]
+                ax.set_xticks(range(len(labels)), lines, fontsize=6.5)
+                ax.set_xlim(-0.5, len(labels) - 0.5)
+            elif _is_logarithmic(trials[0], name):
+                logarithmic(ax, min(x), max(x))
+            elif all(value.is_integer() for value in x):
+                whole_numbers(ax)
             ax.set_xlabel(name, fontsize=8)
         return figure
 
@@ -215,24 +221,30 @@ def _pairs(points: Sequence[tuple[float, float, bool]]) -> tuple[list[float], li
     return [x for x, _, _ in points], [y for _, y, _ in points]
 
 
-def _positions(values: Sequence[object]) -> tuple[list[float], list[str] | None]:
-    """Places on an axis; with their labels where the values are no numbers."""
+def _positions(values: Sequence[object], choices: Sequence[object]) -> tuple[list[float], list[str] | None]:
+    """Places on an axis; with their labels, in the order of the choices, where the values are no numbers."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return [float(value) for value in values], None  # type: ignore[arg-type]
-    labels = sorted({str(value) for value in values})
-    return [float(labels.index(str(value))) for value in values], labels
+    order = list(dict.fromkeys([*choices, *values]))
+    shown = [choice for choice in order if choice in values]
+    return [float(shown.index(value)) for value in values], [spoken(choice) for choice in shown]
 
 
-def _logarithmic(trial: FrozenTrial, name: str) -> bool:
+def _choices(trial: FrozenTrial, name: str) -> Sequence[object]:
+    """What a parameter was chosen from; nothing where it is a number."""
+    return tuple(getattr(trial.distributions.get(name), "choices", ()))
+
+
+def _is_logarithmic(trial: FrozenTrial, name: str) -> bool:
     return bool(getattr(trial.distributions.get(name), "log", False))
 
 
 def _unit(told: ToldStudy, trials: Sequence[FrozenTrial], name: str) -> Float64:
     """A parameter's values scaled to [0, 1]; NaN where a trial does not have it."""
     known = [trial for trial in trials if name in told.values_of(trial)]
-    places, _ = _positions([told.values_of(trial)[name] for trial in known])
+    places, _ = _positions([told.values_of(trial)[name] for trial in known], _choices(known[0], name))
     values = np.array(places)
-    if _logarithmic(known[0], name):
+    if _is_logarithmic(known[0], name):
         values = np.log(values)
     span = float(np.ptp(values)) or 1.0
     by_number = dict(zip([trial.number for trial in known], ((values - values.min()) / span).tolist(), strict=True))

@@ -10,8 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raysim.files import storing, write_text
 from raysim.outputs import REPORT
-from raysim.tracking.report.markup import Content, Html, element, folded, join, section, table, tile, tiles
-from raysim.tracking.report.sections import written
+from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, table, tile, tiles
 from raysim.tracking.report.style import Picture
 from raysim.tracking.report.writing import Studio, page
 from raysim.tracking.units import figure, quantity, size
@@ -19,6 +18,7 @@ from raysim.tuning.directory import StudyDirectory
 from raysim.tuning.report import pictures
 from raysim.tuning.report.told import ToldStudy, read_told, value_of
 from raysim.tuning.report.weights import weight_bars, weight_table
+from raysim.tuning.words import asked, spoken
 
 BEST = 12
 """Trials in the table of the best."""
@@ -76,7 +76,8 @@ def _content(told: ToldStudy, place: Place) -> Html:
 
 def _tiles(told: ToldStudy) -> Html:
     counts = {state: len(told.in_state(state)) for state in TrialState}
-    states = [f"{counts[s]} {s.name.lower()}" for s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)]
+    named = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    states = [f"{counts[state]} {word}" for state, word in named.items() if counts[state]]
     items = [tile("trials", quantity(len(told.trials)), ", ".join(states))]
     if told.best is not None:
         for index, name in enumerate(told.names):
@@ -95,11 +96,11 @@ def _best(told: ToldStudy) -> Html:
         chosen = sorted(told.complete, key=value_of, reverse=told.upwards[0])[:BEST]
     keys = [name for name in told.varied if not name.startswith("weight of ")]
     rows = [_row(told, trial, keys) for trial in chosen]
-    return table(["trial", *keys, *told.names, "rounds", "steps"], rows, text_columns=1)
+    return table(["trial", *keys, *told.names, "rounds", "steps"], rows, text_columns=1 + len(keys))
 
 
 def _row(told: ToldStudy, trial: FrozenTrial, keys: list[str]) -> list[Content]:
-    picked = [figure(v) if isinstance(v := trial.params.get(key), float) else written(v) for key in keys]
+    picked = [spoken(trial.params[key]) if key in trial.params else "–" for key in keys]
     costs = [quantity(float(trial.user_attrs.get(name, 0))) for name in ("rounds", "steps")]
     return [str(trial.number), *picked, *(figure(value) for value in trial.values), *costs]
 
@@ -117,10 +118,7 @@ def _failures(told: ToldStudy) -> Html:
 
 
 def _asked(told: ToldStudy) -> Html:
-    values = told.experiment.tuning.to_dict()
-    rows: list[list[Content]] = [
-        [element("code", key), element("code", written(value))] for key, value in values.items()
-    ]
+    rows: list[list[Content]] = [[key(name), text] for name, text in asked(told.experiment.tuning)]
     return section("What was asked for", table([], rows, text_columns=2))
 
 
