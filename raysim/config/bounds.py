@@ -17,7 +17,7 @@ from raysim.config.showing import holds_secret, shown
 
 WHOLE = 10**9
 """Largest whole number, either way; it fits 32 bits."""
-REAL = 1e30
+REAL = 1e38
 """Largest other number, either way: its square does not overflow float64, nor itself float32."""
 SEED = 2**63 - 1
 """Largest seed."""
@@ -76,7 +76,7 @@ def _no_secret(text: str) -> str:
     if holds_secret(text):
         raise ValueError(
             "the URL holds a password, key or token, which every run would record; take it out and give it through the "
-            "environment (docs/security.md)"
+            "environment (RAYSIM_STORAGE_PASSWORD for tuning.storage; see docs/security.md)"
         )
     return text
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from raysim.config.base import UNKNOWN_NAME
 from raysim.config.expectations import in_words, kinds, only_text, pattern_in_words, words
-from raysim.config.showing import shown
+from raysim.config.showing import one_line, shown
 from raysim.errors import ConfigError
 
 _BOUNDS = {"less_than_equal": "le", "less_than": "lt", "greater_than_equal": "ge", "greater_than": "gt"}
@@ -18,7 +18,7 @@ _BOUNDS = {"less_than_equal": "le", "less_than": "lt", "greater_than_equal": "ge
 
 def explain(error: ValidationError, schema: type[BaseModel], where: str) -> ConfigError:
     """One line for each problem, in the order of the file."""
-    lines = [f"{where}: {_line(problem, schema)}" for problem in error.errors(include_url=False)]
+    lines = [one_line(f"{where}: {_line(problem, schema)}") for problem in error.errors(include_url=False)]
     return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
@@ -46,7 +46,7 @@ def _line(problem: Any, schema: type[BaseModel]) -> str:
         return f"{path}: required key is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if kind in _BOUNDS and isinstance(bound := problem["ctx"][_BOUNDS[kind]], float):
-        message = f"{message.rpartition(' ')[0]} {bound:g}"  # pydantic writes all thirty zeros of 1e30
+        message = f"{message.rpartition(' ')[0]} {bound:g}"  # pydantic writes all zeros of 1e38
     message = message[:1].lower() + message[1:]
     if kind == "value_error":
         return f"{path}: {message}" if path else message

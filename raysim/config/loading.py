@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raysim.config.parsing import MOST_BYTES, MOST_DEPTH, Malformed, parse_yaml
-from raysim.config.showing import hidden, shown
+from raysim.config.showing import one_line, shown
 from raysim.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = parse_yaml(text)
     except Malformed as error:
         place = f"{file}:{error.line}" if error.line is not None else str(file)
-        raise ConfigError(f"{place}: not valid YAML ({hidden(error.reason)})") from None
+        raise ConfigError(f"{place}: not valid YAML ({one_line(error.reason)})") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -69,7 +69,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             value = parse_yaml(text)
         except Malformed as error:
             raise ConfigError(
-                f"override {shown(override)}: the value is not valid YAML ({hidden(error.reason)})"
+                f"override {shown(override)}: the value is not valid YAML ({one_line(error.reason)})"
             ) from None
         section = result
         for depth, key in enumerate(keys[:-1]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_MOST = 80
-"""Characters of a value that are shown."""
+_MOST, _MOST_LINE = 80, 2000
+"""Characters that are shown of a value, and of a whole message."""
 _HIDDEN = "***"
 
 _PASSWORD = re.compile(r"://([^/?#\s:@'\"]*):(?!\d{1,5}[/?#])(?:[^\n'\"]*|\S*)@")
@@ -33,6 +33,12 @@ def hidden(text: str) -> str:
         return text
     text = _PASSWORD.sub(lambda found: f"://{found[1]}:{_HIDDEN}@", text)
     return _QUERY.sub(lambda found: f"{found[1]}={_HIDDEN}", text)
+
+
+def one_line(text: str) -> str:
+    """A whole message for a terminal: no secrets, no control characters, no more than can be read."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in hidden(text))
+    return text if len(text) <= _MOST_LINE else f"{text[: _MOST_LINE - 1]}…"
 
 
 def shown(value: Any) -> str:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna import Study, Trial
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from raysim.config import Experiment
-from raysim.errors import ConfigError
+from raysim.config.parsing import Malformed, parse_json
+from raysim.errors import ConfigError, RunError
 from raysim.tuning.directory import StudyDirectory, refuse_difference
 from raysim.tuning.objective import Goal
 from raysim.tuning.sampling import build_pruner, build_sampler
 from raysim.tuning.space import Space
+from raysim.tuning.storage import open_storage
 
 ASKED, DRIVER, RETRY_OF, LOST, ERROR, DEFAULT = "asked", "driver", "retry_of", "lost", "error", "default"
 """User attributes: of a study what was asked for; of a trial whose it is, the trial that it repeats, what failed."""
@@ -54,9 +53,8 @@ class TunedStudy:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self.optuna.set_metric_names([goal.name for goal in goals])
         else:
-            refuse_difference(
-                experiment.tuning.storage or str(directory.path), json.loads(recorded), experiment.to_dict()
-            )
+            where = experiment.tuning.storage or str(directory.path)
+            refuse_difference(where, _asked(recorded, where), experiment.to_dict())
         self._recover()
         self._enqueue_first()
 
@@ -137,6 +135,15 @@ def counts(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and (LOST not in trial.user_attrs or RETRY_OF in trial.user_attrs)
 
 
+def _asked(recorded: Any, where: str) -> dict[str, Any]:
+    """What the study of a storage was made for."""
+    try:
+        asked = parse_json(str(recorded))
+    except Malformed as error:
+        raise RunError(f"{where}: what the study was made for cannot be read ({error}); start a new study") from None
+    return dict(asked) if isinstance(asked, dict) else {}
+
+
 def read_study(directory: StudyDirectory) -> Study:
     """The study of a folder, to look at.
 
@@ -145,7 +152,7 @@ def read_study(directory: StudyDirectory) -> Study:
     """
     experiment = directory.experiment()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = _storage(directory, experiment.tuning.storage)
+    storage = open_storage(directory.journal, experiment.tuning.storage)
     try:
         return optuna.load_study(study_name=experiment.name, storage=storage)
     except KeyError:
@@ -153,31 +160,7 @@ def read_study(directory: StudyDirectory) -> Study:
 
 
 def _opened(directory: StudyDirectory, experiment: Experiment, directions: Sequence[StudyDirection]) -> Study:
-    storage = _storage(directory, experiment.tuning.storage)
+    storage = open_storage(directory.journal, experiment.tuning.storage)
     return optuna.create_study(
         study_name=experiment.name, storage=storage, directions=[*directions], load_if_exists=True
     )
-
-
-def _storage(directory: StudyDirectory, url: str | None) -> BaseStorage:
-    if url is None:
-        _mend(directory.journal)
-        return JournalStorage(JournalFileBackend(str(directory.journal)))
-    try:
-        return optuna.storages.get_storage(url)
-    except Exception as error:  # whatever the driver of that database raises
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"tuning.storage: {url!r} cannot be opened ({reason}); give a database URL such as sqlite:///study.db"
-        ) from None
-
-
-def _mend(journal: Path) -> None:
-    """Remove the half line and the lock that a killed driver may have left; what was told before is whole."""
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    if not journal.exists():
-        return
-    with journal.open("r+b") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
