@@ -240,6 +240,11 @@ class Simulation:
         self.close()
 
     @property
+    def saved_round(self) -> int | None:
+        """Round of the newest checkpoint, from which a resume goes on; None where there is none."""
+        return self._recorder.saved_round or None
+
+    @property
     def parameters(self) -> int:
         """Trainable values of the model."""
         return self._prepared.parameters
@@ -280,6 +285,7 @@ class Simulation:
         # Only now: an interrupt leaves the last committed round.
         self.number, self._server, self._selected = row.round, done.server, selected
         self._stopping.see(metrics)
+        self._recorder.tell(row)  # a round that people see is one that an interrupt saves
         return Round(row.round, metrics, row, facts.clients)
 
     def _reason_to_stop(self) -> str | None:
@@ -303,6 +309,8 @@ class Simulation:
         if reason == "interrupted" and not self.number:
             self._discard()
             return
+        if reason == "interrupted":  # at once: saving may have to wait for what the workers are doing
+            self._recorder.note(f"interrupted; saving round {self.number} (a second one stops at once)", "warning")
         try:
             if self._rounds is not None:
                 self._rounds.close()
@@ -332,6 +340,10 @@ class Simulation:
             try:
                 if rescue and self.number and self.number != self._recorder.saved_round:
                     self._rescue()
+                if rescue and self.saved_round:
+                    with suppress(Exception):  # what ended the run is what is told
+                        again = f"`raysim resume {self.directory}` goes on after it"
+                        self._recorder.note(f"round {self.saved_round} is saved; {again}")
                 self._recorder.fail(error)
             finally:
                 self._executor.close()
@@ -342,4 +354,3 @@ class Simulation:
             if self._rounds is not None:
                 self._rounds.close()
             self._checkpoint(last=True)
-            self._recorder.note(f"round {self.number} is saved; `raysim resume {self.directory}` goes on after it")

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from raysim import __version__
+from raysim.cli.signals import exit_code, terminable
 from raysim.errors import RaysimError
 
 USER_ERROR = 2
 """Exit code for everything that a user can put right."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell expects it."""
 
 
 def examples(*lines: str) -> str:
@@ -32,30 +26,15 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors that are not raysim's own keep their traceback."""
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except RaysimError as error:
             for line in str(error).splitlines():
                 typer.echo(f"error: {line}", err=True)
             raise typer.Exit(USER_ERROR) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
-        yield
-        return
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+            raise typer.Exit(exit_code(error)) from None
 
 
 app = typer.Typer(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysim.cli.app import INTERRUPTED, app, examples, uninterrupted
+from raysim.cli.app import app, examples
 from raysim.cli.options import Config, Overrides, Run, read_experiment
 from raysim.cli.profile import print_profile
+from raysim.cli.signals import exit_code, uninterrupted
 from raysim.errors import ClientError, ConfigError, RaysimError
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def run(
     """Train the federation that CONFIG describes.
 
     Leaves a run directory with the resolved configuration, a row for every round and client, checkpoints, the model
-    and a report; the last lines say where. Ctrl-C saves the rounds so far, and `raysim resume` goes on from there;
-    before the first round it leaves nothing.
+    and a report; the last lines say where. Ctrl-C and SIGTERM save the rounds so far, and `raysim resume` goes on from
+    there; before the first round they leave nothing. A second one stops at once.
     """
     progress = _progress(quiet, json, plain, profile)
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
@@ -142,13 +143,15 @@ def _train(start: Callable[[], Simulation], quiet: bool, debug: bool, profile: b
     try:
         with _client_errors(debug), start() as simulation:
             simulation.run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if simulation is None or simulation.number == 0:
             # The run directory is gone again: it would hold nothing.
             typer.echo("interrupted before the first round was done: there is nothing to resume", err=True)
+        elif simulation.saved_round is None:
+            typer.echo("interrupted before a round was saved: there is nothing to resume", err=True)
         else:
             typer.echo(f"interrupted; continue with: raysim resume {simulation.directory}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(exit_code(error)) from None
     if profile:
         print_profile(simulation.directory)
     if quiet:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysim.cli.app import INTERRUPTED, app, examples
+from raysim.cli.app import app, examples
 from raysim.cli.options import Overrides, read_experiment
+from raysim.cli.signals import exit_code
 from raysim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def tune(
     """Vary what the `tuning` section of CONFIG names, and see what is best.
 
     Every trial is a run of the experiment with other values, judged on the validation set; the experiment as it stands
-    is the first. The winner runs again beside it, on fresh seeds and on the test set. Ctrl-C keeps all finished trials.
+    is the first. The winner runs again beside it, on fresh seeds and on the test set. Ctrl-C and SIGTERM
+    keep all finished trials.
     """
     if quiet and json:
         raise ConfigError("--quiet and --json exclude each other; give one of them")
@@ -56,9 +58,10 @@ def tune(
         tuned = run_study(
             experiment, directory=place, overrides=changes if resumed else (), progress=_progress(quiet, json)
         )
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command with the study's folder goes on: raysim tune FOLDER", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        again = "".join(getattr(error, "__notes__", ()))
+        typer.echo(f"interrupted; {again}" if again else "interrupted before the study began", err=True)
+        raise typer.Exit(exit_code(error)) from None
     if quiet:
         typer.echo(tuned.directory)
 

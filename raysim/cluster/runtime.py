@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,13 +77,13 @@ class Runtime:
                 )
             try:
                 _knock(execution.address)
-                with _without_advice():
+                with _without_advice(), _same_sigterm():
                     ray.init(address=execution.address, log_to_driver=False, logging_level=logging.WARNING)
             except OSError as error:
                 raise PlacementError(f"execution.address: no Ray cluster at {execution.address!r} ({error})") from None
         elif owned:
             guard_token()
-            with _without_advice():
+            with _without_advice(), _same_sigterm():
                 ray.init(
                     address="local",  # without it Ray would join whatever RAY_ADDRESS or a `ray start` names
                     num_cpus=max(1, int(cores())),
@@ -147,6 +149,15 @@ def _without_advice() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(wanted)
+
+
+@contextmanager
+def _same_sigterm() -> Iterator[None]:
+    """Start Ray without its answer to SIGTERM, which ends the process and saves nothing, where there is one already."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

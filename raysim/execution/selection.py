@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from raysim import keyed
 from raysim.config import Experiment
@@ -23,7 +21,7 @@ from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.cohort import cohort_size, draw_clients
 from raysim.execution.evaluation import train_ranges
-from raysim.execution.vectors import read_vectors
+from raysim.execution.vectors import read_vectors, save_vectors
 from raysim.execution.work import Evaluated, EvaluationRange, Float64, Int64
 from raysim.training import LocalWork
 
@@ -183,10 +181,7 @@ def save_state(folder: str | Path, state: State) -> None:
         OSError: the disk refuses.
     """
     if state:
-        try:
-            save_file(dict(state), Path(folder) / FILE)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        save_vectors(Path(folder) / FILE, state)
 
 
 def load_state(folder: str | Path, selection: Selection) -> State:

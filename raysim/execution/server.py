@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
-from safetensors.torch import save_file as save_torch_file
 
 from raysim.aggregation import ClientRows, ColumnSums, PartialSum, join_rows, sum_fields, union, weighed
 from raysim.algorithms import build_algorithm
@@ -24,7 +18,7 @@ from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.candidates import WeightLearner
 from raysim.execution.columns import ServerStep, State
-from raysim.execution.vectors import read_vectors
+from raysim.execution.vectors import read_vectors, save_tensors, save_vectors
 from raysim.execution.work import Chosen, Float32, Int32, Job, StepFacts
 from raysim.training import ParameterLayout
 
@@ -108,8 +102,7 @@ class Server:
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
-        with _saving(Path(folder) / VECTORS) as file:
-            save_file(vectors, file)
+        save_vectors(Path(folder) / VECTORS, vectors)
         (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
 
     def load(self, folder: str) -> tuple[State, Float32]:
@@ -153,19 +146,4 @@ class Server:
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         # Clones, because tied parameters share memory, which the format refuses.
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        with _saving(Path(path)) as file:
-            save_torch_file(tensors, file)
-
-
-@contextmanager
-def _saving(file: Path) -> Iterator[Path]:
-    """Put right what safetensors does otherwise than everybody: an error of the disk is an `OSError`, and the file has
-    the mode of any new one, not one that only its owner may read.
-    """
-    try:
-        file.touch()
-        mode = stat.S_IMODE(file.stat().st_mode)
-        yield file
-        file.chmod(mode)
-    except SafetensorError as error:
-        raise OSError(str(error)) from None
+        save_tensors(path, tensors)

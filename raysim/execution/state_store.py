@@ -7,16 +7,16 @@ it failed or because nobody wanted it any more, leaves nothing behind.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from raysim.errors import RunError
+from raysim.errors import RunError, StorageError
 from raysim.execution.client_state import Bools, StateRows
-from raysim.execution.vectors import read_vectors
+from raysim.execution.vectors import read_vectors, save_vectors
 from raysim.execution.work import Float32, Int64
 
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -58,7 +58,7 @@ class StateStore:
         """Stage rows `[n, S]` of a round; with its first ones, the round before becomes final.
 
         Raises:
-            RunError: the disk refuses.
+            StorageError: the disk refuses.
         """
         self._stage(round_number)
         for client, row in zip(clients.tolist(), rows, strict=True):
@@ -148,11 +148,11 @@ class StateStore:
             return np.empty(shape, dtype=np.float32)
         try:
             with tempfile.TemporaryFile(prefix="raysim-clients-", dir=self._scratch) as file:
-                file.truncate(nbytes)
+                _allocate(file.fileno(), nbytes)
                 return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)  # it keeps the file without the name
         except OSError as error:
             where = self._scratch or tempfile.gettempdir()
-            raise RunError(
+            raise StorageError(
                 f"execution.scratch: cannot keep what clients remember in {where} ({error.strerror or error}); "
                 "name a folder with room"
             ) from error
@@ -160,6 +160,14 @@ class StateStore:
     def _row(self, slot: int) -> Float32:
         row: Float32 = self._chunks[slot // self._a_chunk][slot % self._a_chunk]
         return row
+
+
+def _allocate(file: int, nbytes: int) -> None:
+    """Take the room of a file now: a map of a file with holes kills the process when the disk is full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, nbytes)
+    else:
+        os.write(file, bytes(nbytes))
 
 
 class StoredStates:
@@ -176,8 +184,12 @@ class StoredStates:
 
 
 def save_piece(folder: str, number: int, piece: StateRows) -> None:
-    """Write a piece into a checkpoint's folder."""
-    save_file({"clients": piece.clients, "rows": piece.rows}, Path(folder) / f"clients-{number:05d}.safetensors")
+    """Write a piece into a checkpoint's folder.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    save_vectors(Path(folder) / f"clients-{number:05d}.safetensors", {"clients": piece.clients, "rows": piece.rows})
 
 
 def load_pieces(folder: str, width: int) -> Iterator[StateRows]:

@@ -1,7 +1,10 @@
-"""Reading files of named vectors: what the server, the selection and clients keep in a checkpoint."""
+"""Files of named vectors: what the server, the selection and clients keep in a checkpoint, and the model."""
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file as save_torch
+from torch import Tensor
 
 from raysim.errors import RunError
 
@@ -24,3 +30,35 @@ def read_vectors(path: Path) -> dict[str, npt.NDArray[Any]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({str(error)[:200]})") from None
     return {name: np.asarray(value) for name, value in found.items()}
+
+
+def save_vectors(path: str | Path, vectors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write NumPy arrays by name.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with _saving(Path(path)) as file:
+        save_arrays(dict(vectors), file)
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write contiguous tensors by name, no two of which share memory.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with _saving(Path(path)) as file:
+        save_torch(dict(tensors), file)
+
+
+@contextmanager
+def _saving(file: Path) -> Iterator[Path]:
+    """Have errors and modes as usual: safetensors raises an error of its own, and lets only the owner read."""
+    try:
+        file.touch()
+        mode = stat.S_IMODE(file.stat().st_mode)
+        yield file
+        file.chmod(mode)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None

@@ -98,7 +98,7 @@ class Recorder:
     def commit(
         self, row: RoundRow, clients: pa.RecordBatch, measured: Mapping[ClientSet, ClientMetrics] | None = None
     ) -> None:
-        """Record a round; clients that were left out are named.
+        """Record a round; clients that were left out are named. `tell` people once the round counts.
 
         Args:
             row: the round.
@@ -116,6 +116,9 @@ class Recorder:
         self._latest |= row.metrics
         self._rounds = row.round
         self._until = time.monotonic()
+
+    def tell(self, row: RoundRow) -> None:
+        """Show people a round that was recorded."""
         self.progress.round(row)
 
     def checkpoint(self, round: int, fill: Callable[[Path], object], *, last: bool = False) -> None:

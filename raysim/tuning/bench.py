@@ -11,7 +11,7 @@ from torch import nn
 
 from raysim.cluster import ObjectHosts, Runtime
 from raysim.config import Experiment
-from raysim.errors import ConfigError, PlacementError, RaysimError
+from raysim.errors import ConfigError, PlacementError, RaysimError, StorageError
 from raysim.tuning.trial_run import Progressed, TrialRun
 
 PATIENCE = 0.2
@@ -115,6 +115,9 @@ class LocalBench(Bench):
             if self._run is None:
                 self._run = TrialRun(experiment, directory, self._model, self._data)
             progressed = self._run.advance(0.0)
+        except StorageError:  # no other trial has a better disk
+            self._run = self._waiting = None
+            raise
         except RaysimError as error:
             self._run = self._waiting = None
             return Report(key, failed=str(error))
@@ -194,7 +197,7 @@ class RayBench(Bench):
                 self._hosts.call(answer.host, "advance", PATIENCE)
             return Report(key, answer.value)
         del self._at[key]
-        if not answer.lost and not isinstance(answer.error, RaysimError):
+        if not answer.lost and (not isinstance(answer.error, RaysimError) or isinstance(answer.error, StorageError)):
             raise answer.error
         return Report(key, failed=str(answer.error).splitlines()[0], lost=answer.lost)
 

@@ -68,6 +68,11 @@ class StudyDirectory:
         return self.path / "confirmation.json"
 
     @property
+    def best(self) -> Path:
+        """The experiment with the winner's values."""
+        return self.path / "best.yaml"
+
+    @property
     def report(self) -> Path:
         """The report."""
         return self.path / "report.html"

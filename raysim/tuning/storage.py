@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -11,7 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from raysim.config.parsing import Malformed, parse_json
 from raysim.config.showing import hidden
-from raysim.errors import ConfigError, RunError
+from raysim.errors import ConfigError, RunError, StorageError
+from raysim.files import storing
 
 PASSWORD = "RAYSIM_STORAGE_PASSWORD"  # noqa: S105 - the variable's name
 """Environment variable with the password of the database: the URL, which every run records, must not hold it."""
@@ -23,11 +25,14 @@ def open_storage(journal: Path, url: str | None) -> BaseStorage:
     Raises:
         ConfigError: the database cannot be opened. No message of its driver is passed on with the password in it.
         RunError: the journal is damaged.
+        StorageError: the disk refuses.
     """
     if url is None:
         _mend(journal)
         try:
-            return JournalStorage(JournalFileBackend(str(journal)))
+            return JournalStorage(_Journal(journal))
+        except StorageError:
+            raise
         except Exception as error:  # whatever Optuna trips over
             raise RunError(f"{journal}: damaged ({type(error).__name__}: {error}); start a new study") from None
     password = os.environ.get(PASSWORD)
@@ -40,6 +45,18 @@ def open_storage(journal: Path, url: str | None) -> BaseStorage:
             f"tuning.storage: {url!r} cannot be opened ({reason}); give a database URL such as sqlite:///study.db, and "
             f"its password in {PASSWORD}"
         ) from None
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal; what its disk refuses is a `StorageError`."""
+
+    def __init__(self, file: Path) -> None:
+        with storing(file):
+            super().__init__(str(file))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with storing(self._file_path):
+            super().append_logs(logs)
 
 
 def _with_password(url: str, password: str | None) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from optuna import Study
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from raysim.config import Experiment
-from raysim.errors import RunError
+from raysim.errors import RunError, StorageError
 from raysim.execution import EvaluationPlan, Prepared, prepare_job
+from raysim.files import storing
 from raysim.tracking import headline_metric
 from raysim.tracking.units import figure
 from raysim.tuning.bench import Bench, open_bench
@@ -114,17 +116,43 @@ class _Tuning:
             self._directory.check_same(self._experiment)
 
     def run(self) -> Tuned:
-        """Search, confirm, report."""
+        """Search, confirm, report.
+
+        Raises:
+            StorageError: the disk or the database refuses; the line says how to go on.
+        """
+        again = f"then: raysim tune {self._directory.path}"
+        try:
+            return self._run()
+        except KeyboardInterrupt as error:
+            if self._directory.is_study(self._directory.path):
+                error.add_note(f"continue with: raysim tune {self._directory.path}")
+            raise
+        except StorageError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, StorageError) else error  # without a trial's remedy
+            raise StorageError(f"{cause}, {again}") from error
+        except StorageInternalError as error:
+            raise StorageError(
+                f"tuning.storage: {self._experiment.tuning.storage} cannot be written ({str(error).splitlines()[0]}); "
+                f"see that it can be reached and has room, {again}"
+            ) from error
+
+    def _run(self) -> Tuned:
         with self._directory.lock(), open_bench(self._experiment, self._model, self._data) as bench:
             study = TunedStudy(self._directory, self._space, self._goals, self._seed)
             self._directory.record(self._experiment)
             self._progress.start(self._facts(study))
-            Search(study, bench, self._directory, self._progress).run()
-            winner = best_trial(study.optuna, self._goals)
-            experiment = self._space.experiment_of(winner.params)
-            confirmed = self._confirm(bench, winner, experiment)
+            try:
+                Search(study, bench, self._directory, self._progress).run()
+                winner = best_trial(study.optuna, self._goals)
+                experiment = self._space.experiment_of(winner.params)
+                confirmed = self._confirm(bench, winner, experiment)
+            except KeyboardInterrupt:  # at once: the runs under way are ended first
+                self._progress.note("interrupted; ending the runs under way (a second one stops at once)")
+                raise
         tuned = Tuned(self._directory.path, study.optuna, winner, experiment, self._weights(winner), confirmed)
-        experiment.to_yaml(self._directory.path / "best.yaml")
+        with storing(self._directory.best):
+            experiment.to_yaml(self._directory.best)
         report = self._report()
         self._progress.finish(self._lines(tuned, report), self._values(tuned, report))
         return tuned
@@ -176,7 +204,7 @@ class _Tuning:
         if tuned.confirmed is not None:
             lines.append(f"fresh   {tuned.confirmed.sentence()}")
         lines.append(f"study   {tuned.directory}")
-        lines.append(f"run it  raysim run {tuned.directory / 'best.yaml'}")
+        lines.append(f"run it  raysim run {self._directory.best}")
         return [*lines, f"report  {report}"] if report is not None else lines
 
     def _values(self, tuned: Tuned, report: Path | None) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from safetensors.numpy import load_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from typer.testing import Result
 
 from raysim import Experiment
-from raysim.cli.app import uninterrupted
+from raysim.cli.signals import exit_code, terminable, uninterrupted
 from raysim.execution.resuming import may_change
 from raysim.tracking import RunDirectory, read_rounds
 from raysim.tracking.configuration import differences
@@ -145,6 +146,31 @@ def test_ctrl_c_before_there_is_a_simulation_is_one_word(raysim: Raysim, monkeyp
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
 
+@pytest.mark.parametrize(
+    ("every", "last"),
+    [
+        (0, "interrupted before a round was saved: there is nothing to resume"),
+        (1, "interrupted; continue with: raysim resume out"),
+    ],
+)
+def test_a_second_ctrl_c_stops_the_saving_and_says_what_is_saved(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch, every: int, last: str
+) -> None:
+    (folder / "interrupting.py").write_text(ALGORITHM.format(error="KeyboardInterrupt"))
+
+    def pressed_again(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raysim.tracking.Recorder.export", pressed_again)
+    if not every:
+        monkeypatch.setattr("raysim.tracking.CheckpointFolder.write", pressed_again)
+    arguments = ["tiny.yaml", "algorithm=interrupting:Custom", f"tracking.checkpoint_every={every}", "--plain"]
+    result = raysim("run", *arguments, "--directory", "out")
+    assert result.exit_code == 130
+    assert "interrupted; saving round 1 (a second one stops at once)" in result.stderr
+    assert result.stderr.splitlines()[-1] == last
+
+
 def test_ctrl_c_waits_until_what_must_not_be_cut_in_two_is_done() -> None:
     handler, done = signal.getsignal(signal.SIGINT), []
 
@@ -159,12 +185,48 @@ def test_ctrl_c_waits_until_what_must_not_be_cut_in_two_is_done() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_sigterm_is_an_interrupt_and_waits_like_one() -> None:
+    handler, done = signal.getsignal(signal.SIGTERM), []
+
+    def terminated() -> None:
+        with terminable(), uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        terminated()
+    assert (done, exit_code(caught.value)) == (["all of it"], 143)
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
 def test_what_takes_long_before_the_run_begins_is_said(
     raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raysim.cli.runs.sys", SimpleNamespace(modules={}, stderr=sys.stderr))  # torch is not there
     result = raysim("run", "tiny.yaml", "--plain", "--directory", "out", "data.cache=cache")
     assert result.stderr.splitlines()[:2] == ["loading torch …", "building the shards: digits, iid partition …"]
+
+
+def test_a_disk_without_room_for_what_clients_keep_is_one_line_and_exit_code_2(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: dict[str, object], file: Path) -> None:
+        if "clients" in tensors and file.parent.name.startswith(".round-000003"):
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_file(tensors, file)
+
+    monkeypatch.setattr("raysim.execution.vectors.save_arrays", full)
+    arguments = ["tiny.yaml", "rounds=3", "algorithm=scaffold", "tracking.checkpoint_every=2", "--directory", "out"]
+    result = raysim("run", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "error: out/checkpoints/round-000003: cannot write the checkpoint (No space left on device); make room there, "
+        "then: raysim resume out (it goes on after round 2)"
+    )
+    assert "Traceback" not in result.stderr
+    monkeypatch.undo()
+    os.chdir(folder)
+    assert raysim("resume", "out").exit_code == 0
 
 
 @pytest.mark.parametrize("debug", [False, True])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.errors import RunError
+from raysim.errors import RunError, StorageError
 from raysim.execution.client_state import CarriedStates, StateRows
 from raysim.execution.state_store import StateStore, load_pieces, save_piece
 
@@ -33,6 +38,35 @@ def seen(store: StateStore, version: int, population: int = 10) -> dict[int, flo
 @pytest.fixture(params=[0, 1 << 30], ids=["in files", "in memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
     return StateStore(10, WIDTH, request.param, str(tmp_path))
+
+
+@contextmanager
+def files_up_to(nbytes: int) -> Iterator[None]:
+    """A disk that takes no file larger than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_piece_that_the_disk_refuses_is_an_oserror_like_that_of_any_file(tmp_path: Path) -> None:
+    with files_up_to(100), pytest.raises(OSError, match="os error"):
+        save_piece(str(tmp_path), 0, StateRows(ids(1), rows(1.0)))
+    (tmp_path / "any").touch()
+    save_piece(str(tmp_path), 0, StateRows(ids(1), rows(1.0)))
+    assert (tmp_path / "clients-00000.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_rows_in_files_take_their_room_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, offset: int, nbytes: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    store = StateStore(10, WIDTH, 0, str(tmp_path))
+    with pytest.raises(StorageError, match=r"execution.scratch: .*\(No space left on device\); name"):
+        store.write(1, ids(4), rows(0.5))
 
 
 def test_a_client_that_was_never_written_has_no_row(store: StateStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from optuna.trial import TrialState
 from studies import LR, Tunable
 
 from raysim import Experiment, tune
-from raysim.errors import ConfigError, RaysimError, RunError
-from raysim.tracking import RunDirectory, read_rounds
+from raysim.errors import ConfigError, RaysimError, RunError, StorageError
+from raysim.files import storing
+from raysim.tracking import RunDirectory, RunTables, read_rounds
 from raysim.tuning import Tuned
 
 SHORT = {"space": LR, "sampler": {"name": "tpe", "startup": 2}}
@@ -217,6 +219,31 @@ def test_trials_that_a_dead_driver_left_are_failed_and_tried_once_more(tunable: 
     again = tuned.study.trials[3]
     assert again.user_attrs["retry_of"] == left.number == 2
     assert again.params == left.params
+
+
+@pytest.mark.parametrize("refusing", ["the journal", "a trial's tables"])
+def test_a_full_disk_ends_a_study_in_one_line_and_the_study_goes_on_when_there_is_room(
+    tunable: Tunable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusing: str
+) -> None:
+    experiment = tunable({"space": LR, "trials": 2})
+    where = (JournalFileBackend, "append_logs") if refusing == "the journal" else (RunTables, "append")
+    original, calls = getattr(*where), []
+
+    def full(*arguments: Any) -> None:
+        calls.append(refusing)
+        if len(calls) > 4:
+            with storing("clients.parquet"):
+                raise OSError(errno.ENOSPC, "full")
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, full)
+        with pytest.raises(StorageError) as caught:
+            tune(experiment, directory=tmp_path / "study")
+    again = f"(No space left on device); make room there, then: raysim tune {tmp_path / 'study'}"
+    assert str(caught.value).endswith(again)
+    tuned = tune(experiment, directory=tmp_path / "study")
+    assert sum(trial.state == TrialState.COMPLETE for trial in tuned.study.trials) == 2
 
 
 def test_a_module_and_arrays_of_ones_own_are_tuned(tunable: Tunable, tmp_path: Path) -> None:
