@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from raysim.config import Experiment
+from raysim.config.showing import hidden
 from raysim.errors import RunError, StorageError
 from raysim.execution import EvaluationPlan, Prepared, prepare_job
 from raysim.files import storing
@@ -132,9 +133,10 @@ class _Tuning:
             cause = error.__cause__ if isinstance(error.__cause__, StorageError) else error  # without a trial's remedy
             raise StorageError(f"{cause}, {again}") from error
         except StorageInternalError as error:
+            reason = hidden((str(error).splitlines() or [type(error).__name__])[0])
             raise StorageError(
-                f"tuning.storage: {self._experiment.tuning.storage} cannot be written ({str(error).splitlines()[0]}); "
-                f"see that it can be reached and has room, {again}"
+                f"tuning.storage: {self._experiment.tuning.storage} cannot be written ({reason}); see that it can be "
+                f"reached and has room, {again}"
             ) from error
 
     def _run(self) -> Tuned:
