@@ -45,8 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
-        "raysim run configs/quickstart.yaml",
-        "raysim plan configs/quickstart.yaml cohort=20",
+        "raysim run quickstart",
+        "raysim plan quickstart cohort=20",
         "raysim list algorithms",
     ),
 )

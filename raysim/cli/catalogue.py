@@ -12,9 +12,11 @@ from pydantic import BaseModel, Tag
 from raysim.cli import printing
 from raysim.cli.app import app, examples
 from raysim.config import Experiment
+from raysim.config.bundled import bundled_configs
 from raysim.errors import ConfigError
 
 KINDS: Mapping[str, str] = {
+    "configs": "raysim run CONFIG",
     "datasets": "data.source",
     "partitioners": "data.partition",
     "transforms": "data.transforms",
@@ -34,24 +36,26 @@ KINDS: Mapping[str, str] = {
     "samplers": "tuning.sampler",
     "pruners": "tuning.pruner",
 }
-"""Kinds of components, and the key that chooses one."""
+"""Kinds of components, and the key (or argument) that chooses one."""
 
+ALL = "all"
 CUSTOM, IN_MEMORY = "custom", "in_memory"
 
 
 @app.command("list", epilog=examples("raysim list", "raysim list algorithms", "raysim list partitioners"))
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", show_default=False, help=f"One of {', '.join(KINDS)}; or all.")
+        str | None, typer.Argument(metavar="KIND", show_default=False, help=f"One of {', '.join(KINDS)}, {ALL}.")
     ] = None,
 ) -> None:
     """List datasets, models, algorithms and the rest, a line each.
 
     A name goes into the configuration as `model: mlp`, or with its options as `model: {name: mlp, hidden: [64]}`.
     """
+    kind = None if kind == ALL else kind
     if kind is not None and kind not in KINDS:
-        close = difflib.get_close_matches(kind, KINDS, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(KINDS)}"
+        close = difflib.get_close_matches(kind, [*KINDS, ALL], n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(KINDS)}, {ALL}"
         raise ConfigError(f"unknown kind {kind!r}; {remedy}")
     for i, one in enumerate([kind] if kind is not None else KINDS):
         if i:
@@ -62,6 +66,8 @@ def list_(
 
 def catalogue(kind: str) -> dict[str, str]:
     """Name and one line on every component of a kind."""
+    if kind == "configs":
+        return bundled_configs()
     if kind == "losses":
         from raysim.training.losses import list_losses
 

@@ -28,9 +28,9 @@ app.add_typer(commands, name="data", help="Build the shards of a federation, loo
 
 @commands.command(
     epilog=examples(
-        "raysim data build configs/quickstart.yaml",
-        "raysim data build configs/mnist_2nn.yaml data.partition.clients=1000",
-        "raysim data build configs/quickstart.yaml --verify",
+        "raysim data build quickstart",
+        "raysim data build mnist_2nn data.partition.clients=1000",
+        "raysim data build quickstart --verify",
     )
 )
 def build(
@@ -49,8 +49,8 @@ def build(
 
 @commands.command(
     epilog=examples(
-        "raysim data show configs/quickstart.yaml",
-        "raysim data show configs/quickstart.yaml data.partition.alpha=10 --png even.png",
+        "raysim data show quickstart",
+        "raysim data show quickstart data.partition.alpha=10 --png even.png",
     )
 )
 def show(

@@ -12,7 +12,8 @@ from raysim.config import Experiment
 from raysim.errors import ConfigError
 
 Config = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", show_default=False, help="YAML file of the experiment.")
+    str | None,
+    typer.Argument(metavar="CONFIG", show_default=False, help="YAML file of the experiment, or a bundled one's name."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -32,10 +33,10 @@ def read_experiment(config: str | None, overrides: Sequence[str] | None, *, comm
         ConfigError: there is no file, an override is malformed, or the schema refuses a value.
     """
     if config is None:
-        raise ConfigError(f"no CONFIG given; try `raysim {command} configs/quickstart.yaml`")
+        raise ConfigError(f"no CONFIG given; try `raysim {command} quickstart`; `raysim list configs` names the others")
     if "=" in config and not Path(config).exists():
         raise ConfigError(
             f"{config!r} is an override, but the configuration file comes first; "
-            f"try `raysim {command} configs/quickstart.yaml {config}`"
+            f"try `raysim {command} quickstart {config}`"
         )
     return Experiment.from_yaml(config, overrides or ())

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog=examples(
-        "raysim plan configs/quickstart.yaml",
-        "raysim plan configs/million_clients.yaml cohort=1000 execution.actors=8",
-        "raysim plan configs/mnist_cnn.yaml execution.num_gpus=0.25 --json",
+        "raysim plan quickstart",
+        "raysim plan million_clients cohort=1000 execution.actors=8",
+        "raysim plan mnist_cnn execution.num_gpus=0.25 --json",
     )
 )
 def plan(

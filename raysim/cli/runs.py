@@ -33,9 +33,9 @@ Profile = Annotated[
 
 @app.command(
     epilog=examples(
-        "raysim run configs/quickstart.yaml",
-        "raysim run configs/quickstart.yaml rounds=10 model.hidden=[128] execution.actors=2",
-        "raysim run configs/quickstart.yaml execution.executor=inprocess --directory runs/first --json",
+        "raysim run quickstart",
+        "raysim run quickstart rounds=10 model.hidden=[128] execution.actors=2",
+        "raysim run quickstart execution.executor=inprocess --directory runs/first --json",
     )
 )
 def run(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog=examples(
-        "raysim tune configs/tune_lr.yaml",
-        "raysim tune configs/tune_weights.yaml tuning.trials=100 tuning.parallel=2 --directory runs/weights",
+        "raysim tune tune_lr",
+        "raysim tune tune_weights tuning.trials=100 tuning.parallel=2 --directory runs/weights",
         "raysim tune runs/weights tuning.trials=200",
     )
 )
@@ -27,7 +27,9 @@ def tune(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="CONFIG", show_default=False, help="YAML file with a `tuning` section, or a study to go on with."
+            metavar="CONFIG",
+            show_default=False,
+            help="YAML file with a `tuning` section, a bundled one's name, or a study to go on with.",
         ),
     ] = None,
     overrides: Overrides = None,

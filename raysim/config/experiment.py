@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from raysim.config.algorithms import AlgorithmConfig, FedAvg
 from raysim.config.base import Section
 from raysim.config.bounds import SEED
+from raysim.config.bundled import find_config
 from raysim.config.client import ClientConfig, TrainingConfig
 from raysim.config.data import DataConfig
 from raysim.config.errors import explain
@@ -109,7 +110,8 @@ class Experiment(Section):
 
     @classmethod
     def of(cls, given: Experiment | str | os.PathLike[str] | Mapping[str, Any]) -> Experiment:
-        """The experiment that was given: as it is, by the path of its YAML file, or as a nested mapping.
+        """The experiment that was given: as it is, by the path of its YAML file or the name of a bundled one, or as a
+        nested mapping.
 
         Raises:
             ConfigError: it is none of these, or the schema refuses a value.
@@ -127,10 +129,14 @@ class Experiment(Section):
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         """Read a YAML file, apply `key.sub=value` overrides (values are YAML), and validate.
 
+        Args:
+            path: the file, or the name of a bundled configuration: `quickstart`.
+            overrides: applied in order.
+
         Raises:
             ConfigError: the file is missing or not YAML, an override is malformed, or the schema refuses a value.
         """
-        return cls.parse(apply_overrides(read_yaml(path), overrides), where=str(path))
+        return cls.parse(apply_overrides(read_yaml(find_config(path)), overrides), where=str(path))
 
     def updated(self, overrides: Sequence[str]) -> Experiment:
         """This experiment with `key.sub=value` overrides."""

@@ -54,8 +54,9 @@ def test_list_prints_one_line_each(raysim: Raysim) -> None:
     assert [line.split()[0] for line in lines[1:]] == list(catalogue("partitioners"))
 
 
-def test_list_without_a_kind_prints_all(raysim: Raysim) -> None:
-    headings = [line.split()[0] for line in raysim("list").stdout.splitlines() if line and line[0] != " "]
+@pytest.mark.parametrize("kind", [(), ("all",)])
+def test_list_without_a_kind_or_of_all_prints_all(raysim: Raysim, kind: tuple[str, ...]) -> None:
+    headings = [line.split()[0] for line in raysim("list", *kind).stdout.splitlines() if line and line[0] != " "]
     assert headings == list(KINDS)
 
 

@@ -46,9 +46,9 @@ def test_a_wrong_configuration_is_one_line(raysim: Raysim, command: str, argumen
 
 @pytest.mark.parametrize("command", ["run", "plan", "data build", "data show"])
 def test_a_missing_configuration_is_one_line_with_an_example(raysim: Raysim, command: str) -> None:
-    example = f"try `raysim {command} configs/quickstart.yaml"
+    example = f"try `raysim {command} quickstart"
     words = command.split()
-    assert raysim(*words).stderr == f"error: no CONFIG given; {example}`\n"
+    assert raysim(*words).stderr == f"error: no CONFIG given; {example}`; `raysim list configs` names the others\n"
     assert raysim(*words, "missing.yaml").stderr == "error: missing.yaml: no such file\n"
     result = raysim(*words, "rounds=3")
     assert result.exit_code == 2

@@ -1,0 +1,51 @@
+"""The configurations that come with raysim: each is found by its name wherever raysim is installed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+from pathlib import Path
+
+from raysim.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+"""In a checkout a link to the folder beside the package; in a wheel the files themselves."""
+_SENTENCE_END = re.compile(r"(?<!\bal)\.\s")
+
+
+def bundled_configs() -> dict[str, str]:
+    """Name and one line on every bundled configuration: the first sentence of its first comment."""
+    return {file.stem: _sentence(file) for file in sorted(CONFIGS.glob("*.yaml"))}
+
+
+def find_config(given: str | Path) -> Path:
+    """The file that is meant: one that is there, else the bundled configuration of this name.
+
+    Raises:
+        ConfigError: it is no file, and names a bundled configuration only nearly.
+    """
+    path = Path(given)
+    if path.exists() or not CONFIGS.is_dir():
+        return path
+    named = CONFIGS / f"{path.name.removesuffix('.yaml')}.yaml"
+    if str(given) in (named.stem, named.name) and named.is_file():
+        return named
+    if named.is_file():
+        raise ConfigError(f"{given}: no such file; to use the one that comes with raysim, write {named.stem}")
+    if len(path.parts) == 1 and not path.suffix:
+        close = difflib.get_close_matches(path.name, [file.stem for file in CONFIGS.glob("*.yaml")], n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else "`raysim list configs` names them"
+        raise ConfigError(f"{given}: no such file, and no bundled configuration; {remedy}")
+    return path
+
+
+def _sentence(file: Path) -> str:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    comment = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# ").strip())
+    first = _SENTENCE_END.split(" ".join(comment), maxsplit=1)[0].rstrip(".")
+    return textwrap.shorten(first, 140, placeholder=" …")
