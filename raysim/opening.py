@@ -107,6 +107,8 @@ def open_run(
                 recorder.note(str(one), "warning" if one.grave else "info")
         if prepared.engine.replaced:
             recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
+        if prepared.warning is not None:
+            recorder.note(prepared.warning, "warning")
         for text, level in notes:
             recorder.note(text, level)
         executor.listen(lambda fault: recorder.fault(fault.text, **fault.fields()))

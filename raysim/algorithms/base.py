@@ -122,7 +122,7 @@ class Algorithm(ABC):
     def work(self, client: ClientConfig) -> LocalWork:
         """How much a client does in a round."""
         batch_size = None if client.batch_size == "full" else client.batch_size
-        return LocalWork(batch_size, client.epochs, client.steps)
+        return LocalWork(batch_size, client.epochs, client.steps, drop_last=client.drop_last)
 
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
         """The local optimiser; None leaves the client's row where it is, or to `local_step`."""

@@ -8,6 +8,7 @@ w̃ = w - α ∇F_k(w; D) and w ← w - β ∇F_k(w̃; D'); the local models are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class PerFedAvg(Algorithm):
     def work(self, client: ClientConfig) -> LocalWork:
         """As many steps as FedAvg takes, each with two batches."""
         whole = super().work(client)
-        return LocalWork(whole.batch_size, 2 * whole.epochs, None if whole.steps is None else 2 * whole.steps)
+        return replace(whole, epochs=2 * whole.epochs, steps=None if whole.steps is None else 2 * whole.steps)
 
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
         return None

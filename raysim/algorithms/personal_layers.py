@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -152,7 +153,7 @@ class FedRep(_PersonalLayers):
 
     def work(self, client: ClientConfig) -> LocalWork:
         whole = super().work(client)
-        return LocalWork(whole.batch_size, whole.epochs + self.head_epochs)
+        return replace(whole, epochs=whole.epochs + self.head_epochs, steps=None)
 
     def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
         if not self.head_epochs:

@@ -126,12 +126,21 @@ class ClientConfig(Section):
     """Passes over the shard in a round (unless `steps` is given)."""
     steps: int | None = Field(None, ge=1)
     """Local steps in a round, whatever the client's size; replaces `epochs`."""
+    drop_last: bool = False
+    """Leave out an epoch's last batch where it is shorter than `batch_size`: batch normalisation cannot train on a
+    single sample. Each epoch leaves out others; a client with fewer samples than a batch keeps its only one."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
     resampling: ResamplingConfig = NoResampling()
     """How often an epoch sees the samples of each class."""
     stragglers: Stragglers = Stragglers()
     """Clients that do only part of the work."""
+
+    @model_validator(mode="after")
+    def _has_a_last_batch(self) -> ClientConfig:
+        if self.drop_last and self.batch_size == "full":
+            raise ValueError("drop_last leaves out short batches, and batch_size is full; remove drop_last")
+        return self
 
 
 class TrainingConfig(Section):

@@ -49,7 +49,7 @@ class ExplicitWeights(Section):
     table: dict[int, Annotated[float, Field(ge=0)]]
     """Weight of each client; normalised over the round's cohort."""
     default: float = Field(0.0, ge=0)
-    """Weight of a client that the table does not name."""
+    """Weight of a client that the table does not name. A round that draws only clients of weight 0 keeps the model."""
 
     @model_validator(mode="after")
     def _somebody_counts(self) -> ExplicitWeights:

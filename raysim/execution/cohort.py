@@ -14,7 +14,7 @@ from raysim.config import Experiment
 from raysim.config.algorithms import Centralised
 from raysim.config.server import Clustered, ExplicitWeights, Poisson, RoundRobin, WeightsConfig
 from raysim.data import Federation
-from raysim.errors import ConfigError, RunError
+from raysim.errors import ConfigError
 from raysim.execution.clusters import clusters_of, draw_stratified
 from raysim.execution.work import RoundTask
 from raysim.training import LocalWork, lr_factor
@@ -105,8 +105,8 @@ def draw_round(
         round_number: from 1.
         clients: the cohort, where the selection is adaptive; a uniform draw stands in for it in plans.
 
-    Raises:
-        RunError: the cohort is not empty, but its weights sum to zero.
+    Returns:
+        The task. A cohort without any weight has nothing to teach the model, so its round has no clients.
     """
     drawn = work.drawn_in(round_number)
     if clients is None:
@@ -114,8 +114,8 @@ def draw_round(
     samples = federation.sizes("train", clients)
     weighting = Weighting(experiment.aggregation.weights)
     weights = weighting.base(clients, samples)
-    if len(clients) and not weights.any():
-        raise RunError(f"round {round_number}: {_no_weight(experiment.aggregation.weights, len(clients))}")
+    if not weights.any():
+        clients, samples, weights = clients[:0], samples[:0], weights[:0]
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
     rows, steps = weighting.keeps_rows(round_number), work.count(samples) * (round_number % work.rounds == 0)
     share = _share(experiment, federation, clients, samples)
@@ -124,10 +124,22 @@ def draw_round(
         if not experiment.client.stragglers.keep:
             kept = ~late
             share *= float(weights[kept].sum())
-            weights = Weighting(experiment.aggregation.weights).base(clients[kept], samples[kept])
-            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], share, rows)
+            weights = weighting.base(clients[kept], samples[kept])
+            kept[kept] = weights.any()  # all of them or, where none has weight, nobody
+            return RoundTask(round_number, lr, clients[kept], weights[: kept.sum()], steps[kept], share, rows)
         steps = np.where(late, np.minimum(done, steps), steps)
     return RoundTask(round_number, lr, clients, weights, steps, share, rows)
+
+
+def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:
+    """The first round in which somebody takes steps, to plan with and to time; the first of all if none is near."""
+    tasks = (draw_round(experiment, federation, work, work.rounds * (i + 1)) for i in range(_LOOKED_THROUGH))
+    first = next(tasks)
+    return first if first.steps.any() else next((task for task in tasks if task.steps.any()), first)
+
+
+_LOOKED_THROUGH = 100
+"""Rounds, in search of one with clients."""
 
 
 def _stragglers(
@@ -166,13 +178,6 @@ def _share(experiment: Experiment, federation: Federation, clients: Int64, sampl
 
 _POPULATION: WeakKeyDictionary[Federation, tuple[WeightsConfig, float]] = WeakKeyDictionary()
 """The weight of each federation's whole population, which takes a look at all clients, once."""
-
-
-def _no_weight(weights: WeightsConfig, clients: int) -> str:
-    zero = f"the {weights.name} weights of its {clients} client{'' if clients == 1 else 's'} sum to zero"
-    if isinstance(weights, ExplicitWeights):
-        return f"{zero}; set aggregation.weights.default above 0, name more clients in its table, or raise cohort"
-    return f"{zero}: none of them has training samples; raise cohort, or set data.partition.allow_empty to false"
 
 
 @lru_cache(maxsize=1)

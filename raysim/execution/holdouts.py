@@ -129,7 +129,8 @@ def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: 
 
 def tuning_work(experiment: Experiment, algorithm: Algorithm, config: FineTune) -> LocalWork:
     """How much a client does to tune a model: on batches as in training, whose size the engine was built for."""
-    return LocalWork(algorithm.work(experiment.client).batch_size, config.epochs, config.steps)
+    training = algorithm.work(experiment.client)
+    return LocalWork(training.batch_size, config.epochs, config.steps, drop_last=training.drop_last)
 
 
 def with_fine_tuning(

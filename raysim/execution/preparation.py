@@ -21,10 +21,11 @@ from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
 from raysim.execution.candidates import check_learned
-from raysim.execution.cohort import check_weights, cohort_size, draw_round
+from raysim.execution.cohort import check_weights, cohort_size, draw_first
 from raysim.execution.engine_choice import Chosen, choose_engine
 from raysim.execution.fairness import LocalBaseline
 from raysim.execution.fleet import census
+from raysim.execution.foresight import check_batches, idle_rounds
 from raysim.execution.holdouts import with_fine_tuning
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.selection import check_selection
@@ -58,6 +59,7 @@ class Prepared:
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
         local: what clients reach alone, where `evaluation.local_baseline` says.
+        warning: what is worth knowing before the first round.
     """
 
     experiment: Experiment
@@ -69,6 +71,7 @@ class Prepared:
     columns: int
     engine: Chosen
     local: LocalBaseline | None = None
+    warning: str | None = None
 
     @property
     def info(self) -> DataInfo:
@@ -128,12 +131,13 @@ def prepare_job(
     check_selection(experiment, federation, work)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
-    # Weights that name nobody are found out before anything starts.
-    task = draw_round(experiment, federation, work, work.rounds)
+    check_batches(meta, experiment, federation, algorithm)
+    warning = idle_rounds(experiment, federation)
+    task = draw_first(experiment, federation, work)
     chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
-    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local)
+    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local, warning)
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:

@@ -31,6 +31,7 @@ class LocalWork:
         steps: local steps, whatever the client's size.
         rounds: that a cohort stays for; local steps are taken in the last of them.
         repeats: steps in a row that see the same batch. `epochs` and `steps` count them once.
+        drop_last: whether an epoch goes without a last batch that is shorter than the others.
     """
 
     batch_size: int | None
@@ -38,6 +39,7 @@ class LocalWork:
     steps: int | None = None
     rounds: int = 1
     repeats: int = 1
+    drop_last: bool = False
 
     def drawn_in(self, round_number: int) -> int:
         """Which draw a round's cohort is of: one that stays for several rounds is drawn once."""
@@ -49,8 +51,20 @@ class LocalWork:
         return np.where(samples > 0, total * self.repeats, 0)
 
     def per_epoch(self, samples: Int64) -> Int64:
-        """Batches that one pass over so many samples takes, int64."""
-        return np.ones_like(samples) if self.batch_size is None else -(-samples // self.batch_size)
+        """Batches that one pass over so many samples takes, int64; at least one of any samples."""
+        if self.batch_size is None:
+            return np.ones_like(samples)
+        if self.drop_last:
+            return np.maximum(samples // self.batch_size, np.minimum(samples, 1))
+        return -(-samples // self.batch_size)
+
+    def meets_one(self, samples: Int64) -> npt.NDArray[np.bool_]:
+        """Whether clients with so many samples take a step on a single one."""
+        steps, batches = self.count(samples) // self.repeats, self.per_epoch(samples)
+        size = samples if self.batch_size is None else np.minimum(samples, self.batch_size)
+        last = np.minimum(samples - (batches - 1) * size, size)
+        found: npt.NDArray[np.bool_] = (steps > 0) & ((size == 1) | ((last == 1) & (steps >= batches)))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +103,12 @@ class BatchPlan:
             return cls(np.zeros((0, k, size), np.int64), np.zeros((0, k), np.int64), steps)
         epochs, batches = int(np.max(-(-steps // (per_epoch * work.repeats)))), int(per_epoch.max())
         order = np.zeros((k, epochs, batches * size), dtype=np.int64)
+        dealt = min(longest, batches * size)
         if work.batch_size is None:
             order[:, :, :longest] = np.arange(longest)
         else:
             for epoch in range(epochs):
-                order[:, epoch, :longest] = _permutations(seed, round_number, clients, epoch, samples)
+                order[:, epoch, :dealt] = _permutations(seed, round_number, clients, epoch, samples)[:, :dealt]
         step = np.arange(last)[:, None]
         turn, batch = step // work.repeats // per_epoch, step // work.repeats % per_epoch
         count = np.where(step < steps, np.minimum(samples - batch * size, size), 0)

@@ -167,7 +167,7 @@ class Trainer:
         context: Tensor | None,
     ) -> Tensor:
         """Gradients `[k, T]` of whole shards at the broadcast model, batch by batch."""
-        work = LocalWork(self.work.batch_size)
+        work = LocalWork(self.work.batch_size, drop_last=self.work.drop_last)
         order = np.argsort(-work.count(shards.count), kind="stable")  # who does little of an epoch may have a long one
         some = Shards(shards.pool, shards.start[order], shards.count[order])
         plan = BatchPlan.draw(setting.seed, setting.round, clients[order], some.count, work)
@@ -176,7 +176,7 @@ class Trainer:
         place = to_device(order, rows.device)
         told = None if context is None else context[place]
         self.engine.load(Block(some, plan, keys[order], context=told))
-        share = to_device((plan.count / np.maximum(some.count, 1)).astype(np.float32), rows.device)
+        share = to_device((plan.count / np.maximum(plan.count.sum(axis=0), 1)).astype(np.float32), rows.device)
         total = torch.zeros_like(grad[: len(order)])
         for step, part in enumerate(share):
             k = int(np.count_nonzero(plan.steps > step))

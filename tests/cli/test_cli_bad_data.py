@@ -48,8 +48,8 @@ def with_unknown_test_label() -> dict[str, np.ndarray]:
         ),
         (
             samples,
-            ["aggregation.weights={name: explicit, table: {3: 1}}", "cohort=1", "seed=2"],
-            ["round 1", "explicit", "sum to zero", "aggregation.weights.default"],
+            ["client.drop_last=true", "client.batch_size=full"],
+            ["client", "drop_last", "batch_size is full"],
         ),
     ],
 )

@@ -23,7 +23,6 @@ from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
 from raysim.execution import InProcessExecutor, RoundDone
-from raysim.execution.cohort import draw_cohort
 from raysim.tracking import QuietProgress, RunDirectory
 
 
@@ -329,14 +328,6 @@ def test_an_empty_poisson_cohort_is_a_round_that_changes_nothing(tmp_path: Path)
     for r in empty:
         if r.number > 1:
             assert r.metrics["test/loss"] == rounds[r.number - 2].metrics["test/loss"]
-
-
-def test_weights_that_sum_to_zero_are_an_error_that_names_the_round(tmp_path: Path) -> None:
-    (absent, *_) = set(range(6)) - set(draw_cohort(digits(tmp_path), 6, 1).tolist())
-    nobody = [f"aggregation.weights={{name: explicit, table: {{{absent}: 1.0}}}}"]
-    with pytest.raises(RunError, match="round 1: the explicit weights of its 4 clients sum to zero"):
-        Simulation(digits(tmp_path, *nobody))
-    assert not list(tmp_path.iterdir()), "found out before anything is written"
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_to_the_same_bits(tmp_path: Path) -> None:

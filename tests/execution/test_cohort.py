@@ -17,9 +17,9 @@ from listed_federation import ListedFederation
 from raysim import keyed
 from raysim.config import Experiment
 from raysim.config.server import ExplicitWeights
-from raysim.errors import ConfigError, RunError
+from raysim.errors import ConfigError
 from raysim.execution import draw_cohort, draw_round
-from raysim.execution.cohort import check_weights, cohort_size
+from raysim.execution.cohort import check_weights, cohort_size, draw_first
 from raysim.training import LocalWork
 
 WORK = LocalWork(batch_size=10, epochs=2)
@@ -184,17 +184,35 @@ def test_a_cohort_that_stays_for_several_rounds_takes_its_steps_in_the_last_and_
     assert tasks[2].clients.tolist() != tasks[5].clients.tolist()
 
 
+@pytest.mark.parametrize("stragglers", [{}, {"share": 0.5, "keep": False}])
 @pytest.mark.parametrize(
-    ("sizes", "weights", "scheme"),
-    [([0, 0, 0], "samples", "samples"), ([5, 5, 5], {"name": "explicit", "table": {7: 1.0}}, "explicit")],
+    ("sizes", "weights"),
+    [([0, 0, 0], "samples"), ([0, 0, 0], "uniform"), ([5, 5, 5], {"name": "explicit", "table": {7: 1.0}})],
 )
-def test_a_total_weight_of_zero_is_an_error_that_names_the_round(sizes: list[int], weights: Any, scheme: str) -> None:
-    experiment = experiment_of(3, aggregation={"weights": weights})
-    with pytest.raises(RunError) as caught:
-        draw_round(experiment, ListedFederation(sizes), WORK, 6)
-    assert str(caught.value).startswith(f"round 6: the {scheme} weights of its 3 clients sum to zero")
-    remedy = "set aggregation.weights.default above 0" if scheme == "explicit" else "none of them has training samples"
-    assert remedy in str(caught.value)
+def test_a_cohort_without_any_weight_is_a_round_without_clients(
+    sizes: list[int], weights: Any, stragglers: dict[str, Any]
+) -> None:
+    experiment = experiment_of(3, aggregation={"weights": weights}, client={"stragglers": stragglers})
+    task = draw_round(experiment, ListedFederation(sizes), WORK, 6)
+    assert task.round == 6
+    assert [len(task.clients), len(task.weights), len(task.steps)] == [0, 0, 0]
+
+
+def test_a_cohort_whose_weight_is_all_the_stragglers_is_a_round_without_clients() -> None:
+    experiment = experiment_of(2, client={"stragglers": {"share": 0.5, "keep": False}})
+    federation = ListedFederation([40, 0])
+    tasks = [draw_round(experiment, federation, WORK, number) for number in range(1, 9)]
+    assert {tuple(task.clients.tolist()) for task in tasks} == {(), (0,)}
+    assert all(len(task.clients) == len(task.weights) == len(task.steps) for task in tasks)
+
+
+def test_the_first_round_with_somebody_in_it_is_the_one_to_plan_with() -> None:
+    experiment, federation = experiment_of(1), ListedFederation([0] * 9 + [40])
+    task = draw_first(experiment, federation, WORK)
+    assert task.clients.tolist() == [9]
+    assert task.round > 1
+    nobody = draw_first(experiment_of(1), ListedFederation([0, 0]), WORK)
+    assert (nobody.round, len(nobody.clients)) == (1, 0)
 
 
 @pytest.mark.parametrize(

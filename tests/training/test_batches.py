@@ -209,3 +209,37 @@ def test_large_token_ids_survive_a_small_integer_type() -> None:
 def test_targets_are_classes_or_numbers_by_the_task() -> None:
     assert target(torch.tensor([1, 2], dtype=torch.uint8), REAL).dtype == torch.int64
     assert target(torch.tensor([1.5, 2.0], dtype=torch.float64), NUMBERS).dtype == torch.float32
+
+
+@given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 3))
+def test_without_the_last_batch_every_batch_is_whole_and_each_epoch_leaves_out_others(
+    samples: int, batch_size: int, epochs: int
+) -> None:
+    whole = listed(samples, LocalWork(batch_size, epochs))
+    found = listed(samples, LocalWork(batch_size, epochs, drop_last=True))
+    assert found == ([batch for batch in whole if len(batch) == batch_size] if samples >= batch_size else whole)
+
+
+def test_clients_of_other_sizes_change_nothing_where_last_batches_are_left_out() -> None:
+    clients, samples, work = np.array([5, 9, 3, 2, 0]), np.array([21, 20, 19, 3, 0]), LocalWork(10, 2, drop_last=True)
+    together = BatchPlan.draw(1, 2, clients, samples, work)
+    for i in range(5):
+        alone = BatchPlan.draw(1, 2, clients[i : i + 1], samples[i : i + 1], work)
+        assert batches_of(together, i) == batches_of(alone, 0)
+    assert work.count(samples).tolist() == [4, 4, 2, 2, 0]
+
+
+@given(
+    st.integers(0, 30),
+    st.one_of(st.none(), st.integers(1, 12)),
+    st.integers(1, 3),
+    st.one_of(st.none(), st.integers(1, 9)),
+    st.integers(1, 2),
+    st.booleans(),
+)
+def test_who_meets_a_batch_of_one_is_known_from_the_size_alone(
+    samples: int, batch_size: int | None, epochs: int, steps: int | None, repeats: int, drop_last: bool
+) -> None:
+    work = LocalWork(batch_size, epochs, steps, repeats=repeats, drop_last=drop_last)
+    expected = any(len(batch) == 1 for batch in listed(samples, work))
+    assert work.meets_one(np.array([samples])).tolist() == [expected]

@@ -1,0 +1,93 @@
+"""What chance would bring about in some round, found out before the first one: it follows from sizes and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from raysim.aggregation import Weighting
+from raysim.algorithms import Algorithm
+from raysim.config import Experiment
+from raysim.config.algorithms import Centralised
+from raysim.config.server import ExplicitWeights, Oort, Poisson, PowerOfChoice
+from raysim.data import Federation
+from raysim.errors import ConfigError
+from raysim.execution.cohort import cohort_size
+from raysim.execution.holdouts import tuning_work
+from raysim.models import refusal_of_one
+from raysim.training import LocalWork
+
+
+def check_batches(model: nn.Module, experiment: Experiment, federation: Federation, algorithm: Algorithm) -> None:
+    """Refuse batches of one sample for a model that cannot train on them, and `drop_last` where it does nothing.
+
+    Where `execution.faults.error` is `drop`, such clients are left out of their rounds instead.
+
+    Raises:
+        ConfigError: names the clients and the remedy.
+    """
+    client, work = experiment.client, algorithm.work(experiment.client)
+    if client.drop_last and (algorithm.solves or work.batch_size is None):
+        raise ConfigError(f"client.drop_last: {experiment.algorithm.name} has no short batches; remove it")
+    if algorithm.solves or experiment.execution.faults.error == "drop":
+        return
+    works = [work]
+    if algorithm.needs_anchor:  # the gradient of whole shards
+        works.append(LocalWork(work.batch_size, drop_last=work.drop_last))
+    if experiment.evaluation.fine_tune is not None:
+        works.append(tuning_work(experiment, algorithm, experiment.evaluation.fine_tune))
+    sizes = federation.sizes("train")
+    found = np.flatnonzero(np.logical_or.reduce([one.meets_one(sizes) for one in works]))
+    if not len(found) or (reason := refusal_of_one(model, federation.info)) is None:
+        return
+    first = int(found[0])
+    others = f" and {len(found) - 1} of the other {federation.population - 1}" if len(found) > 1 else ""
+    batches = "full batches" if work.batch_size is None else f"batches of {work.batch_size}"
+    raise ConfigError(
+        f"client.batch_size: the model cannot train on a single sample ({reason}), and client {first}{others} would: "
+        f"it has {_samples(int(sizes[first]))}, in {batches}; {_remedy(works, sizes)}"
+    )
+
+
+def _samples(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count} samples"
+
+
+def _remedy(works: Sequence[LocalWork], sizes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
+    if works[0].batch_size == 1:
+        return "set it to 2 or more"
+    if not any(replace(one, drop_last=True).meets_one(sizes).any() for one in works):
+        return "set client.drop_last to true, or client.batch_size to another number"
+    return "give every client two samples or more (data.partition.min_size)"
+
+
+def idle_rounds(experiment: Experiment, federation: Federation) -> str | None:
+    """A warning of rounds that keep the model, because only clients without weight are drawn for them; None of none.
+
+    Such a round is no error: its cohort is recorded as empty.
+    """
+    selection, population = experiment.selection, federation.population
+    if isinstance(selection, Oort | PowerOfChoice) or isinstance(experiment.algorithm, Centralised):
+        return None  # these draw nobody without samples
+    weights = experiment.aggregation.weights
+    raw = Weighting(weights).raw(np.arange(population), federation.sizes("train"))
+    idle, size = int(np.count_nonzero(raw == 0)), cohort_size(experiment, population)
+    if not idle:
+        return None
+    if isinstance(selection, Poisson):
+        chance = (1 - size / population) ** (population - idle)
+    else:
+        chance = float(np.prod(np.maximum(idle - np.arange(size), 0) / (population - np.arange(size))))
+    count = round(chance * experiment.rounds)
+    if not count:
+        return None
+    what, remedy = "no training samples", "set data.partition.allow_empty to false"
+    if isinstance(weights, ExplicitWeights) and np.count_nonzero(federation.sizes("train") == 0) < idle:
+        what, remedy = "no weight", "set aggregation.weights.default above 0"
+    return (
+        f"{idle:,} of {population:,} clients have {what}: about {count:,} of {experiment.rounds:,} rounds draw nobody "
+        f"else and keep the model; raise cohort, or {remedy}"
+    )
