@@ -63,15 +63,15 @@ class RunningSum:
         in_range: Bools = torch.stack([field.format.in_range(sent[field.name]) for field in self.fields]).cpu().numpy()
         in_range |= weights == 0
         reasons: list[str | None] = [None] * len(positions)
-        counted = weights
-        if not in_range.all():
+        counted, whole = weights, bool(in_range.all())
+        if not whole:
             reasons = [self._reason(in_range[:, i], i, sent) for i in range(len(positions))]
             taken = np.array([reason is None for reason in reasons])
             counted, positions = np.where(taken, weights, 0.0), positions[taken]
         for field, fits in zip(self.fields, in_range, strict=True):
             fresh = field.name not in self._totals
             total, values = self._total(field), sent[field.name]
-            within = counted if fits.all() else np.where(fits, counted, 0.0)
+            within = counted if whole or fits.all() else np.where(fits, counted, 0.0)
             field.format.add(total, values, within, fresh=fresh)
             if within is not counted and isinstance(field.format, FixedPoint):
                 for i in np.flatnonzero(counted * ~fits).tolist():

@@ -132,7 +132,7 @@ def draw_round(
 
 
 def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:
-    """The first round in which somebody takes steps, to plan with and to time; the first of all if none is near."""
+    """The first round in which somebody takes steps, to time engines on; the first of all if none is near."""
     tasks = (draw_round(experiment, federation, work, work.rounds * (i + 1)) for i in range(_LOOKED_THROUGH))
     first = next(tasks)
     return first if first.steps.any() else next((task for task in tasks if task.steps.any()), first)

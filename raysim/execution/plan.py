@@ -9,7 +9,7 @@ import numpy as np
 
 from raysim.execution.assignment import Crew, assign
 from raysim.execution.classes import ClientClasses
-from raysim.execution.cohort import cohort_size, draw_first
+from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.engine_choice import time_step
 from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.fleet import placer
@@ -93,7 +93,7 @@ def _timed(prepared: Prepared) -> Prepared:
     if prepared.engine.a_step is not None:
         return prepared
     job, federation = prepared.job, prepared.federation
-    task = draw_first(prepared.experiment, federation, prepared.work)
+    task = draw_round(prepared.experiment, federation, prepared.work, prepared.work.rounds)
     a_step = time_step(job, federation, on_meta(job, federation)[1], task)
     return replace(prepared, engine=replace(prepared.engine, a_step=a_step))
 
@@ -103,7 +103,7 @@ def plan_round(prepared: Prepared, placement: Placement | None) -> RoundPlan:
     actors = 1 if placement is None else placement.actors
     experiment, federation, work = prepared.experiment, prepared.federation, prepared.work
     _, algorithm, _ = on_meta(prepared.job, federation)
-    task = draw_first(experiment, federation, work)
+    task = draw_round(experiment, federation, work, work.rounds)
     measured = prepared.engine.a_step
     model = CostModel() if measured is None else CostModel(per_step=measured)
     cost = model.seconds(task.steps)

@@ -206,7 +206,7 @@ def test_a_cohort_whose_weight_is_all_the_stragglers_is_a_round_without_clients(
     assert all(len(task.clients) == len(task.weights) == len(task.steps) for task in tasks)
 
 
-def test_the_first_round_with_somebody_in_it_is_the_one_to_plan_with() -> None:
+def test_the_first_round_with_somebody_in_it_is_the_one_to_time_engines_on() -> None:
     experiment, federation = experiment_of(1), ListedFederation([0] * 9 + [40])
     task = draw_first(experiment, federation, WORK)
     assert task.clients.tolist() == [9]
