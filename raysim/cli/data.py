@@ -130,7 +130,7 @@ def data_values(spec: FederationSpec, federation: Federation) -> dict[str, Any]:
 def _open(experiment: Experiment) -> tuple[FederationSpec, Federation]:
     from raysim.data.build import prepare
 
-    spec = prepare(experiment.data, experiment.data_seed)
+    spec = prepare(experiment.data, experiment.data_seed, task=experiment.training.task)
     return spec, spec.open()
 
 

@@ -143,6 +143,10 @@ class ClientConfig(Section):
         return self
 
 
+FOR_CLASSES = ("cross_entropy", "binary_cross_entropy", "focal")
+"""Losses of classes; the other named ones are of numbers."""
+
+
 class TrainingConfig(Section):
     """How a client's work is computed: the loss, and the engine that runs it."""
 
@@ -166,6 +170,15 @@ class TrainingConfig(Section):
     compile: bool | Literal["auto"] = "auto"
     """Compile the local step of the `rows` engine with `torch.compile`, which needs a C++ compiler and takes seconds
     the first time; `auto` tries it where a run is long enough to pay for it."""
+
+    @property
+    def task(self) -> Literal["classification", "regression", "by_type"] | None:
+        """What the loss makes of targets whose source does not say; None with `auto`, by their type with your own."""
+        if self.loss == "auto":
+            return None
+        if self.loss in FOR_CLASSES:
+            return "classification"
+        return "by_type" if ":" in self.loss else "regression"
 
     @model_validator(mode="after")
     def _only_rows_compile(self) -> TrainingConfig:

@@ -22,6 +22,7 @@ from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Sampl
 from raysim.data.identity import code_identity, dataset_identity, source_identity
 from raysim.data.noise import mislabelled
 from raysim.data.sources import load_source
+from raysim.data.sources.targets import Task
 from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
 from raysim.data.store.cache import build_once, cache_folder
 from raysim.data.store.manifest import STORES
@@ -36,7 +37,9 @@ def say_nothing(what: str) -> None:
     """For whoever has nobody to tell."""
 
 
-def prepare(config: DataConfig, seed: int, *, arrays: Any = None, tell: Tell = say_nothing) -> FederationSpec:
+def prepare(
+    config: DataConfig, seed: int, *, arrays: Any = None, task: Task | None = None, tell: Tell = say_nothing
+) -> FederationSpec:
     """Build the federation that a configuration describes, or find it where it was built before.
 
     Shards are stored under a hash of all that they depend on: the configuration, the seed, the state of the source, and
@@ -46,6 +49,7 @@ def prepare(config: DataConfig, seed: int, *, arrays: Any = None, tell: Tell = s
         config: the `data` section.
         seed: the experiment's data seed.
         arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, arrays, or map-style datasets.
+        task: what the targets are for, where the source does not say (`training.task`).
         tell: told where the store is not there yet.
 
     Raises:
@@ -54,7 +58,7 @@ def prepare(config: DataConfig, seed: int, *, arrays: Any = None, tell: Tell = s
     """
     if isinstance(config.source, SyntheticVirtual):
         return _prepare_virtual(config, config.source, seed, tell)
-    build = _Build(config, seed, arrays)
+    build = _Build(config, seed, arrays, task)
     folder = store_folder(config, seed, build.identity)
     if not folder.exists():
         tell(f"building the shards: {config.source.name}, {config.partition.name} partition")
@@ -80,15 +84,16 @@ def store_folder(config: DataConfig, seed: int, identity: str) -> Path:
 class _Build:
     """The steps of a build, each taken when it is first needed: a store that is there needs none of the samples."""
 
-    def __init__(self, config: DataConfig, seed: int, arrays: Any) -> None:
+    def __init__(self, config: DataConfig, seed: int, arrays: Any, task: Task | None) -> None:
         self._config = config
         self._seed = seed
         self._arrays = arrays
+        self._task = task
 
     @cached_property
     def dataset(self) -> Dataset:
         """The source's samples."""
-        return load_source(self._config.source, seed=self._seed, arrays=self._arrays)
+        return load_source(self._config.source, seed=self._seed, arrays=self._arrays, task=self._task)
 
     @cached_property
     def parts(self) -> Parts:

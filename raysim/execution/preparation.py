@@ -96,9 +96,10 @@ def prepare_job(
     if model is not None and not isinstance(model, nn.Module):
         raise ModelError(f"model: expected a torch.nn.Module, got {_described(model)}")
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
-        data = load_source(InMemory(), seed=experiment.data_seed, arrays=data)
+        data = load_source(InMemory(), seed=experiment.data_seed, arrays=data, task=experiment.training.task)
     experiment = _resolve(experiment, model, data)
-    spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, tell=tell)
+    targets = experiment.training.task
+    spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, task=targets, tell=tell)
     if isinstance(experiment.algorithm, Centralised):
         spec = PooledSpec(spec)
     federation = spec.open()

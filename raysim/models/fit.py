@@ -128,11 +128,23 @@ def _checked_shape(output: object, info: DataInfo, loss: str, name: str) -> list
         raise ModelError(f"model {name} maps {inputs} to a {type(output).__name__}; it must return one tensor")
     found, outputs = list(output.shape), output_shape(info, loss)
     fits = [[SAMPLES, *outputs]]
-    if outputs == info.target_shape:  # one number a target; a last dimension of one is as good
-        fits.append([SAMPLES, *outputs, 1])
+    if outputs == info.target_shape:  # one number a target; a last dimension of one is as good, or a second
+        fits += [[SAMPLES, *outputs, 1], [SAMPLES, 1, *outputs]]
+    elif info.target_shape:  # classes last, or second, as torch has them
+        fits.append([SAMPLES, outputs[-1], *outputs[:-1]])
     if found not in fits and not (":" in loss and found[:1] == [SAMPLES]):
-        raise ModelError(f"model {name} maps {inputs} to {found}, but {_reason(info, loss)} (expected {fits[0]})")
+        expected = str(fits[0]) if len(info.target_shape) < 2 or len(fits) > 2 else f"{fits[-1]}, or {fits[0]}"
+        reason = _reason(info, loss) + _advice(info, found)
+        raise ModelError(f"model {name} maps {inputs} to {found}, but {reason} (expected {expected})")
     return found
+
+
+def _advice(info: DataInfo, found: list[int]) -> str:
+    """What targets of several labels a sample may have been meant as, where the output has one value for each."""
+    if info.classes == 2 and found == [SAMPLES, *info.target_shape]:
+        several = "for several yes-or-no labels a sample set training.loss: binary_cross_entropy"
+        return f"; {several}, for one-hot labels give y.argmax(1)"
+    return ""
 
 
 def _reason(info: DataInfo, loss: str) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raysim.config import load
-from raysim.config.client import TrainingConfig
+from raysim.config.client import FOR_CLASSES, TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 
@@ -39,11 +39,24 @@ class ClientLoss(Protocol):
         ...
 
 
+def classes_last(output: Tensor, target: Tensor) -> Tensor:
+    """Logits `[n, *positions, classes]`, given so or as torch has them, `[n, classes, *positions]`.
+
+    Where both fit, as many classes as positions, those of a sequence `[n, length]` are taken as classes last, those of
+    an image or a volume as classes second.
+    """
+    if target.ndim == 1 or output.ndim != target.ndim + 1:
+        return output
+    last = output.shape[:-1] == target.shape
+    second = output.shape[2:] == target.shape[1:] and len(output) == len(target)
+    return output.movedim(1, -1) if second and not (last and target.ndim == 2) else output
+
+
 def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """Softmax cross-entropy of class logits.
 
     Args:
-        output: logits, `[n, *positions, classes]`.
+        output: logits, `[n, *positions, classes]` or `[n, classes, *positions]` (see `classes_last`).
         target: classes, `[n, *positions]`.
 
     Returns:
@@ -51,6 +64,7 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """
     if output.ndim == 2:
         return F.cross_entropy(output, target.long(), reduction="none")
+    output = classes_last(output, target)
     losses = F.cross_entropy(output.flatten(0, -2), target.long().flatten(), reduction="none")
     return losses.reshape(target.shape)
 
@@ -58,6 +72,7 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 def row_cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     """`cross_entropy` from elementary operations, for classes that are all valid: torch's own kernels take several
     times as long where they are given many rows of few classes."""
+    output = classes_last(output, target)
     shifted = output - output.detach().amax(dim=-1, keepdim=True)
     chosen = shifted.gather(-1, target.long().unsqueeze(-1)).squeeze(-1)
     return shifted.exp().sum(dim=-1).log() - chosen
@@ -89,13 +104,15 @@ def huber(output: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
 
 
 def one_a_target(output: Tensor, target: Tensor) -> Tensor:
-    """The output in the target's shape, without a last dimension of one.
+    """The output in the target's shape, without a last dimension of one, or a second one as images have it.
 
     Raises:
         ValueError: it is not one number a target; torch would broadcast and average something else.
     """
     if output.ndim == target.ndim + 1 and output.shape[-1] == 1:
         output = output.squeeze(-1)
+    elif output.ndim == target.ndim + 1 and output.ndim > 2 and output.shape[1] == 1:
+        output = output.squeeze(1)
     if output.shape != target.shape:
         raise ValueError(f"outputs of shape {list(output.shape)} are not one for each of {list(target.shape)} targets")
     return output
@@ -140,8 +157,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": huber,
 }
 
-_FOR_CLASSES = ("cross_entropy", "binary_cross_entropy", "focal")
-
 
 def list_losses() -> dict[str, str]:
     """Name and one-line description of every loss."""
@@ -167,7 +182,7 @@ def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
         if not callable(custom) or isinstance(custom, type):
             raise ConfigError(f"training.loss: {name!r} is no function of (output, target)")
         return custom  # type: ignore[no-any-return]
-    if (name in _FOR_CLASSES) != (info.task == "classification"):
+    if (name in FOR_CLASSES) != (info.task == "classification"):
         data, remedy = ("classes", "cross_entropy") if info.task == "classification" else ("numbers", "mse or huber")
         raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")
     if name == "binary_cross_entropy" and info.classes != 2:

@@ -257,7 +257,7 @@ def test_label_partitioners_refuse_targets_that_are_no_labels(name: str) -> None
         partition(regression, config(name, 2), 0)
     tokens = np.zeros((6, 2), np.int64)
     info = DataInfo("classification", (2,), "tokens", (2,), 5, 5)
-    with pytest.raises(DataError, match=rf"{name} deals by class label, but every sample has a sequence of targets"):
+    with pytest.raises(DataError, match=rf"{name} deals by class label, but every sample has several targets"):
         partition(Traits.of(Pool(tokens, tokens, "tokens", "here"), info), config(name, 2), 0)
 
 

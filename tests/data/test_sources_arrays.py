@@ -122,7 +122,9 @@ BAD = {
     "negative token": ((np.array([[1, -2]] * 6), Y), "x has integer type int64 and negative values; .* float32"),
     "NaN target": ((X, np.array([0.5, np.nan, 1, 1, 1, 1])), r"y\[1\] is nan; remove samples without a target"),
     "infinite target": ((X, np.array([[0.5], [1e300], [1], [1], [1], [1]])), r"y\[1, 0\] is inf"),
-    "label matrix": ((X, np.eye(6, dtype=int)), r"y has shape \(6, 6\); class labels have shape \(6,\)"),
+    "labels of no sample": ((X, np.eye(5, dtype=int)), r"y has shape \(5, 5\) for 6 samples of x"),
+    "void label of images": ((X, np.array([0, 1, 2, 255, 0, -100])), r"y\[5\] is -100; .* do not count have any class"),
+    "label beyond int64": ((X, np.array([0, 1, 1, 2**63, 0, 0], np.uint64)), r"y\[3\] is 9223372036854775808; class"),
     "one class": ((X, np.full(6, 3)), "every label of y is 3; at least two classes are needed"),
     "arbitrary numbers as labels": (
         (X, np.array([0, 1, 2, 90210, 1, 1])),

@@ -22,6 +22,7 @@ from raysim.data.sources.npz import load_npz
 from raysim.data.sources.sklearn_sets import load_sklearn
 from raysim.data.sources.synthetic import load_synthetic, synthetic_client, synthetic_sizes
 from raysim.data.sources.table import load_table
+from raysim.data.sources.targets import Task
 from raysim.data.sources.text import load_text
 from raysim.errors import DataError
 
@@ -54,24 +55,25 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def load_source(config: SourceConfig, *, seed: int, arrays: Any = None) -> Dataset:
+def load_source(config: SourceConfig, *, seed: int, arrays: Any = None, task: Task | None = None) -> Dataset:
     """Load a data set, checked but neither cleaned nor split.
 
     Args:
         config: the section `data.source`; any but `synthetic_virtual`, which has no samples to load.
         seed: the data seed, for sources that draw their samples.
         arrays: what was handed to the simulation, for `in_memory`: a `Dataset`, arrays, or map-style datasets.
+        task: what the targets are for, where the source does not say (see `TrainingConfig.task`).
 
     Raises:
         DataError: the data is missing, damaged or does not fit together.
         ConfigError: a custom source cannot be imported or called.
     """
     if isinstance(config, Custom):
-        return load_custom(config)
+        return load_custom(config, task)
     if isinstance(config, InMemory):
         if arrays is None:
             raise DataError("data.source: in_memory needs its arrays again: pass data=… to Simulation")
-        return given(arrays, "data")
+        return given(arrays, "data", task)
     load = SOURCES[config.name].load
     if load is None:
         raise ValueError(f"{config.name} has no samples to load")

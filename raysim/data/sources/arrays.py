@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,9 @@ from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, InputKind, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.owners import owner_name
+from raysim.data.sources.targets import Place, Task, count_classes, index_text, labels, targets, task_of
 from raysim.errors import DataError
 
-Task = Literal["classification", "regression"]
 KEYS = ("x", "y", "x_test", "y_test", "client", "client_test", "weight", "weight_test", "classes")
 
 
@@ -30,35 +29,38 @@ def from_arrays(
     task: Task | None = None,
     kind: InputKind | None = None,
     class_names: tuple[str, ...] | None = None,
+    floats: bool = False,
 ) -> Dataset:
     """Check arrays and make them a data set.
 
     Args:
         arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
-            x `[n, …]`; y `[n]`, or `[n, length]` for a label per token, or `[n, d]` to regress on a vector;
+            x `[n, …]`; y `[n]`, or `[n, …]` for a label per token, time step, pixel or question, or numbers to regress
+            on a vector;
             client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
             `client_test` may leave samples without an owner (`raysim.data.owners`).
         origin: file or source, for error messages.
-        task: by default classification if y is integer, else regression.
+        task: see `task_of`.
         kind: what x is, where its type does not tell.
         class_names: names of the labels, if known and not among the arrays.
+        floats: take floats that are whole numbers for class labels.
 
     Raises:
         DataError: a key is missing or unknown, lengths or shapes differ, a type is wrong, a label is outside the
             classes, or a target is not finite.
     """
     values = _by_key(arrays, origin)
-    chosen: Task = task or ("regression" if values["y"].dtype.kind == "f" else "classification")
-    train = _pool(values, "", chosen, kind, origin)
+    chosen = task_of(values["y"], task, origin)
+    train = _pool(values, "", chosen, kind, origin, floats)
     if "x_test" in values or "y_test" in values:
-        test = _pool(values, "_test", chosen, kind, origin)
+        test = _pool(values, "_test", chosen, kind, origin, floats)
     elif alone := sorted(key for key in values if key.endswith("_test")):
         raise DataError(f"{origin}: {alone[0]} says something of a test set, but there is no x_test and no y_test")
     else:
         test = None
     if test is not None:
         _check_alike(train, test)
-    classes = _classes(train, test) if chosen == "classification" else None
+    classes = count_classes(train, test) if chosen == "classification" else None
     vocabulary = _vocabulary(train, test) if train.kind == "tokens" else None
     info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary)
     if "classes" in values:
@@ -82,17 +84,6 @@ def compact(ids: Array) -> Array:
         if largest <= np.iinfo(kind).max:
             return ids.astype(kind)
     return ids.astype(np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Names one array in error messages: `data.npz: y_test`."""
-
-    origin: str
-    key: str
-
-    def error(self, message: str) -> DataError:
-        return DataError(f"{self.origin}: {self.key}{message}")
 
 
 def _by_key(arrays: Any, origin: str) -> dict[str, Array]:
@@ -141,7 +132,7 @@ def to_numpy(value: Any, place: Place) -> Array:
     return array
 
 
-def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | None, origin: str) -> Pool:
+def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | None, origin: str, floats: bool) -> Pool:
     for key in ("x", "y"):
         if key + suffix not in values:
             raise DataError(f"{origin}: array {key + suffix!r} is missing; x_test and y_test come together")
@@ -150,11 +141,14 @@ def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | N
     y = values["y" + suffix]
     if y.ndim == 0 or len(y) != len(x):
         raise place.error(f" has shape {y.shape} for {len(x)} samples of x{suffix}; give one target a sample")
-    y = labels(y, origin=origin, key=place.key) if task == "classification" else targets(y, place.origin, place.key)
+    if task == "classification":
+        y = labels(y, origin=origin, key=place.key, floats=floats)
+    else:
+        y = targets(y, place.origin, place.key)
     if task == "classification" and y.ndim > 1:
-        if found != "tokens" or y.shape != x.shape:
-            raise place.error(f" has shape {y.shape}; class labels have shape ({len(x)},), or the shape of token ids x")
-        y = compact(y)
+        # A column vector is one label a sample.
+        column = y.shape == (len(x), 1) and not (found == "tokens" and x.shape == y.shape)
+        y = y[:, 0] if column else compact(y)
     client = values.get("client" + suffix)
     if client is not None:
         if client.shape != (len(x),):
@@ -195,41 +189,6 @@ def _features(x: Array, kind: InputKind | None, place: Place) -> tuple[Array, In
     return np.ascontiguousarray(x), kind
 
 
-def labels(y: Array, *, origin: str, key: str = "y") -> Array:
-    """Class labels as int64.
-
-    Raises:
-        DataError: they are not integers, or one is negative.
-    """
-    place = Place(origin, key)
-    if y.dtype.kind not in "biu":
-        bad = np.argwhere(~np.isfinite(y))
-        what = f"[{_index(bad[0])}] is {y[tuple(bad[0])]}" if len(bad) else f" has type {y.dtype}"
-        raise place.error(f"{what}; class labels are integers 0..C-1: convert them, or set task: regression")
-    negative = np.argwhere(y < 0)
-    if len(negative):
-        raise place.error(f"[{_index(negative[0])}] is {y[tuple(negative[0])]}; class labels are integers 0..C-1")
-    return y.astype(np.int64)
-
-
-def targets(y: Array, origin: str, key: str = "y") -> Array:
-    """Regression targets as float32.
-
-    Raises:
-        DataError: one is NaN or infinite.
-    """
-    with np.errstate(over="ignore"):
-        y = y.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(y))
-    if len(bad):
-        raise Place(origin, key).error(f"[{_index(bad[0])}] is {y[tuple(bad[0])]}; remove samples without a target")
-    return y
-
-
-def _index(position: Array) -> str:
-    return ", ".join(map(str, position))
-
-
 def _weight(weight: Array, y: Array, place: Place) -> Array:
     weight = weight.astype(np.float32)
     if weight.shape == (len(y),):
@@ -238,7 +197,7 @@ def _weight(weight: Array, y: Array, place: Place) -> Array:
         raise place.error(f" has shape {weight.shape}; expected ({len(y)},) or {y.shape}")
     bad = np.argwhere(~(np.isfinite(weight) & (weight >= 0)))
     if len(bad):
-        raise place.error(f"[{_index(bad[0])}] is {weight[tuple(bad[0])]}; weights are finite and not negative")
+        raise place.error(f"[{index_text(bad[0])}] is {weight[tuple(bad[0])]}; weights are finite and not negative")
     return np.ascontiguousarray(weight)
 
 
@@ -251,21 +210,6 @@ def _check_alike(train: Pool, test: Pool) -> None:
             )
     if train.kind != test.kind:
         raise DataError(f"{train.origin}: x holds {train.kind}, x_test {test.kind}; give both the same type")
-
-
-def _classes(train: Pool, test: Pool | None) -> int:
-    classes = int(train.y.max()) + 1
-    if train.y.min() == train.y.max():
-        raise DataError(f"{train.origin}: every label of y is {classes - 1}; at least two classes are needed")
-    if classes > max(1000, train.y.size):
-        raise DataError(
-            f"{train.origin}: y has a label {classes - 1}, more than there are samples; number classes from 0"
-        )
-    if test is not None and test.y.max() >= classes:
-        where = np.argwhere(test.y >= classes)[0]
-        label = f"y_test[{_index(where)}] is {test.y[tuple(where)]}"
-        raise DataError(f"{train.origin}: {label}, outside the training labels 0..{classes - 1}")
-    return classes
 
 
 def _vocabulary(train: Pool, test: Pool | None) -> int:

@@ -10,11 +10,16 @@ from raysim.config.base import Custom
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.indexed import as_arrays
+from raysim.data.sources.targets import Task
 from raysim.errors import ConfigError, DataError
 
 
-def load_custom(config: Custom) -> Dataset:
+def load_custom(config: Custom, task: Task | None = None) -> Dataset:
     """Call the user's function with its `args`; it returns a `Dataset`, or what `from_arrays` takes.
+
+    Args:
+        config: names the function.
+        task: what its targets are for, if the configuration says so and it returns no `Dataset`.
 
     Raises:
         ConfigError: the function cannot be imported, or does not take these arguments.
@@ -27,17 +32,17 @@ def load_custom(config: Custom) -> Dataset:
         inspect.signature(function).bind(**config.args)
     except TypeError as error:
         raise ConfigError(f"data.source.args: {config.name} cannot be called with them: {error}") from None
-    return given(function(**config.args), config.name)
+    return given(function(**config.args), config.name, task)
 
 
-def given(data: Any, origin: str) -> Dataset:
+def given(data: Any, origin: str, task: Task | None = None) -> Dataset:
     """A data set from what a user gave: a `Dataset`, map-style datasets (see `as_arrays`), or what `from_arrays` takes.
 
     Raises:
         DataError: it is neither, or its arrays do not fit together.
     """
     if not isinstance(data, Dataset):
-        return from_arrays(as_arrays(data, origin), origin=origin)
+        return from_arrays(as_arrays(data, origin), origin=origin, task=task, floats=task is not None)
     for name, pool in (("train", data.train), ("test", data.test)):
         if pool is not None:
             _check_lengths(pool, f"{origin}: {name}")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from raysim.data.federation import Array
-from raysim.data.sources.arrays import Place, to_numpy
+from raysim.data.sources.arrays import to_numpy
+from raysim.data.sources.targets import Place
 from raysim.errors import DataError
 
 _EXPECTED = "expected a map-style dataset: len(dataset) samples, dataset[i] a pair (x, y)"
@@ -25,8 +26,9 @@ def as_arrays(data: Any, origin: str) -> Any:
     """What `from_arrays` takes, of what a user gave; arrays stay as they are.
 
     Args:
-        data: a map-style dataset, a pair of them (training, test), or a mapping of `train` and perhaps `test`, each a
-            dataset or a pair (x, y), beside the arrays `client` and `weight`.
+        data: a map-style dataset, a tuple (training, test), or a mapping of `train` and perhaps `test`, each a dataset
+            or a pair (x, y) of arrays, beside the arrays `client` and `weight`. A list of datasets is refused: it may
+            as well be one a client.
         origin: for error messages.
 
     Raises:
@@ -35,7 +37,13 @@ def as_arrays(data: Any, origin: str) -> Any:
     """
     if is_indexed(data):
         data = {"train": data}
-    elif isinstance(data, tuple | list) and len(data) == 2 and all(map(is_indexed, data)):
+    elif isinstance(data, tuple | list) and data and all(is_indexed(one) or _is_pair(one) for one in data):
+        if isinstance(data, list) or len(data) != 2:
+            what = f"a {type(data).__name__} of {len(data)} data sets"
+            raise DataError(
+                f"{origin}: {what} may be anything; give (training, test) as a tuple, and data sets of clients "
+                "joined, with an array of whose each sample is: {'train': joined, 'client': owners}, partition: natural"
+            )
         data = dict(zip(("train", "test"), data, strict=True))
     if not isinstance(data, Mapping) or "train" not in data:
         return data
@@ -46,6 +54,11 @@ def as_arrays(data: Any, origin: str) -> Any:
             if part == "train" and (names := _own_names(given, arrays["y"])) is not None:
                 arrays.setdefault("classes", names)
     return arrays
+
+
+def _is_pair(data: Any) -> bool:
+    """Whether it is a pair (x, y) of arrays."""
+    return isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(one, "__array__") for one in data)
 
 
 def _own_names(data: Any, y: Any) -> list[str] | None:

@@ -13,10 +13,10 @@ from raysim.config.sources import Table
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo
 from raysim.data.owners import owner_name
-from raysim.data.sources.arrays import targets
 from raysim.data.sources.csv_file import read_csv, with_holes
 from raysim.data.sources.files import existing, read_parquet
 from raysim.data.sources.strays import find_stray, is_number
+from raysim.data.sources.targets import targets
 from raysim.errors import DataError
 
 if TYPE_CHECKING:

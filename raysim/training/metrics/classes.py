@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raysim.data import DataInfo
-from raysim.training.losses import element_weight
+from raysim.training.losses import classes_last, element_weight
 from raysim.training.metrics.metric import MeanMetric, Metric, Sums, by_sample
 
 
@@ -15,7 +15,8 @@ def predicted_class(output: Tensor, target: Tensor, classes: int) -> Tensor:
     """The class of the largest logit, the first of several; of a single logit, 1 above 0.
 
     Args:
-        output: `[n, *positions, classes]`, or one logit a target, `[n, *positions]` or `[n, *positions, 1]`.
+        output: `[n, *positions, classes]` or `[n, classes, *positions]` (see `classes_last`), or one logit a target, in
+            the shape of the targets or with one dimension of one more, last or second.
         target: `[n, *positions]`.
         classes: number of classes.
 
@@ -25,9 +26,10 @@ def predicted_class(output: Tensor, target: Tensor, classes: int) -> Tensor:
     Raises:
         ValueError: the output has another shape.
     """
-    if output.shape == (*target.shape, classes):
-        return output.argmax(-1)
-    if classes == 2 and output.shape in (target.shape, (*target.shape, 1)):
+    logits = classes_last(output, target)
+    if logits.shape == (*target.shape, classes):
+        return logits.argmax(-1)
+    if classes == 2 and output.shape in (target.shape, (*target.shape, 1), (len(target), 1, *target.shape[1:])):
         return (output.reshape(target.shape) > 0).long()
     raise ValueError(
         f"outputs of shape {list(output.shape)} do not fit {classes} classes for {list(target.shape)} targets"
@@ -40,8 +42,9 @@ def class_logits(output: Tensor, target: Tensor, classes: int) -> Tensor:
     Raises:
         ValueError: the output has another shape (see `predicted_class`).
     """
-    if output.shape == (*target.shape, classes):
-        return output
+    logits = classes_last(output, target)
+    if logits.shape == (*target.shape, classes):
+        return logits
     predicted_class(output, target, classes)  # says what is wrong
     single = output.reshape(target.shape)
     return torch.stack([torch.zeros_like(single), single], dim=-1)
@@ -68,7 +71,7 @@ class TopAccuracy(MeanMetric):
         self.k = k
 
     def measure(self, output: Tensor, target: Tensor, losses: Tensor) -> Tensor:
-        target = target.long().unsqueeze(-1)
+        output, target = classes_last(output, target), target.long().unsqueeze(-1)
         own = output.gather(-1, target)
         classes = torch.arange(output.shape[-1], device=output.device)
         # Not `output > own`: a NaN must count as a miss.

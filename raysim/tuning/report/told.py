@@ -126,7 +126,7 @@ def last_weights(told: ToldStudy) -> Float64 | None:
 def _groups(experiment: Experiment) -> GroupFacts | None:
     if experiment.tuning.weights.name == "none" or experiment.data.source.name == "in_memory":
         return None
-    federation = prepare(experiment.data, experiment.data_seed).open()
+    federation = prepare(experiment.data, experiment.data_seed, task=experiment.training.task).open()
     seed = experiment.seed if experiment.tuning.seed is None else experiment.tuning.seed
     groups = form_groups(experiment.tuning.weights, federation, experiment.aggregation.weights, seed)
     if groups is None:
