@@ -21,6 +21,7 @@ class DataFacts:
         loss: the training loss, by name.
         samples: counts all training samples.
         largest: counts those of the largest client.
+        targets: of a sample.
     """
 
     population: int
@@ -28,6 +29,7 @@ class DataFacts:
     loss: str
     samples: Callable[[], int]
     largest: Callable[[], int]
+    targets: int = 1
 
 
 class Algorithm(Section):

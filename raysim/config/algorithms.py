@@ -184,6 +184,8 @@ class Cocoa(Algorithm):
                 f"loss: cocoa solves squared, logistic and hinge losses, not {facts.loss}; set training.loss to mse, "
                 "cross_entropy or binary_cross_entropy"
             )
+        if facts.targets != 1:
+            raise ValueError(f"name: cocoa is for one target a sample, these have {facts.targets}; use fedavg")
         loss = fits[facts.loss] if self.loss == "auto" else self.loss
         if (loss == "squared") != (facts.loss == "mse"):
             raise ValueError(f"loss: {loss} does not suit {facts.loss}; use {fits[facts.loss]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -156,6 +157,7 @@ def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
                 loss_name(experiment.training, federation.info),
                 samples=lambda: int(federation.sizes("train").sum()),
                 largest=lambda: int(federation.sizes("train").max()),
+                targets=prod(federation.info.target_shape),
             )
         )
     except ValueError as error:

@@ -110,11 +110,20 @@ class _Trial:
                 return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
             except Exception as error:
                 line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                kind = "tokens" if tokens else "inputs"
+                kind = f"tokens of shape {info.input_shape}" if tokens else f"inputs of shape {info.input_shape}"
                 mode = " in training mode" if training else ""
                 raise ModelError(
-                    f"model {self.name} does not accept {kind} of shape {info.input_shape}{mode}: {line}"
+                    f"model {self.name} does not accept {kind}{mode}: {line}{_remark(info, line)}"
                 ) from error
+
+
+def _remark(info: DataInfo, line: str) -> str:
+    """What the type of the samples is taken for, where the error may come of that."""
+    if info.input_kind == "tokens" and "dtype" in line:
+        return "; integers are taken for token ids: give features as float32"
+    if info.input_kind == "tokens" and "range" in line:
+        return f"; token ids go up to {(info.vocabulary or 1) - 1}"
+    return "; floats are taken for features: give token ids as integers" if "indices" in line else ""
 
 
 def _values(tensor: Tensor) -> Tensor:

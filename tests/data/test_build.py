@@ -97,7 +97,10 @@ def test_rows_with_holes_are_dropped_with_their_owner_and_label(tmp_path: Path) 
 def test_a_hole_without_the_missing_transform_is_named(tmp_path: Path) -> None:
     data = arrays()
     data["x"][123, 2] = np.inf
-    with pytest.raises(DataError, match=r"sample 123, feature \(2\) is inf; add the `missing` transform"):
+    with pytest.raises(
+        DataError,
+        match=r"sample 123, feature \(2\) is inf in float32, which ends at 3.4e38; add the `missing` transform",
+    ):
         built(tmp_path, data)
 
 

@@ -120,6 +120,9 @@ def to_numpy(value: Any, place: Place) -> Array:
     Raises:
         DataError: they are ragged, or no numbers.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        filled = "np.nan) makes holes of them" if place.key.startswith("x") else "…) says what they are"
+        raise place.error(f" has {int(np.ma.getmaskarray(value).sum())} masked values; {place.key}.filled({filled}")
     if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU, told without importing torch
         value = value.detach().cpu().numpy()
     try:
@@ -128,7 +131,9 @@ def to_numpy(value: Any, place: Place) -> Array:
         raise place.error(" is ragged: every sample must have the same shape") from None
     numeric = array.dtype.kind in "biuf"
     if not numeric and not (place.key.startswith(("client", "classes")) and array.dtype.kind in "UO"):
-        raise place.error(f" has type {array.dtype}; expected numbers")
+        remedy = "; number classes by np.unique(y, return_inverse=True)" if place.key.startswith("y") else ""
+        what = "numbers or text" if place.key.startswith(("client", "classes")) else "numbers"
+        raise place.error(f" has type {array.dtype}; expected {what}{remedy}")
     return array
 
 
@@ -190,7 +195,10 @@ def _features(x: Array, kind: InputKind | None, place: Place) -> tuple[Array, In
 
 
 def _weight(weight: Array, y: Array, place: Place) -> Array:
-    weight = weight.astype(np.float32)
+    with np.errstate(over="ignore"):
+        weight, given = weight.astype(np.float32), weight
+    if np.any((weight == 0) & (given != 0)):
+        raise place.error(" has values below 1e-45, which are 0 in float32; scale all weights")
     if weight.shape == (len(y),):
         weight = np.broadcast_to(weight.reshape((-1,) + (1,) * (y.ndim - 1)), y.shape)
     if weight.shape != y.shape:
@@ -198,6 +206,8 @@ def _weight(weight: Array, y: Array, place: Place) -> Array:
     bad = np.argwhere(~(np.isfinite(weight) & (weight >= 0)))
     if len(bad):
         raise place.error(f"[{index_text(bad[0])}] is {weight[tuple(bad[0])]}; weights are finite and not negative")
+    if not weight.any():
+        raise place.error(" is 0 everywhere, so that nothing counts; leave the weights out")
     return np.ascontiguousarray(weight)
 
 

@@ -164,5 +164,7 @@ def _check_finite(pool: Pool, x: Array, names: tuple[str, ...] | None) -> None:
     flat = x.reshape(len(x), -1)
     sample, feature = (int(i) for i in np.argwhere(~np.isfinite(flat))[0])
     value = "empty" if names is not None and np.isnan(flat[sample, feature]) else f"{flat[sample, feature]}"
+    if np.isinf(flat[sample, feature]):
+        value += " in float32, which ends at 3.4e38"
     place = f"{source_row(pool, sample)}, {feature_name(pool, feature, names)}"
     raise DataError(f"{pool.origin}: {place} is {value}; add the `missing` transform")
