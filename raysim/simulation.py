@@ -89,8 +89,8 @@ class Simulation:
             model: a module of your own instead of `experiment.model`; it is not changed.
             data: your own instead of `experiment.data.source`: a pair `(x, y)` of arrays, or a mapping with `x`, `y`
                 and perhaps `x_test`, `y_test`, `client`, `client_test`, `weight`, `weight_test`; or a map-style dataset
-                of pairs `(x, y)`, two of them (training, test), or a mapping with `train` and perhaps `test` instead of
-                the first four arrays.
+                of pairs `(x, y)`, a tuple of two (training, test), or a mapping with `train` and perhaps `test` instead
+                of the first four arrays.
             directory: the run directory; by default a new one below `experiment.tracking.directory`.
             progress: how to tell people; by default only warnings are printed.
 

@@ -44,7 +44,7 @@ def test_arrays_of_every_usual_type_are_taken_as_they_are(arrays: dict[str, Any]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "masked features": ({"x": np.ma.masked_array(X, X == X[0, 0])}, "x has 1 masked values; x.filled(np.nan) makes"),
+    "masked features": ({"x": np.ma.masked_array(X, X[0, 0] == X)}, "x has 1 masked values; x.filled(np.nan) makes"),
     "masked classes": ({"y": np.ma.masked_array(Y, Y > 1)}, "y has 4 masked values; y.filled(…) says what they are"),
     "complex features": ({"x": X + 1j}, "x has type complex64; expected numbers"),
     "text features": ({"x": X.astype(str)}, "x has type <U32; expected numbers"),

@@ -200,6 +200,13 @@ def test_na_values_are_holes_in_text_and_among_numbers(tmp_path) -> None:
     parquet.write_table(table, tmp_path / "t.parquet")
     data = load(tmp_path / "t.parquet", name="parquet", na_values=["?"])
     assert columns(data) == {"a": ["x", None, "", "z"], "b": [1, 2, None, None]}
+    parquet.write_table(
+        pa.table({"a": [1, -9, 3], "b": [0.5, -9.0, None], "outcome": [0, 0, 1]}), tmp_path / "n.parquet"
+    )
+    for file, name in (("n.parquet", "parquet"), ("n.csv", "csv")):
+        written = None if name == "parquet" else "a,b,outcome\n1,0.5,0\n-9,-9.0,0\n3,,1\n"
+        data = load(tmp_path / file, written, name=name, na_values=["-9"])
+        assert columns(data) == {"a": [1, None, 3], "b": [0.5, None, None]}
 
 
 def test_commas_inside_quotes_and_bars_are_told_from_delimiters(tmp_path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysim.data.sources.files import first_line, read_bytes, validated
+from raysim.data.sources.strays import is_number
 from raysim.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,14 +64,19 @@ def read_csv(path: Path, na_values: Sequence[str] = (), *, texts: Sequence[str] 
 
 
 def with_holes(table: pa.Table, cells: Sequence[str]) -> pa.Table:
-    """The table with these cells of its text columns as nulls, blanks around them aside.
+    """The table with these cells as nulls: of text columns, blanks around them aside, and those that are numbers.
 
-    A column whose other cells are all numbers becomes numeric: these cells alone made it text.
+    A column of text whose other cells are all numbers becomes numeric: these cells alone made it text.
     """
     import pyarrow as pa
     from pyarrow import compute
 
+    numbers = pa.array([float(cell) for cell in cells if is_number(cell)], pa.float64())
     for at, column in enumerate(table.columns):
+        name = table.column_names[at]
+        if len(numbers) and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            hole = compute.is_in(column.cast(pa.float64(), safe=False), value_set=numbers)
+            table = table.set_column(at, name, compute.if_else(hole, pa.scalar(None, column.type), column))
         if not pa.types.is_string(column.type):
             continue
         trimmed = compute.utf8_trim_whitespace(column)
@@ -80,5 +86,5 @@ def with_holes(table: pa.Table, cells: Sequence[str]) -> pa.Table:
         holed = compute.if_else(hole, pa.scalar(None, pa.string()), column)
         with suppress(pa.ArrowInvalid):
             holed = compute.if_else(hole, pa.scalar(None, pa.string()), trimmed).cast(pa.float64())
-        table = table.set_column(at, table.column_names[at], holed)
+        table = table.set_column(at, name, holed)
     return table
