@@ -75,6 +75,20 @@ def test_single_classes_have_one_picture_and_a_table_not_a_curve_each(tmp_path: 
     assert "clients recall mean" in table.text
 
 
+@pytest.mark.parametrize("classes", [2, 6, 7, 60])
+def test_few_classes_are_curves_and_many_are_rows(tmp_path: Path, classes: int) -> None:
+    names = [f"test/f1/class{i}" for i in range(classes)]
+    run = RunDirectory.create_at(tmp_path / "run", Experiment(rounds=2))
+    with RunTables(run, names) as tables:
+        for number in (1, 2):
+            tables.append(make_row(number, metrics={name: i / classes for i, name in enumerate(names)}))
+    (picture,) = class_pictures([read_run(run.path)])
+    figure = picture.draw(LIGHT)
+    assert len(figure.axes[0].lines) == (classes if classes <= 6 else 0)
+    assert sum(text.startswith("class") for text in texts(figure)) == (0 if classes <= 6 else min(classes, 40))
+    assert picture.png(LIGHT)
+
+
 def test_the_loss_in_training_is_told_apart_from_that_of_the_model(tmp_path: Path) -> None:
     notes = {picture.name: picture.note for picture in learning_curves([recorded(tmp_path / "run")])}
     assert "train is what clients minimise" in notes["curve-loss"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from raysim.tracking.metric_names import by_class, words
-from raysim.tracking.report.curves import MARKERS, file_name
+from raysim.tracking.report.curves import MARKERS, file_name, line_width, opacity
 from raysim.tracking.report.markup import Content, Html, table
 from raysim.tracking.report.recorded import Float64, RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, color, legend, whole_numbers
 from raysim.tracking.units import figure
 
+FEW = 6
+"""Classes that have a curve each."""
 SHOWN = 40
 """Classes in a picture; of more, those that are served worst."""
 WHERE = ("validation", "test")
@@ -48,13 +51,28 @@ def class_table(run: RecordedRun) -> Html | None:
 
 
 def _over_rounds(runs: Sequence[RecordedRun], where: str, family: str, classes: Sequence[str]) -> Picture:
-    """A row for each class, a cell for each evaluation, dark where it is served worst."""
+    """A curve for each of a few classes; of more a row for each, dark where it is served worst."""
     run = runs[0]
     curves = {one: run.curve(f"{where}/{family}/{one}") for one in classes}
+    title = f"{words(family)} of each class ({where})"
+    alt = f"{words(family)} of each class over the rounds"
+    if len(classes) <= FEW:
+
+        def draw_curves(theme: Theme) -> Figure:
+            picture, ax = axes(theme, title, "round")
+            for index, (one, curve) in enumerate(curves.items()):
+                width, below = line_width(index, len(classes)), opacity(index, len(classes))
+                style: dict[str, Any] = {"color": color(theme, index), "marker": MARKERS[index], "markersize": 4}
+                ax.plot(curve.rounds, curve.values, label=one[:24], linewidth=width, alpha=below, **style)
+            whole_numbers(ax)
+            legend(picture, ax, columns=3)
+            return picture
+
+        return Picture(f"classes-{file_name(family)}", alt, draw_curves)
     shown = _worst({one: float(curve.values[-1]) for one, curve in curves.items() if len(curve.values)}, classes)
 
     def draw(theme: Theme) -> Figure:
-        picture, ax = axes(theme, f"{words(family)} of each class ({where})", "round", height=1.5 + 0.2 * len(shown))
+        picture, ax = axes(theme, title, "round", height=1.5 + 0.2 * len(shown))
         rounds = np.unique(np.concatenate([curves[one].rounds for one in shown]))
         cells: Float64 = np.full((len(shown), len(rounds)), np.nan)
         for row, one in enumerate(shown):
@@ -71,7 +89,7 @@ def _over_rounds(runs: Sequence[RecordedRun], where: str, family: str, classes: 
         bar.ax.tick_params(length=0, labelsize=8)
         return picture
 
-    return Picture(f"classes-{file_name(family)}", f"{words(family)} of each class over the rounds, as colours", draw)
+    return Picture(f"classes-{file_name(family)}", f"{alt}, as colours", draw)
 
 
 def _at_the_end(runs: Sequence[RecordedRun], where: str, family: str, classes: Sequence[str]) -> Picture:

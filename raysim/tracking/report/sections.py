@@ -24,6 +24,8 @@ Place = Callable[[Iterable[Picture]], Html]
 """Draws pictures and returns the markup that shows them."""
 
 SHOWN_REASONS = 10
+SHOWN_CLASSES = 20
+"""Rows of the table beside a picture of classes; a longer one is folded."""
 
 
 def single_run(run: RecordedRun, place: Place) -> Html:
@@ -123,7 +125,10 @@ def classes(run: RecordedRun, place: Place) -> Html:
     numbers = class_table(run)
     if numbers is None:
         return Html("")
-    return section("Classes", place(class_pictures([run])), folded("In numbers, at the last evaluation", numbers))
+    drawn = class_pictures([run])
+    if len(drawn) == 1 and numbers.text.count("<tr>") <= SHOWN_CLASSES:
+        return section("Classes", element("div", join([place(drawn), numbers]), kind="side"))
+    return section("Classes", place(drawn), folded("In numbers, at the last evaluation", numbers))
 
 
 def fairness(runs: Sequence[RecordedRun]) -> list[Html]:
