@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -38,7 +39,7 @@ class QFedAvg(LossRange):
 
     @model_validator(mode="after")
     def _representable(self) -> QFedAvg:
-        if (self.high / self.low) ** self.q > 1e9:
+        if self.q * (math.log(self.high) - math.log(self.low)) > math.log(1e9) + 1e-9:  # the power itself may overflow
             raise ValueError(
                 f"(high / low) ** q must be at most 1e9, as sums have 52 fraction bits; it is "
                 f"({self.high} / {self.low}) ** {self.q}: raise low"

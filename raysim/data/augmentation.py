@@ -86,7 +86,7 @@ def growth(config: Augmentation, counts: Int64) -> Int64:
     """Samples to be made of each class of a client, int64 `[classes]`, given how many it has."""
     wanted = np.full(len(counts), round(config.to * int(counts.max(initial=0))))
     if config.most is not None:
-        wanted = np.minimum(wanted, np.floor(config.most * counts).astype(np.int64))
+        wanted = np.minimum(wanted, np.floor(config.most * counts)).astype(np.int64)
     return np.where(counts > 0, np.maximum(wanted - counts, 0), 0)
 
 

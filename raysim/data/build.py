@@ -26,7 +26,7 @@ from raysim.data.sources.targets import Task
 from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
 from raysim.data.store.cache import build_once, cache_folder
 from raysim.data.store.manifest import STORES
-from raysim.data.virtual import VirtualFederation, VirtualSpec
+from raysim.data.virtual import VirtualFederation, VirtualSpec, check_virtual_room
 from raysim.errors import DataError
 
 Tell = Callable[[str], None]
@@ -183,6 +183,7 @@ def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int, te
         raise DataError("data.classes: the classes of synthetic_virtual have no names; remove it")
     if config.noise.clients:
         raise DataError("data.noise: synthetic_virtual has no labels to spoil; remove it, or use the source synthetic")
+    check_virtual_room(source)
     spec = VirtualSpec(source, seed, config.holdout, config.validation > 0)
     if not source.on_disk:
         return spec

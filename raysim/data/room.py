@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from raysim.errors import DataError
+from raysim.errors import DataError, RaysimError
 from raysim.machine import available_memory
 
+_GB = 1e9
 
-def check_room(nbytes: float, where: str, what: str, remedy: str) -> None:
+
+def check_room(nbytes: float, where: str, what: str, remedy: str, *, error: type[RaysimError] = DataError) -> None:
     """Refuse what takes more memory than there is.
 
     Args:
@@ -14,16 +16,13 @@ def check_room(nbytes: float, where: str, what: str, remedy: str) -> None:
         where: file or key.
         what: what needs it, as the subject of a sentence in the singular.
         remedy: what to do about it.
+        error: what is raised.
 
     Raises:
-        DataError: one line with both numbers.
+        DataError: or `error`, one line with both numbers.
     """
     available = available_memory()
     if nbytes > available:
-        raise DataError(f"{where}: {what} takes {gib(nbytes)}, and {gib(available)} of memory is available; {remedy}")
-
-
-def gib(nbytes: float) -> str:
-    """Bytes for people."""
-    size = nbytes / (1 << 30)
-    return f"{size:,.1f} GiB" if size < 1e6 else f"{size:.3g} GiB"
+        needed = nbytes / _GB
+        found = f"{needed:,.1f}" if needed < 1e9 else f"{needed:.3g}"
+        raise error(f"{where}: {what} takes {found} GB of memory, {available / _GB:,.1f} GB are free; {remedy}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from raysim.config.sources import SyntheticVirtual
 from raysim.data.federation import ClientPart, DataInfo, Federation, Int64, Samples, ServerPart
+from raysim.data.room import check_room
 from raysim.data.sources.synthetic import synthetic_client
 from raysim.data.split import holdout_sizes
 from raysim.errors import DataError
@@ -39,6 +40,22 @@ class VirtualSpec:
     def open(self) -> VirtualFederation:
         """Open it; costs nothing, whatever the population."""
         return VirtualFederation(self)
+
+
+def check_virtual_room(source: SyntheticVirtual) -> None:
+    """Refuse a population, a shard or a test set that memory cannot hold.
+
+    Raises:
+        DataError: one line with the estimate.
+    """
+    largest = max(source.samples, source.test_samples) * source.dimensions
+    check_room(
+        16 * source.clients + 4 * largest + 8 * source.dimensions * source.classes,
+        "data.source",
+        f"synthetic_virtual with {source.clients:,} clients of {source.samples:,} samples in {source.dimensions:,} "
+        f"dimensions, and {source.classes:,} classes,",
+        "lower the largest of them",
+    )
 
 
 class VirtualFederation(Federation):

@@ -11,6 +11,7 @@ from torch import nn
 from raysim import keyed
 from raysim.config.model import CustomModel, InMemoryModel, ModelConfig
 from raysim.data.federation import DataInfo
+from raysim.data.room import check_room
 from raysim.errors import ModelError
 from raysim.models.convolutional import cnn, cnn_cifar
 from raysim.models.dense import mlp, softmax
@@ -61,6 +62,8 @@ def build_model(
         model = _in_memory(module)
         check_trainable(model)
         return model
+    if not isinstance(config, CustomModel):
+        _check_room(config, info, loss)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # `torch.manual_seed` would reach beyond the fork, to the generators of every GPU.
         torch.default_generator.manual_seed(keyed.integer(seed, keyed.Purpose.MODEL))
@@ -103,6 +106,17 @@ def _construct(config: Any, info: DataInfo, loss: str) -> nn.Module:
     if isinstance(config, CustomModel):
         return from_import_string(config, info)
     return MODELS[config.name](config, info, output_shape(info, loss))
+
+
+def _check_room(config: ModelConfig, info: DataInfo, loss: str) -> None:
+    """Refuse a model of the zoo that memory cannot hold, before any of it is allocated."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            parameters = sum(tensor.numel() for tensor in _construct(config, info, loss).parameters())
+    except RuntimeError as error:  # a tensor of more bytes than a number can hold
+        raise ModelError(f"model {config.name}: cannot be built ({str(error).splitlines()[0][:200]})") from None
+    what = f"a model of {parameters:,} parameters"
+    check_room(4 * parameters, f"model {config.name}", what, "make its layers smaller", error=ModelError)
 
 
 def _in_memory(module: nn.Module | None) -> nn.Module:

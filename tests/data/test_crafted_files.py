@@ -104,7 +104,7 @@ def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused(tmp_path: Pa
     directory = path.read_bytes()
     size = struct.pack("<I", len(header((MEMORY // 4,))))
     path.write_bytes(directory.replace(size, struct.pack("<I", MEMORY + 128)))
-    with pytest.raises(DataError, match=r"its content takes 1\.0 GiB, and 1\.0 GiB of memory is available"):
+    with pytest.raises(DataError, match=r"its content takes 1\.1 GB of memory, 1\.1 GB are free"):
         load(path)
 
 
@@ -164,8 +164,8 @@ def test_a_gzipped_idx_is_read_no_further_than_its_header_says(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\0\0\x08\x01" + struct.pack(">I", 2**32 - 1), "takes 4.0 GiB, and 1.0 GiB of memory is available"),
-        (b"\0\0\x0e\x08" + b"\xff" * 32, "GiB, and 1.0 GiB of memory is available"),
+        (b"\0\0\x08\x01" + struct.pack(">I", 2**32 - 1), "takes 4.3 GB of memory, 1.1 GB are free"),
+        (b"\0\0\x0e\x08" + b"\xff" * 32, "GB of memory, 1.1 GB are free"),
         (b"\0\0\x08\xff" + b"\xff" * 1020, "not an IDX file"),
         (b"\0\0\x08\x02" + struct.pack(">2I", 2**32 - 1, 0) + b"x", "too long"),
         (b"\0\0\x08\x01\0\0", "not an IDX file"),
@@ -185,7 +185,7 @@ def test_a_gzip_that_unpacks_to_more_than_the_memory_is_given_up_there(
     for room in ("room", "sources.files"):
         monkeypatch.setattr(f"raysim.data.{room}.available_memory", lambda: 5 << 20)
     (tmp_path / "data.csv.gz").write_bytes(gzip.compress(b"1,2\n" * (8 << 20), 1))
-    with pytest.raises(DataError, match=r"data\.csv\.gz: its content takes 0\.0 GiB"):
+    with pytest.raises(DataError, match=r"data\.csv\.gz: its content takes 0\.0 GB"):
         read_bytes(tmp_path / "data.csv.gz")
 
 
@@ -201,7 +201,7 @@ def test_a_parquet_file_of_one_value_many_times_over_is_refused(
         for _ in range(9):
             writer.write_table(pa.table({"x": column}))
     assert (tmp_path / "t.parquet").stat().st_size < 1 << 20
-    with pytest.raises(DataError, match=r"a table of 9,437,184 rows takes 0\.1 GiB"):
+    with pytest.raises(DataError, match=r"a table of 9,437,184 rows takes 0\.1 GB"):
         read_parquet(tmp_path / "t.parquet")
 
 

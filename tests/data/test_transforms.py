@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysim.config.transforms import MinMax, Missing, OneHot, Standardise
+from raysim.data import room
 from raysim.data.dataset import Columns, Pool
 from raysim.data.sources import from_arrays
-from raysim.data.transforms import Fitted, apply, describe, features, fit, memory, refuse_strays
+from raysim.data.transforms import Fitted, apply, describe, features, fit, refuse_strays
 from raysim.errors import DataError
 
 NAN, INF = math.nan, math.inf
@@ -248,7 +249,7 @@ def test_a_column_of_many_categories_is_refused_with_what_it_would_take(monkeypa
     ):
         fit((OneHot(),), ids)
     assert run((OneHot(max_categories=1001),), ids).shape == (1001, 1002)
-    monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(room, "available_memory", lambda: 1_000_000)
     cases = (
         (
             (OneHot(max_categories=1001),),

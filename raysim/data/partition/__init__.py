@@ -18,6 +18,7 @@ from raysim.data.partition.iid import iid
 from raysim.data.partition.natural import natural
 from raysim.data.partition.quantity import quantity
 from raysim.data.partition.shards import shards
+from raysim.data.room import check_room
 from raysim.errors import DataError
 
 PARTITIONERS: Mapping[str, Partitioner] = {
@@ -28,6 +29,9 @@ PARTITIONERS: Mapping[str, Partitioner] = {
     "quantity": quantity,
     "natural": natural,
 }
+
+_CLIENT_BYTES = 100
+"""Of what a client takes while samples are dealt: lengths, offsets, an owner."""
 
 
 def partition(traits: Traits, config: PartitionConfig, seed: int) -> Partition:
@@ -43,6 +47,14 @@ def partition(traits: Traits, config: PartitionConfig, seed: int) -> Partition:
         raise DataError(
             f"data.partition: {clients} clients, but only {traits.size} training samples; lower "
             f"data.partition.clients to at most {traits.size}, or set allow_empty"
+        )
+    if clients is not None:
+        each = max(getattr(config, key, 1) for key in ("shards_per_client", "classes_per_client"))
+        check_room(
+            clients * (_CLIENT_BYTES + 8 * min(each, traits.size)),
+            "data.partition",
+            f"a population of {clients:,} clients",
+            "lower data.partition.clients, or use the source synthetic_virtual",
         )
     dealt = PARTITIONERS.get(config.name, custom)(traits, config, seed)
     empty = np.flatnonzero(dealt.lengths == 0)

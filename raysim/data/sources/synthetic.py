@@ -21,6 +21,7 @@ import numpy.typing as npt
 from raysim.config.sources import Synthetic
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import DataInfo, Int64
+from raysim.data.room import check_room
 from raysim.keyed import Purpose, generator, uniform
 
 Float32 = npt.NDArray[np.float32]
@@ -86,6 +87,13 @@ def synthetic_sizes(seed: int, clients: int, sigma: float = 2.0) -> Int64:
 def load_synthetic(config: Synthetic, seed: int) -> Dataset:
     """Every client's samples in one pool, with the client as natural owner."""
     sizes = synthetic_sizes(seed, config.clients, config.sigma)
+    model, samples = 8 * config.dimensions * config.classes, int(sizes.sum())
+    check_room(
+        samples * (4 * config.dimensions + 16) + model,
+        "data.source",
+        f"synthetic with {samples:,} samples of {config.dimensions:,} dimensions",
+        "lower clients, sigma, dimensions or classes, or use synthetic_virtual",
+    )
     x = np.empty((sizes.sum(), config.dimensions), np.float32)
     y = np.empty(len(x), np.int64)
     options = config.model_dump(include={"alpha", "beta", "iid", "dimensions", "classes"})

@@ -17,6 +17,7 @@ from raysim.config.sources import Text
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.left_out import LeftOut, listed
+from raysim.data.room import check_room
 from raysim.data.sources.files import existing, read_bytes, read_parquet
 from raysim.errors import DataError
 
@@ -42,6 +43,14 @@ def load_text(config: Text, seed: int) -> Dataset:
         need = f"at least {max(config.min_characters, 2)} characters"
         longest = f"the longest has {max(written.values(), default=0)}"
         raise DataError(f"{path}: no owner has a text of {need} ({longest}); lower data.source.min_characters")
+    length = config.sequence_length
+    windows_made = sum(-(-(len(text) - 1) // length) for _, text in kept)
+    check_room(
+        12 * windows_made * length,
+        str(path),
+        f"{windows_made:,} windows of {length:,} characters",
+        "lower data.source.sequence_length",
+    )
     parts = [windows(_encode(text, config.tokens), config.sequence_length) for _, text in kept]
     x, y, weight = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     client = np.repeat([owner for owner, _ in kept], [len(part[0]) for part in parts])
