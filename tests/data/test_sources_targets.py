@@ -86,9 +86,7 @@ def test_a_list_of_data_sets_is_refused_and_a_tuple_is_training_and_test() -> No
     parts = [torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(SIGN).long()) for _ in range(2)]
     pairs = [(X, SIGN.astype(int))] * 2
     for given in (parts, pairs, parts * 2, tuple(parts * 2)):
-        with pytest.raises(
-            DataError, match=r"a (list|tuple) of \d data sets may be anything; give \(training, test\) as"
-        ):
+        with pytest.raises(DataError, match=r"a (list|tuple) of \d data sets is ambiguous; give \(training, test\) as"):
             load_source(InMemory(), seed=0, arrays=given)
     for pair in (tuple(parts), tuple(pairs)):
         found = load_source(InMemory(), seed=0, arrays=pair)

@@ -41,7 +41,7 @@ def as_arrays(data: Any, origin: str) -> Any:
         if isinstance(data, list) or len(data) != 2:
             what = f"a {type(data).__name__} of {len(data)} data sets"
             raise DataError(
-                f"{origin}: {what} may be anything; give (training, test) as a tuple, and data sets of clients "
+                f"{origin}: {what} is ambiguous; give (training, test) as a tuple, and data sets of clients "
                 "joined, with an array of whose each sample is: {'train': joined, 'client': owners}, partition: natural"
             )
         data = dict(zip(("train", "test"), data, strict=True))
