@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from raysim.aggregation import Weighting
@@ -14,25 +15,32 @@ from raysim.config import Experiment
 from raysim.config.algorithms import Centralised
 from raysim.config.server import ExplicitWeights, Oort, Poisson, PowerOfChoice
 from raysim.data import Federation
-from raysim.errors import ConfigError
+from raysim.errors import ConfigError, ModelError
+from raysim.execution.client_sets import client_sets
 from raysim.execution.cohort import cohort_size
 from raysim.execution.holdouts import tuning_work
 from raysim.models import refusal_of_one
 from raysim.training import LocalWork
 
+Int64 = npt.NDArray[np.int64]
+
 
 def check_batches(model: nn.Module, experiment: Experiment, federation: Federation, algorithm: Algorithm) -> None:
-    """Refuse batches of one sample for a model that cannot train on them, and `drop_last` where it does nothing.
+    """Refuse batches of one sample for a model that cannot do with them, and `drop_last` where it does nothing.
 
-    Where `execution.faults.error` is `drop`, such clients are left out of their rounds instead.
+    Where `execution.faults.error` is `drop`, clients with such batches are left out of their rounds instead.
 
     Raises:
-        ConfigError: names the clients and the remedy.
+        ConfigError: the model cannot train on them; names the clients and the remedy.
+        ModelError: the model cannot evaluate them.
     """
     client, work = experiment.client, algorithm.work(experiment.client)
     if client.drop_last and (algorithm.solves or work.batch_size is None):
         raise ConfigError(f"client.drop_last: {experiment.algorithm.name} has no short batches; remove it")
-    if algorithm.solves or experiment.execution.faults.error == "drop":
+    if algorithm.solves:
+        return
+    _check_evaluation(model, experiment, federation)
+    if experiment.execution.faults.error == "drop":
         return
     works = [work]
     if algorithm.needs_anchor:  # the gradient of whole shards
@@ -41,7 +49,7 @@ def check_batches(model: nn.Module, experiment: Experiment, federation: Federati
         works.append(tuning_work(experiment, algorithm, experiment.evaluation.fine_tune))
     sizes = federation.sizes("train")
     found = np.flatnonzero(np.logical_or.reduce([one.meets_one(sizes) for one in works]))
-    if not len(found) or (reason := refusal_of_one(model, federation.info)) is None:
+    if not len(found) or (reason := _refusal(model, experiment, federation, training=True)) is None:
         return
     first = int(found[0])
     others = f" and {len(found) - 1} of the other {federation.population - 1}" if len(found) > 1 else ""
@@ -52,11 +60,32 @@ def check_batches(model: nn.Module, experiment: Experiment, federation: Federati
     )
 
 
+def _check_evaluation(model: nn.Module, experiment: Experiment, federation: Federation) -> None:
+    evaluation, size, counts = experiment.evaluation, experiment.evaluation.batch_size, dict[str, Int64]()
+    if evaluation.every:
+        for part in evaluation.sets:
+            if (samples := federation.server(part)) is not None:
+                counts[f"the {part} set"] = np.array([len(samples)])
+    if evaluation.every if evaluation.clients_every is None else evaluation.clients_every:
+        for own in client_sets(experiment, federation):
+            counts[f"a client's {own} set"] = federation.sizes(own)
+    alone = [name for name, count in counts.items() if np.any((count > 0) & ((count - 1) % size == 0))]
+    if alone and (reason := _refusal(model, experiment, federation, training=False)):
+        raise ModelError(
+            f"the model cannot evaluate a single sample ({reason}), and {alone[0]} would have one in batches of "
+            f"{size}; keep the first dimension, the sample's, in its forward pass"
+        )
+
+
+def _refusal(model: nn.Module, experiment: Experiment, federation: Federation, *, training: bool) -> str | None:
+    return refusal_of_one(model, federation.info, experiment.training.loss, training=training)
+
+
 def _samples(count: int) -> str:
     return "1 sample" if count == 1 else f"{count} samples"
 
 
-def _remedy(works: Sequence[LocalWork], sizes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
+def _remedy(works: Sequence[LocalWork], sizes: Int64) -> str:
     if works[0].batch_size == 1:
         return "set it to 2 or more"
     if not any(replace(one, drop_last=True).meets_one(sizes).any() for one in works):

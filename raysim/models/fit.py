@@ -55,21 +55,27 @@ def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str
             the targets; or it does otherwise while it trains.
     """
     trial = _Trial(model, info, name)
-    found = _checked_shape(trial.output(SAMPLES), info, loss, trial.name)
-    _checked_shape(trial.output(SAMPLES, training=True), info, loss, f"{trial.name} in training mode")
+    found = _checked_shape(trial.output(SAMPLES), info, loss, trial.name, SAMPLES)
+    _checked_shape(trial.output(SAMPLES, training=True), info, loss, f"{trial.name} in training mode", SAMPLES)
     return tuple(found[1:])
 
 
-def refusal_of_one(model: nn.Module, info: DataInfo) -> str | None:
-    """Why the model cannot train on a batch of one sample, if it cannot; batch normalisation has no variance of one.
+def refusal_of_one(model: nn.Module, info: DataInfo, loss: str = "auto", *, training: bool = True) -> str | None:
+    """Why the model cannot do with a batch of one sample, if it cannot.
+
+    Batch normalisation has no variance of one sample, and a `squeeze()` takes the sample's dimension with it.
 
     Args:
         model: one that passes `check_fit`; it is left as it was.
+        info: what a sample looks like.
+        loss: the configuration's `training.loss`.
+        training: whether it trains; else it is evaluated.
     """
+    trial = _Trial(model, info)
     try:
-        _Trial(model, info).output(1, training=True)
+        _checked_shape(trial.output(1, training=training), info, loss, trial.name, 1)
     except ModelError as error:
-        return str(error.__cause__).splitlines()[0]
+        return str(error.__cause__ or error).splitlines()[0]
     return None
 
 
@@ -131,17 +137,17 @@ def _values(tensor: Tensor) -> Tensor:
     return found.requires_grad_(tensor.requires_grad)
 
 
-def _checked_shape(output: object, info: DataInfo, loss: str, name: str) -> list[int]:
-    inputs = f"{[SAMPLES, *info.input_shape]}"
+def _checked_shape(output: object, info: DataInfo, loss: str, name: str, samples: int) -> list[int]:
+    inputs = f"{[samples, *info.input_shape]}"
     if not isinstance(output, Tensor):
         raise ModelError(f"model {name} maps {inputs} to a {type(output).__name__}; it must return one tensor")
     found, outputs = list(output.shape), output_shape(info, loss)
-    fits = [[SAMPLES, *outputs]]
+    fits = [[samples, *outputs]]
     if outputs == info.target_shape:  # one number a target; a last dimension of one is as good, or a second
-        fits += [[SAMPLES, *outputs, 1], [SAMPLES, 1, *outputs]]
+        fits += [[samples, *outputs, 1], [samples, 1, *outputs]]
     elif info.target_shape:  # classes last, or second, as torch has them
-        fits.append([SAMPLES, outputs[-1], *outputs[:-1]])
-    if found not in fits and not (":" in loss and found[:1] == [SAMPLES]):
+        fits.append([samples, outputs[-1], *outputs[:-1]])
+    if found not in fits and not (":" in loss and found[:1] == [samples]):
         expected = str(fits[0]) if len(info.target_shape) < 2 or len(fits) > 2 else f"{fits[-1]}, or {fits[0]}"
         reason = _reason(info, loss) + _advice(info, found)
         raise ModelError(f"model {name} maps {inputs} to {found}, but {reason} (expected {expected})")

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from listed_federation import ListedFederation
-from torch import nn
+from torch import Tensor, nn
 
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
-from raysim.errors import ConfigError
+from raysim.data import DataInfo
+from raysim.errors import ConfigError, RaysimError
 from raysim.execution import draw_round
 from raysim.execution.foresight import check_batches, idle_rounds
 from raysim.training import LocalWork, ParameterLayout
@@ -72,6 +73,34 @@ def test_a_batch_of_one_that_a_model_refuses_is_refused_with_the_client_and_a_re
 )
 def test_what_the_model_can_train_on_passes(sizes: list[int], values: dict[str, Any]) -> None:
     check(sizes, **values)
+
+
+class Squeezing(nn.Linear):
+    """Takes the sample's dimension away with the target's, where there is one sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze()
+
+
+@pytest.mark.parametrize(("sizes", "holdout", "test"), [([11], [4], 0), ([10], [1], 0), ([10], [4], 1001)])
+def test_a_squeeze_of_one_sample_is_known_from_the_sizes(sizes: list[int], holdout: list[int], test: int) -> None:
+    model, experiment = Squeezing(4, 1), experiment_of(client=BATCHES)
+    federation = ListedFederation(sizes, holdout, test=test)
+    federation.info = DataInfo("regression", (4,), "real")
+    algorithm = build_algorithm(experiment.algorithm, ParameterLayout(model))
+    with pytest.raises(RaysimError) as caught:
+        check_batches(model, experiment, federation, algorithm)
+    mode = "train on" if sizes == [11] else "evaluate"
+    where = {11: "client 0 would: it has 11 samples", 1: "a client's holdout set would", 1001: "the test set would"}
+    assert f"the model cannot {mode} a single sample (model Squeezing maps [1, 4] to []" in str(caught.value)
+    assert where[next(n for n in (*sizes, *holdout, test) if n in where)] in str(caught.value)
+    check_batches(model, experiment_of(client=BATCHES, evaluation={"every": 0}), fine(), algorithm)
+
+
+def fine() -> ListedFederation:
+    federation = ListedFederation([10, 12], [1, 1], test=1)
+    federation.info = DataInfo("regression", (4,), "real")
+    return federation
 
 
 def test_leaving_out_last_batches_is_refused_where_there_are_none() -> None:
