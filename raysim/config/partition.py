@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, field_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Custom, Section
 
@@ -80,6 +80,13 @@ class NaturalPartition(Partition):
     """Owners with fewer samples are left out."""
     clients: int | None = Field(None, ge=1)
     """Keep this many owners, chosen by the seed; by default all."""
+
+    @field_validator("allow_empty")
+    @classmethod
+    def _no_owner_is_empty(cls, allow_empty: bool) -> bool:
+        if allow_empty:
+            raise ValueError("every owner has samples, so that no client is empty; remove it")
+        return allow_empty
 
 
 PartitionConfig = Annotated[

@@ -100,7 +100,8 @@ class Synthetic(Section):
 
     name: Literal["synthetic"] = "synthetic"
     alpha: float = Field(0.0, ge=0)
-    """Standard deviation between clients of their optimal models."""
+    """Standard deviation between clients of the mean of their models' weights. As in the authors' code it moves all
+    classes of a client alike, which changes no label; clients differ by their own draws and by `beta`."""
     beta: float = Field(0.0, ge=0)
     """Standard deviation between clients of their data's mean."""
     iid: bool = False
@@ -124,7 +125,8 @@ class SyntheticVirtual(Section):
     samples: int = Field(60, ge=1, le=10_000_000)
     """Training samples of each client."""
     alpha: float = Field(0.0, ge=0)
-    """Standard deviation between clients of their optimal models."""
+    """Standard deviation between clients of the mean of their models' weights. As in the authors' code it moves all
+    classes of a client alike, which changes no label; clients differ by their own draws and by `beta`."""
     beta: float = Field(0.0, ge=0)
     """Standard deviation between clients of their data's mean."""
     iid: bool = True

@@ -1,0 +1,77 @@
+"""What is tried of each algorithm's knobs; see `tables`. A knob alone is that of all algorithms without their own line."""
+
+from __future__ import annotations
+
+ALGORITHMS = """
+fedavg | fedavg | algorithm=fedsgd
+fedper.server_lr | 0.5 | @mlp
+fedper.server_momentum | 0.5 | @mlp
+fedrep.server_lr | 0.5 | @mlp
+fedrep.server_momentum | 0.5 | @mlp
+fedbn | {name: fedbn, local_layers: ["*.bias"]} |
+fedbn.server_lr | 0.5 | algorithm.local_layers=["*.bias"]
+fedbn.server_momentum | 0.5 | algorithm.local_layers=["*.bias"]
+local.server_lr | 0.5 | algorithm.local_layers=["*.bias"]
+local.server_momentum | 0.5 | algorithm.local_layers=["*.bias"]
+pfedme | pfedme | client.optimizer.lr=0.05
+pfedme.server_lr | 0.5 | client.optimizer.lr=0.05
+pfedme.server_momentum | 0.5 | client.optimizer.lr=0.05
+mime | mime | rounds=4
+mime.server_lr | 0.5 | rounds=4
+mime.server_momentum | 0.5 | rounds=8
+server_lr | 0.5 |
+server_momentum | 0.5 |
+fedadagrad.beta1 | 0.5 |
+fedadagrad.tau | 0.5 |
+fedadam.beta1 | 0.5 |
+fedadam.tau | 0.5 |
+fedadam.beta2 | 0.5 |
+fedyogi.beta1 | 0.5 |
+fedyogi.tau | 0.5 |
+fedyogi.beta2 | 0.5 |
+fedprox.mu | 1 | client.epochs=3
+fednova.mu | 1 | client.epochs=3
+fedexp.epsilon | 10 | data.partition={name: shards, clients: 4}; cohort=4; client.epochs=3
+scaffold.option | 1 |
+feddyn.alpha | 1 |
+fedper.local_layers | [] |
+fedrep.local_layers | [] | algorithm.head_epochs=1
+fedrep.head_epochs | 1 |
+fedbn.local_layers | ["*.weight"] | algorithm.local_layers=["*.bias"]
+local.local_layers | [] |
+ditto.strength | 0.9 | client.epochs=3; cohort=4
+pfedme.strength | 1 | client.optimizer.lr=0.05
+pfedme.inner_steps | 1 | client.optimizer.lr=0.05
+pfedme.local_lr | 0.01 | client.optimizer.lr=0.05
+apfl.alpha | 0.9 | cohort=4
+apfl.adaptive | true | cohort=4
+perfedavg.adapt_lr | 0.5 |
+mimelite.beta | 0.5 |
+mime.beta | 0.5 | rounds=4
+moon | moon | @mlp; cohort=4; client.epochs=2
+moon.mu | 5 | @mlp; cohort=4; client.epochs=2
+moon.temperature | 3 | @mlp; cohort=4; client.epochs=2
+moon.layer | nowhere | @mlp
+qfedavg.low | 2.0 |
+qfedavg.high | 1.0 |
+qfedavg.q | 2 |
+qfedavg.lipschitz | 9 |
+term.low | 1.0 |
+term.high | 1.0 |
+term.t | 0.2 |
+afl | afl | aggregation.weights=uniform
+afl.domains | 2 | aggregation.weights=uniform
+afl.rate | 1 | aggregation.weights=uniform
+afl.low | 2 | aggregation.weights=uniform
+afl.high | 0.9 | aggregation.weights=uniform
+ifca.clusters | 3 |
+ifca.spread | 2 | algorithm.clusters=20; algorithm.spread=0.05; cohort=4
+cocoa.l2 | 0.1 |
+cocoa.combine | average |
+cocoa.loss | hinge |
+cocoa.samples | 3 |
+cocoa.largest | 3 |
+cocoa.machines | 3 |
+custom | {name: "own_code:Half"} |
+custom.args | {share: 0.1} | algorithm.name=own_code:Half
+"""

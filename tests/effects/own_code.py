@@ -1,0 +1,44 @@
+"""Components of a user's own, found by import string."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from raysim.algorithms.averaging import FedAvg
+
+
+def source(count: int = 40) -> Any:
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(count, 3)).astype(np.float32), np.arange(count) % 2
+
+
+def deal(size: int, clients: int = 4) -> list[Any]:
+    return np.array_split(np.arange(size), clients)
+
+
+def network(units: int = 5) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, units), nn.Linear(units, 3))
+
+
+def keep(default: Any, scores: Any, /, *, trials: int, seed: int) -> Any:
+    return default[::-1].copy()
+
+
+def by_trials(default: Any, scores: Any, /, *, trials: int, seed: int) -> Any:
+    weights = np.arange(1.0, len(default) + 1) ** trials
+    return weights / weights.sum()
+
+
+class Half(FedAvg):
+    """Moves by a share of what FedAvg would."""
+
+    def __init__(self, config: Any, layout: Any, share: float = 0.5) -> None:
+        super().__init__(config, layout)
+        self._share = share
+
+    def send(self, rows: Any, context: Any) -> Any:
+        sent = dict(super().send(rows, context))
+        return {name: self._share * value for name, value in sent.items()}

@@ -1,0 +1,174 @@
+"""What is tried of each key: `key | value | base`, the base as overrides of `outcomes.BASE`, parted by semicolons.
+
+The base of an option of a choice, `model=mlp.hidden`, makes that choice by itself. A choice without a line of its own
+is compared with the base's. `data:KIND` in a base says what samples there are (`outcomes.arrays`), `@name` stands for
+one of `BASES`, and a line that is indented goes on with the one before.
+"""
+
+from __future__ import annotations
+
+import re
+
+BASES = {
+    "@csv": "data.source={name: csv, path: <FOLDER>/a.csv, label: label, ignore: [kind]}",
+    "@kinds": "data.source={name: csv, path: <FOLDER>/a.csv, label: label}",
+    "@idx": "data.source.features=<FOLDER>/mnist-a/train-images-idx3-ubyte; "
+    "data.source.labels=<FOLDER>/mnist-a/train-labels-idx1-ubyte",
+    "@text": "data.source.path=<FOLDER>/a.json; data.source.sequence_length=8; model={name: lstm_char, hidden: 4}",
+    "@synthetic": "data.source.clients=4; data.source.sigma=0.1; data.partition=natural",
+    "@oort": "data.partition={name: quantity, clients: 8}; "
+    "rounds=10; "
+    "selection.exploration=1; "
+    "selection.exploration_decay=0.8; "
+    "selection.exploration_floor=0; "
+    "selection.cutoff=1",
+    "@skewed": "data.partition={name: dirichlet, clients: 2, min_size: 2}",
+    "@unequal": "data.partition={name: quantity, clients: 4}",
+    "@mlp": "model={name: mlp, hidden: [6]}",
+}
+"""What several bases have in common."""
+
+# What a run comes to shows it: model, metrics, cohorts, files, notes, or a refusal.
+RUNS = """
+selection=uniform | uniform | selection=poisson
+model=softmax | softmax | model=mlp
+model=in_memory | in_memory |
+model=in_memory.fingerprint | 123 | module:given
+client.schedule=constant | constant | client.schedule=warmup
+client.resampling=none | none | client.resampling=balanced
+training.class_weights=none | none | training.class_weights=inverse
+training.logits=plain | plain | training.logits=adjusted
+aggregation.weights=uniform | uniform | @unequal
+aggregation.weights=samples | samples | @unequal; aggregation.weights=uniform
+name | another |
+seed | 1 |
+rounds | 2 |
+cohort | 3 |
+selection=clustered.clusters | 2 | selection.clusters=3; data.partition={name: shards, clients: 8}; cohort=4
+selection=clustered.iterations | 1 | data.source={name: synthetic, clients: 30, sigma: 0.1};
+    data.partition=natural; selection.clusters=5; cohort=8; client.steps=1; rounds=1; data.holdout=0
+selection=power_of_choice.candidates | 4 | cohort=1
+selection=oort.exploration | 0.0 | data.partition.clients=8; rounds=5
+selection=oort.exploration_decay | 0.01 | data.partition.clients=8; rounds=8; selection.exploration_floor=0
+selection=oort.exploration_floor | 0.99 | data.partition.clients=8; rounds=8; selection.exploration_decay=0.01
+selection=oort.alpha | 0 | @oort; selection.percentile=0; selection.alpha=9
+selection=oort.percentile | 100 | @oort; selection.percentile=0; selection.alpha=9
+selection=oort.pacer_step | 100 | @oort; selection.percentile=0; selection.alpha=9; selection.window=1;
+    selection.pacer_step=0
+selection=oort.window | 1 | @oort; selection.percentile=0; selection.alpha=9; selection.pacer_step=100
+selection=oort.cutoff | 0 | @oort
+selection=oort.clip | 1 | @oort; selection.alpha=0; selection.clip=100
+model=softmax.weights | <FOLDER>/softmax.safetensors |
+model=softmax.bias | false |
+model=mlp.weights | <FOLDER>/softmax.safetensors | model.hidden=[6]
+model=mlp.hidden | [5] | model.hidden=[6]
+model=mlp.dropout | 0.5 | model.hidden=[6]
+model=cnn | cnn | data:images; client.steps=1; rounds=1
+model=cnn.weights | <FOLDER>/softmax.safetensors | data:images; client.steps=1; rounds=1
+model=cnn_cifar | cnn_cifar | data:photos; client.steps=1; rounds=1
+model=cnn_cifar.weights | <FOLDER>/softmax.safetensors | data:photos; client.steps=1; rounds=1
+model=cnn_cifar.dropout | false | data:photos; client.steps=1; rounds=1
+model=resnet18_gn | {name: resnet18_gn, width: 2} | data:photos; client.steps=1; rounds=1
+model=resnet18_gn.weights | <FOLDER>/softmax.safetensors | data:photos; model.width=2; client.steps=1; rounds=1
+model=resnet18_gn.groups | 1 | data:photos; model.width=2; client.steps=1; rounds=1
+model=resnet18_gn.width | 4 | data:photos; model.width=2; client.steps=1; rounds=1
+model=lstm_char | {name: lstm_char, hidden: 4} | data:tokens
+model=lstm_char.weights | <FOLDER>/softmax.safetensors | data:tokens; model.hidden=4
+model=lstm_char.embedding | 3 | data:tokens; model.hidden=4
+model=lstm_char.hidden | 5 | data:tokens; model.hidden=4
+model=lstm_char.layers | 1 | data:tokens; model.hidden=4
+model=custom | {name: "own_code:network"} |
+model=custom.weights | <FOLDER>/softmax.safetensors | model.name=own_code:network
+model=custom.args | {units: 3} | model.name=own_code:network
+client.optimizer=sgd | {name: sgd, lr: 0.2} |
+client.optimizer=sgd.lr | 0.2 |
+client.optimizer=sgd.weight_decay | 0.1 |
+client.optimizer=sgd.momentum | 0.5 |
+client.optimizer=sgd.nesterov | true | client.optimizer.momentum=0.5
+client.optimizer=adam.lr | 0.2 |
+client.optimizer=adam.weight_decay | 0.1 |
+client.optimizer=adam.beta1 | 0.5 |
+client.optimizer=adam.beta2 | 0.5 |
+client.optimizer=adam.epsilon | 0.1 |
+client.schedule=exponential.gamma | 0.5 |
+client.schedule=exponential.every | 2 |
+client.schedule=cosine.floor | 0.5 |
+client.schedule=warmup.rounds | 2 |
+client.batch_size | full |
+client.epochs | 2 |
+client.steps | 1 |
+client.clip_norm | 0.01 |
+client.resampling=balanced | balanced | @skewed
+client.resampling=capped | {name: capped, ratio: 1} |
+    data.partition={name: dirichlet, clients: 2, min_size: 2, alpha: 0.2}
+client.resampling=capped.ratio | 1 | @skewed
+client.resampling=capped.cap | 2 | @skewed
+client.stragglers.share | 0.9 | client.epochs=3
+client.stragglers.keep | false | client.epochs=3; client.stragglers.share=0.9
+training.loss | focal |
+training.huber_delta | 0.1 | data:numbers; training.loss=huber
+training.focal_gamma | 1 | training.loss=focal
+training.class_weights=inverse.scope | client |
+training.class_weights=effective.scope | client |
+training.class_weights=effective.beta | 0.1 |
+training.class_weights=explicit | {name: explicit, table: {0: 3}} |
+training.class_weights=explicit.table | {0: 9} | training.class_weights.table={0: 3}
+training.class_weights=explicit.default | 9 | training.class_weights.table={0: 3}
+training.logits=adjusted.tau | 2 |
+training.logits=fedlc.tau | 2 |
+training.logits=fedrs | fedrs | data.partition={name: classes, clients: 4}
+training.logits=fedrs.alpha | 0.1 | data.partition={name: classes, clients: 4}
+training.engine | rows | client.clip_norm=1; client.epochs=3; rounds=6
+training.precision | bf16 |
+training.compile | true | training.engine=sequential
+aggregation.weights=loss.low | 1.0 |
+aggregation.weights=loss.high | 1.0 |
+aggregation.weights=explicit | {name: explicit, table: {0: 9, 1: 1}, default: 1} |
+aggregation.weights=explicit.table | {0: 9, 1: 1} | aggregation.weights={name: explicit, table: {0: 1}, default: 1}
+aggregation.weights=explicit.default | 9 | aggregation.weights={name: explicit, table: {0: 1}, default: 1}
+aggregation.weights=law | {name: law, loss: 3} |
+aggregation.weights=law.samples | 3 | @unequal
+aggregation.weights=law.loss | 3 |
+aggregation.weights=law.staleness | 1 |
+aggregation.weights=law.low | 1.1 | aggregation.weights.loss=3
+aggregation.weights=law.high | 0.9 | aggregation.weights.loss=3
+aggregation.weights=learned | {name: learned, trials: 3} |
+aggregation.weights=learned.base | uniform | aggregation.weights.trials=3; @unequal; aggregation.weights.every=2
+aggregation.weights=learned.every | 2 | aggregation.weights.trials=3
+aggregation.weights=learned.trials | 3 | aggregation.weights.trials=2;
+    aggregation.weights.chooser=own_code:by_trials; cohort=4
+aggregation.weights=learned.budget | 1 | aggregation.weights.trials=3
+aggregation.weights=learned.chooser | own_code:keep | aggregation.weights.trials=3
+aggregation.exact | false | cohort=4; rounds=6
+evaluation.every | 2 |
+evaluation.sets | [test] |
+evaluation.clients_every | 2 |
+evaluation.metrics | [macro_f1] |
+evaluation.positive | 1 | data:two; evaluation.metrics=[recall]
+evaluation.fine_tune.epochs | 3 | evaluation.fine_tune={epochs: 1}
+evaluation.fine_tune.steps | 3 | evaluation.fine_tune={epochs: 1}
+evaluation.fine_tune.lr | 0.9 | evaluation.fine_tune={epochs: 1}
+evaluation.fine_tune.layers | ["*.bias"] | evaluation.fine_tune={epochs: 1}
+evaluation.local_baseline | <FOLDER>/local |
+stop.metric | validation/loss | stop.target=0.01; evaluation.metrics=[accuracy]
+stop.target | 0.01 |
+stop.patience | 1 | client.optimizer.lr=0
+stop.seconds | 0.000001 |
+execution.threads_per_client | 2 |
+tracking.directory | <FOLDER>/elsewhere |
+tracking.checkpoint_every | 1 | tracking.keep=3
+tracking.keep | 3 | tracking.checkpoint_every=1
+tracking.checkpoints | <FOLDER>/kept |
+tracking.report | true |
+tracking.clients | false |
+"""
+
+
+def lines(table: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Value and base of each key."""
+    found = {}
+    for line in filter(None, re.sub(r"\n +", " ", table).splitlines()):
+        key, value, *base = (part.strip() for part in line.split(" |"))
+        whole = re.sub(r"@\w+", lambda name: BASES[name[0]], base[0]) if base else ""
+        found[key] = value, tuple(one.strip() for one in whole.split(";") if one.strip())
+    return found
