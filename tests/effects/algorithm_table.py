@@ -1,4 +1,4 @@
-"""What is tried of each algorithm's knobs; see `tables`. A knob alone is that of all algorithms without their own line."""
+"""What is tried of each algorithm's knobs; see `tables`. A knob alone is of all algorithms without their own line."""
 
 from __future__ import annotations
 
@@ -73,5 +73,7 @@ cocoa.samples | 3 |
 cocoa.largest | 3 |
 cocoa.machines | 3 |
 custom | {name: "own_code:Half"} |
+custom.server_lr | 0.5 | algorithm={name: "own_code:Half"}
+custom.server_momentum | 0.5 | algorithm={name: "own_code:Half"}
 custom.args | {share: 0.1} | algorithm.name=own_code:Half
 """

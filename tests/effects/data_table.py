@@ -60,7 +60,7 @@ data.source=in_memory.fingerprint | 123 |
 data.source=custom | {name: "own_code:source"} |
 data.source=custom.args | {count: 50} | data.source.name=own_code:source
 data.classes | [no, yes] | data.source=in_memory
-data.transforms=missing | [missing] | data:holes; data.partition=iid
+data.transforms=missing | [missing] | data:holes
 data.transforms=missing.action | [{name: missing, action: zero}] | data:holes;
     data.transforms=[{name: missing, action: mean}]
 data.transforms=missing.allow_lost | [{name: missing, allow_lost: [clients]}] | data:holes;
