@@ -6,7 +6,7 @@ CONFIG ?= configs/quickstart.yaml
 PROCESSES ?= -n auto --maxprocesses 4
 TESTS = RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest $(PROCESSES)
 
-.PHONY: quickstart test test-fast lint format clean
+.PHONY: quickstart test test-fast newest-torch lint format clean
 
 quickstart: $(BIN)/.installed
 	$(BIN)/raysim run $(CONFIG)
@@ -17,6 +17,9 @@ test: $(BIN)/.installed-test
 # Those that start no Ray.
 test-fast: $(BIN)/.installed-test
 	$(TESTS) -m "not ray" $(PYTEST)
+
+newest-torch:
+	PYTHON=$(PYTHON) .ci/newest-torch
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

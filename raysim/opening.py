@@ -107,6 +107,8 @@ def open_run(
                 recorder.note(str(one), "warning" if one.grave else "info")
         if prepared.engine.replaced:
             recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
+        if prepared.engine.uncompiled:
+            recorder.note(f"training.compile: true is not possible; {prepared.engine.reason}", "warning")
         if prepared.warning is not None:
             recorder.note(prepared.warning, "warning")
         for text, level in notes:

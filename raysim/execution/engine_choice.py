@@ -21,6 +21,7 @@ from raysim.execution.local_training import local_update
 from raysim.execution.work import Job, RoundTask
 from raysim.machine import cores
 from raysim.training import CannotCapture, EngineChoice, torch_threads
+from raysim.training.losses import first_line
 
 MOST_VALUES = 1 << 22
 """Values of the matrix that they train in: beyond, it is out of every cache, and larger blocks only cost memory."""
@@ -41,12 +42,14 @@ class Chosen:
     Attributes:
         reason: why this one.
         replaced: whether it is another one than was asked for.
+        uncompiled: whether compiled steps were asked for and are not possible.
         a_step: measured seconds of a client's local step on it; None where nothing was timed.
     """
 
     engine: EngineChoice
     reason: str
     replaced: bool = False
+    uncompiled: bool = False
     a_step: float | None = None
 
 
@@ -91,15 +94,16 @@ def choose_engine(
                 if room < 2:
                     return Chosen(sequential, note, replaced=training.engine == "rows")
             if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
-                rows = training.rows or max(room, 2)
-                choice = replace(job.engine, name="rows", rows=rows, compiled=training.compile is True)
-                engine = build(job, algorithm, choice, local_update(job, algorithm))
-                return Chosen(choice, f"as configured{partly(engine)}{note and f'; {note}'}")
+                found = _as_configured(job, algorithm, training.rows or max(room, 2))
+                return replace(found, reason=f"{found.reason}; {note}") if note else found
             tell("timing the engines on clients of the first round")
             found = _fastest(job, sequential, timing, task, room)
             return replace(found, reason=f"{found.reason}; {note}") if note else found
         except CannotCapture as reason:
             return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
+        except torch.OutOfMemoryError as error:
+            why = f"one client at a time: no memory to try rows in ({first_line(error)[:160]})"
+            return Chosen(sequential, why, replaced=training.engine == "rows")
         finally:
             release(device)
 
@@ -139,6 +143,24 @@ def _room(job: Job, algorithm: Algorithm) -> int:
     return MOST_ROWS if job.engine.device == "cuda" else min(MOST_ROWS, MOST_VALUES // algorithm.layout.size)
 
 
+def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> Chosen:
+    """So many rows, compiled if that is asked for and possible.
+
+    Raises:
+        CannotCapture: there can be no rows.
+    """
+    choice, update = replace(job.engine, name="rows", rows=rows), local_update(job, algorithm)
+    if job.experiment.training.compile is not True:
+        build(job, algorithm, choice, update)
+        return Chosen(choice, "as configured")
+    compiled = replace(choice, compiled=True)
+    try:
+        return Chosen(compiled, f"as configured{partly(build(job, algorithm, compiled, update))}")
+    except CannotCapture as reason:
+        build(job, algorithm, choice, update)
+        return Chosen(choice, f"rows as configured, not compiled: {reason}", uncompiled=True)
+
+
 def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask, room: int) -> Chosen:
     """Of rows, compiled rows and one client at a time, what the configuration leaves open and does a round fastest."""
     training, workers = job.experiment.training, _workers(job)
@@ -151,28 +173,33 @@ def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask
         return min(((rows, seconds + more) for rows, seconds, more in found), key=itemgetter(1))
 
     def chosen(choice: EngineChoice, measured: Measured, reason: str) -> Chosen:
-        return Chosen(choice, reason, a_step=measured.round_seconds(falling, choice.rows) / int(falling.sum()))
+        a_step = measured.round_seconds(falling, choice.rows) / int(falling.sum())
+        return Chosen(choice, reason, uncompiled=bool(fault) and training.compile is True, a_step=a_step)
 
     most = training.rows or max(min(len(task.clients), room), 2)
     choice = replace(sequential, name="rows", rows=most)
-    measured, note = timing.of(choice), ""
+    measured, note, fault = timing.of(choice), "", ""
     rows, seconds = fastest(measured, training.rows)
     times, choice = {"in rows": seconds}, replace(choice, rows=rows)
     long = seconds * job.experiment.rounds > WORTH_COMPILING and timing.algorithm.feature_loss() is None
     if training.compile is True or (training.compile == "auto" and long and has_compiler()):
-        compiled = timing.of(replace(choice, rows=most, compiled=True))
-        rows, compiled_seconds = fastest(compiled, training.rows)
-        times["in compiled rows"] = compiled_seconds
-        if training.compile is True or compiled_seconds < CLEARLY * seconds:
-            choice, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
-            measured, note = compiled, compiled.note
+        try:
+            compiled = timing.of(replace(choice, rows=most, compiled=True))
+        except CannotCapture as reason:
+            fault = f"; rows are not compiled: {reason}"
+        else:
+            rows, compiled_seconds = fastest(compiled, training.rows)
+            times["in compiled rows"] = compiled_seconds
+            if training.compile is True or compiled_seconds < CLEARLY * seconds:
+                choice, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
+                measured, note = compiled, compiled.note
     alone = timing.of(sequential)
     _, alone_seconds = fastest(alone, 1)
     times["one client at a time"] = alone_seconds
-    reason = "a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items())
+    times_told = "a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items()) + fault
     if training.engine == "rows" or seconds < CLEARLY * alone_seconds:
-        return chosen(choice, measured, reason + note)
-    return chosen(sequential, alone, reason)
+        return chosen(choice, measured, times_told + note)
+    return chosen(sequential, alone, times_told)
 
 
 def _workers(job: Job) -> int:

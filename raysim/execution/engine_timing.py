@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ import torch
 from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.data import Federation
+from raysim.errors import RaysimError
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.local_training import local_update
 from raysim.execution.scheduling import even_blocks
@@ -20,6 +22,7 @@ from raysim.execution.work import Float64, Int64, Job, RoundTask
 from raysim.training import (
     BatchPlan,
     Block,
+    CannotCapture,
     Engine,
     EngineChoice,
     LocalUpdate,
@@ -29,6 +32,7 @@ from raysim.training import (
     build_engine,
     resolve_client_loss,
 )
+from raysim.training.capture import why_not
 from raysim.training.rows import RowsEngine
 
 MOST_ROWS = 128
@@ -72,13 +76,15 @@ class Timing:
         Raises:
             CannotCapture: the engine cannot do it.
         """
-        device, work = choice.torch_device, self._work(choice)
-        a_block = _seconds(work.load, device)
-        # Where all rows take every step, however few train, there is but one number to time.
-        always_all = isinstance(work.engine, RowsEngine) and not work.engine.shrinks
-        tried = [choice.rows] if always_all else [1, 2, 4, 8, 16, 32, 64, MOST_ROWS]
-        ks = np.unique(np.minimum(tried, choice.rows))
-        a_step = [_seconds(partial(work.steps, k), device) / int(work.in_a_row[k - 1]) for k in ks.tolist()]
+        device = choice.torch_device
+        with _rows_may_fail(choice):
+            work = self._work(choice)
+            a_block = _seconds(work.load, device)
+            # Where all rows take every step, however few train, there is but one number to time.
+            always_all = isinstance(work.engine, RowsEngine) and not work.engine.shrinks
+            tried = [choice.rows] if always_all else [1, 2, 4, 8, 16, 32, 64, MOST_ROWS]
+            ks = np.unique(np.minimum(tried, choice.rows))
+            a_step = [_seconds(partial(work.steps, k), device) / int(work.in_a_row[k - 1]) for k in ks.tolist()]
         return Measured(ks, np.array(a_step), a_block, partly(work.engine))
 
     def once(self, choice: EngineChoice) -> Callable[[], None]:
@@ -126,6 +132,19 @@ class Timing:
                     optimizer.step(rows[:k], engine.grad[:k], 0.0)
 
         return _Work(engine, in_a_row, load, steps)
+
+
+@contextmanager
+def _rows_may_fail(choice: EngineChoice) -> Iterator[None]:
+    """Whatever fails on rows is a reason to do without them; one client at a time, it is an error."""
+    try:
+        yield
+    except (CannotCapture, RaysimError):
+        raise
+    except Exception as error:
+        if choice.name == "sequential":
+            raise
+        raise CannotCapture(why_not(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

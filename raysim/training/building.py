@@ -10,7 +10,7 @@ from torch import nn
 
 from raysim.data import DataInfo
 from raysim.training.batches import LocalWork
-from raysim.training.capture import CannotCapture
+from raysim.training.capture import CannotCapture, why_not
 from raysim.training.engine import Engine, SequentialEngine
 from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
@@ -75,7 +75,12 @@ def build_engine(
     if choice.device == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
     size, compiled = work.batch_size, choice.compiled
-    return RowsEngine(
-        module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16,
-        feature_loss=feature_loss,
-    )  # fmt: skip
+    try:
+        return RowsEngine(
+            module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16,
+            feature_loss=feature_loss,
+        )  # fmt: skip
+    except (CannotCapture, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # in the trial: a module and torch may raise anything, and one at a time it may work
+        raise CannotCapture(why_not(error)) from error

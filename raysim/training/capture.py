@@ -19,8 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils import _pytree as pytree
 
 from raysim.training.layout import ALIGNMENT, TURN
 
@@ -35,35 +33,31 @@ _TRACED = (3, 5)
 """The k that are traced: not one, which kernels treat in its own way, and not multiples of each other."""
 
 _SAME_ANYWHERE = {
-    aten._to_copy, aten.abs, aten.add, aten.addcmul, aten.bitwise_and, aten.bitwise_not, aten.ceil, aten.clamp,
-    aten.clamp_min, aten.clone, aten.copy, aten.cos, aten.div, aten.eq, aten.erf, aten.exp, aten.expm1, aten.fill,
-    aten.floor, aten.full_like, aten.ge, aten.gt, aten.hardtanh, aten.hardtanh_backward, aten.le, aten.leaky_relu,
-    aten.leaky_relu_backward, aten.lerp, aten.log, aten.log1p, aten.log2, aten.logical_and, aten.logical_not,
-    aten.logical_or, aten.lt, aten.masked_fill, aten.maximum, aten.minimum, aten.mul, aten.ne, aten.neg,
-    aten.ones_like, aten.reciprocal, aten.relu, aten.round, aten.rsqrt, aten.rsub, aten.scalar_tensor,
-    aten.sigmoid_backward, aten.sign, aten.sin, aten.sqrt, aten.square, aten.sub, aten.tanh, aten.tanh_backward,
-    aten.threshold_backward, aten.where, aten.zeros_like,
+    "_to_copy", "abs", "add", "addcmul", "bitwise_and", "bitwise_not", "ceil", "clamp", "clamp_min", "clone", "copy",
+    "cos", "div", "eq", "erf", "exp", "expm1", "fill", "floor", "full_like", "ge", "gt", "hardtanh",
+    "hardtanh_backward", "le", "leaky_relu", "leaky_relu_backward", "lerp", "log", "log1p", "log2", "logical_and",
+    "logical_not", "logical_or", "lt", "masked_fill", "maximum", "minimum", "mul", "ne", "neg", "ones_like",
+    "reciprocal", "relu", "round", "rsqrt", "rsub", "scalar_tensor", "sigmoid_backward", "sign", "sin", "sqrt",
+    "square", "sub", "tanh", "tanh_backward", "threshold_backward", "where", "zeros_like",
 }  # fmt: skip
 """Elementwise operations whose scalar and vectorised loops give the same bits: IEEE 754 leaves them no choice, or the
 kernel pads the end of a tensor by itself. The others, sigmoid and powers among them, were seen to differ."""
 
 _ELEMENTWISE = {
-    aten.binary_cross_entropy, aten.binary_cross_entropy_backward, aten.elu_backward, aten.hardsigmoid_backward,
-    aten.hardswish, aten.hardswish_backward, aten.huber_loss, aten.huber_loss_backward, aten.mish_backward,
-    aten.mse_loss_backward, aten.smooth_l1_loss, aten.smooth_l1_loss_backward, aten.softplus_backward,
+    "binary_cross_entropy", "binary_cross_entropy_backward", "elu_backward", "hardsigmoid_backward", "hardswish",
+    "hardswish_backward", "huber_loss", "huber_loss_backward", "mish_backward", "mse_loss_backward", "smooth_l1_loss",
+    "smooth_l1_loss_backward", "softplus_backward",
 }  # fmt: skip
 """Elementwise operations that torch does not tag as such."""
 
-_DECOMPOSED: Any = torch._decomp.get_decompositions(
-    [aten.glu, aten.glu_backward, aten.log_sigmoid_forward, aten.log_sigmoid_backward]
-)
+_DECOMPOSED = ("glu", "glu_backward", "log_sigmoid_forward", "log_sigmoid_backward")
 """Those that cannot be laid out as a whole: their arguments and results are of several shapes."""
 
-_WRITES = "its forward pass changes its buffers (such as the statistics of batch normalisation)"
+_WRITES = "its forward pass changes its buffers (such as the statistics of batch normalisation) or its parameters"
 
-_VIEWS = {aten.view.default, aten._unsafe_view.default}
+_VIEWS = {"aten.view.default", "aten._unsafe_view.default"}
 
-_SAME_SHAPE_SAME_VALUE = {aten.view.default, aten.expand.default, aten._unsafe_view.default, aten.detach.default}
+_SAME_SHAPE_SAME_VALUE = _VIEWS | {"aten.expand.default", "aten.detach.default"}
 
 
 class CannotCapture(Exception):
@@ -81,24 +75,39 @@ def capture(
         align_products: whether the products of matrices begin on boundaries as well; many shapes do not need it.
 
     Raises:
-        CannotCapture: it draws random numbers, or looks at values to decide what to compute.
+        CannotCapture: it draws random numbers, looks at values to decide what to compute, or is beyond what is captured
+            here; or this torch lacks what capturing takes.
     """
     try:
         with warnings.catch_warnings():  # of what torch would do slowly, and is refused here
             warnings.simplefilter("ignore", UserWarning)
             _check_reads_only(function, example(2))
-            module, twin = (make_fx(function, _DECOMPOSED)(*example(k)) for k in _TRACED)
+            module, twin = (_traced(function, example(k)) for k in _TRACED)
+        _drop_no_ops(module.graph)
+        _drop_no_ops(twin.graph)
+        _generalise(module, twin)
+        _lay_out(module.graph, align_products)
+        module.graph.lint()
+        captured = GraphModule(module, module.graph)
     except CannotCapture:
         raise
-    except Exception as error:  # torch refuses in many ways
-        raise CannotCapture(_why(error)) from error
-    _drop_no_ops(module.graph)
-    _drop_no_ops(twin.graph)
-    _generalise(module.graph, twin.graph)
-    _lay_out(module.graph, align_products)
-    module.graph.lint()
-    captured = GraphModule(module, module.graph)
+    except Exception as error:  # torch refuses in many ways, and its internals change from release to release
+        raise CannotCapture(why_not(error)) from error
     return captured.forward
+
+
+def _traced(function: Vectorised, arguments: Sequence[Tensor]) -> GraphModule:
+    """The graph of the function; every node that stands for a tensor has its shape."""
+    # What torch promises nothing about is looked up here, where its absence only means that nothing can be captured.
+    from torch._decomp import get_decompositions
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    decomposed: Any = get_decompositions([getattr(aten, name) for name in _DECOMPOSED])
+    module = make_fx(function, decomposed)(*arguments)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":  # a constant of the function's own, such as a frozen parameter
+            node.meta["tensor_meta"] = getattr(module, node.target)
+    return module
 
 
 def _check_reads_only(function: Vectorised, arguments: Sequence[Tensor]) -> None:
@@ -108,7 +117,8 @@ def _check_reads_only(function: Vectorised, arguments: Sequence[Tensor]) -> None
         raise CannotCapture(_WRITES)
 
 
-def _why(error: Exception) -> str:
+def why_not(error: Exception) -> str:
+    """Why something cannot be captured, in a line, from what torch or the module says."""
     text = str(error)
     if "in-place operation" in text:
         return _WRITES
@@ -123,7 +133,7 @@ def _drop_no_ops(graph: Graph) -> None:
     """Remove what only gives its argument back."""
     for node in graph.nodes:
         target, args = node.target, node.args
-        reshaped = target in _SAME_SHAPE_SAME_VALUE and _shape(node) == _shape(args[0])
+        reshaped = str(target) in _SAME_SHAPE_SAME_VALUE and _shape(node) == _shape(args[0])
         if reshaped or (target is aten.mul.Scalar and args[1] == 1):
             node.replace_all_uses_with(args[0])
         elif target is aten.transpose.int and args[0].target is target and args[0].args[1:] == args[1:]:
@@ -135,9 +145,11 @@ def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
 
 
-def _generalise(graph: Graph, twin: Graph) -> None:
+def _generalise(module: GraphModule, twin: GraphModule) -> None:
     """Make the graph for the first traced k one for any, by what is different in its twin for the second."""
-    nodes, twins = list(graph.nodes), list(twin.nodes)
+    from torch.utils import _pytree as pytree
+
+    graph, nodes, twins = module.graph, list(module.graph.nodes), list(twin.graph.nodes)
     if [(one.op, one.target) for one in nodes] != [(one.op, one.target) for one in twins]:
         raise CannotCapture("it computes in another way for another number of clients")
     inputs = [node for node in nodes if node.op == "placeholder"]
@@ -157,28 +169,44 @@ def _generalise(graph: Graph, twin: Graph) -> None:
         return multiples[factor]
 
     for node, other in zip(nodes, twins, strict=True):
+        if node.op == "get_attr" and not _same(getattr(module, node.target), getattr(twin, other.target)):
+            raise CannotCapture("it computes with other constants for another number of clients")
         leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
         others = pytree.tree_leaves((other.args, other.kwargs))
         changed = [general(a, b) for a, b in zip(leaves, others, strict=True)]
         node.args, node.kwargs = pytree.tree_unflatten(changed, structure)
 
 
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two constants are equal; NaN is equal to NaN."""
+    return one is other or (
+        one.shape == other.shape and bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all())
+    )
+
+
 def _lay_out(graph: Graph, align_products: bool) -> None:
     """Replace the operations whose bits depend on where in a tensor, or in memory, a value is."""
     for node in graph.nodes:
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        target = node.target
+        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
             continue
-        if node.target is aten.bmm.default:
+        if target is aten.bmm.default:
             node.target = filled_bmm if align_products else aligned_bmm
-        elif node.target in _VIEWS:  # of what is contiguous in the traced graph, and may have gaps in this one
+        elif str(target) in _VIEWS:  # of what is contiguous in the traced graph, and may have gaps in this one
             node.target = aten.reshape.default
-        elif _is_elementwise(node.target) and node.target.overloadpacket not in _SAME_ANYWHERE:
-            node.args = (node.target, *node.args)
+        elif _is_elementwise(target) and _name(target) not in _SAME_ANYWHERE:
+            node.args = (target, *node.args)
             node.target = in_whole_turns
 
 
 def _is_elementwise(operation: torch._ops.OpOverload) -> bool:
-    return torch.Tag.pointwise in operation.tags or operation.overloadpacket in _ELEMENTWISE
+    return torch.Tag.pointwise in operation.tags or _name(operation) in _ELEMENTWISE
+
+
+def _name(operation: torch._ops.OpOverload) -> str:
+    """Of one of torch's own operations, without the overload; of another, with its library."""
+    library, name = operation.namespace, operation.overloadpacket.__name__
+    return str(name) if library == "aten" else f"{library}.{name}"
 
 
 def aligned_bmm(a: Tensor, b: Tensor) -> Tensor:
@@ -234,6 +262,8 @@ def in_whole_turns(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) 
     `args` are tensors `[k, …]` that broadcast against each other, and others.
     """
     tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim]
+    if not tensors:
+        return operation(*args, **kwargs)
     shape = torch.Size(np.broadcast_shapes(*(one.shape for one in tensors)))
     size = shape[1:].numel()
     if size % (2 * TURN) == 0:  # whole turns of 16-bit values, too

@@ -20,6 +20,7 @@ from raysim.models.modes import TrainingModes
 from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.features import FeatureLoss, FeatureTerm
+from raysim.training.foreach import add_each, copy_each
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, weighted_mean
 from raysim.training.transfer import to_device
@@ -183,6 +184,7 @@ class SequentialEngine(Engine):
         self._parameters = [by_name[segment.name] for segment in layout.parameters]
         self._weights = [parameter.detach() for parameter in self._parameters]  # a step is no part of autograd's graph
         self._grad_views = list(layout.views(self.grad[0]).values())
+        self._sparse: bool | None = None  # whether gradients are (`nn.Embedding(sparse=True)`); known after a step
         self._layout = layout
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
         # What a module keeps outside the rows (integer buffers) starts every client from the same values.
@@ -212,12 +214,12 @@ class SequentialEngine(Engine):
 
     def gradients(self, step: int, k: int) -> Tensor:
         loss, grads = self._differentiated(step)
-        torch._foreach_copy_(self._grad_views, grads)
+        copy_each(self._grad_views, grads)
         return loss
 
     def descend(self, step: int, k: int, lr: float) -> Tensor:
         loss, grads = self._differentiated(step)
-        torch._foreach_add_(self._weights, grads, alpha=-lr)
+        add_each(self._weights, grads, alpha=-lr)
         return loss
 
     def _differentiated(self, step: int) -> tuple[Tensor, list[Tensor]]:
@@ -231,6 +233,10 @@ class SequentialEngine(Engine):
             elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))
         loss = weighted_mean(elements, batch.weight)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
+        if self._sparse is None:
+            self._sparse = any(grad.is_sparse for grad in grads)
+        if self._sparse:
+            grads = tuple(grad.to_dense() for grad in grads)
         for slot in self._buffers:
             slot.collect()
         return loss.detach().view(1), list(grads)

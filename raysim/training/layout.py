@@ -137,6 +137,11 @@ class LayoutPart(ParameterLayout):
         )
 
 
+def flat_values(values: Tensor) -> Tensor:
+    """`[k, *shape]` as `[k, size]`; a number each, `[k]`, as `[k, 1]`."""
+    return values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)
+
+
 def _place(tensors: Sequence[tuple[str, Tensor]], start: int) -> tuple[tuple[Segment, ...], int]:
     segments = []
     for name, tensor in tensors:

@@ -13,8 +13,9 @@ from raysim.models.modes import TrainingModes
 from raysim.training.capture import CannotCapture, Vectorised, capture
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
+from raysim.training.foreach import copy_each
 from raysim.training.gradient import gradient_of
-from raysim.training.layout import ALIGNMENT, ParameterLayout
+from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.row_batches import RowBatches, Stretch
 from raysim.training.trial import random_batch, somewhere_near
@@ -127,7 +128,7 @@ class RowsEngine(Engine):
             return self._compiled_gradients(self._compiled, step, turn)
         *grads, losses = self._gradient(*turn.values, *turn.peers, *turn.batch(step))
         # A companion that has finished keeps its last gradient.
-        torch._foreach_copy_(turn.places, grads if k == len(losses) else [grad[:k] for grad in grads])
+        copy_each(turn.places, grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k]
 
     def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
@@ -252,7 +253,7 @@ class RowsEngine(Engine):
             if self._compiled is None or not self.not_whole:
                 values = [*self._layout.views(self.rows[:k]).values(), *self._example_peers(k)]
                 *grads, _ = self._gradient(*values, *batch)
-                found += [grad.flatten(1).double() for grad in grads]
+                found += [flat_values(grad).double() for grad in grads]
             return torch.cat(found, 1)
 
         first = outcome(most)[0]

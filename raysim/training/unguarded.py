@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from operator import itemgetter
 from types import FunctionType
 from typing import Any
@@ -29,7 +30,9 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
     Raises:
         Exception: torch cannot compile it, or would need other code for other sizes.
     """
-    from torch._inductor.compile_fx import compile_fx, compile_fx_inner  # two seconds and 150 MB, for those who compile
+    # Two seconds and 150 MB, for those who compile. Where torch has them no more, nothing is compiled.
+    from torch._dynamo import mark_dynamic
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
     codes: list[Any] = []
 
@@ -46,17 +49,29 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
     function = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
     for one, other in zip(first, second, strict=True):
         if one.shape != other.shape:
-            torch._dynamo.mark_dynamic(one, 0)
-            torch._dynamo.mark_dynamic(other, 0)
+            mark_dynamic(one, 0)
+            mark_dynamic(other, 0)
     # Its other cache would give back what the compiler made without asking for it.
-    no_cache = torch._functorch.config.patch(enable_autograd_cache=False)
+    no_cache = _option("torch._functorch.config", enable_autograd_cache=False)
     # The code's own checks of sizes are among those whose answer is known.
-    unchecked = torch._inductor.config.patch(size_asserts=False)
+    unchecked = _option("torch._inductor.config", size_asserts=False)
     with torch.no_grad(), no_cache, unchecked, _without_reports():
         guarded: Callable[..., None] = torch.compile(function, fullgraph=True, backend=backend)
         guarded(*first)
         guarded(*second)
+        if not codes:
+            raise RuntimeError("torch gave back code that was not compiled here")
         return _called_alone(guarded, codes[0], first, second) or torch.no_grad()(guarded)
+
+
+def _option(module: str, **values: Any) -> AbstractContextManager[Any]:
+    """One of torch's own settings, inside the block; nothing where torch has it no more, which costs time at most."""
+    try:
+        config = import_module(module)
+        known = all(hasattr(config, name) for name in values)
+        return config.patch(**values) if known else nullcontext()
+    except (ImportError, AttributeError):
+        return nullcontext()
 
 
 @contextmanager
@@ -74,7 +89,9 @@ def _called_alone(
     guarded: Callable[..., None], code: Any, first: Sequence[Tensor], second: Sequence[Tensor]
 ) -> Callable[..., None] | None:
     """A call of the code by itself that does what the guarded function does, if one is found."""
-    plain: Callable[[list[Any]], Any] = code.current_callable
+    plain: Callable[[list[Any]], Any] | None = getattr(code, "current_callable", None)
+    if plain is None:
+        return None
     calls: list[list[Any]] = []
 
     def recorded(arguments: list[Any]) -> Any:

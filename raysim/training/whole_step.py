@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysim.training.capture import Vectorised
 from raysim.training.context import ClientContext
-from raysim.training.layout import ParameterLayout
+from raysim.training.layout import ParameterLayout, flat_values
 from raysim.training.losses import first_line
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.trainer import ClientRule
@@ -203,9 +203,9 @@ class WholeStep:
             for i, grad in enumerate(grads):
                 own = places[i::parameters]
                 if optimizer is None:
-                    own[0].copy_(grad.flatten(1))
+                    own[0].copy_(flat_values(grad))
                 else:  # on a copy, which costs nothing here: two parameters may have the same tensor as their gradient
-                    optimizer.update(values[i], grad.flatten(1).clone(), own, factors.unbind())
+                    optimizer.update(values[i], flat_values(grad).clone(), own, factors.unbind())
             losses.add_(found)
 
         assert isinstance(step, FunctionType)

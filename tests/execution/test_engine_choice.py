@@ -11,12 +11,16 @@ import torch
 from federations import digits, final_sha256, sha256
 from hypothesis import given
 from hypothesis import strategies as st
+from older_torch import lacking
+from torch import nn
 
 from raysim import Experiment, Simulation
 from raysim.execution import draw_round, engine_choice
 from raysim.execution.engine_timing import Measured
 from raysim.execution.preparation import Prepared, prepare_job
 from raysim.tracking import QuietProgress, RunDirectory
+from raysim.training import CannotCapture
+from raysim.training.rows import RowsEngine
 
 MUCH_WORK = ["rounds=1000", "training.engine=auto"]
 
@@ -128,6 +132,107 @@ def test_work_that_rows_cannot_do_is_done_one_client_at_a_time(
     assert found.engine.replaced == (engine == "rows")
     assert reason in found.engine.reason
     assert (found.experiment.training.engine, found.experiment.training.rows) == ("sequential", None)
+
+
+def faked(monkeypatch: pytest.MonkeyPatch, **failing: str) -> None:
+    """Rows take half of the time, compiled ones a quarter, unless they fail."""
+
+    def timed(self: object, choice: Any) -> Measured:
+        kind = "alone" if choice.name == "sequential" else "compiled" if choice.compiled else "rows"
+        if kind in failing:
+            raise CannotCapture(failing[kind])
+        ks, share = np.arange(1, choice.rows + 1), {"alone": 1.0, "rows": 0.5, "compiled": 0.25}[kind]
+        return Measured(ks, np.full(len(ks), 1e-3 * share), 0.0)
+
+    monkeypatch.setattr(engine_choice.Timing, "of", timed)
+    monkeypatch.setattr(engine_choice, "WORTH_COMPILING", 0.0)
+    monkeypatch.setattr(engine_choice, "has_compiler", lambda: True)
+
+
+def test_rows_that_cannot_be_compiled_stay_rows_and_the_reason_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faked(monkeypatch)
+    found = prepared(tmp_path, *MUCH_WORK).engine
+    assert (found.engine.name, found.engine.compiled, found.uncompiled) == ("rows", True, False)
+    faked(monkeypatch, compiled="torch cannot compile it (no such thing)")
+    for asked, uncompiled in (("auto", False), ("true", True)):
+        found = prepared(tmp_path, *MUCH_WORK, f"training.compile={asked}").engine
+        assert (found.engine.name, found.engine.compiled, found.uncompiled) == ("rows", False, uncompiled)
+        assert "ms in rows, " in found.reason
+        assert "in compiled rows" not in found.reason
+        assert "; rows are not compiled: torch cannot compile it (no such thing)" in found.reason
+    faked(monkeypatch, rows="torch cannot vectorise it (no such thing)")
+    found = prepared(tmp_path, *MUCH_WORK).engine
+    assert (found.engine.name, found.reason) == (
+        "sequential", "one client at a time: torch cannot vectorise it (no such thing)",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("training", ["{engine: rows, rows: 3, compile: true}", "{engine: rows, compile: true}"])
+def test_rows_that_are_to_be_compiled_and_cannot_be_are_rows_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: str
+) -> None:
+    lacking(monkeypatch, "torch._inductor.compile_fx", "compile_fx_inner")
+    monkeypatch.setattr(engine_choice, "has_compiler", lambda: True)
+    said = Telling()
+    with Simulation(digits(tmp_path, f"training={training}"), progress=said) as simulation:
+        pass
+    assert simulation.experiment.training.engine == "rows"
+    assert simulation.experiment.training.compile is False
+    (text, level) = next(note for note in said.notes if "training.compile" in note[0])
+    assert level == "warning"
+    assert text.startswith("training.compile: true is not possible; ")
+    assert "compile_fx_inner" in text
+
+
+@pytest.mark.parametrize("engine", ["auto", "rows"])
+def test_a_torch_that_lacks_a_private_name_trains_one_client_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    lacking(monkeypatch, "torch._decomp", "get_decompositions")
+    found = prepared(tmp_path, "rounds=100000", f"training.engine={engine}").engine
+    assert (found.engine.name, found.replaced) == ("sequential", engine == "rows")
+    assert found.reason.startswith("one client at a time: ")
+    assert "get_decompositions" in found.reason
+
+
+def test_steps_that_fail_on_rows_alone_are_taken_one_client_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, step: int, k: int) -> None:
+        raise RuntimeError("no kernel for this\nand a page of details")
+
+    monkeypatch.setattr(RowsEngine, "gradients", fail)
+    found = prepared(tmp_path, *MUCH_WORK).engine
+    assert (found.engine.name, found.reason) == (
+        "sequential", "one client at a time: torch cannot vectorise it (RuntimeError: no kernel for this)",
+    )  # fmt: skip
+
+
+class Scaled(nn.Module):
+    """A temperature, and a view of a constant of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.temperature = nn.Linear(64, 10), nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("order", torch.arange(64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(x.flatten(1)[:, self.order.view(64)]) * self.temperature
+        return out
+
+
+def test_numbers_and_views_of_constants_train_in_either_engine_to_the_same_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, models = Scaled(), {}
+    for engine in ("sequential", "rows"):
+        found = digits(tmp_path / engine, "rounds=3", f"training.engine={engine}")
+        with Simulation(found, model=net) as simulation:
+            simulation.run()
+            assert simulation.experiment.training.engine == engine
+            models[engine] = nn.utils.parameters_to_vector(simulation.model().parameters()).detach()
+    torch.testing.assert_close(models["rows"], models["sequential"], rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_says_and_records_why_it_has_its_engine(tmp_path: Path) -> None:

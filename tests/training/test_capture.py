@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -172,7 +171,8 @@ def test_an_aligned_product_is_the_product(k: int, m: int, n: int, p: int) -> No
     for one, two in ((a, b), transposed, (a, transposed[1]), (transposed[0], b), spread):
         before = one.clone(), two.clone()
         for product in (aligned_bmm, filled_bmm):
-            torch.testing.assert_close(product(one, two), torch.einsum("kmn,knp->kmp", one, two), rtol=1e-5, atol=1e-5)
+            exact = torch.einsum("kmn,knp->kmp", one.double(), two.double()).float()
+            torch.testing.assert_close(product(one, two), exact, rtol=1e-5, atol=1e-6 + 1e-7 * n)
         assert torch.equal(one, before[0])
         assert torch.equal(two, before[1])
 
@@ -233,9 +233,9 @@ BINARY = {
 POSITIVE = {"log", "log1p", "log2", "sqrt", "rsqrt"}
 
 
-@pytest.mark.parametrize("packet", sorted(_SAME_ANYWHERE, key=str), ids=lambda packet: packet.__name__)
-def test_an_operation_that_is_left_as_it_is_has_the_same_bits_in_a_tensor_of_any_length(packet: Any) -> None:
-    name = packet.__name__
+@pytest.mark.parametrize("name", sorted(_SAME_ANYWHERE))
+def test_an_operation_that_is_left_as_it_is_has_the_same_bits_in_a_tensor_of_any_length(name: str) -> None:
+    packet = getattr(torch.ops.aten, name)
     operation = SPECIAL[name] if name in SPECIAL else packet if name in BINARY else lambda a, b: packet(a)
     for scale in (1e-3, 1.0, 10.0):
         a, b = scale * random(4096, seed=1), scale * random(4096, seed=2)
