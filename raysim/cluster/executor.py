@@ -33,14 +33,7 @@ from raysim.execution import (
 )
 from raysim.execution.faults import Fault
 from raysim.execution.fleet import placer
-from raysim.execution.memory import (
-    actor_memory,
-    bytes_down,
-    evaluates_own_models,
-    model_columns,
-    state_width,
-    sum_chunks,
-)
+from raysim.execution.memory import Skeleton, actor_memory
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float32
@@ -61,11 +54,12 @@ class RayExecutor(Executor):
         self._runtime = Runtime.start(execution)
         try:
             nodes, samples = self._runtime.nodes(), partial(job.federation.open().sizes, "train")
-            where = placer(job, actor_memory(job), nodes)
+            skeleton = Skeleton.of(job)
+            where = placer(skeleton, actor_memory(job, skeleton), nodes)
             placement = where.place(nodes)
             shared_job = Reference.put(job)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
-            own, width = execution.clients_per_actor is not None, state_width(job)
+            own, width = execution.clients_per_actor is not None, skeleton.state_width
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
             self._states: NodeStates | None = None
             if width:
@@ -74,7 +68,7 @@ class RayExecutor(Executor):
             leasing = Leasing(self._roster, execution, self._costs.clients, samples, self._states)
             beyond_help = self._states.beyond_help if self._states is not None else lambda loss: None
             self._pool = ClientPool(
-                self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help, sum_chunks(job)
+                self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help, skeleton.sum_chunks
             )
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
@@ -91,8 +85,8 @@ class RayExecutor(Executor):
             self._runtime.close()
             raise
         self.workers = placement.actors
-        columns = model_columns(job)
-        self._reads_server = bytes_down(job) > 4 * columns
+        columns, down = skeleton.columns, skeleton.bytes_down
+        self._reads_server = down > 4 * columns
         self._ahead = rounds_ahead(execution, job.experiment.selection)
         self._own_actors = own or bool(execution.classes)
         steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
@@ -102,9 +96,9 @@ class RayExecutor(Executor):
             steps,
             self._costs,
             self._book,
-            down=bytes_down(job),
+            down=down,
             states=self._states,
-            personal=evaluates_own_models(job),
+            personal=skeleton.algorithm.personal,
         )
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
         self._metrics = run_metrics(

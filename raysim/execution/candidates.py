@@ -19,6 +19,7 @@ from raysim.data import Federation, Samples
 from raysim.errors import ConfigError, RunError
 from raysim.execution.cohort import cohort_size
 from raysim.execution.work import Chosen, Float32, Float64, Job
+from raysim.models import exclusive_torch
 from raysim.training import ParameterLayout, resolve_loss, torch_threads
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.losses import element_weight
@@ -92,7 +93,7 @@ class WeightLearner:
         def scores(weights: Float64) -> Float64:
             return self._scores(weights, rows, state, model)
 
-        with torch_threads(self._threads), torch.no_grad():
+        with exclusive_torch(), torch_threads(self._threads), torch.no_grad():
             found = self._chooser(default, scores, trials=self._config.trials, seed=seed)
             if found.shape != default.shape or not np.isfinite(found).all() or found.min() < 0 or found.sum() <= 0:
                 raise RunError(
@@ -139,7 +140,7 @@ class WeightLearner:
         rows = self._layout.pack(self._module).expand(2, -1).clone()
         self._together = True
         try:
-            with torch.no_grad():
+            with exclusive_torch(), torch.no_grad():
                 self._outputs(rows, self._batches[0].x[:1])
         except Exception:  # whatever a module of somebody's own does that cannot be vectorised
             return False

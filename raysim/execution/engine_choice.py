@@ -20,6 +20,7 @@ from raysim.execution.gpu_rows import affordable_rows, release
 from raysim.execution.local_training import local_update
 from raysim.execution.work import Job, RoundTask
 from raysim.machine import cores
+from raysim.models import exclusive_torch
 from raysim.training import CannotCapture, EngineChoice, torch_threads
 from raysim.training.losses import first_line
 
@@ -86,7 +87,7 @@ def choose_engine(
         )
     if device.type == "cuda":
         pin_gpu_bits()
-    with torch_threads(job.engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with exclusive_torch(device), torch_threads(job.engine.threads):
         try:
             timing = Timing(job, federation, algorithm, task)
             if job.engine.device == "cuda" and training.rows is None:
@@ -119,7 +120,7 @@ def time_step(job: Job, federation: Federation, algorithm: Algorithm, task: Roun
     if device.type == "cuda":
         pin_gpu_bits()
     falling = np.sort(task.steps)[::-1]
-    with torch_threads(engine.threads), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with exclusive_torch(device), torch_threads(engine.threads):
         measured = Timing(job, federation, algorithm, task).of(engine)
     return measured.round_seconds(falling, engine.rows) / int(falling.sum())
 

@@ -10,25 +10,26 @@ from raysim.errors import ConfigError
 from raysim.execution.classes import ClientClasses
 from raysim.execution.cohort import cohort_size
 from raysim.execution.demand import demands
-from raysim.execution.memory import ActorMemory, on_meta
+from raysim.execution.memory import ActorMemory, Skeleton
 from raysim.execution.placement import Placer
 from raysim.execution.slots import Node
-from raysim.execution.work import Int64, Job
+from raysim.execution.work import Int64
 from raysim.training import LocalWork
 
 
-def placer(job: Job, memory: ActorMemory, nodes: Sequence[Node]) -> Placer:
+def placer(skeleton: Skeleton, memory: ActorMemory, nodes: Sequence[Node]) -> Placer:
     """What places the actors of a job; `nodes` are the machines at the start, the driver's own first.
 
     Raises:
         PlacementError: a class of clients wants what no node can give.
     """
+    job = skeleton.job
     experiment, federation = job.experiment, job.federation.open()
     cohort = cohort_size(experiment, federation.population)
     counted = None
     if experiment.execution.classes:
-        algorithm = on_meta(job, federation)[1]
-        counted = census(experiment.execution, federation, algorithm.work(experiment.client), job.engine.device)
+        work = skeleton.algorithm.work(experiment.client)
+        counted = census(experiment.execution, federation, work, job.engine.device)
     wanted = demands(experiment.execution, population=federation.population, cohort=cohort, census=counted)
     return Placer(nodes, wanted, cohort=cohort, actor_bytes=memory.total, gpu_bytes=memory.gpu)
 

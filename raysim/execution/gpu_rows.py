@@ -15,7 +15,7 @@ import torch
 
 from raysim.config.running import ExecutionConfig
 from raysim.execution.engine_timing import Timing
-from raysim.execution.memory import CUDA_CONTEXT, actor_memory
+from raysim.execution.memory import CUDA_CONTEXT, Skeleton, actor_memory
 from raysim.execution.work import Job
 from raysim.training import EngineChoice
 
@@ -116,7 +116,8 @@ def affordable_rows(job: Job, timing: Timing, rows: EngineChoice | None, most: i
     memory = actor_bytes(job.experiment.execution, reading)
     if building > memory:
         return 0, f"{memory / _MIB:,.0f} MiB of the GPU do not hold the trial that an engine with rows begins with"
-    one, all_of_them = (_gpu_bytes(job, k) for k in (1, most))
+    skeleton = Skeleton.of(job)
+    one, all_of_them = (_gpu_bytes(job, skeleton, k) for k in (1, most))
     found = RowMemory.of(one, (most, all_of_them), passing)
     fit = found.rows(memory, most)
     each = f"{found.counted / _MIB:.3g} MiB counted and {found.passing / _MIB:.3g} MiB measured for each"
@@ -149,6 +150,7 @@ def _make(made: list[Callable[[], None]], timing: Timing, choice: EngineChoice) 
     made.append(timing.once(choice))
 
 
-def _gpu_bytes(job: Job, rows: int) -> int:
+def _gpu_bytes(job: Job, skeleton: Skeleton, rows: int) -> int:
     """What an actor takes of its GPU without torch's context, with so many rows."""
-    return actor_memory(replace(job, engine=replace(job.engine, name="rows", rows=rows))).gpu - CUDA_CONTEXT
+    with_rows = replace(job, engine=replace(job.engine, name="rows", rows=rows))
+    return actor_memory(with_rows, skeleton).gpu - CUDA_CONTEXT

@@ -9,7 +9,6 @@ import torch
 
 from raysim.aggregation import Field, chunks_of, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
-from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.execution.client_state import StateLayout
 from raysim.execution.cohort import cohort_size
@@ -55,40 +54,73 @@ class ActorMemory:
         return self.process + self.model + self.optimizer + self.sums + self.shard + self.state
 
 
-def model_columns(job: Job) -> int:
-    """Columns P of a job's model vector."""
-    return on_meta(job, job.federation.open())[0].size
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A job's model without values, and its algorithm: what sizes are derived from before anything starts.
+
+    Attributes:
+        frozen: bytes of frozen parameters, which all modules of a process share.
+        kept: bytes of buffers that are no part of the layout, of which every module has its own.
+    """
+
+    job: Job
+    layout: ParameterLayout
+    algorithm: Algorithm
+    frozen: int
+    kept: int
+
+    @classmethod
+    def of(cls, job: Job) -> Skeleton:
+        """Build the model once, on the meta device.
+
+        Raises:
+            DataError, ModelError: the job's data or model cannot be used.
+        """
+        experiment, info = job.experiment, job.federation.open().info
+        module = model_on_meta(experiment.model, info, loss=experiment.training.loss, module=job.module)
+        layout = ParameterLayout(module)
+        inside = {segment.name for segment in layout.segments}
+        frozen = sum(one.nbytes for name, one in module.named_parameters() if name not in inside)
+        kept = sum(one.nbytes for name, one in module.named_buffers() if name not in inside)
+        return cls(job, layout, build_algorithm(experiment.algorithm, layout), frozen, kept)
+
+    @property
+    def columns(self) -> int:
+        """P, of the model vector."""
+        return self.layout.size
+
+    @property
+    def sum_chunks(self) -> int:
+        """Chunks that a partial sum travels in between nodes."""
+        return chunks_of(self.summed)
+
+    @property
+    def summed(self) -> tuple[Field, ...]:
+        """The fields of a partial sum."""
+        return sum_fields(self.algorithm.fields(), exact=self.job.experiment.aggregation.exact)
+
+    @property
+    def state_width(self) -> int:
+        """Values that a client keeps from round to round."""
+        return StateLayout(self.algorithm.client_state()).width
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
+        return _FLOAT32 * (self.layout.size + _shared_values(self.layout, self.algorithm))
 
 
-def sum_chunks(job: Job) -> int:
-    """Chunks that a partial sum travels in between nodes."""
-    return chunks_of(summed(job.experiment, on_meta(job, job.federation.open())[1]))
-
-
-def state_width(job: Job) -> int:
-    """Values that a client keeps from round to round."""
-    return StateLayout(on_meta(job, job.federation.open())[1].client_state()).width
-
-
-def bytes_down(job: Job) -> int:
-    """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
-    layout, algorithm, _ = on_meta(job, job.federation.open())
-    return _FLOAT32 * (layout.size + _shared_values(layout, algorithm))
-
-
-def evaluates_own_models(job: Job) -> bool:
-    """Whether a client's holdout is evaluated with a model that it keeps."""
-    return on_meta(job, job.federation.open())[1].personal
-
-
-def actor_memory(job: Job) -> ActorMemory:
+def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     """Estimate what one client actor of a job needs.
+
+    Args:
+        skeleton: of the job, or of one with another engine, where there is one already.
 
     Raises:
         DataError, ModelError: the job's data or model cannot be used.
     """
-    federation = job.federation.open()
-    layout, algorithm, frozen = on_meta(job, federation)
+    federation, skeleton = job.federation.open(), skeleton or Skeleton.of(job)
+    layout, algorithm = skeleton.layout, skeleton.algorithm
     rows, columns, trainable = job.engine.rows, layout.size, layout.trainable
     cuda = job.engine.device == "cuda"
     # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
@@ -97,14 +129,16 @@ def actor_memory(job: Job) -> ActorMemory:
     vectors = (2 + cuda) * columns + rows * ((2 + len(algorithm.scratch)) * columns + 2 * trainable)
     if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
         vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
-    model = _FLOAT32 * vectors + 2 * frozen
+    # Buffers beside the rows: the engine's, their first values, the evaluator's.
+    model = _FLOAT32 * vectors + skeleton.frozen + 3 * skeleton.kept
+    handed_over = 0 if job.module is None else _FLOAT32 * columns + skeleton.kept  # modules are copied from it
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
-    sums = sum(field.nbytes for field in summed(job.experiment, algorithm))
+    sums = sum(field.nbytes for field in skeleton.summed)
     shard = _shard_bytes(job, federation)
     state = _state_bytes(algorithm, rows, cohort_size(job.experiment, federation.population))
     return ActorMemory(
         process=ACTOR_BYTES,
-        model=model,
+        model=model + handed_over,
         optimizer=optimizer,
         sums=sums,
         shard=shard,
@@ -116,22 +150,6 @@ def actor_memory(job: Job) -> ActorMemory:
 def gpu_fraction(num_gpus: float, gpu_memory: int) -> float:
     """Share of a GPU's memory that torch may take in an actor: the actor's own, less what CUDA takes beside torch."""
     return max(0.01, min(num_gpus, 1.0) - CUDA_CONTEXT / gpu_memory)
-
-
-def on_meta(job: Job, federation: Federation) -> tuple[ParameterLayout, Algorithm, int]:
-    """The layout, the algorithm on it, and the bytes of what is in the module but not in the layout."""
-    experiment = job.experiment
-    module = model_on_meta(experiment.model, federation.info, loss=experiment.training.loss, module=job.module)
-    layout = ParameterLayout(module)
-    inside = {segment.name for segment in layout.segments}
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    frozen = sum(tensor.nbytes for name, tensor in tensors if name not in inside)
-    return layout, build_algorithm(experiment.algorithm, layout), frozen
-
-
-def summed(experiment: Experiment, algorithm: Algorithm) -> tuple[Field, ...]:
-    """The fields of a partial sum."""
-    return sum_fields(algorithm.fields(), exact=experiment.aggregation.exact)
 
 
 def _state_bytes(algorithm: Algorithm, rows: int, cohort: int) -> int:

@@ -13,7 +13,7 @@ from raysim.execution.cohort import cohort_size, draw_round
 from raysim.execution.engine_choice import time_step
 from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.fleet import placer
-from raysim.execution.memory import ActorMemory, actor_memory, bytes_down, on_meta, summed
+from raysim.execution.memory import ActorMemory, Skeleton, actor_memory
 from raysim.execution.placement import Placement
 from raysim.execution.preparation import Prepared
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
@@ -81,28 +81,30 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
     Raises:
         PlacementError: the actors can never be placed; says what is short and what to change.
     """
-    memory = actor_memory(prepared.job)
+    skeleton = Skeleton.of(prepared.job)
+    memory = actor_memory(prepared.job, skeleton)
     placement = None
     if prepared.experiment.execution.executor == "ray":
-        placement = placer(prepared.job, memory, nodes).place(nodes)
-    return Plan(tuple(nodes), placement, memory, plan_round(_timed(prepared), placement), _classes(prepared))
+        placement = placer(skeleton, memory, nodes).place(nodes)
+    a_round = plan_round(_timed(prepared, skeleton), placement, skeleton)
+    return Plan(tuple(nodes), placement, memory, a_round, _classes(prepared))
 
 
-def _timed(prepared: Prepared) -> Prepared:
+def _timed(prepared: Prepared, skeleton: Skeleton) -> Prepared:
     """With the seconds of a local step, which are known already where the engine was chosen by them."""
     if prepared.engine.a_step is not None:
         return prepared
     job, federation = prepared.job, prepared.federation
     task = draw_round(prepared.experiment, federation, prepared.work, prepared.work.rounds)
-    a_step = time_step(job, federation, on_meta(job, federation)[1], task)
+    a_step = time_step(job, federation, skeleton.algorithm, task)
     return replace(prepared, engine=replace(prepared.engine, a_step=a_step))
 
 
-def plan_round(prepared: Prepared, placement: Placement | None) -> RoundPlan:
+def plan_round(prepared: Prepared, placement: Placement | None, skeleton: Skeleton | None = None) -> RoundPlan:
     """Plan the first round on these actors (None where it stays in process)."""
+    skeleton = skeleton or Skeleton.of(prepared.job)
     actors = 1 if placement is None else placement.actors
     experiment, federation, work = prepared.experiment, prepared.federation, prepared.work
-    _, algorithm, _ = on_meta(prepared.job, federation)
     task = draw_round(experiment, federation, work, work.rounds)
     measured = prepared.engine.a_step
     model = CostModel() if measured is None else CostModel(per_step=measured)
@@ -132,10 +134,9 @@ def plan_round(prepared: Prepared, placement: Placement | None) -> RoundPlan:
         alone=alone,
         shared=shared,
         batch=batch,
-        bytes_down=leases * bytes_down(prepared.job),
+        bytes_down=leases * skeleton.bytes_down,
         # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
-        bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in summed(experiment, algorithm)))
-        + 4 * len(task.clients),
+        bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in skeleton.summed)) + 4 * len(task.clients),
     )
 
 

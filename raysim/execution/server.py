@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from functools import partial
@@ -20,6 +19,7 @@ from raysim.execution.candidates import WeightLearner
 from raysim.execution.columns import ServerStep, State
 from raysim.execution.vectors import read_vectors, save_tensors, save_vectors
 from raysim.execution.work import Chosen, Float32, Int32, Job, StepFacts
+from raysim.models import copy_module
 from raysim.training import ParameterLayout
 
 VECTORS = "server.safetensors"
@@ -88,8 +88,7 @@ class Server:
     def _weigh(self, rows: ClientRows, state: State, model: Float32) -> tuple[PartialSum, Chosen]:
         """The sum of the rows with weights that are learned from them."""
         if self._learner is None:
-            module = copy.deepcopy(self.module)
-            self._learner = WeightLearner(self.job, module, self.layout, self.algorithm)
+            self._learner = WeightLearner(self.job, copy_module(self.module), self.layout, self.algorithm)
         chosen = self._learner.choose(rows, state, model)
         return weighed(rows, chosen.weights, self._fields), chosen
 
@@ -142,8 +141,13 @@ class Server:
         Raises:
             OSError: the disk refuses.
         """
-        module = copy.deepcopy(self.module)
+        module = copy_module(self.module)
         self.layout.unpack(torch.from_numpy(model.copy()), module)
-        # Clones, because tied parameters share memory, which the format refuses.
-        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
+        tensors: dict[str, torch.Tensor] = {}
+        taken: set[int] = set()
+        for name, tensor in module.state_dict().items():
+            memory = tensor.untyped_storage().data_ptr()
+            # The format refuses memory that is shared, as that of tied parameters is.
+            tensors[name] = (tensor.detach().clone() if memory in taken else tensor.detach()).contiguous()
+            taken.add(memory)
         save_tensors(path, tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
-from raysim.models import build_model
+from raysim.models import FrozenBase, build_model, copy_module, exclusive_torch
 from raysim.tracking.rows import RoundRow
 from raysim.training import EngineChoice, ExactSums, torch_threads
 from raysim.training.metrics import Scores
@@ -29,23 +28,37 @@ NOBODY: Int64 = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker needs to know, once. `module` is the user's own, where one was handed over."""
+    """All that a worker needs to know, once. `module` is the user's own, where one was handed over.
+
+    Attributes:
+        base: what modules of this job share in this process.
+    """
 
     experiment: Experiment
     federation: FederationSpec
     engine: EngineChoice
     module: nn.Module | None = None
+    base: FrozenBase = field(default_factory=FrozenBase, compare=False, repr=False)
 
-    def build_module(self, info: DataInfo) -> nn.Module:
-        """The model with its first weights; a module of their own for everyone who asks."""
-        with torch_threads(self.engine.threads):  # some initialisers compute, and give other bits with other threads
-            return build_model(
-                self.experiment.model,
-                info,
-                seed=self.experiment.seed,
-                loss=self.experiment.training.loss,
-                module=copy.deepcopy(self.module),
-            )
+    def build_module(self, info: DataInfo, *, share_frozen: bool = True) -> nn.Module:
+        """The model with its first weights; a module of their own for everyone who asks.
+
+        Args:
+            share_frozen: whether its frozen parameters are those of the other modules of this process, and of the
+                module that was handed over.
+
+        Raises:
+            ModelError: it cannot be built, or copied.
+        """
+        experiment = self.experiment
+        # Some initialisers compute, and give other bits with other threads.
+        with exclusive_torch(), torch_threads(self.engine.threads):
+            own = None if self.module is None else copy_module(self.module, share_frozen=share_frozen)
+            loss = experiment.training.loss
+            module = build_model(experiment.model, info, seed=experiment.seed, loss=loss, module=own)
+            if own is None and share_frozen:
+                self.base.adopt(module)
+        return module
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +148,8 @@ class Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        return cls(
-            task.round,
-            0,
-            task.lr,
-            chosen,
-            task.clients[chosen],
-            task.weights[chosen],
-            task.steps[chosen],
-            task.participation,
-            group,
-            task.rows,
-        )
+        clients, weights, steps = task.clients[chosen], task.weights[chosen], task.steps[chosen]
+        return cls(task.round, 0, task.lr, chosen, clients, weights, steps, task.participation, group, task.rows)
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most so many clients."""

@@ -36,6 +36,7 @@ from raysim.execution.work import (
     LeaseReport,
     TrainRange,
 )
+from raysim.models import FrozenWatch, exclusive_torch
 from raysim.tracking.rows import PARTS, client_batch
 from raysim.training import (
     BlockResult,
@@ -59,14 +60,17 @@ class ClientWorker:
     """Hosts clients: their shards, one engine, one evaluator. Keeps nothing between rounds but caches."""
 
     def __init__(self, job: Job, index: int) -> None:
-        experiment = job.experiment
         self.job, self.index = job, index
         self.federation = job.federation.open()
-        info = self.federation.info
         self.device = job.engine.torch_device
         if self.device.type == "cuda":
             pin_gpu_bits()
-        module = job.build_module(info)
+        with self._own_setting():
+            self._build()
+
+    def _build(self) -> None:
+        job, experiment, info = self.job, self.job.experiment, self.federation.info
+        module = job.build_module(info).to(self.device)
         layout = self._layout = ParameterLayout(module)
         loss = resolve_loss(experiment.training, info)
         client_loss = resolve_client_loss(experiment.training, info)
@@ -78,18 +82,18 @@ class ClientWorker:
         self.evaluator = Evaluator(
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
+        self._frozen = FrozenWatch(module, self.evaluator.module)
         update, features = local_update(job, self.algorithm), self.algorithm.feature_loss()
         self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
         work = self.algorithm.work(experiment.client)
-        with torch_threads(job.engine.threads):
-            try:
-                engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features)
-            except CannotCapture as reason:
-                raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
+        try:
+            engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features)
+        except CannotCapture as reason:
+            raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
+        self._frozen.check()
         self.trainer = local_trainer(job, self.algorithm, engine, update, info)
         self.states = StateLayout(self.algorithm.client_state())
-        with torch_threads(job.engine.threads):
-            tuner = fine_tuner(job, self.algorithm, layout, engine)
+        tuner, seed = fine_tuner(job, self.algorithm, layout, engine), experiment.seed
         self.holdouts = Holdouts(
             self.federation,
             self.evaluator,
@@ -98,7 +102,7 @@ class ClientWorker:
             self.shards,
             self.contexts,
             tuner,
-            experiment.seed,
+            seed,
             client_sets(experiment, self.federation),
         )
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
@@ -119,9 +123,12 @@ class ClientWorker:
 
         Raises:
             ClientError: a client's own code failed; names the client, the round and the error.
+            RunError: a frozen parameter was written to.
         """
         with self._own_setting(), torch.enable_grad():
-            return self._train(lease, model, shared, states)
+            trained = self._train(lease, model, shared, states)
+        self._frozen.check()
+        return trained
 
     def prefetch(self, clients: Int64) -> None:
         """Get hold of shards that are trained next, while there is nothing else to do."""
@@ -269,7 +276,9 @@ class ClientWorker:
         with self._own_setting():
             self._receive(model)
             server = self._server_vectors(shared) if self.algorithm.personal else {}
-            return together([one for part in ranges for one in self._evaluate(part, states, server)])
+            evaluated = together([one for part in ranges for one in self._evaluate(part, states, server)])
+        self._frozen.check()
+        return evaluated
 
     def _evaluate(
         self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
@@ -293,8 +302,9 @@ class ClientWorker:
 
     @contextmanager
     def _own_setting(self) -> Iterator[None]:
-        """The run's number of threads, and generators that may be moved; the caller's come back afterwards."""
-        with torch_threads(self.job.engine.threads), torch.random.fork_rng(_cuda_devices(self.device)):
+        """Torch for this thread alone, with the run's number of threads and generators that may be moved; the caller's
+        come back afterwards."""
+        with exclusive_torch(self.device), torch_threads(self.job.engine.threads):
             yield
 
     def _receive(self, model: Float32) -> None:
@@ -313,7 +323,3 @@ def _client_error(clients: Int64, round_number: int, error: Exception) -> Client
         reason=reason,
         memory=isinstance(error, MemoryError | torch.OutOfMemoryError),
     )
-
-
-def _cuda_devices(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

@@ -15,6 +15,7 @@ from raysim.data.room import check_room
 from raysim.errors import ModelError
 from raysim.models.convolutional import cnn, cnn_cifar
 from raysim.models.dense import mlp, softmax
+from raysim.models.exclusive import exclusive_torch
 from raysim.models.factory import from_import_string
 from raysim.models.fit import check_trainable
 from raysim.models.outputs import output_shape
@@ -64,7 +65,7 @@ def build_model(
         return model
     if not isinstance(config, CustomModel):
         _check_room(config, info, loss)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with exclusive_torch(), torch.device("cpu"):
         # `torch.manual_seed` would reach beyond the fork, to the generators of every GPU.
         torch.default_generator.manual_seed(keyed.integer(seed, keyed.Purpose.MODEL))
         model = _construct(config, info, loss)
@@ -88,7 +89,7 @@ def model_on_meta(
     """
     if isinstance(config, InMemoryModel):
         return _in_memory(module)
-    with torch.random.fork_rng(devices=[]):
+    with exclusive_torch():
         try:
             with torch.device("meta"):
                 model = _construct(config, info, loss)

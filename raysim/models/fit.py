@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -12,8 +11,10 @@ from torch.nn.parameter import UninitializedParameter
 
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
+from raysim.models.exclusive import exclusive_torch
 from raysim.models.modes import TrainingModes
 from raysim.models.outputs import output_shape
+from raysim.models.sharing import copy_given
 
 SAMPLES = 2
 
@@ -90,7 +91,7 @@ class _Trial:
             id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
         }
         on_meta |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
-        self._copy = copy.deepcopy(model, on_meta)
+        self._copy = copy_given(model, on_meta)
         self._modes = TrainingModes(self._copy)
 
     def output(self, samples: int, *, training: bool = False) -> object:
@@ -105,7 +106,7 @@ class _Trial:
             x = torch.full(x.shape, (info.vocabulary or 1) - 1, dtype=torch.int64)
         self._modes.train() if training else self._copy.eval()
         # The caller's generators stay where they are. While it trains, a forward pass may look at gradients.
-        with torch.set_grad_enabled(training), torch.random.fork_rng(devices=[]):
+        with torch.set_grad_enabled(training), exclusive_torch():
             if not tokens:  # whose ids the meta device does not look at
                 try:
                     return self._copy(x.to("meta"))

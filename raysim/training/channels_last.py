@@ -6,12 +6,11 @@ the order of additions, hence the last bits. So whether a module is given such i
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
+from raysim.models import copy_module, exclusive_torch
 from raysim.models.modes import TrainingModes
 
 MOST_CHANNELS = 128
@@ -33,9 +32,9 @@ def wants_channels_last(module: nn.Module, info: DataInfo, device: torch.device)
 def _works(module: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether it gives the same to rounding, and runs in training mode."""
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with exclusive_torch(), torch.no_grad():
         try:
-            trial = copy.deepcopy(module)
+            trial = copy_module(module)
             modes = TrainingModes(trial)
             trial.eval()
             same = torch.allclose(trial(channels_last(images)), trial(images), rtol=1e-3, atol=1e-3)

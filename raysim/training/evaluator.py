@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo, Samples
+from raysim.models import copy_module
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
@@ -52,7 +52,7 @@ class Evaluator:
         device: torch.device,
         batch_size: int,
     ) -> None:
-        self.module = copy.deepcopy(module).to(device).eval()
+        self.module = copy_module(module).to(device).eval()
         self.loss, self.metrics, self.info, self.device, self.batch_size = loss, metrics, info, device, batch_size
         self._row = torch.zeros(layout.size, device=device)
         layout.bind(self._row, self.module)
