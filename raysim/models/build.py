@@ -112,7 +112,7 @@ def _construct(config: Any, info: DataInfo, loss: str) -> nn.Module:
 def _check_room(config: ModelConfig, info: DataInfo, loss: str) -> None:
     """Refuse a model of the zoo that memory cannot hold, before any of it is allocated."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with exclusive_torch(), torch.device("meta"):
             parameters = sum(tensor.numel() for tensor in _construct(config, info, loss).parameters())
     except RuntimeError as error:  # a tensor of more bytes than a number can hold
         raise ModelError(f"model {config.name}: cannot be built ({str(error).splitlines()[0][:200]})") from None

@@ -186,3 +186,10 @@ def test_first_weights_are_those_of_the_seed(monkeypatch: pytest.MonkeyPatch) ->
     with meeting(monkeypatch, lambda: built(2)) as both:
         assert built(1) == alone[1]
         assert both.over() == alone[2]
+
+
+def test_generators_are_put_aside_in_one_place_only() -> None:
+    """Which is also where threads take turns."""
+    root = Path(exclusive.__file__).parents[1]
+    found = {file.relative_to(root).as_posix() for file in root.rglob("*.py") if "fork_rng(" in file.read_text("utf-8")}
+    assert found == {"models/exclusive.py"}
