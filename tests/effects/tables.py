@@ -98,6 +98,7 @@ client.batch_size | full |
 client.epochs | 2 |
 client.steps | 1 |
 client.clip_norm | 0.01 |
+client.drop_last | true |
 client.resampling=balanced | balanced | @skewed
 client.resampling=capped | {name: capped, ratio: 1} |
     data.partition={name: dirichlet, clients: 2, min_size: 2, alpha: 0.2}
