@@ -10,7 +10,8 @@ import numpy as np
 from raysim.data import DataInfo, Federation, Samples
 from raysim.data.federation import ClientPart, Int64, ServerPart
 
-_PARTS: tuple[ClientPart, ...] = ("train", "holdout", "test")
+_STREAM: dict[ClientPart, int] = {"train": 0, "holdout": 1, "test": 1_000_000}
+"""Seeds of a part's samples begin here."""
 
 
 class ListedFederation(Federation):
@@ -38,7 +39,7 @@ class ListedFederation(Federation):
         return sizes if clients is None else sizes[clients]
 
     def shard(self, client: int, part: ClientPart = "train") -> Samples:
-        return _samples(int(self._sizes[part][client]), 3 * client + _PARTS.index(part))
+        return _samples(int(self._sizes[part][client]), 2 * client + _STREAM[part])
 
     def server(self, part: ServerPart) -> Samples | None:
         count = self._server[part]

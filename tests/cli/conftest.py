@@ -36,6 +36,7 @@ def folder(tmp_path: Path, shard_cache: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("RAYSIM_CACHE", str(shard_cache))
     monkeypatch.setenv("RAYSIM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))  # not the user's own, for `raysim doctor`
     monkeypatch.delenv("RAYSIM_DATA", raising=False)
     (tmp_path / "tiny.yaml").write_text(TINY)
     return tmp_path
