@@ -19,6 +19,7 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.rows import CLIENT_SCHEMA, round_schema
 
 BATCH_ROWS = 1 << 16
+SMALL_BATCHES = 64
 
 
 def read_rounds(run: RunDirectory) -> pa.Table:
@@ -85,17 +86,25 @@ def aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Small batches put together to tables of at least so many rows, the last one excepted."""
+    """Small batches put together to tables of at least so many rows, the last one excepted.
+
+    A batch of a few rows takes many times the memory of its values. So no more than `SMALL_BATCHES` are held as they
+    come: then they become one.
+    """
     group: list[pa.RecordBatch] = []
+    small: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
-        group.append(batch)
+        small.append(batch)
         count += batch.num_rows
         if count >= rows:
-            yield pa.Table.from_batches(group)
-            group, count = [], 0
-    if group:
-        yield pa.Table.from_batches(group)
+            yield pa.Table.from_batches([*group, *small])
+            group, small, count = [], [], 0
+        elif len(small) == SMALL_BATCHES:
+            group += pa.Table.from_batches(small).combine_chunks().to_batches()
+            small = []
+    if group or small:
+        yield pa.Table.from_batches([*group, *small])
 
 
 def stream_batches(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:
