@@ -35,6 +35,10 @@ class StorageError(RunError):
     """A disk or an object store refuses to take or to give something: it is full, out of reach, or not permitted."""
 
 
+class LostError(RunError):
+    """Ray itself is gone, and with it everything that was not saved; nothing can be saved any more."""
+
+
 class PlacementError(RaysimError):
     """The plan can never be placed on the machines at hand."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from raysim.config import Experiment
-from raysim.errors import RaysimError, RunError
+from raysim.errors import LostError, RaysimError, RunError
 from raysim.execution import (
     Evaluated,
     EvaluationRange,
@@ -337,6 +337,8 @@ class Simulation:
                 again = f"raysim debug {self.directory} --client {error.client} --round {error.round}"
                 error.add_note(f"to see it in this process: {again}")
             self._closed = True
+            if isinstance(error, LostError):
+                rescue, error.args = False, (self._recorder.resumable(str(error)),)
             try:
                 if rescue and self.number and self.number != self._recorder.saved_round:
                     self._rescue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +11,7 @@ from typer.core import TyperGroup
 
 from raysim import __version__
 from raysim.cli.signals import exit_code, terminable
-from raysim.errors import RaysimError
+from raysim.errors import LostError, RaysimError
 
 USER_ERROR = 2
 """Exit code for everything that a user can put right."""
@@ -31,6 +33,9 @@ class Commands(TyperGroup):
         except RaysimError as error:
             for line in str(error).splitlines():
                 typer.echo(f"error: {line}", err=True)
+            if isinstance(error, LostError):
+                sys.stdout.flush()
+                os._exit(USER_ERROR)  # at a usual end Ray's threads wait for the dead process for ever
             raise typer.Exit(USER_ERROR) from None
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)

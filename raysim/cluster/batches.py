@@ -11,7 +11,7 @@ from typing import Any
 from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.runtime import Runtime
-from raysim.errors import RaysimError, RunError
+from raysim.errors import LostError, RaysimError, RunError
 from raysim.execution import RoundDone, RoundFacts, RoundWork, ServerHandle
 from raysim.execution.facts import Packed
 from raysim.execution.faults import Fault, Loss, reason_of, to_blame
@@ -97,6 +97,8 @@ class Batches:
                 batch = flying.popleft()
                 try:
                     facts = self._facts(batch)
+                except LostError:
+                    raise
                 except (self._runtime.ray.exceptions.RayError, RaysimError) as error:
                     loss = self._loss(error, batch)
                     losses += 1
@@ -149,7 +151,7 @@ class Batches:
     def _facts(self, batch: _Batch) -> list[RoundFacts]:
         began = time.monotonic()
         with unwrapped(self._runtime.ray):
-            packed: Packed = self._runtime.ray.get(batch.facts, timeout=batch.limit)
+            packed: Packed = self._runtime.get(batch.facts, timeout=batch.limit)
         self._pool.deadlines.saw("whole rounds", time.monotonic() - began, batch.size)
         return packed.unpacked()
 

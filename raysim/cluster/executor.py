@@ -175,11 +175,11 @@ class RayExecutor(Executor):
 
     def fetch(self, server: ServerHandle) -> Float32:
         with unwrapped(self._runtime.ray):
-            model: Float32 = self._runtime.ray.get(self._resolved(server).model)
+            model: Float32 = self._runtime.get(self._resolved(server).model)
         return model
 
     def close(self) -> None:
-        if self._runtime.ray.is_initialized():
+        if self._runtime.ray.is_initialized() and not self._runtime.health.lost:  # it would wait for Ray for ever
             if self._metrics is not None:
                 self._metrics.close()
             self._pool.close()
@@ -210,7 +210,7 @@ class RayExecutor(Executor):
         """Wait for files to be written or read; what a disk refuses to the actor is raised as it was there."""
         try:
             with unwrapped(self._runtime.ray):
-                return self._runtime.ray.get(reference)
+                return self._runtime.get(reference)
         except self._runtime.ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, OSError):
                 raise error.cause from error

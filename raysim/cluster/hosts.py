@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class ObjectHosts:
 
     def __init__(self, runtime: Runtime, count: int, *, num_cpus: float, num_gpus: float, shared: Any) -> None:
         """Start the processes. `shared` is handed to every object after its own arguments; stored once."""
-        self._ray, self._resources = runtime.ray, {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        self._runtime, self._ray, self._resources = runtime, runtime.ray, {"num_cpus": num_cpus, "num_gpus": num_gpus}
         self._shared = Reference.put(shared)
         self._hosts = [self._started() for _ in range(count)]
         self._out: dict[Any, int] = {}
@@ -67,10 +68,10 @@ class ObjectHosts:
 
     def wait(self) -> Answer:
         """The next answer to any call."""
-        ready, _ = self._ray.wait(list(self._out), num_returns=1)
+        ready = self._runtime.wait(list(self._out), math.inf)
         host = self._out.pop(ready[0])
         try:
-            return Answer(host, self._ray.get(ready[0]))
+            return Answer(host, self._runtime.get(ready[0]))
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Answer(host, error=cause)
@@ -86,7 +87,7 @@ class ObjectHosts:
 
     def close(self) -> None:
         """Stop the processes."""
-        if self._ray.is_initialized():
+        if self._ray.is_initialized() and not self._runtime.health.lost:
             for host in self._hosts:
                 self._ray.kill(host)
 

@@ -16,7 +16,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.cluster.states import KeptAfter
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
-from raysim.errors import DataError, RaysimError, RunError
+from raysim.errors import DataError, LostError, RaysimError, RunError
 from raysim.execution import (
     EvaluationRange,
     RoundTask,
@@ -46,7 +46,8 @@ class ClientPool:
         chunks: int,
     ) -> None:
         """All actors of the roster are idle; a partial sum that goes from node to node has so many chunks."""
-        self._ray, self._roster, self._leasing, self._samples = runtime.ray, roster, leasing, samples
+        self._runtime, self._ray, self._roster = runtime, runtime.ray, roster
+        self._leasing, self._samples = leasing, samples
         self._max_retries, self._wait_for_nodes = execution.max_retries, execution.wait_for_nodes
         self._setting = Setting(book, Deadlines(execution.faults), roster.node, roster.suits, beyond_help)
         self._home, self._chunks = runtime.home, chunks
@@ -83,7 +84,7 @@ class ClientPool:
         for worker, call in self._roster.ask(self._max_retries).items():
             try:
                 with unwrapped(self._ray):
-                    found[worker] = self._ray.get(call)
+                    found[worker] = self._runtime.get(call)
             except DataError as error:
                 unread = error
                 self._dismiss(worker, error)
@@ -252,7 +253,7 @@ class ClientPool:
             return
         now = time.monotonic()
         timeout = min((call.due - now for call in self._calls.values()), default=START_SECONDS)
-        ready, _ = self._ray.wait(references, num_returns=1, timeout=max(0.0, timeout))
+        ready = self._runtime.wait(references, timeout)
         if not ready and not self._calls:
             raise RunError(f"no client actor came back within {START_SECONDS:g} s; resume the run on healthy nodes")
         for reference in ready:
@@ -268,7 +269,9 @@ class ClientPool:
         call = self._calls.pop(ready)
         call.flight.out -= 1
         try:
-            result = self._ray.get(ready)
+            result = self._runtime.get(ready)
+        except LostError:
+            raise
         except Exception as error:
             loss = loss_of(self._ray, error)
             if loss.gone:
@@ -318,7 +321,9 @@ class ClientPool:
         worker = self._reviving.pop(ready)
         try:
             with unwrapped(self._ray):
-                bits = self._ray.get(ready)
+                bits = self._runtime.get(ready)
+        except LostError:
+            raise
         except (RaysimError, self._ray.exceptions.RayError) as error:
             self._dismiss(worker, error)
         else:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysim.cluster.health import CHECK_SECONDS, Health
 from raysim.cluster.token import guard_token
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
@@ -51,6 +54,7 @@ class Runtime:
         ray: the module.
         owned: whether `close` shuts it down.
         home: id of the driver's node.
+        health: whether Ray is still up.
         gpu_memory: bytes of each GPU, by node, as far as anybody asked.
     """
 
@@ -58,6 +62,7 @@ class Runtime:
     owned: bool
     home: str
     execution: ExecutionConfig
+    health: Health
     gpu_memory: dict[str, int | None] = field(default_factory=dict)
 
     @classmethod
@@ -92,10 +97,15 @@ class Runtime:
                     logging_level=logging.WARNING,
                     object_store_memory=execution.object_store_memory,
                 )
-        return cls(ray, owned, ray.get_runtime_context().get_node_id(), execution)
+        return cls(ray, owned, ray.get_runtime_context().get_node_id(), execution, Health(ray, owned=owned))
 
     def nodes(self) -> list[Node]:
-        """The nodes that are up, the driver's own first."""
+        """The nodes that are up, the driver's own first.
+
+        Raises:
+            LostError: Ray is gone, and would never answer.
+        """
+        self.health.check()
         up = [node for node in self.ray.nodes() if node["Alive"]]
         up.sort(key=lambda node: (node["NodeID"] != self.home, node["NodeID"]))
         return [
@@ -108,6 +118,40 @@ class Runtime:
             )
             for node in up
         ]
+
+    def get(self, references: Any, timeout: float | None = None) -> Any:
+        """The values of references, as `ray.get` has them.
+
+        Raises:
+            LostError: Ray is gone.
+            RayError: see `ray.get`; `GetTimeoutError` after `timeout` seconds.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self.ray.get(references, timeout=max(0.0, min(left, CHECK_SECONDS)))
+            except self.ray.exceptions.RayTaskError:
+                raise
+            except self.ray.exceptions.RayError as error:
+                self.health.check()
+                if left > CHECK_SECONDS and isinstance(error, self.ray.exceptions.GetTimeoutError):
+                    continue
+                raise
+
+    def wait(self, references: Sequence[Any], timeout: float) -> list[Any]:
+        """References whose values are there; none after `timeout` seconds.
+
+        Raises:
+            LostError: Ray is gone.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            ready, _ = self.ray.wait(references, num_returns=1, timeout=max(0.0, min(left, CHECK_SECONDS)))
+            if ready or left <= CHECK_SECONDS:
+                return list(ready)
+            self.health.check()
 
     def _gpu_memory(self, node: str) -> int | None:
         """Bytes of the smallest GPU of a node; asked only where actors will compute on it."""

@@ -95,7 +95,7 @@ class ServerSteps:
         try:
             with unwrapped(self._runtime.ray):
                 facts, life, sizes = self._get(step)
-                hops = self._runtime.ray.get([hop.facts for hop in step.hops])
+                hops = self._runtime.get([hop.facts for hop in step.hops])
         except self._runtime.ray.exceptions.RayError as error:
             if (loss := loss_of(self._runtime.ray, error)).kind != "died":
                 raise
@@ -120,7 +120,7 @@ class ServerSteps:
         while True:
             limit = self._deadlines.of("step") + RESTART_SECONDS
             try:
-                return self._runtime.ray.get(step.facts, timeout=limit)
+                return self._runtime.get(step.facts, timeout=limit)
             except self._runtime.ray.exceptions.GetTimeoutError as error:
                 hung += 1
                 again = self._book.policy("hung") != "fail" and hung <= self._book.max_retries
@@ -134,7 +134,7 @@ class ServerSteps:
         self._runtime.ray.kill(self._aggregator, no_restart=False)
         self._tree.restart()
         self._lives.clear()
-        self._runtime.ray.get(self._aggregator.alive.remote())
+        self._runtime.get(self._aggregator.alive.remote())
 
     def broadcast(self, nodes: Collection[str]) -> int:
         """Bytes of a model that go to other nodes than the driver's.

@@ -235,11 +235,14 @@ class Recorder:
             "warning",
         )
 
-    def _resumable(self, error: StorageError) -> StorageError:
-        """The error with what to do once its cause is gone."""
+    def resumable(self, error: str) -> str:
+        """The message of an error with what to do once its cause is gone."""
         if not self.saved_round:
-            return StorageError(f"{error}, then start the run again")
-        return StorageError(f"{error}, then: raysim resume {self.run.path} (it goes on after round {self.saved_round})")
+            return f"{error}, then start the run again"
+        return f"{error}, then: raysim resume {self.run.path} (it goes on after round {self.saved_round})"
+
+    def _resumable(self, error: StorageError) -> StorageError:
+        return StorageError(self.resumable(str(error)))
 
     def _report(self) -> Path | None:
         """The report; without it a run is still a run, whatever went wrong with a picture."""

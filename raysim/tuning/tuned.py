@@ -14,7 +14,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.config.showing import hidden
-from raysim.errors import RunError, StorageError
+from raysim.errors import LostError, RunError, StorageError
 from raysim.execution import EvaluationPlan, Prepared, prepare_job
 from raysim.files import storing
 from raysim.tracking import headline_metric
@@ -129,9 +129,9 @@ class _Tuning:
             if self._directory.is_study(self._directory.path):
                 error.add_note(f"continue with: raysim tune {self._directory.path}")
             raise
-        except StorageError as error:
+        except (StorageError, LostError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, StorageError) else error  # without a trial's remedy
-            raise StorageError(f"{cause}, {again}") from error
+            raise type(error)(f"{cause}, {again}") from error
         except StorageInternalError as error:
             reason = hidden((str(error).splitlines() or [type(error).__name__])[0])
             raise StorageError(

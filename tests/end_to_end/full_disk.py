@@ -26,6 +26,10 @@ ROOM = 100 << 10
 """Bytes that are left on a full disk: enough for rows, not for a model."""
 
 
+STATES = ("algorithm=scaffold", "model.hidden=[96]")
+"""A server that `ROOM` is enough for, and clients' rows for which it is not."""
+
+
 class MemoryDisk:
     """A file system of its own."""
 
@@ -100,9 +104,9 @@ def rounds(run: Path) -> list[int]:
     return [int(one) for one in read_rounds(RunDirectory.open(run))["round"].to_pylist()]
 
 
-def for_a_while(disk: Disk, *overrides: str) -> dict[str, object]:
+def for_a_while(disk: Disk, *overrides: str, name: str = "while") -> dict[str, object]:
     """Full when round 4 wants its checkpoint, not any more after round 5."""
-    run = disk.folder / "while"
+    run = disk.folder / name
     with Simulation(experiment(disk, *overrides), directory=run) as simulation:
         for done in simulation:
             if done.number == 3:
@@ -154,6 +158,8 @@ def main(folder: Path, kind: str, *overrides: str) -> None:
     found = {
         "expected": final_sha256(experiment(disk, "execution.executor=inprocess")),
         "for a while": for_a_while(disk, *overrides),
+        "expected with states": final_sha256(experiment(disk, *STATES, "execution.executor=inprocess")),
+        "with states for a while": for_a_while(disk, *STATES, *overrides, name="states"),
     }
     if not overrides:
         found["until the end"] = until_the_end(disk, ROOM)

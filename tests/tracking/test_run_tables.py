@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -17,6 +20,7 @@ from synthetic_runs import METRICS, make_clients, make_row
 from raysim.config import Experiment
 from raysim.errors import RunError
 from raysim.tracking import RunDirectory, RunTables, read_clients, read_rounds
+from raysim.tracking.reading import SMALL_BATCHES, gathered
 from raysim.tracking.rows import CLIENT_SCHEMA, PHASES, round_batch, round_schema
 from raysim.tracking.tables import TableWriter
 
@@ -51,6 +55,25 @@ def test_a_row_comes_back_as_it_was(run: RunDirectory, tables: RunTables) -> Non
     assert batch.schema.equals(CLIENT_SCHEMA)
     assert batch["dropped"].to_pylist() == ["not finite"] + [None] * 7
     assert pq.read_table(run.rounds).schema.names[-3:] == METRICS
+
+
+def test_folding_a_table_of_many_rounds_holds_few_of_its_batches_at_a_time() -> None:
+    alive: list[weakref.ref[pa.RecordBatch]] = []
+    most = 0
+
+    def one_by_one() -> Iterator[pa.RecordBatch]:
+        nonlocal most
+        for i in range(1000):
+            batch = pa.RecordBatch.from_pydict({"round": [i]})
+            alive.append(weakref.ref(batch))
+            yield batch
+            del batch
+            most = max(most, sum(one() is not None for one in alive))
+
+    tables = list(gathered(one_by_one(), rows=600))
+    assert most <= SMALL_BATCHES + 1
+    assert [len(table) for table in tables] == [600, 400]
+    assert pa.concat_tables(tables)["round"].to_pylist() == list(range(1000))
 
 
 def test_rows_can_be_read_while_the_run_goes_on(run: RunDirectory, tables: RunTables) -> None:
