@@ -43,7 +43,7 @@ def service(driver: int, name: str) -> int:
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("name", "said"), [("raylet", "the raylet of this node"), ("gcs_server", "its control service")]
+    ("name", "said"), [("raylet", "the raylet of this node"), ("gcs_server", "its control service (GCS)")]
 )
 def test_a_run_whose_ray_is_killed_names_what_died_and_the_command_that_goes_on(
     tmp_path: Path, name: str, said: str
@@ -61,6 +61,8 @@ def test_a_run_whose_ray_is_killed_names_what_died_and_the_command_that_goes_on(
         assert driver.stdout is not None
         killed = False
         for line in driver.stdout:
+            if not line.startswith("{"):
+                continue  # Ray's own words, once it is dying
             event = json.loads(line)
             if not killed and event["event"] == "round" and event["round"] >= 5:
                 os.kill(service(driver.pid, name), signal.SIGKILL)
