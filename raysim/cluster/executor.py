@@ -143,6 +143,7 @@ class RayExecutor(Executor):
                 else:
                     several = self._shared.rounds(upcoming, self._resolved(server), self._small)
                 for done in several:
+                    self._runtime.health.look()
                     server = done.server
                     if self._metrics is not None:
                         self._metrics.saw(done.facts)

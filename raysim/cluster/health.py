@@ -38,6 +38,17 @@ class Health:
             ("its control service (GCS)", context.gcs_address, 0.0 if owned else PATIENCE),
         ]
         self.lost = False
+        self._checked = time.monotonic()
+
+    def look(self) -> None:
+        """`check`, unless that was done a moment ago: actors go on for a while when the raylet is dead, and rounds with
+        them.
+
+        Raises:
+            LostError: Ray is gone.
+        """
+        if time.monotonic() - self._checked >= CHECK_SECONDS:
+            self.check()
 
     def check(self) -> None:
         """Find out whether Ray is up.
@@ -52,6 +63,7 @@ class Health:
                     self.lost = True
                     raise LostError(f"Ray is gone: {what} at {address} died; see why (often memory ran out)")
                 time.sleep(0.5)
+        self._checked = time.monotonic()
 
 
 def _refuses(address: str) -> bool:
