@@ -94,7 +94,7 @@ def test_a_killed_worker_and_then_a_killed_driver_lose_no_finished_trial(tmp_pat
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: [t for t in trials(study) if t.state == TrialState.FAIL], driver)
         wait_for(lambda: sum(t.state == TrialState.COMPLETE for t in trials(study)) >= 3, driver)
-        wait_for(lambda: [t for t in trials(study) if t.state == TrialState.RUNNING], driver)
+        wait_for(lambda: [t for t in trials(study) if t.state == TrialState.RUNNING and t.params], driver)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
