@@ -24,7 +24,7 @@ from raysim.execution import InProcessExecutor, Node, Prepared, prepare_job
 from raysim.execution.evaluation import EvaluationPlan
 from raysim.execution.faults import Loss, judge
 from raysim.execution.fleet import placer
-from raysim.execution.memory import actor_memory
+from raysim.execution.memory import Skeleton, actor_memory
 from raysim.execution.plan import make_plan
 from raysim.execution.round_costs import rounds_ahead
 from raysim.execution.work import Lease
@@ -57,8 +57,9 @@ def ranges(lab: Lab, overrides: tuple[str, ...]) -> Any:
 def placement(lab: Lab, overrides: tuple[str, ...]) -> Any:
     """Where actors go on two nodes with two GPUs each, what each takes, and on which device it computes."""
     prepared = _prepared(lab, overrides)
-    memory = actor_memory(prepared.job)
-    return placer(prepared.job, memory, NODES).place(NODES), memory, prepared.job.engine.device
+    skeleton = Skeleton.of(prepared.job)
+    memory = actor_memory(prepared.job, skeleton)
+    return placer(skeleton, memory, NODES).place(NODES), memory, prepared.job.engine.device
 
 
 def executor(lab: Lab, overrides: tuple[str, ...]) -> Any:
@@ -77,6 +78,7 @@ def calls(lab: Lab, overrides: tuple[str, ...]) -> Any:
         patch(f"{here}.import_ray", return_value=ray),
         patch(f"{here}._knock"),
         patch(f"{here}.guard_token"),
+        patch(f"{here}.Health"),
         patch.object(Runtime, "pinned"),
     ):
         runtime = Runtime.start(execution)
