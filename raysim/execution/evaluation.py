@@ -162,18 +162,22 @@ def metric_names(
     ]
 
 
-def together(results: Sequence[Evaluated]) -> list[Evaluated]:
-    """Results of one worker with those of one set as one, where scores are counted: bins are many numbers a range."""
-    counted: dict[str, list[Evaluated]] = {}
+def together(results: Iterable[Evaluated]) -> list[Evaluated]:
+    """Results of one worker with those of one set as one, where scores are counted: bins are many numbers a range.
+
+    They are added up as they come, so that the bins of two ranges are in memory, however many ranges there are.
+    """
+    found, counted = list[Evaluated](), dict[str, Evaluated]()
     for one in results:
-        if isinstance(one.scores, Counted):
-            counted.setdefault(one.part, []).append(one)
-    found = [one for one in results if not isinstance(one.scores, Counted)]
-    for parts in counted.values():
-        sums = add_exact([one.sums for one in parts if isinstance(one.sums, tuple)])
-        scores = merged([one.scores for one in parts if one.scores is not None])
-        found.append(Evaluated(parts[0].part, sums, scores=scores))
-    return found
+        if not isinstance(one.scores, Counted):
+            found.append(one)
+        elif (known := counted.get(one.part)) is None:
+            counted[one.part] = one
+        else:
+            sums = add_exact([each.sums for each in (known, one) if isinstance(each.sums, tuple)])
+            scores = merged([each.scores for each in (known, one) if each.scores is not None])
+            counted[one.part] = Evaluated(one.part, sums, scores=scores)
+    return [*found, *counted.values()]
 
 
 def client_metrics(

@@ -54,6 +54,7 @@ from raysim.training import (
     to_device,
     torch_threads,
 )
+from raysim.training.metrics import WholeSet
 
 
 class ClientWorker:
@@ -107,6 +108,7 @@ class ClientWorker:
         )
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
+        self._whole_sets: dict[str, WholeSet] = {}
         self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
         self._broadcast, self._buffers = torch.zeros(layout.size, device=self.device), Buffers()
 
@@ -276,7 +278,7 @@ class ClientWorker:
         with self._own_setting():
             self._receive(model)
             server = self._server_vectors(shared) if self.algorithm.personal else {}
-            evaluated = together([one for part in ranges for one in self._evaluate(part, states, server)])
+            evaluated = together(one for part in ranges for one in self._evaluate(part, states, server))
         self._frozen.check()
         return evaluated
 
@@ -291,7 +293,10 @@ class ClientWorker:
             return [Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)]
         samples = self.federation.server(part.part)
         assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
-        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), len(samples))
+        if part.part not in self._whole_sets:
+            self._whole_sets[part.part] = WholeSet.of(samples)
+        whole = self._whole_sets[part.part]
+        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole)
         return [Evaluated(part.part, sums, scores=scores)]
 
     def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:

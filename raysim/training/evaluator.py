@@ -16,7 +16,7 @@ from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, element_weight
-from raysim.training.metrics import Collector, Metric, RankMetric, Scores, total_of, values_of
+from raysim.training.metrics import Collector, Metric, RankMetric, Scores, WholeSet, total_of, values_of
 
 SUM_BITS = 40
 """Fraction bits of the exact sums: a range's float64 sums are rounded to 2^-40, and integers add up exactly."""
@@ -69,30 +69,30 @@ class Evaluator:
 
     def values(self, samples: Samples) -> npt.NDArray[np.float64]:
         """Every metric of these samples alone, `[metrics]`; NaN where there is nothing to measure."""
-        scores = self._collector(samples, len(samples))
+        scores = self._collector(samples, None)
         sums = self._measured(samples, scores)
         return np.array(list(values_of(self.metrics, sums, None if scores is None else scores.scores()).values()))
 
-    def exact_sums(self, samples: Samples, whole: int | None = None) -> tuple[ExactSums, Scores | None]:
+    def exact_sums(self, samples: Samples, whole: WholeSet | None = None) -> tuple[ExactSums, Scores | None]:
         """What adds up over ranges of a set, in any order, to the same bits.
 
         Args:
             samples: a range of the set.
-            whole: samples of the set; by default these are all.
+            whole: the set; by default the range is all of it.
 
         Returns:
             The sums as integers in units of 2^-40, None where one is not finite; and the scores, where a metric looks
             at their order.
         """
-        scores = self._collector(samples, len(samples) if whole is None else whole)
+        scores = self._collector(samples, whole)
         sums = self._measured(samples, scores)
         exact = tuple(round(s * 2.0**SUM_BITS) if math.isfinite(s) else None for s in sums.tolist())
         return exact, None if scores is None else scores.scores()
 
-    def _collector(self, samples: Samples, whole: int) -> Collector | None:
+    def _collector(self, samples: Samples, whole: WholeSet | None) -> Collector | None:
         if self._ranked is None:
             return None
-        return Collector(self._ranked, whole * math.prod(samples.y.shape[1:]), self.device)
+        return Collector(self._ranked, WholeSet.of(samples) if whole is None else whole, self.device)
 
     def _measured(self, samples: Samples, scores: Collector | None) -> npt.NDArray[np.float64]:
         # A module that draws random numbers even now draws the same ones, whoever was evaluated before.

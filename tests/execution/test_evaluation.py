@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from raysim.execution import ClientRange, Evaluated, ServerRange, spread, summar
 from raysim.execution.evaluation import client_ranges, clients_of, gathered, metric_names, server_ranges, together
 from raysim.training import Evaluator, ParameterLayout, resolve_metrics
 from raysim.training.losses import cross_entropy
+from raysim.training.metrics import Counted, WholeSet
 from raysim.training.metrics.ranking import LISTED
 
 NUMBERS = DataInfo("regression", (4,), "real")
@@ -110,7 +113,7 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
                 else:
                     samples = federation.server(part.part)
                     assert samples is not None
-                    sums, scores = evaluator.exact_sums(samples.slice(part.start, part.stop), len(samples))
+                    sums, scores = evaluator.exact_sums(samples.slice(part.start, part.stop), WholeSet.of(samples))
                     mine.append(Evaluated(part.part, sums, scores=scores))
             results += together(mine)
         random.Random(seed).shuffle(results)
@@ -127,6 +130,24 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
         output = module(torch.from_numpy(samples.x.copy()))
     hits = (output.argmax(1).numpy() == samples.y).mean()
     assert alone["test/accuracy"] == pytest.approx(hits)
+
+
+def test_bins_of_ranges_are_added_up_as_they_come_not_kept_side_by_side() -> None:
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def results() -> Iterator[Evaluated]:
+        for i in range(20):
+            cells = np.full((1, 2, 4), i)
+            made.append(weakref.ref(cells))
+            yield Evaluated("test", (i, None), scores=Counted(cells, 0.5))
+            del cells
+            assert sum(one() is not None for one in made) <= 2
+
+    (found,) = together(results())
+    assert found.sums == (190, None)
+    assert isinstance(found.scores, Counted)
+    assert (found.scores.cells == 190).all()
+    assert found.scores.unit == 0.5
 
 
 def holdouts(losses: list[float], hits: list[float]) -> list[Evaluated]:

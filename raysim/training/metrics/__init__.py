@@ -1,7 +1,7 @@
 """Metrics: sums over samples, and scores of them, that merge exactly over shards, workers and clients."""
 
 from raysim.training.metrics.metric import MeanMetric, Metric, contributions_of, total_of
-from raysim.training.metrics.ranking import Collector, Counted, RankMetric, Scores, merged
+from raysim.training.metrics.ranking import Collector, Counted, RankMetric, Scores, WholeSet, merged
 from raysim.training.metrics.resolve import METRICS, check_metrics, list_metrics, resolve_metrics
 from raysim.training.metrics.values import values_of
 
@@ -13,6 +13,7 @@ __all__ = [
     "Metric",
     "RankMetric",
     "Scores",
+    "WholeSet",
     "check_metrics",
     "contributions_of",
     "list_metrics",

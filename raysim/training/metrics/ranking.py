@@ -17,10 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysim.data import DataInfo
+from raysim.data import DataInfo, Samples
 from raysim.training.losses import element_weight
 from raysim.training.metrics.classes import class_logits
 from raysim.training.metrics.metric import Metric, Sums, by_sample
+from raysim.training.transfer import to_device
 
 LISTED = 1 << 22
 """Scores (targets times classes) of a set up to which areas are exact."""
@@ -28,8 +29,6 @@ CELLS = 1 << 18
 """Bins of all classes together, beyond; each class has the same power of two of them."""
 LARGEST = 2.0**20
 """Log-odds beyond which all scores of a side share a bin."""
-WEIGHT_BITS = 32
-"""Fraction bits of the weights in bins."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -74,13 +73,19 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Weights by class, own or all, and bin of the score, ascending: int64 `[places, 2, bins]`, in units of 2^-32."""
+    """Weights in bins of the score.
+
+    Attributes:
+        cells: by class, own or all, and bin, ascending: int64 `[places, 2, bins]`, in units.
+        unit: a power of two (`WholeSet.unit`).
+    """
 
     cells: npt.NDArray[np.int64]
+    unit: float
 
     def curves(self) -> list[Curve]:
         """A curve for each class: scores in one bin are tied."""
-        return [_without_empty(*one) for one in self.cells[:, :, ::-1] / 2.0**WEIGHT_BITS]
+        return [_without_empty(*one) for one in self.cells[:, :, ::-1] * self.unit]
 
 
 def _without_empty(own: Float64, every: Float64) -> Curve:
@@ -95,7 +100,8 @@ Scores = Listed | Counted
 def merged(parts: Sequence[Scores]) -> Scores:
     """The scores of several ranges of one set together."""
     if isinstance(parts[0], Counted):
-        return Counted(sum((one.cells for one in parts if isinstance(one, Counted)), np.zeros_like(parts[0].cells)))
+        cells = sum((one.cells for one in parts if isinstance(one, Counted)), np.zeros_like(parts[0].cells))
+        return Counted(cells, parts[0].unit)
     listed = [one for one in parts if isinstance(one, Listed)]
     weights = [one.weights for one in listed if one.weights is not None]
     return Listed(
@@ -105,15 +111,40 @@ def merged(parts: Sequence[Scores]) -> Scores:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class WholeSet:
+    """What decides between list and bins, the same for every range of a set.
+
+    Attributes:
+        targets: their number.
+        heaviest: the largest weight of one.
+    """
+
+    targets: int
+    heaviest: float = 1.0
+
+    @classmethod
+    def of(cls, samples: Samples) -> WholeSet:
+        """All samples of the set; their weights are looked through."""
+        heaviest = 1.0 if samples.weight is None else float(samples.weight.max(initial=0.0))
+        return cls(math.prod(samples.y.shape), heaviest)
+
+    @property
+    def unit(self) -> float:
+        """Of weights in bins: a power of two, so small that the weights of all targets come to less than 2^62."""
+        return 2.0 ** (self.targets.bit_length() + math.frexp(self.heaviest)[1] - 62)
+
+
 class Collector:
     """Takes the scores of a set, batch by batch, on the device."""
 
-    def __init__(self, metric: RankMetric, targets: int, device: torch.device) -> None:
-        """For a set of so many targets in all, of which this may be a range: they decide between list and bins."""
+    def __init__(self, metric: RankMetric, whole: WholeSet, device: torch.device) -> None:
+        """For a set of which this may be a range."""
         self._metric = metric
         self._cells: Tensor | None = None
         self._batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
-        if targets * len(metric.classes) > LISTED:
+        self._unit = whole.unit
+        if whole.targets * len(metric.classes) > LISTED:
             self._cells = torch.zeros((len(metric.classes), 2, bins_for(len(metric.classes))), dtype=torch.int64)
             self._cells = self._cells.to(device)
 
@@ -126,17 +157,19 @@ class Collector:
         if self._cells is None:
             self._batches.append((scores, labels, weights))
             return
-        counted = torch.ones_like(labels, dtype=torch.float64) if weights is None else weights.clamp(max=2.0**24)
-        units = (counted * 2.0**WEIGHT_BITS).round().long()
-        for place in range(scores.shape[1]):
-            bins = _bins(scores[:, place], self._cells.shape[-1])
-            self._cells[place, 0].scatter_add_(0, bins, units * (labels == place))
-            self._cells[place, 1].scatter_add_(0, bins, units)
+        counted = torch.ones_like(labels, dtype=torch.float64) if weights is None else weights
+        units = (counted / self._unit).round().long().unsqueeze(1)
+        places, _, count = self._cells.shape
+        every = _bins(scores, count) + count * to_device(np.arange(1, 2 * places, 2), scores.device)
+        own = every.gather(1, labels.clamp(min=0).unsqueeze(1)) - count
+        cells = self._cells.view(-1)
+        cells.scatter_add_(0, every.flatten(), units.expand_as(every).flatten())
+        cells.scatter_add_(0, own.flatten(), (units * (labels >= 0).unsqueeze(1)).flatten())
 
     def scores(self) -> Scores:
         """All that was taken."""
         if self._cells is not None:
-            return Counted(self._cells.cpu().numpy())
+            return Counted(self._cells.cpu().numpy(), self._unit)
         places = len(self._metric.classes)
         if not self._batches:
             return Listed(np.zeros((0, places), np.float32), np.zeros(0, np.int64), None)
