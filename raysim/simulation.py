@@ -309,9 +309,11 @@ class Simulation:
         if reason == "interrupted" and not self.number:
             self._discard()
             return
-        if reason == "interrupted":  # at once: saving may have to wait for what the workers are doing
-            self._recorder.note(f"interrupted; saving round {self.number} (a second one stops at once)", "warning")
         try:
+            if reason == "interrupted":  # at once: saving may have to wait for what the workers are doing
+                with suppress(Exception):  # a closed terminal keeps no round from being saved
+                    said = f"interrupted; saving round {self.number} (a second one stops at once)"
+                    self._recorder.note(said, "warning")
             if self._rounds is not None:
                 self._rounds.close()
             self._checkpoint(last=True)

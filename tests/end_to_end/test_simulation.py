@@ -479,6 +479,25 @@ def test_an_interrupt_of_a_resumed_run_before_its_next_round_loses_nothing(tmp_p
         assert again.run().rounds == 4
 
 
+def test_an_interrupt_saves_the_last_round_although_nothing_can_be_shown_any_more(tmp_path: Path) -> None:
+    class Closed(QuietProgress):
+        def note(self, *arguments: object, **more: object) -> None:
+            raise BrokenPipeError("no terminal")
+
+    simulation = Simulation(digits(tmp_path), progress=Closed())
+
+    def look() -> None:
+        with simulation:
+            next(iter(simulation))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look()
+    assert simulation.saved_round == 1
+    with Simulation.resume(simulation.directory) as again:
+        assert again.run().rounds == 4
+
+
 def test_a_display_that_fails_at_the_start_leaves_no_lock(tmp_path: Path) -> None:
     class Broken(QuietProgress):
         def start(self, *arguments: object, **more: object) -> None:
