@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
+_CARRIED = 1 << 16
+"""Bytes of a pickled cause that travels with its error."""
+
 
 class RaysimError(Exception):
     """Base class of every error that raysim raises on purpose.
 
+    Pickled, as on its way from an actor, it keeps its cause where that can be pickled.
+
     Attributes:
         client: the client that it is about, where there is one.
         round: the round, likewise.
+        users: whether code of the user's own raised its cause, so that a traceback tells where.
+        memory: whether it is that memory ran out.
     """
 
     client: int | None = None
     round: int | None = None
+    users: bool = False
+    memory: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__)
+        if self.__cause__ is not None and _can_travel(self.__cause__):
+            state["__cause__"] = self.__cause__
+        return type(self), self.args, state
+
+
+def _can_travel(error: BaseException) -> bool:
+    """Whether an error comes out of a pickle as it went in; one of the user's own may fail in any way."""
+    try:
+        pickled = pickle.dumps(error)
+        return len(pickled) <= _CARRIED and type(pickle.loads(pickled)) is type(error)  # noqa: S301 - our own bytes
+    except BaseException:
+        return False
 
 
 class ConfigError(RaysimError):
@@ -40,7 +67,21 @@ class LostError(RunError):
 
 
 class PlacementError(RaysimError):
-    """The plan can never be placed on the machines at hand."""
+    """The plan can never be placed on the machines at hand, or an actor cannot work where it was placed."""
+
+
+class UserCodeError(RaysimError):
+    """Code of the user's own failed where no client is to blame: names the place and the error."""
+
+    def name(self, place: str) -> None:
+        """Name a place around the one that the error names already."""
+        self.args = (f"{place}: {self}",)
+
+    def again(self, kind: type[RaysimError]) -> RaysimError:
+        """The same as an error of another kind, to be raised from the same cause."""
+        other = kind(str(self))
+        other.users, other.memory = self.users, self.memory
+        return other
 
 
 class ClientError(RaysimError):
@@ -48,8 +89,9 @@ class ClientError(RaysimError):
 
     Attributes:
         reason: the error alone.
-        memory: whether it is that memory ran out.
     """
+
+    users = True
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ _REMEDIES = {
 _UNKNOWN = "see that it is there, can be reached and can be written"
 _NUMBER = re.compile(r"(?:errno|os error) (\d+)")
 """How Arrow and safetensors put the system's error number into their messages."""
+_SHOWN = 80
+"""Characters of a path that is too long."""
 _TEMPORARY = re.compile(r"\..+\.tmp")
 
 
@@ -87,6 +89,26 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def looked_up(path: Path | str) -> Path:
+    """A path of the user's, whether there is something or not.
+
+    Raises:
+        StorageError: nothing can ever be there: it is too long, has a NUL byte, or its links go round in a circle.
+    """
+    file = Path(path)
+    try:
+        file.stat()
+    except ValueError:
+        raise StorageError(f"{str(path)!r}: no path, for it contains a NUL byte; give another") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StorageError(f"{path}: its links go round in a circle; give another path") from None
+        if error.errno == errno.ENAMETOOLONG:
+            shown = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}…"
+            raise StorageError(f"{shown}: longer than the file system takes; give a shorter path") from None
+    return file
 
 
 @contextmanager

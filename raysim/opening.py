@@ -143,6 +143,6 @@ def _executor(job: Job) -> Executor:
 
 
 def _no_trace(run: RunDirectory, kind: type[BaseException] | None, *of_error: object) -> None:
-    """Take a new run directory away if Ctrl-C ends its run before it begins."""
-    if kind is not None and issubclass(kind, KeyboardInterrupt):
+    """Take a new run directory away if its run ends before it begins."""
+    if kind is not None:
         run.discard()

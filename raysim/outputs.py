@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysim.errors import StorageError
-from raysim.files import storing
+from raysim.files import looked_up, storing
 
 _MANIFEST = "manifest.json"
 """What lists all files of a folder: one more would make it count as damaged."""
@@ -37,7 +37,7 @@ class OutputKind:
         Raises:
             StorageError: something else is there, or the name ends otherwise.
         """
-        file = Path(path)
+        file = looked_up(path)
         with storing(path, "cannot be read"):
             if file.is_symlink() or (file.exists() and not file.is_file()):
                 what = "a link" if file.is_symlink() else "a folder" if file.is_dir() else "a device"

@@ -29,6 +29,7 @@ from raysim.execution import (
 )
 from raysim.execution.resuming import ALLOW, may_change, refuse_other_curve
 from raysim.execution.selection import save_state
+from raysim.files import looked_up
 from raysim.models import load_weights
 from raysim.opening import Opening, open_run
 from raysim.tracking import (
@@ -99,7 +100,9 @@ class Simulation:
         """
         experiment = Experiment.of(experiment)
         place = CheckpointPlace(experiment.tracking.checkpoints)
-        if directory is not None:
+        if directory is None:
+            looked_up(experiment.tracking.directory)
+        else:
             RunDirectory.refuse_taken(directory)
             place.refuse_taken(Path(directory).resolve().name)
         place.prove()
@@ -204,7 +207,9 @@ class Simulation:
         except KeyboardInterrupt:
             self._finish("interrupted")
             raise
-        except Exception as error:
+        except GeneratorExit:  # the caller stops iterating, and may begin again
+            raise
+        except BaseException as error:
             self._abandon(error)
             raise
         self._finish(reason)
@@ -334,8 +339,11 @@ class Simulation:
             self._recorder.discard()
 
     def _abandon(self, error: BaseException, *, rescue: bool = True) -> None:
+        """End the run with an error. Without a round there is nothing to resume, and a directory stays only where
+        `raysim debug` can show the error."""
         if not self._closed:
-            if isinstance(error, RaysimError) and None not in (error.client, error.round):
+            can_debug = isinstance(error, RaysimError) and None not in (error.client, error.round)
+            if isinstance(error, RaysimError) and can_debug:
                 again = f"raysim debug {self.directory} --client {error.client} --round {error.round}"
                 error.add_note(f"to see it in this process: {again}")
             self._closed = True
@@ -348,7 +356,10 @@ class Simulation:
                     with suppress(Exception):  # what ended the run is what is told
                         again = f"`raysim resume {self.directory}` goes on after it"
                         self._recorder.note(f"round {self.saved_round} is saved; {again}")
-                self._recorder.fail(error)
+                if self.number or can_debug:
+                    self._recorder.fail(error)
+                else:
+                    self._recorder.discard("failed")
             finally:
                 self._executor.close()
 

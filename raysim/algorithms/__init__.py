@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from raysim.algorithms.agnostic import Afl
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
@@ -21,11 +23,13 @@ from raysim.algorithms.moreau import PFedMe
 from raysim.algorithms.normalised import FedNova
 from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
 from raysim.algorithms.proximal import FedProx
+from raysim.algorithms.returns import ON_CLIENTS, RETURNS, wrong_attribute
 from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
 from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithm
 from raysim.errors import ConfigError
 from raysim.training import ParameterLayout
+from raysim.user_code import guarded, user_code
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
@@ -65,16 +69,27 @@ def build_algorithm(config: AlgorithmConfig, layout: ParameterLayout) -> Algorit
 
     Raises:
         ConfigError: an import string names something that is no `Algorithm`, or its arguments do not fit.
+        UserCodeError: its constructor fails.
     """
     if not isinstance(config, CustomAlgorithm):
         return ALGORITHMS[config.name](config, layout)
     found = load(config.name, key="algorithm.name")
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise ConfigError(f"algorithm.name: {config.name} is not a subclass of raysim.algorithms.Algorithm")
+    place = f"algorithm {config.name}"
+    with user_code(place):
+        signature = inspect.signature(found)
     try:
-        return found(config, layout, **config.args)
+        signature.bind(config, layout, **config.args)
     except TypeError as error:
         raise ConfigError(f"algorithm.args: {config.name}: {error}") from None
+    algorithm = guarded(found, Algorithm, place, apart_from=ON_CLIENTS, returns=RETURNS)
+    with user_code(place):
+        made = algorithm(config, layout, **config.args)
+        wrong = wrong_attribute(made)
+    if wrong is not None:
+        raise ConfigError(f"{place}: {wrong}")
+    return made
 
 
 __all__ = ["ALGORITHMS", "Algorithm", "ClientVector", "FedAvg", "FedSgd", "build_algorithm"]

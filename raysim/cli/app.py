@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,36 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
+_DEBUG = "raysim.debug"
+
+
+def _remember(ctx: typer.Context, debug: bool) -> bool:
+    ctx.meta[_DEBUG] = debug  # which all commands of an invocation share
+    return debug
+
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", callback=_remember, show_default=False, help="Show the traceback of an error."),
+]
+"""For every command that may call code of the user's own; its callback is all that looks at it."""
+
+
+def _show(error: RaysimError, *, debug: bool | None) -> None:
+    """Print an error as its lines, after what can be done about it; with `--debug` its traceback, without, a hint.
+
+    Args:
+        debug: None where the command has no `--debug`.
+    """
+    if debug:
+        traceback.print_exception(error.__cause__ or error, file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        typer.echo(note, err=True)
+    hint = " (--debug shows the traceback)" if debug is False and error.users else ""
+    for line in str(error).splitlines():
+        typer.echo(f"error: {line}{hint}", err=True)
+
+
 class Commands(TyperGroup):
     """Shows an error of raysim's own as the lines that it is, without a traceback."""
 
@@ -31,8 +62,7 @@ class Commands(TyperGroup):
             with terminable():
                 return super().invoke(ctx)
         except RaysimError as error:
-            for line in str(error).splitlines():
-                typer.echo(f"error: {line}", err=True)
+            _show(error, debug=ctx.meta.get(_DEBUG))
             if isinstance(error, LostError):
                 sys.stdout.flush()
                 os._exit(USER_ERROR)  # at a usual end Ray's threads wait for the dead process for ever

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysim.cli import printing
-from raysim.cli.app import app, examples
+from raysim.cli.app import Debug, app, examples
 from raysim.cli.options import Config, Overrides, read_experiment
 from raysim.config import Experiment
 from raysim.outputs import PICTURE
@@ -39,6 +39,7 @@ def build(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file whole and compare it with its SHA-256 sums.")
     ] = False,
+    debug: Debug = False,
 ) -> None:
     """Build the shards that CONFIG describes, unless they are there, and say where and what they are."""
     experiment = read_experiment(config, overrides, command="data build")
@@ -59,6 +60,7 @@ def show(
     png: Annotated[
         Path | None, typer.Option(help="Where the picture goes; by default <name>-partition.png.", show_default=False)
     ] = None,
+    debug: Debug = False,
 ) -> None:
     """Show who holds what: sizes, label skew, some clients, and a picture of clients by labels."""
     experiment = read_experiment(config, overrides, command="data show")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from raysim.cli.app import app, examples
+from raysim.cli.app import Debug, app, examples
 from raysim.cli.options import Run
 from raysim.errors import RaysimError
 
@@ -18,7 +18,7 @@ from raysim.errors import RaysimError
     epilog=examples(
         "raysim debug runs/quickstart-20250102-030405 --client 17 --round 3",
         "raysim debug runs/quickstart-20250102-030405 --client 17 --round 3 --pdb",
-    )
+    ),
 )
 def debug(
     run: Run,
@@ -27,6 +27,7 @@ def debug(
     pdb: Annotated[
         bool, typer.Option("--pdb", help="Under pdb: it stops before the first step, and where an error is raised.")
     ] = False,
+    debug: Debug = False,
 ) -> None:
     """Train one client of a round once more, in this process, with the traceback in place.
 
@@ -40,8 +41,9 @@ def debug(
     except bdb.BdbQuit:
         raise typer.Exit(1) from None
     except RaysimError as error:
-        if error.__cause__ is not None:
+        if error.__cause__ is not None and not debug:
             traceback.print_exception(error.__cause__, file=sys.stderr)
+            error.users = False  # its traceback is there already
         raise
     for line in found.different:
         typer.echo(f"warning: {line}: the bits may not be those of the run", err=True)

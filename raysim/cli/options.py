@@ -10,6 +10,7 @@ import typer
 
 from raysim.config import Experiment
 from raysim.errors import ConfigError
+from raysim.files import looked_up
 
 Config = Annotated[
     str | None,
@@ -34,7 +35,7 @@ def read_experiment(config: str | None, overrides: Sequence[str] | None, *, comm
     """
     if config is None:
         raise ConfigError(f"no CONFIG given; try `raysim {command} quickstart`; `raysim list configs` names the others")
-    if "=" in config and not Path(config).exists():
+    if "=" in config and not looked_up(config).exists():
         raise ConfigError(
             f"{config!r} is an override, but the configuration file comes first; "
             f"try `raysim {command} quickstart {config}`"

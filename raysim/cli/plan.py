@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysim.cli import printing
-from raysim.cli.app import app, examples
+from raysim.cli.app import Debug, app, examples
 from raysim.cli.data import data_facts, data_values
 from raysim.cli.options import Config, Overrides, read_experiment
 from raysim.config import Experiment
@@ -33,6 +33,7 @@ def plan(
     config: Config = None,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Show what `raysim run` would do: data, model, a round, actors and their memory. Trains nothing.
 
@@ -44,20 +45,23 @@ def plan(
     from raysim.execution.plan import make_plan
 
     prepared = prepare_job(experiment)
-    made = make_plan(prepared, _nodes(prepared.experiment.execution))
+    made = make_plan(prepared, _nodes(prepared.experiment.execution, gpus=prepared.job.engine.device == "cuda"))
     if as_json:
         typer.echo(json.dumps(_values(prepared, made), indent=2))
     else:
         _print(prepared, made)
 
 
-def _nodes(execution: ExecutionConfig) -> list[Node]:
-    """The cluster's nodes, or this machine as a Ray of our own would see it."""
+def _nodes(execution: ExecutionConfig, *, gpus: bool) -> list[Node]:
+    """The cluster's nodes, or this machine as a Ray of our own would see it; nodes with GPUs can use them, if asked."""
     if execution.executor == "ray" and execution.address is not None:
+        from raysim.cluster.inspection import check_gpus
         from raysim.cluster.runtime import Runtime
 
         runtime = Runtime.start(execution)
         try:
+            if gpus:
+                check_gpus(runtime)
             return runtime.nodes()
         finally:
             runtime.close()
@@ -65,9 +69,9 @@ def _nodes(execution: ExecutionConfig) -> list[Node]:
 
     from raysim.execution import Node
 
-    gpus = torch.cuda.device_count()
-    memory = (execution.gpu_memory or gpu_memory()) if gpus else None
-    return [Node(name(), cores(), float(gpus), actors_memory(execution), memory)]
+    count = torch.cuda.device_count()
+    memory = (execution.gpu_memory or gpu_memory()) if count else None
+    return [Node(name(), cores(), float(count), actors_memory(execution), memory)]
 
 
 def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:

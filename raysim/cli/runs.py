@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysim.cli.app import app, examples
+from raysim.cli.app import Debug, app, examples
 from raysim.cli.options import Config, Overrides, Run, read_experiment
 from raysim.cli.profile import print_profile
 from raysim.cli.signals import exit_code, uninterrupted
-from raysim.errors import ClientError, ConfigError, RaysimError
+from raysim.errors import ConfigError
+from raysim.files import looked_up
 
 if TYPE_CHECKING:
     from raysim.simulation import Simulation
@@ -25,7 +24,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print only warnings, and t
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line: start, round, note, finish.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Print a line a round, also in a terminal.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html at the end.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when a client's own code fails.")]
 Profile = Annotated[
     bool, typer.Option("--profile", help="Print at the end where the time of a round went; the report has it, too.")
 ]
@@ -62,7 +60,7 @@ def run(
     _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
 
-    _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, debug, profile)
+    _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, profile)
 
 
 @app.command(
@@ -70,7 +68,7 @@ def run(
         "raysim resume runs/quickstart-20250102-030405",
         "raysim resume runs/mnist-2nn-shards-20250102-030405 rounds=2000 stop.target=0.98",
         "raysim resume runs/quickstart-20250102-030405 execution.executor=inprocess",
-    )
+    ),
 )
 def resume(
     run: Run,
@@ -106,7 +104,6 @@ def resume(
             progress=progress,
         ),
         quiet,
-        debug,
         profile,
     )
 
@@ -115,19 +112,20 @@ def resume(
     epilog=examples(
         "raysim report runs/quickstart-20250102-030405",
         "raysim report runs/fedavg runs/fedsgd --out comparison.html",
-    )
+    ),
 )
 def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories, or a study.")
     ],
     out: Annotated[Path | None, typer.Option(help="The HTML file, or a folder for report.html.")] = None,
+    debug: Debug = False,
 ) -> None:
     """Write the report of a run, of several side by side, or of a study, and print where it is.
 
     One HTML file that needs nothing else, and its pictures as PNG beside it. Runs need not be finished.
     """
-    if len(runs) == 1 and (runs[0] / "study.yaml").is_file():
+    if len(runs) == 1 and (looked_up(runs[0]) / "study.yaml").is_file():
         from raysim.tuning.report import write_study_report
 
         typer.echo(write_study_report(runs[0], out))
@@ -137,11 +135,11 @@ def report(
     typer.echo(write_report(runs, out))
 
 
-def _train(start: Callable[[], Simulation], quiet: bool, debug: bool, profile: bool) -> None:
+def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
     """Train to the end, or to Ctrl-C; how it went is said by the simulation's own progress."""
     simulation: Simulation | None = None
     try:
-        with _client_errors(debug), start() as simulation:
+        with start() as simulation:
             simulation.run()
     except KeyboardInterrupt as error:
         if simulation is None or simulation.number == 0:
@@ -169,23 +167,6 @@ def _load(progress: Progress, executor: str = "inprocess") -> None:
             from raysim.cluster.runtime import import_ray
 
             import_ray()
-
-
-@contextmanager
-def _client_errors(debug: bool) -> Iterator[None]:
-    """What can be done about an error; with --debug, what a client's code raised and where; without, how to see it."""
-    try:
-        yield
-    except RaysimError as error:
-        for note in getattr(error, "__notes__", ()):
-            typer.echo(note, err=True)
-        if not isinstance(error, ClientError):
-            raise
-        if not debug:
-            raise ClientError(f"{error} (--debug shows the traceback)") from error
-        if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__, file=sys.stderr)
-        raise
 
 
 def _progress(quiet: bool, json: bool, plain: bool, profile: bool) -> Progress:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysim.cli.app import app, examples
+from raysim.cli.app import Debug, app, examples
 from raysim.cli.options import Overrides, read_experiment
 from raysim.cli.signals import exit_code
 from raysim.errors import ConfigError
+from raysim.files import looked_up
 
 if TYPE_CHECKING:
     from raysim.tuning.telling import StudyProgress
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         "raysim tune tune_lr",
         "raysim tune tune_weights tuning.trials=100 tuning.parallel=2 --directory runs/weights",
         "raysim tune runs/weights tuning.trials=200",
-    )
+    ),
 )
 def tune(
     config: Annotated[
@@ -39,6 +40,7 @@ def tune(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the study's folder at the end.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Vary what the `tuning` section of CONFIG names, and see what is best.
 
@@ -69,7 +71,7 @@ def tune(
 
 
 def _is_study(path: str) -> bool:
-    return (Path(path) / "study.yaml").is_file()
+    return (looked_up(path) / "study.yaml").is_file()
 
 
 def _progress(quiet: bool, json: bool) -> StudyProgress:

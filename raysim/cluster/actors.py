@@ -11,8 +11,12 @@ from typing import Any
 import torch
 
 from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, cut, join_rows
+from raysim.cluster.faults import building
+from raysim.cluster.inspection import without_cuda
 from raysim.cluster.memory import keep_freed_memory
 from raysim.cluster.references import Reference
+from raysim.cluster.runtime import import_ray
+from raysim.errors import PlacementError
 from raysim.execution import (
     ClientWorker,
     Evaluated,
@@ -30,6 +34,7 @@ from raysim.execution.facts import Packed
 from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
 from raysim.execution.work import Int64
+from raysim.user_code import user_code
 
 
 class ClientActor:
@@ -41,6 +46,7 @@ class ClientActor:
 
     def __init__(self, job: Reference[Job], index: int, gpu_share: float) -> None:
         keep_freed_memory()
+        user_code.interruptible = False
         self._reference, self._index, self._gpu_share = job, index, gpu_share
         self._built: ClientWorker | None = None
         self._built_server: Server | None = None
@@ -78,7 +84,8 @@ class ClientActor:
         that the next call need not read the others.
         """
         if self._built_server is None:
-            self._built_server = Server(self._worker().job)
+            with building(f"actor {self._index}"):
+                self._built_server = Server(self._worker().job)
         start = ServerHandle(state, model, self._built_server.shared(state))
         facts, handles = whole_rounds(self._worker(), self._built_server, works, start)
         return Packed.of(facts), [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
@@ -89,13 +96,27 @@ class ClientActor:
 
     def _worker(self) -> ClientWorker:
         if self._built is None:
-            job = self._reference.fetch()
-            torch.set_num_threads(job.engine.threads)
-            if job.engine.device == "cuda" and 0 < self._gpu_share < 1:
-                memory = torch.cuda.get_device_properties(0).total_memory
-                torch.cuda.set_per_process_memory_fraction(gpu_fraction(self._gpu_share, memory), 0)
-            self._built = ClientWorker(job, self._index)
+            with building(f"actor {self._index}"):
+                job = self._reference.fetch()
+                self._take_device(job)
+                self._built = ClientWorker(job, self._index)
         return self._built
+
+    def _take_device(self, job: Job) -> None:
+        """Compute on as many threads, and as much of a GPU, as this actor was given.
+
+        Raises:
+            PlacementError: Ray gives away a GPU that torch does not see.
+        """
+        torch.set_num_threads(job.engine.threads)
+        if job.engine.device != "cuda":
+            return
+        if (why := without_cuda()) is not None:
+            node = import_ray().get_runtime_context().get_node_id()[:8]
+            raise PlacementError(f"actor {self._index} on node {node} cannot start work: {why}")
+        if 0 < self._gpu_share < 1:
+            memory = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(gpu_fraction(self._gpu_share, memory), 0)
 
 
 class Aggregator:
@@ -104,12 +125,13 @@ class Aggregator:
     def __init__(self, job: Reference[Job]) -> None:
         # Ray does not hide GPUs from an actor that asked for none.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        user_code.interruptible = False
         self._reference, self._life = job, uuid.uuid4().hex
         self._built: Server | None = None
 
     def first(self) -> Any:
-        """State, model and what clients may read of the state, before the first round."""
-        return self._whole(*self._server().first())
+        """State, model and what clients may read of the state, before the first round; this actor's present life."""
+        return *self._whole(*self._server().first()), self._life
 
     def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum | ClientRows) -> Any:
         """The next state, model and what clients may read, facts about the step, this actor's present life, and the
@@ -150,7 +172,8 @@ class Aggregator:
 
     def _server(self) -> Server:
         if self._built is None:
-            self._built = Server(self._reference.fetch())
+            with building("the aggregator"):
+                self._built = Server(self._reference.fetch())
         return self._built
 
 

@@ -20,7 +20,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.cluster.shared import SharedRounds
 from raysim.cluster.states import NodeStates
 from raysim.cluster.steps import ServerSteps
-from raysim.errors import RunError
+from raysim.errors import ModelError, RunError
 from raysim.execution import (
     Evaluated,
     EvaluationRange,
@@ -37,6 +37,7 @@ from raysim.execution.memory import Skeleton, actor_memory
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float32
+from raysim.user_code import user_code
 
 
 class RayExecutor(Executor):
@@ -57,7 +58,8 @@ class RayExecutor(Executor):
             skeleton = Skeleton.of(job)
             where = placer(skeleton, actor_memory(job, skeleton), nodes)
             placement = where.place(nodes)
-            shared_job = Reference.put(job)
+            with user_code("the model, or the data, cannot be sent to actors", ModelError):
+                shared_job = Reference.put(job)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
             own, width = execution.clients_per_actor is not None, skeleton.state_width
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
@@ -130,7 +132,9 @@ class RayExecutor(Executor):
             self._metrics.run = run
 
     def first(self) -> ServerHandle:
-        return ServerHandle(*self._aggregator.first.options(num_returns=3).remote())
+        state, model, shared, there = self._aggregator.first.options(num_returns=4).remote()
+        self._wait(there)  # what is wrong with the server is found out here, before there is a run directory
+        return ServerHandle(state, model, shared)
 
     def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
         upcoming = Upcoming(works, self._ahead)

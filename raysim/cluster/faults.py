@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from raysim.cluster.runtime import import_ray
 from raysim.config.faults import FaultKind, Policy
 from raysim.config.running import ExecutionConfig
-from raysim.errors import RaysimError
+from raysim.errors import PlacementError, RaysimError, RunError
 from raysim.execution.faults import Fault, Loss, reason_of, to_blame
 from raysim.tracking import RoundRow
+from raysim.user_code import failure, passes, told
 
 
 class FaultBook:
@@ -84,15 +86,17 @@ def loss_of(ray: Any, error: Exception) -> Loss:
 def _raised(kinds: Any, error: Any) -> Loss:
     cause = error.cause
     if isinstance(cause, RaysimError):
-        cause.__cause__ = error
-        return Loss(to_blame(cause), reason_of(cause), cause, cause.client)
+        own = as_raised(error)
+        return Loss(to_blame(own), reason_of(own), own, own.client)
     if isinstance(cause, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
         return Loss("memory", "the object store is full", error)
     if isinstance(cause, MemoryError | kinds.OutOfMemoryError):
         return Loss("memory", f"memory ran out ({type(cause).__name__})", error)
     if isinstance(cause, kinds.RayError):
         return Loss("died", "something that it needs was lost", error)
-    return Loss("error", f"{type(cause).__name__}: {first_line(cause)}", error)
+    unforeseen = RunError(f"an actor failed: {told(cause)}")
+    unforeseen.users, unforeseen.__cause__ = True, error
+    return Loss("error", told(cause), unforeseen)
 
 
 def first_line(error: BaseException) -> str:
@@ -107,5 +111,38 @@ def unwrapped(ray: Any) -> Iterator[None]:
         yield
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, RaysimError):
-            raise error.cause from error
+            own = as_raised(error)
+            raise own from own.__cause__
         raise
+
+
+def as_raised(error: Any) -> RaysimError:
+    """raysim's own error of a `RayTaskError`, caused by what caused it in the actor, where that could travel.
+
+    The traceback of the actor is text of Ray's error, which stands behind it.
+    """
+    own: RaysimError = error.cause
+    if own.__cause__ is None:
+        own.__cause__ = error
+    elif own.__cause__ is not error and own.__cause__.__cause__ is None:
+        own.__cause__.__cause__ = error
+    return own
+
+
+@contextmanager
+def building(who: str) -> Iterator[None]:
+    """Say in one line which actor cannot start work, whatever it fails of; errors of raysim's own and Ray's pass.
+
+    Raises:
+        PlacementError: names the actor and its node.
+    """
+    ray = import_ray()
+    try:
+        yield
+    except ray.exceptions.RayError:
+        raise
+    except BaseException as error:
+        if passes(error):
+            raise
+        node = ray.get_runtime_context().get_node_id()[:8]
+        raise failure(f"{who} on node {node} cannot start work", error, PlacementError) from error

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from raysim.cluster.faults import as_raised
 from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime
+from raysim.errors import RaysimError, RunError
+from raysim.user_code import told, user_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class ObjectHost:
 
     def __init__(self, shared: Reference[Any]) -> None:
         shared.enter()
+        user_code.interruptible = False
         self._shared = shared
         self._object: Any = None
 
@@ -73,8 +77,8 @@ class ObjectHosts:
         try:
             return Answer(host, self._runtime.get(ready[0]))
         except self._ray.exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            return Answer(host, error=cause)
+            own = isinstance(error.cause, RaysimError)
+            return Answer(host, error=as_raised(error) if own else RunError(f"a trial failed: {told(error.cause)}"))
         except self._ray.exceptions.RayActorError as error:
             self._hosts[host] = self._started()
             return Answer(host, error=error, lost=True)

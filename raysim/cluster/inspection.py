@@ -18,6 +18,7 @@ from typing import Any
 from raysim.cluster.faults import first_line
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
+from raysim.errors import PlacementError
 
 PACKAGES = ("raysim", "ray", "torch", "numpy", "pyarrow")
 """What must be of one version everywhere."""
@@ -112,6 +113,34 @@ def inspect_nodes(address: str, cache: Path) -> list[NodeFacts | NoAnswer]:
             return _asked(runtime, nodes, marker)
     finally:
         runtime.close()
+
+
+def without_cuda() -> str | None:
+    """Why torch cannot use a GPU that Ray gives away here, and what to do about it; None where it can."""
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    why = "is built without CUDA" if torch.version.cuda is None else "finds no CUDA driver"
+    return (
+        f"Ray gives away a GPU there, but torch {torch.__version__} {why}; install torch for the CUDA version of the "
+        "node, or set execution.num_gpus=0"
+    )
+
+
+def check_gpus(runtime: Runtime) -> None:
+    """Ask every node with GPUs whether torch can use them.
+
+    Raises:
+        PlacementError: it cannot.
+    """
+    ray = runtime.ray
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0.0)]
+    ask = ray.remote(without_cuda).options
+    calls = [ask(num_cpus=0, scheduling_strategy=runtime.pinned(node)).remote() for node in nodes]
+    for node, call in zip(nodes, calls, strict=True):
+        if (why := ray.get(call, timeout=PATIENCE)) is not None:
+            raise PlacementError(f"node {node[:8]}: {why}")
 
 
 def _asked(runtime: Runtime, nodes: Sequence[dict[str, Any]], marker: Path) -> list[NodeFacts | NoAnswer]:

@@ -31,6 +31,7 @@ from raysim.execution.facts import empty_row, with_chosen
 from raysim.execution.round_costs import RoundCosts
 from raysim.execution.upcoming import Upcoming
 from raysim.tracking import RoundRow
+from raysim.user_code import naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ class SharedRounds:
                     self._pool.abandon(evaluation)
                 applying = self._again(applying, losses, error)
         if evaluation is not None:
-            self._pool.wait(evaluation)
+            with naming(f"round {work.task.round}"):
+                self._pool.wait(evaluation)
             self._costs.saw_evaluation(len(work.ranges), evaluation.seconds)
             seconds["evaluate"] = evaluation.wall
         before, self._finished_at = self._finished_at, time.perf_counter()

@@ -98,7 +98,7 @@ class ServerSteps:
                 hops = self._runtime.get([hop.facts for hop in step.hops])
         except self._runtime.ray.exceptions.RayError as error:
             if (loss := loss_of(self._runtime.ray, error)).kind != "died":
-                raise
+                raise loss.error from loss.error.__cause__
             raise StepLost(loss.reason) from error
         self._deadlines.saw("step", time.perf_counter() - step.began)
         lives = {"the aggregator": life}

@@ -60,7 +60,7 @@ def bounded(schema: Any, owner: type[Any]) -> Any:
     if kind == "literal" and all(type(one) is int for one in schema["expected"]):
         return core_schema.no_info_before_validator_function(_no_boolean, closed)
     if kind == "str":
-        return core_schema.no_info_after_validator_function(_no_secret, closed)
+        return core_schema.no_info_after_validator_function(_text, closed)
     return closed
 
 
@@ -69,6 +69,13 @@ def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("number_expected", "expected a number")
     return value
+
+
+def _text(text: str) -> str:
+    """No path and no name has a NUL byte."""
+    if "\0" in text:
+        raise ValueError("the text contains a NUL byte; take it out")
+    return _no_secret(text)
 
 
 def _no_secret(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from raysim.config.algorithms import AlgorithmConfig, FedAvg
 from raysim.config.base import Section
@@ -27,11 +27,20 @@ from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 from raysim.files import write_text
 
+_NAME = 200
+"""Bytes of a name: a file system takes 255, and a run directory adds a date and a number, a study a word."""
+
+
+def _name(name: str) -> str:
+    if (size := len(name.encode())) > _NAME:
+        raise ValueError(f"a name of {size} bytes; a folder is named after it, so use at most {_NAME}")
+    return name
+
 
 class Experiment(Section):
     """A federated experiment. Every key has a default: `Experiment()` runs FedAvg on digits."""
 
-    name: str = Field("experiment", pattern=r"^[\w.-]+$")
+    name: Annotated[str, AfterValidator(_name)] = Field("experiment", pattern=r"^[\w.-]+$")
     """Names the run directory."""
     seed: int = Field(0, ge=0, le=SEED)
     """Every random choice is a function of this."""

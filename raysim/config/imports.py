@@ -10,13 +10,15 @@ from typing import Any
 
 from raysim.config.base import IMPORT_STRING
 from raysim.errors import ConfigError
+from raysim.user_code import user_code
 
 
 def load(target: str, *, key: str) -> Any:
     """Return the object that `package.module:name` names. The working directory is importable, as for a script.
 
     Raises:
-        ConfigError: the string is malformed, the module cannot be imported, or it has no such name.
+        ConfigError: the string is malformed, the module cannot be imported (whatever it raises), or it has no such
+            name.
     """
     if not re.match(IMPORT_STRING, target):
         raise ConfigError(f"{key}: {target!r} is not an import string; write `package.module:name`")
@@ -25,13 +27,26 @@ def load(target: str, *, key: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        value: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ConfigError(f"{key}: no module {error.name!r} (from {target!r}); is it on the path?") from None
+        with user_code(f"{key}: {target}: importing {module_name} fails", ConfigError):
+            value: Any = importlib.import_module(module_name)
+    except ConfigError as failed:
+        raise _missing(failed, target, module_name, key) from failed.__cause__
     for name in path.split("."):
-        if not hasattr(value, name):
+        with user_code(f"{key}: {target}: looking up {name!r} fails", ConfigError):
+            found = hasattr(value, name)
+            value = getattr(value, name, None)
+        if not found:
             raise ConfigError(f"{key}: module {module_name!r} has no {path!r}")
-        value = getattr(value, name)
     return value
+
+
+def _missing(failed: ConfigError, target: str, module_name: str, key: str) -> ConfigError:
+    """The error of a module that is not there, or that needs one that is not there; any other stays as it is."""
+    cause = failed.__cause__
+    if not isinstance(cause, ModuleNotFoundError) or cause.name is None:
+        return failed
+    if f"{module_name}.".startswith(f"{cause.name}."):
+        return ConfigError(f"{key}: no module {cause.name!r} (from {target!r}); is it on the path?")
+    error = ConfigError(f"{key}: {target}: its module needs {cause.name!r}, which is not installed; install it")
+    error.users = True
+    return error

@@ -35,6 +35,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: cannot be read, byte {error.start} is not UTF-8; save it as UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from None
+    except ValueError as error:  # a NUL byte
+        raise ConfigError(f"{str(file)!r}: no path ({error}); name another file") from None
     try:
         values = parse_yaml(text)
     except Malformed as error:

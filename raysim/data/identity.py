@@ -19,6 +19,7 @@ from raysim.data.sources.files import search_path
 from raysim.data.sources.mnist import FOLDER as MNIST_FOLDER
 from raysim.data.sources.mnist import find_mnist
 from raysim.data.sources.text import BUNDLED
+from raysim.files import looked_up
 
 
 @cache
@@ -41,7 +42,7 @@ def source_identity(config: SourceConfig) -> str | None:
     if isinstance(config, Bundled):
         return f"scikit-learn {metadata.version('scikit-learn')}"
     files = _files(config)
-    if not files or not all(file.is_file() for file in files):
+    if not files or not all(looked_up(file).is_file() for file in files):
         return None  # loading it says what is missing
     states = [(str(file.absolute()), file.stat()) for file in files]
     return repr([(path, state.st_size, state.st_mtime_ns) for path, state in states])

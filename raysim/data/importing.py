@@ -10,6 +10,7 @@ from pathlib import Path
 from raysim.data.sources import cifar10, mnist
 from raysim.data.sources.files import data_home
 from raysim.errors import DataError
+from raysim.files import looked_up
 
 IMPORTABLE = ("mnist", "cifar10")
 
@@ -25,7 +26,7 @@ def import_dataset(name: str, folder: str | Path) -> Path:
     Raises:
         DataError: no such data set or folder, a file is missing or damaged, or the data home cannot be written.
     """
-    source = Path(folder).expanduser()
+    source = looked_up(Path(folder).expanduser())
     if name not in IMPORTABLE:
         raise DataError(f"cannot import {name!r}; valid are {', '.join(IMPORTABLE)}")
     if not source.is_dir():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,29 +18,34 @@ from raysim.algorithms import Algorithm
 from raysim.config import Experiment, load
 from raysim.config.server import LearnedWeights
 from raysim.data import Federation, Samples
-from raysim.errors import ConfigError, RunError
+from raysim.errors import ConfigError, RunError, UserCodeError
 from raysim.execution.cohort import cohort_size
 from raysim.execution.work import Chosen, Float32, Float64, Job
 from raysim.models import exclusive_torch
 from raysim.training import ParameterLayout, resolve_loss, torch_threads
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.losses import element_weight
+from raysim.user_code import user_code
 
 LOSS, GAIN = "weights/loss", "weights/gain"
 LEARNED_METRICS = (LOSS, GAIN)
 """What is recorded of a round whose weights were learned: the validation loss of the weights that were chosen, and by
 how much it is below that of the default weights."""
 
+_CHOOSER = "aggregation.weights.chooser"
+_CALLED = "it is called as choose(default, scores, trials=…, seed=…) and returns the clients' weights"
+
 
 def check_learned(experiment: Experiment, federation: Federation, algorithm: Algorithm) -> None:
     """Refuse weights that cannot be learned.
 
     Raises:
-        ConfigError: there is no validation set, or the rows of a round are beyond the budget.
+        ConfigError: the chooser is none, there is no validation set, or the rows of a round are beyond the budget.
     """
     config = experiment.aggregation.weights
     if not isinstance(config, LearnedWeights):
         return
+    load_chooser(config)
     if federation.server("validation") is None:
         raise ConfigError(
             "aggregation.weights: learned needs a validation set to learn from; set data.validation, e.g. to 0.1"
@@ -50,6 +57,36 @@ def check_learned(experiment: Experiment, federation: Federation, algorithm: Alg
             f"aggregation.weights.budget: the updates of {clients} clients take {clients * row:,} bytes, the budget is "
             f"{config.budget:,}; raise it, or lower cohort to {max(config.budget // row, 0):,}"
         )
+
+
+def load_chooser(config: LearnedWeights) -> WeightChooser:
+    """The configured chooser.
+
+    Raises:
+        ConfigError: there is none of this name, or it cannot be called as one.
+    """
+    chooser: Any = load(config.chooser, key=_CHOOSER)
+    if not callable(chooser) or isinstance(chooser, type):
+        raise ConfigError(f"{_CHOOSER}: {config.chooser} is a {type(chooser).__name__}, not a function; {_CALLED}")
+    try:
+        inspect.signature(chooser).bind(None, None, trials=0, seed=0)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{_CHOOSER}: {config.chooser} cannot be called as a chooser ({error}); {_CALLED}") from None
+    found: WeightChooser = chooser
+    return found
+
+
+def _no_weights(found: Any, count: int) -> str | None:
+    """Why what a chooser returned are no weights of so many clients; None where they are."""
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        return f"a {type(found).__name__}" + (f" of {found.dtype}" if isinstance(found, np.ndarray) else "")
+    if found.shape != (count,):
+        return f"shape {list(found.shape)}"
+    if not np.isfinite(found).all():
+        return "a weight that is not finite"
+    if found.min() < 0:
+        return f"a weight of {found.min():g}"
+    return "only zeros" if found.sum() <= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +112,7 @@ class WeightLearner:
         assert samples is not None, "checked before the run"
         size = experiment.evaluation.batch_size
         self._batches = [self._batch(samples.slice(i, i + size), federation) for i in range(0, len(samples), size)]
-        self._chooser: WeightChooser = load(config.chooser, key="aggregation.weights.chooser")
+        self._chooser = load_chooser(config)
         self._together = self._can_vectorise()
 
     def choose(self, rows: ClientRows, state: Mapping[str, Float64], model: Float32) -> Chosen:
@@ -83,6 +120,7 @@ class WeightLearner:
 
         Raises:
             RunError: all default weights are zero, or the chooser returns no weights.
+            UserCodeError: the chooser fails.
         """
         total = rows.weights.sum()
         if total == 0:
@@ -94,10 +132,12 @@ class WeightLearner:
             return self._scores(weights, rows, state, model)
 
         with exclusive_torch(), torch_threads(self._threads), torch.no_grad():
-            found = self._chooser(default, scores, trials=self._config.trials, seed=seed)
-            if found.shape != default.shape or not np.isfinite(found).all() or found.min() < 0 or found.sum() <= 0:
+            with user_code(f"{_CHOOSER} {self._config.chooser}"):
+                found = self._chooser(default, scores, trials=self._config.trials, seed=seed)
+            if (wrong := _no_weights(found, len(default))) is not None:
                 raise RunError(
-                    f"round {rows.round}: {self._config.chooser} returned no weights of the cohort's clients"
+                    f"round {rows.round}: {_CHOOSER} {self._config.chooser} returned {wrong}; expected a NumPy array "
+                    f"of {len(default)} finite weights of at least 0, not all of them 0"
                 )
             found = found / found.sum()
             before, after = scores(np.stack([default, found])).tolist()
@@ -119,9 +159,11 @@ class WeightLearner:
         """Mean losses `[c]` of models `[c, P]`."""
         total, count = np.zeros(len(models)), np.zeros(len(models))
         for batch in self._batches:
-            outputs = self._outputs(models, batch.x)
+            with user_code("the model"):
+                outputs = self._outputs(models, batch.x)
             for i, output in enumerate(outputs):
-                losses = self._loss(output, batch.y).double()
+                with user_code("training.loss"):
+                    losses = self._loss(output, batch.y).double()
                 shares = element_weight(losses, None if batch.weight is None else batch.weight.double())
                 total[i] += float((losses * shares).sum())
                 count[i] += float(shares.sum())
@@ -140,9 +182,9 @@ class WeightLearner:
         rows = self._layout.pack(self._module).expand(2, -1).clone()
         self._together = True
         try:
-            with exclusive_torch(), torch.no_grad():
+            with exclusive_torch(), torch.no_grad(), user_code("the model"):
                 self._outputs(rows, self._batches[0].x[:1])
-        except Exception:  # whatever a module of somebody's own does that cannot be vectorised
+        except UserCodeError:  # whatever a module of somebody's own does that cannot be vectorised
             return False
         return True
 

@@ -22,7 +22,7 @@ from raysim.execution.work import Job, RoundTask
 from raysim.machine import cores
 from raysim.models import exclusive_torch
 from raysim.training import CannotCapture, EngineChoice, torch_threads
-from raysim.training.losses import first_line
+from raysim.user_code import told
 
 MOST_VALUES = 1 << 22
 """Values of the matrix that they train in: beyond, it is out of every cache, and larger blocks only cost memory."""
@@ -103,7 +103,7 @@ def choose_engine(
         except CannotCapture as reason:
             return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
         except torch.OutOfMemoryError as error:
-            why = f"one client at a time: no memory to try rows in ({first_line(error)[:160]})"
+            why = f"one client at a time: no memory to try rows in ({told(error)[:160]})"
             return Chosen(sequential, why, replaced=training.engine == "rows")
         finally:
             release(device)

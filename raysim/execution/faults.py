@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from raysim.config.faults import FaultKind, Policy
-from raysim.errors import ClientError, DataError, RaysimError
+from raysim.errors import ClientError, DataError, RaysimError, UserCodeError
 from raysim.execution.work import Int64, Lease, LeaseReport
 from raysim.tracking.rows import PARTS, client_batch
+from raysim.user_code import out_of_memory, told
 
 NAMED_CLIENTS = 5
 """Clients that a fault names; of more, only the number is told."""
@@ -186,9 +187,23 @@ def elsewhere(up: Collection[int], failed: Collection[int], node_of: Callable[[i
 
 def to_blame(error: RaysimError) -> FaultKind:
     """Kind of an error that a worker raised."""
-    if isinstance(error, ClientError):
-        return "memory" if error.memory else "error"
+    if error.memory:
+        return "memory"
     return "data" if isinstance(error, DataError) else "error"
+
+
+def client_error(clients: Int64, round_number: int, error: BaseException) -> ClientError:
+    """The error of these clients' own code, to be raised from its cause; of several, no one is known to be to blame."""
+    alone = len(clients) == 1
+    who = f"client {clients[0]}" if alone else f"clients {clients[0]}, {clients[1]}, … together"
+    reason = str(error) if isinstance(error, UserCodeError) else told(error)
+    return ClientError(
+        f"{who}, round {round_number}: {reason}",
+        client=int(clients[0]) if alone else None,
+        round=round_number,
+        reason=reason,
+        memory=error.memory if isinstance(error, UserCodeError) else out_of_memory(error),
+    )
 
 
 def reason_of(error: RaysimError) -> str:

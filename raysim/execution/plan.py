@@ -21,6 +21,7 @@ from raysim.execution.scheduling import CostModel, schedule_by_owner
 from raysim.execution.slots import Node
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Float64, Int64, RoundWork
+from raysim.user_code import user_code
 
 _WEIGHT = 8
 
@@ -96,7 +97,8 @@ def _timed(prepared: Prepared, skeleton: Skeleton) -> Prepared:
         return prepared
     job, federation = prepared.job, prepared.federation
     task = draw_round(prepared.experiment, federation, prepared.work, prepared.work.rounds)
-    a_step = time_step(job, federation, skeleton.algorithm, task)
+    with user_code("timing a local step"):
+        a_step = time_step(job, federation, skeleton.algorithm, task)
     return replace(prepared, engine=replace(prepared.engine, a_step=a_step))
 
 

@@ -45,6 +45,7 @@ from raysim.training import (
     resolve_metrics,
 )
 from raysim.training.losses import loss_name
+from raysim.user_code import user_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def prepare_job(
         tell: told what is about to be done, where that may take seconds.
 
     Raises:
-        ConfigError, DataError, ModelError: one line each.
+        ConfigError, DataError, ModelError, UserCodeError: one line each.
     """
     if model is not None and not isinstance(model, nn.Module):
         raise ModelError(f"model: expected a torch.nn.Module, got {_described(model)}")
@@ -136,7 +137,8 @@ def prepare_job(
     check_batches(meta, experiment, federation, algorithm)
     warning = idle_rounds(experiment, federation)
     task = draw_first(experiment, federation, work)
-    chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
+    with user_code("training.engine: trying the engines on clients of the first round"):
+        chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local, warning)

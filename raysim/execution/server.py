@@ -21,6 +21,7 @@ from raysim.execution.vectors import read_vectors, save_tensors, save_vectors
 from raysim.execution.work import Chosen, Float32, Int32, Job, StepFacts
 from raysim.models import copy_module
 from raysim.training import ParameterLayout
+from raysim.user_code import naming
 
 VECTORS = "server.safetensors"
 LAYOUT = "layout.json"
@@ -65,6 +66,7 @@ class Server:
 
         Raises:
             RunError: the sums do not cover the cohort, or the weights sum to zero.
+            UserCodeError: a step of the user's own fails, or returns what it should not.
         """
         began = time.perf_counter()
         rows = [part for part in sums if isinstance(part, ClientRows)]
@@ -79,10 +81,11 @@ class Server:
             )
         checked = time.perf_counter()
         chosen = None
-        if total is None:
-            learned, chosen = self._weigh(join_rows(rows), state, model)
-            total = ColumnSums([learned], self._fields)
-        next_state, next_model = self._step(total, state, model)
+        with naming(f"round {round_number}"):
+            if total is None:
+                learned, chosen = self._weigh(join_rows(rows), state, model)
+                total = ColumnSums([learned], self._fields)
+            next_state, next_model = self._step(total, state, model)
         return next_state, next_model, StepFacts(checked - began, time.perf_counter() - checked, chosen)
 
     def _weigh(self, rows: ClientRows, state: State, model: Float32) -> tuple[PartialSum, Chosen]:

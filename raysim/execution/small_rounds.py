@@ -16,6 +16,7 @@ from raysim.execution.server import Server
 from raysim.execution.state_store import StateStore, StoredStates
 from raysim.execution.work import Applied, Lease, RoundFacts, RoundTask, RoundWork, ServerHandle, Trained
 from raysim.execution.worker import ClientWorker
+from raysim.user_code import naming
 
 
 def whole_round(
@@ -45,7 +46,8 @@ def whole_round(
         row, clients = empty_row(task), nobody()
     began = time.perf_counter()
     kept = None if store is None else StoredStates(store, handle.version, task.round)
-    evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept, handle.shared)) if work.ranges else ()
+    with naming(f"round {task.round}"):
+        evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept, handle.shared)) if work.ranges else ()
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
 

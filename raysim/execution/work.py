@@ -92,6 +92,11 @@ class ServerRange:
     start: int
     stop: int
 
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"evaluating samples {self.start} to {self.stop - 1} of the {self.part} set"
+
 
 @dataclass(frozen=True, slots=True)
 class ClientRange:
@@ -99,12 +104,26 @@ class ClientRange:
 
     clients: Int64
 
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"evaluating {_some(self.clients)}"
+
 
 @dataclass(frozen=True, slots=True)
 class TrainRange:
     """The loss of the broadcast model on all training samples of these clients, `[n]`, each by itself."""
 
     clients: Int64
+
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"the training loss of {_some(self.clients)}"
+
+
+def _some(clients: Int64) -> str:
+    return f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, …"
 
 
 EvaluationRange = ServerRange | ClientRange | TrainRange

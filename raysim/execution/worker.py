@@ -12,11 +12,12 @@ import torch
 
 from raysim.aggregation import Buffers, ClientRows, Field, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
-from raysim.errors import ClientError, DataError, RaysimError, RunError
+from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
 from raysim.execution.client_sets import client_sets
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
 from raysim.execution.environment import pin_gpu_bits
 from raysim.execution.evaluation import together
+from raysim.execution.faults import client_error
 from raysim.execution.holdouts import Holdouts, fine_tuner
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.local_training import local_trainer, local_update
@@ -55,6 +56,7 @@ from raysim.training import (
     torch_threads,
 )
 from raysim.training.metrics import WholeSet
+from raysim.user_code import passes, user_code
 
 
 class ClientWorker:
@@ -169,8 +171,10 @@ class ClientWorker:
             weight[block], loss[block] = lease.weights[block] * factor, result.loss
             try:
                 dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent, state)
-            except ValueError as error:  # what the algorithm sends is not what it declares
-                raise _client_error(lease.clients[block], lease.round, error) from error
+            except BaseException as error:  # what the algorithm sends is not what it declares, or nothing to add up
+                if passes(error):
+                    raise
+                raise client_error(lease.clients[block], lease.round, error) from error
             if states is not None and state is not None:
                 kept = np.array([reason is None for reason in dropped[block]]) & (steps[block] > 0)
                 states.write(lease.clients[block][kept], state.cpu().numpy()[kept])
@@ -207,21 +211,25 @@ class ClientWorker:
             if self.algorithm.needs_loss:
                 given = replace(given, loss=to_device(loss, self.device))
             if len(candidates := self.algorithm.candidates(given.server)):
+                self._check_candidates(candidates)
                 given = replace(given, losses=to_device(self._losses_under(candidates, clients), self.device))
             if (context := self.contexts.of(clients)) is not None:
                 given = replace(given, context=context)
             return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
         except (ClientError, RunError):
             raise
-        except Exception as error:
+        except BaseException as error:  # the user's code may raise anything
+            if isinstance(error, KeyboardInterrupt) and passes(error):
+                raise
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
                     self._block(setting, clients[one : one + 1], given.only(one))
-            if isinstance(error, RaysimError):
+            if isinstance(error, RaysimError) and passes(error) and not isinstance(error, UserCodeError):
                 if len(clients) == 1:
                     error.client, error.round = int(clients[0]), setting.round
                 raise
-            raise _client_error(clients, setting.round, error) from error
+            users = isinstance(error, UserCodeError)
+            raise client_error(clients, setting.round, error) from (error.__cause__ if users else error)
 
     def _fold(
         self,
@@ -232,6 +240,9 @@ class ClientWorker:
         state: torch.Tensor | None,
     ) -> list[str | None]:
         """Add a block's records to the sum; why clients were left out."""
+        if not isinstance(sent, Mapping) or not all(isinstance(one, torch.Tensor) for one in sent.values()):
+            what = {name: type(one).__name__ for name, one in sent.items()} if isinstance(sent, Mapping) else type(sent)
+            raise TypeError(f"the algorithm's send returned {what}; expected a tensor for each of its fields by name")
         known = np.isfinite(weights)
         sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
         if sound.all():
@@ -250,6 +261,13 @@ class ClientWorker:
         if self.weighting.needs_loss or self.algorithm.needs_loss:
             return self._losses_under([self._broadcast], clients)[:, 0]
         return np.ones(len(clients))
+
+    def _check_candidates(self, found: Sequence[torch.Tensor]) -> None:
+        """Refuse what `load` would spread over a whole model."""
+        for one in found:
+            if not isinstance(one, torch.Tensor) or one.shape != self._broadcast.shape:
+                what = f"shape {list(one.shape)}" if isinstance(one, torch.Tensor) else type(one).__name__
+                raise ValueError(f"candidates returned {what}; expected models of shape {list(self._broadcast.shape)}")
 
     def _losses_under(self, models: Sequence[torch.Tensor], clients: Int64) -> Float64:
         """Mean losses of models `[P]` on the clients' training samples, `[clients, models]`; 1 without samples."""
@@ -278,9 +296,17 @@ class ClientWorker:
         with self._own_setting():
             self._receive(model)
             server = self._server_vectors(shared) if self.algorithm.personal else {}
-            evaluated = together(one for part in ranges for one in self._evaluate(part, states, server))
+            evaluated = together(self._evaluated(ranges, states, server))
         self._frozen.check()
         return evaluated
+
+    def _evaluated(
+        self, ranges: Sequence[EvaluationRange], states: ClientStates | None, server: Mapping[str, torch.Tensor]
+    ) -> Iterator[Evaluated]:
+        for part in ranges:
+            with user_code(part.text):
+                found = self._evaluate(part, states, server)
+            yield from found
 
     def _evaluate(
         self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
@@ -315,16 +341,3 @@ class ClientWorker:
     def _receive(self, model: Float32) -> None:
         # A copy: the array is shared with other processes, and torch would not stop a write to it.
         copy_into(self._broadcast, model)
-
-
-def _client_error(clients: Int64, round_number: int, error: Exception) -> ClientError:
-    alone = len(clients) == 1
-    who = f"client {clients[0]}" if alone else f"clients {clients[0]}, {clients[1]}, … together"
-    reason = f"{type(error).__name__}: {error}"
-    return ClientError(
-        f"{who}, round {round_number}: {reason}",
-        client=int(clients[0]) if alone else None,
-        round=round_number,
-        reason=reason,
-        memory=isinstance(error, MemoryError | torch.OutOfMemoryError),
-    )

@@ -17,11 +17,12 @@ from raysim.models.convolutional import cnn, cnn_cifar
 from raysim.models.dense import mlp, softmax
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.factory import from_import_string
-from raysim.models.fit import check_trainable
+from raysim.models.fit import check_trainable, check_values
 from raysim.models.outputs import output_shape
 from raysim.models.recurrent import lstm_char
 from raysim.models.resnet import resnet18_gn
 from raysim.models.weights import check_weights, load_weights
+from raysim.user_code import user_code
 
 Builder = Callable[[Any, DataInfo, tuple[int, ...]], nn.Module]
 """(the model's section, what a sample looks like, one sample's output shape) to a module."""
@@ -69,6 +70,7 @@ def build_model(
         # `torch.manual_seed` would reach beyond the fork, to the generators of every GPU.
         torch.default_generator.manual_seed(keyed.integer(seed, keyed.Purpose.MODEL))
         model = _construct(config, info, loss)
+    check_values(model, name=config.name)
     check_trainable(model, name=config.name)
     if config.weights is not None:
         load_weights(model, config.weights, name=config.name)
@@ -93,8 +95,8 @@ def model_on_meta(
         try:
             with torch.device("meta"):
                 model = _construct(config, info, loss)
-        except (RuntimeError, TypeError):
-            if not isinstance(config, CustomModel):
+        except ModelError as error:
+            if not error.users:
                 raise
             with torch.device("cpu"):
                 model = _construct(config, info, loss)
@@ -123,4 +125,6 @@ def _check_room(config: ModelConfig, info: DataInfo, loss: str) -> None:
 def _in_memory(module: nn.Module | None) -> nn.Module:
     if module is None:
         raise ModelError("model: in_memory needs the module itself; pass it as Simulation(…, model=module)")
+    with user_code("model", ModelError):
+        check_values(module)
     return module

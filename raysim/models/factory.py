@@ -12,6 +12,7 @@ from raysim.config import load
 from raysim.config.model import CustomModel
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
+from raysim.user_code import user_code
 
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -23,7 +24,7 @@ def from_import_string(config: CustomModel, info: DataInfo) -> nn.Module:
 
     Raises:
         ConfigError: there is no such function.
-        ModelError: it cannot be called with these arguments, or does not return an `nn.Module` on the CPU.
+        ModelError: it cannot be called with these arguments, fails, or does not return an `nn.Module` on the CPU.
     """
     function = load(config.name, key="model.name")
     if isinstance(function, nn.Module) or not callable(function):
@@ -31,10 +32,12 @@ def from_import_string(config: CustomModel, info: DataInfo) -> nn.Module:
             f"model.name: {config.name!r} is a {type(function).__name__}, not a function that returns an nn.Module; "
             "name the function or the class"
         )
-    model = function(**_arguments(function, config, info))
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"model.name: {config.name!r} returned a {type(model).__name__}, not an nn.Module")
-    devices = (tensor.device for tensor in chain(model.parameters(), model.buffers()))
+    arguments = _arguments(function, config, info)
+    with user_code(f"model.name: {config.name}", ModelError):
+        model = function(**arguments)
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"model.name: {config.name!r} returned a {type(model).__name__}, not an nn.Module")
+        devices = [tensor.device for tensor in chain(model.parameters(), model.buffers())]
     elsewhere = next((device for device in devices if device.type not in ("cpu", "meta")), None)
     if elsewhere is not None:
         # Weights drawn on a device come from that device's generator, which is not keyed.

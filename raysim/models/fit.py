@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from raysim.models.exclusive import exclusive_torch
 from raysim.models.modes import TrainingModes
 from raysim.models.outputs import output_shape
 from raysim.models.sharing import copy_given
+from raysim.user_code import told, user_code
 
 SAMPLES = 2
 
@@ -35,6 +38,21 @@ def check_trainable(model: nn.Module, *, name: str | None = None) -> None:
         trainable += parameter.requires_grad
     if trainable == 0:
         raise ModelError(f"model {name} has no trainable parameters (none with requires_grad=True)")
+
+
+def check_values(model: nn.Module, *, name: str | None = None) -> None:
+    """Check that every tensor of a module that is to be trained has values.
+
+    Raises:
+        ModelError: one is on the meta device.
+    """
+    name = name or type(model).__name__
+    for key, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise ModelError(
+                f"model {name}: {key!r} is on the meta device, where it has no values; build the module on the CPU, or "
+                "call `.to_empty(device='cpu')` and load its weights"
+            )
 
 
 def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str | None = None) -> tuple[int, ...]:
@@ -76,7 +94,10 @@ def refusal_of_one(model: nn.Module, info: DataInfo, loss: str = "auto", *, trai
     try:
         _checked_shape(trial.output(1, training=training), info, loss, trial.name, 1)
     except ModelError as error:
-        return str(error.__cause__ or error).splitlines()[0]
+        if error.__cause__ is None:
+            return str(error)
+        line = told(error.__cause__)
+        return line.partition(": ")[2] or line
     return None
 
 
@@ -108,20 +129,19 @@ class _Trial:
         # The caller's generators stay where they are. While it trains, a forward pass may look at gradients.
         with torch.set_grad_enabled(training), exclusive_torch():
             if not tokens:  # whose ids the meta device does not look at
-                try:
+                with suppress(ModelError), user_code(f"model {self.name}", ModelError):
                     return self._copy(x.to("meta"))
-                except Exception:  # noqa: S110 - whatever the module cannot do without values, it is tried with next
-                    pass
+                # Whatever the module cannot do without values, it is tried with values next.
             values = {name: _values(tensor) for name, tensor in self._state.items()}
+            kind = "tokens" if tokens else "inputs"
+            mode = " in training mode" if training else ""
+            place = f"model {self.name} does not accept {kind} of shape {info.input_shape}{mode}"
             try:
-                return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
-            except Exception as error:
-                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                kind = f"tokens of shape {info.input_shape}" if tokens else f"inputs of shape {info.input_shape}"
-                mode = " in training mode" if training else ""
-                raise ModelError(
-                    f"model {self.name} does not accept {kind}{mode}: {line}{_remark(info, line)}"
-                ) from error
+                with user_code(place, ModelError):
+                    return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
+            except ModelError as error:
+                error.args = (f"{error}{_remark(info, told(error.__cause__ or error))}",)
+                raise
 
 
 def _remark(info: DataInfo, line: str) -> str:

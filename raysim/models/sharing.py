@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from raysim.errors import ModelError, RunError
+from raysim.user_code import passes, told
 
 
 def frozen_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -38,12 +39,15 @@ def copy_given(module: nn.Module, memo: dict[int, Tensor]) -> nn.Module:
     """
     try:
         return copy.deepcopy(module, dict(memo))
-    except Exception as error:  # a user's module may refuse in any way
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"model {type(module).__name__} cannot be copied ({line}), and every worker has a copy; give it a "
+    except BaseException as error:  # a user's module may refuse in any way
+        if passes(error):
+            raise
+        refused = ModelError(
+            f"model {type(module).__name__} cannot be copied ({told(error)}), and every worker has a copy; give it a "
             "__deepcopy__, or name a function that makes it as model.name"
-        ) from error
+        )
+        refused.users = True
+        raise refused from error
 
 
 class FrozenBase:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from raysim.errors import ModelError
+from raysim.files import looked_up
 
 
 def load_weights(model: nn.Module, path: str, *, name: str) -> None:
@@ -60,7 +61,7 @@ def check_weights(model: nn.Module, path: str, *, name: str) -> None:
 
 def _header(file: Path) -> dict[str, tuple[list[int], str]]:
     """Shape and type (`F32`, `I64`, …) of each tensor in the file."""
-    if not file.is_file():
+    if not looked_up(file).is_file():
         raise ModelError(f"{file}: no such file (model.weights)")
     try:
         with safe_open(file, framework="pt") as opened:

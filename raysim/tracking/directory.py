@@ -15,7 +15,7 @@ import yaml
 from raysim.config import Experiment, read_yaml
 from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError, StorageError
-from raysim.files import is_temporary, remove, storing, sweep, write_text
+from raysim.files import is_temporary, looked_up, remove, storing, sweep, write_text
 from raysim.locks import LOCK, FolderLock
 from raysim.tracking.configuration import differences
 from raysim.tracking.headline import ClientSet
@@ -89,7 +89,7 @@ class RunDirectory:
         Raises:
             RunError: it is neither missing nor an empty folder.
         """
-        folder = Path(path)
+        folder = looked_up(path)
         with storing(path, "cannot be read"):
             if (folder / "config.yaml").is_file():
                 raise RunError(f"{path}: exists already; `raysim resume` continues it, or choose another directory")
@@ -103,7 +103,7 @@ class RunDirectory:
         Raises:
             RunError: the directory is missing, or is not a run.
         """
-        run = cls(Path(path))
+        run = cls(looked_up(path))
         if not run.path.exists():
             raise RunError(f"{path}: no such run directory")
         if not run.config.is_file():

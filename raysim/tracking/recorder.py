@@ -199,11 +199,12 @@ class Recorder:
         finally:
             self._say_failed()
 
-    def discard(self) -> None:
-        """The run was interrupted before its first round: nothing of it stays."""
-        self.close()
+    def discard(self, reason: str = "interrupted") -> None:
+        """The run ended before its first round: nothing of it stays."""
+        with suppress(StorageError):  # what cannot be written is not needed
+            self.close()
         self.run.discard()
-        self.progress.finish(RunSummary(0, "interrupted", self.worked))
+        self.progress.finish(RunSummary(0, reason, self.worked))
 
     def _say_failed(self) -> None:
         self.progress.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))

@@ -17,6 +17,7 @@ from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, element_weight
 from raysim.training.metrics import Collector, Metric, RankMetric, Scores, WholeSet, total_of, values_of
+from raysim.user_code import user_code
 
 SUM_BITS = 40
 """Fraction bits of the exact sums: a range's float64 sums are rounded to 2^-40, and integers add up exactly."""
@@ -99,7 +100,8 @@ class Evaluator:
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
         for output, y, weight in self._outputs(samples):
-            elements = self.loss(output, y)
+            with user_code("training.loss"):
+                elements = self.loss(output, y)
             total += total_of(self.metrics, output, y, elements, weight)  # on the device: nothing waits for a batch
             if scores is not None:
                 scores.add(output, y, weight)
@@ -115,7 +117,8 @@ class Evaluator:
         self._generator.manual_seed(0)
         total = torch.zeros(3, dtype=torch.float64, device=self.device)
         for output, y, weight in self._outputs(samples):
-            losses = self.loss(output, y).double()
+            with user_code("training.loss"):
+                losses = self.loss(output, y).double()
             shares = element_weight(losses, None if weight is None else weight.double())
             counted = torch.where(shares == 0, 0.0, losses)  # a masked target counts for nothing, whatever it measured
             total += torch.stack([(shares * counted).sum(), (shares * counted**2).sum(), shares.sum()])
@@ -126,5 +129,6 @@ class Evaluator:
     def _outputs(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         for start in range(0, len(samples), self.batch_size):
             shard = Shard.load(samples.slice(start, start + self.batch_size), self.device)
-            output = self.module(model_input(shard.x, self.info))
+            with user_code("the model"):  # a generator would turn a `StopIteration` into something else
+                output = self.module(model_input(shard.x, self.info))
             yield output, target(shard.y, self.info), shard.weight

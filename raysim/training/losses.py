@@ -17,6 +17,7 @@ from raysim.config import load
 from raysim.config.client import FOR_CLASSES, TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
+from raysim.user_code import user_code
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output `[n, *output_shape]`, target `[n, *target_shape]`) to losses `[n, *target_shape]`, or `[n]`; not averaged."""
@@ -206,11 +207,9 @@ def check_loss(loss: Loss, output_shape: tuple[int, ...], info: DataInfo, *, nam
     """
     output, target = blank_batch(output_shape, info)
     output.requires_grad_()
-    try:
+    shapes = f"outputs {list(output.shape)} and targets {list(target.shape)}"
+    with user_code(f"training.loss: {name} fails on {shapes}", ConfigError):
         elements = loss(output, target)
-    except Exception as error:  # a user's function may raise anything
-        shapes = f"outputs {list(output.shape)} and targets {list(target.shape)}"
-        raise ConfigError(f"training.loss: {name} fails on {shapes}: {first_line(error)}") from error
     found = f"shape {list(elements.shape)}" if isinstance(elements, Tensor) else f"a {type(elements).__name__}"
     if not isinstance(elements, Tensor) or elements.shape not in (target.shape, target.shape[:1]):
         raise ConfigError(
@@ -219,11 +218,6 @@ def check_loss(loss: Loss, output_shape: tuple[int, ...], info: DataInfo, *, nam
         )
     if not elements.requires_grad:
         raise ConfigError(f"training.loss: {name} has no gradient with respect to the output; compute it in torch")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its class where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def blank_batch(output_shape: tuple[int, ...], info: DataInfo, samples: int = 2) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,11 @@ from torch import Tensor
 from raysim.training.capture import Vectorised
 from raysim.training.context import ClientContext
 from raysim.training.layout import ParameterLayout, flat_values
-from raysim.training.losses import first_line
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.trainer import ClientRule
 from raysim.training.transfer import to_device
 from raysim.training.unguarded import compiled
+from raysim.user_code import told
 
 
 class NotWhole(Exception):
@@ -101,7 +101,7 @@ class WholeStep:
         except AttributeError as error:
             raise NotWhole(f"its correction looks at context.{error.name}") from error
         except Exception as error:  # an algorithm of the user's own
-            raise NotWhole(f"its correction fails on rows: {first_line(error)}") from error
+            raise NotWhole(f"its correction fails on rows: {told(error)}") from error
         pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
         try:
             self._code: Callable[..., None] = compiled(self._each_parameter(), *(one.of_gradient for one in pairs))
@@ -221,7 +221,7 @@ def _why(error: Exception) -> str:
     """What torch says, in a line."""
     if "Constraints violated" in str(error):
         return "the code would be for one number of clients alone, as that of convolutions is"
-    return first_line(error)[:160]
+    return told(error)[:160]
 
 
 class _Seen:

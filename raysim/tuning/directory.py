@@ -12,7 +12,7 @@ from typing import Any
 from raysim.config import Experiment, read_yaml
 from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError
-from raysim.files import storing, write_text
+from raysim.files import looked_up, storing, write_text
 from raysim.locks import FolderLock
 from raysim.tracking import is_vacant
 from raysim.tracking.configuration import Difference, differences
@@ -50,7 +50,7 @@ class StudyDirectory:
     @staticmethod
     def is_study(path: str | Path) -> bool:
         """Whether a study lies there."""
-        return (Path(path) / "study.yaml").is_file()
+        return (looked_up(path) / "study.yaml").is_file()
 
     @property
     def config(self) -> Path:

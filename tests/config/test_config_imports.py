@@ -60,6 +60,27 @@ def test_a_missing_name_is_named(beside: Path, target: str, path: str) -> None:
     assert str(caught.value) == f"model.name: module 'my_project.models' has no {path!r}"
 
 
-def test_an_error_inside_the_users_module_is_not_hidden(beside: Path) -> None:
-    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+def test_a_module_that_the_users_own_needs_is_named(beside: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
         load("my_project.broken:f", key="model.name")
+    assert str(caught.value) == (
+        "model.name: my_project.broken:f: its module needs 'not_installed_anywhere', which is not installed; install it"
+    )
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("def f(: pass\n", r"SyntaxError: invalid syntax \(failing.py, line 1\)"),
+        ("raise KeyError('mine')\n", "KeyError: 'mine'"),
+        ("import sys; sys.exit()\n", r"SystemExit \(sys.exit ends no run; raise an error instead\)"),
+        ("def __getattr__(name): raise ValueError(name)\n", "ValueError: f"),
+    ],
+)
+def test_a_module_that_fails_is_one_line(beside: Path, content: str, told: str) -> None:
+    (beside / "my_project" / "failing.py").write_text(content)
+    with pytest.raises(ConfigError, match=rf"^model.name: my_project.failing:f: .* fails: {told}$") as caught:
+        load("my_project.failing:f", key="model.name")
+    assert caught.value.users
+    sys.modules.pop("my_project.failing", None)

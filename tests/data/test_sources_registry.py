@@ -82,7 +82,7 @@ def test_a_users_mistakes_are_named(module) -> None:
         ("nothing", {}, ConfigError, "has no 'nothing'"),
         ("thing", {}, ConfigError, "is a int, not a function"),
         ("wrong", {}, DataError, "my_own_data:wrong: expected a pair"),
-        ("broken", {}, RuntimeError, "my own mistake"),
+        ("broken", {}, DataError, "^data.source: my_own_data:broken: RuntimeError: my own mistake$"),
     ):
         with pytest.raises(kind, match=message):
             load_source(Custom(name=f"{module}:{name}", args=args), seed=0)

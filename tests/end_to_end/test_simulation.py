@@ -23,7 +23,7 @@ from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
 from raysim.execution import InProcessExecutor, RoundDone
-from raysim.tracking import QuietProgress, RunDirectory
+from raysim.tracking import QuietProgress
 
 
 def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
@@ -498,14 +498,14 @@ def test_an_interrupt_saves_the_last_round_although_nothing_can_be_shown_any_mor
         assert again.run().rounds == 4
 
 
-def test_a_display_that_fails_at_the_start_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_display_that_fails_at_the_start_leaves_no_run(tmp_path: Path) -> None:
     class Broken(QuietProgress):
         def start(self, *arguments: object, **more: object) -> None:
             raise OSError("no terminal")
 
     with pytest.raises(OSError, match="no terminal"):
         Simulation(digits(tmp_path), progress=Broken(), directory=tmp_path / "run")
-    RunDirectory.open(tmp_path / "run").lock().release()
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_never_evaluated_is_neither_recorded_nor_waited_for(tmp_path: Path) -> None:

@@ -134,9 +134,15 @@ def test_what_cannot_be_built_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_in_a_factory_is_the_users_own() -> None:
-    with pytest.raises(TypeError):
+def test_an_error_in_a_factory_names_it_and_keeps_the_users_error() -> None:
+    with pytest.raises(ModelError, match=r"^model.name: \w+:with_info: TypeError: ") as caught:
         build_model(custom("with_info", width="wide"), DIGITS, seed=0)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_a_module_without_values_is_refused_with_a_remedy() -> None:
+    with pytest.raises(ModelError, match=r"model Linear: 'weight' is on the meta device, .*`.to_empty\("):
+        build_model(InMemoryModel(), DIGITS, seed=0, module=nn.Linear(64, 10, device="meta"))
 
 
 def test_a_module_in_memory_is_returned_as_it_is() -> None:

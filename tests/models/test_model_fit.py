@@ -95,12 +95,17 @@ def test_checking_leaves_modes_weights_buffers_and_generator_alone() -> None:
         (nn.Linear(4, 1), BINARY, "auto", r"the data has 2 classes \(expected \[2, 2\]\)"),
         (nn.Linear(4, 2), VECTOR, "mse", r"the data's targets have shape \(3,\) \(expected \[2, 3\]\)"),
         (Mixing(4, 3), BINARY, "my.losses:own", r"to \[3\], but the first dimension must be the sample's"),
-        (nn.Linear(7, 2), BINARY, "auto", r"model mine does not accept inputs of shape \(4,\): mat1 and mat2"),
-        (nn.Embedding(8, 9), TEXT, "auto", r"does not accept tokens of shape \(6,\): index out of range"),
+        (
+            nn.Linear(7, 2),
+            BINARY,
+            "auto",
+            r"model mine does not accept inputs of shape \(4,\): RuntimeError: mat1 and mat2",
+        ),
+        (nn.Embedding(8, 9), TEXT, "auto", r"does not accept tokens of shape \(6,\): IndexError: index out of range"),
         (nn.Embedding(8, 9, device="meta"), TEXT, "auto", "index out of range"),
         (nn.Embedding(9, 5), TEXT, "auto", r"the data has 9 classes for each of \(6,\) targets"),
         (TwoOutputs(4, 2), BINARY, "auto", r"maps \[2, 4\] to a tuple; it must return one tensor"),
-        (Refusing(4, 2), BINARY, "auto", r"does not accept inputs of shape \(4,\): 'no"),
+        (Refusing(4, 2), BINARY, "auto", r"does not accept inputs of shape \(4,\): KeyError: 'no"),
         (nn.Linear(4, 2).half(), BINARY, "auto", r"'weight' is torch.float16; make it float32 with `.float\(\)`"),
         (nn.ReLU(), BINARY, "auto", "model mine has no trainable parameters"),
     ],
@@ -138,7 +143,7 @@ class Auxiliary(nn.Module):
     [
         ("pair", r"model mine in training mode maps \[2, 4\] to a tuple; it must return one tensor"),
         ("wide", r"model mine in training mode maps \[2, 4\] to \[2, 3\], but the data has 2 classes"),
-        ("broken", r"model mine does not accept inputs of shape \(4,\) in training mode: no such$"),
+        ("broken", r"model mine does not accept inputs of shape \(4,\) in training mode: RuntimeError: no such layer$"),
     ],
 )
 def test_what_a_model_does_in_training_mode_alone_is_known_before_it_trains(kind: str, line: str) -> None:

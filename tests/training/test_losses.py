@@ -184,7 +184,7 @@ def test_a_loss_of_ones_own_is_called_with_output_and_target() -> None:
         ("mean_absolute", r"returned shape \[\]; return one loss a sample or a target, shape \[2\], not their mean"),
         ("a_float", r"returned a float; return one loss"),
         ("detached", "has no gradient with respect to the output"),
-        ("failing", r"fails on outputs \[2\] and targets \[2\]: too many indices"),
+        ("failing", r"fails on outputs \[2\] and targets \[2\]: IndexError: too many indices"),
     ],
 )
 def test_a_loss_of_ones_own_that_breaks_the_contract_is_one_line(name: str, line: str) -> None:

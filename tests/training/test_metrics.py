@@ -293,10 +293,15 @@ def test_a_metric_that_does_not_suit_is_one_line(names: tuple[str, ...], info: D
     [
         (own("Narrow"), NUMBER, (), r"narrow.contributions returned \[2, 2\] torch.float64; it must return \[2, 3\]"),
         (own("Single"), NUMBER, (), r"single.contributions returned \[2, 2\] torch.float32"),
-        (own("Broken"), NUMBER, (), "broken cannot measure this model: no$"),
+        (own("Broken"), NUMBER, (), r"broken cannot measure this model: metric \w+:Broken: \w+: RuntimeError: no way$"),
         ("accuracy", CLASSES, (9,), r"accuracy cannot measure .* outputs of shape \[2, 9\] do not fit 7 classes"),
         ("macro_f1", CLASSES, (), "macro_f1 cannot measure this model"),
-        ("rmse", NUMBER, (2,), r"rmse cannot measure this model: outputs of shape \[2, 2\] are not one for each"),
+        (
+            "rmse",
+            NUMBER,
+            (2,),
+            r"rmse cannot measure this model: ValueError: outputs of shape \[2, 2\] are not one for each",
+        ),
     ],
 )
 def test_a_metric_that_cannot_measure_the_model_is_one_line(

@@ -122,7 +122,7 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path) -> None:
         Simulation(learned(tmp_path, budget=1000))
     with pytest.raises(ConfigError, match=r"aggregation\.weights\.chooser: no module 'nowhere'"):
         finished(learned(tmp_path, chooser="nowhere:choose"))
-    with pytest.raises(RunError, match="choosers:nonsense returned no weights"):
+    with pytest.raises(RunError, match="choosers:nonsense returned a weight that is not finite; expected"):
         finished(learned(tmp_path, chooser="choosers:nonsense"))
 
 

@@ -12,6 +12,7 @@ from raysim.config.imports import load
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits
 from raysim.errors import ConfigError, DataError
+from raysim.user_code import user_code
 
 
 def custom(traits: Traits, config: Custom, seed: int) -> Partition:
@@ -22,10 +23,12 @@ def custom(traits: Traits, config: Custom, seed: int) -> Partition:
 
     Raises:
         ConfigError: there is no such function, or it does not take these arguments.
-        DataError: it needs labels that the samples do not have, or what it returns is no partition.
+        DataError: it needs labels that the samples do not have, it fails, or what it returns is no partition.
     """
     function = load(config.name, key="data.partition.name")
-    return _parse(function(**_arguments(function, traits, config, seed)), traits.size, config.name)
+    arguments = _arguments(function, traits, config, seed)
+    with user_code(f"data.partition: {config.name}", DataError):
+        return _parse(function(**arguments), traits.size, config.name)
 
 
 def _arguments(function: Any, traits: Traits, config: Custom, seed: int) -> dict[str, Any]:

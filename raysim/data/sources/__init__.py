@@ -25,6 +25,7 @@ from raysim.data.sources.table import load_table
 from raysim.data.sources.targets import Task
 from raysim.data.sources.text import load_text
 from raysim.errors import DataError
+from raysim.user_code import user_code
 
 __all__ = ["SOURCES", "Source", "from_arrays", "load_source", "synthetic_client", "synthetic_sizes"]
 
@@ -73,7 +74,8 @@ def load_source(config: SourceConfig, *, seed: int, arrays: Any = None, task: Ta
     if isinstance(config, InMemory):
         if arrays is None:
             raise DataError("data.source: in_memory needs its arrays again: pass data=… to Simulation")
-        return given(arrays, "data", task)
+        with user_code("data", DataError):
+            return given(arrays, "data", task)
     load = SOURCES[config.name].load
     if load is None:
         raise ValueError(f"{config.name} has no samples to load")

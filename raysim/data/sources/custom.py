@@ -12,6 +12,7 @@ from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.indexed import as_arrays
 from raysim.data.sources.targets import Task
 from raysim.errors import ConfigError, DataError
+from raysim.user_code import user_code
 
 
 def load_custom(config: Custom, task: Task | None = None) -> Dataset:
@@ -23,7 +24,7 @@ def load_custom(config: Custom, task: Task | None = None) -> Dataset:
 
     Raises:
         ConfigError: the function cannot be imported, or does not take these arguments.
-        DataError: what it returned is no data set.
+        DataError: it fails, or what it returned is no data set.
     """
     function = load(config.name, key="data.source")
     if not callable(function):
@@ -32,7 +33,8 @@ def load_custom(config: Custom, task: Task | None = None) -> Dataset:
         inspect.signature(function).bind(**config.args)
     except TypeError as error:
         raise ConfigError(f"data.source.args: {config.name} cannot be called with them: {error}") from None
-    return given(function(**config.args), config.name, task)
+    with user_code(f"data.source: {config.name}", DataError):
+        return given(function(**config.args), config.name, task)
 
 
 def given(data: Any, origin: str, task: Task | None = None) -> Dataset:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from raysim.data.room import check_room
 from raysim.errors import DataError
+from raysim.files import looked_up
 from raysim.machine import available_memory
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def data_home() -> Path:
 def search_path(folder: str, configured: str | None) -> Iterator[Path]:
     """Places to look for a data set of several files: the configured folder alone, or else the usual ones."""
     if configured is not None:
-        yield Path(configured).expanduser()
+        yield looked_up(Path(configured).expanduser())
         return
     shared = os.environ.get("RAYSIM_DATA")
     if shared:
@@ -127,7 +128,7 @@ def existing(path: str | Path) -> Path:
     Raises:
         DataError: there is no such file.
     """
-    file = Path(path).expanduser()
+    file = looked_up(Path(path).expanduser())
     if not file.is_file():
         what = "is a folder, not a file" if file.is_dir() else "no such file"
         raise DataError(f"{file}: {what}; check the path in `data.source` (relative to {Path.cwd()})")

@@ -11,6 +11,7 @@ from raysim.data.federation import Array
 from raysim.data.sources.arrays import to_numpy
 from raysim.data.sources.targets import Place
 from raysim.errors import DataError
+from raysim.user_code import user_code
 
 _EXPECTED = "expected a map-style dataset: len(dataset) samples, dataset[i] a pair (x, y)"
 
@@ -102,10 +103,8 @@ def _read(data: Any, origin: str) -> tuple[Array, Array]:
 
 
 def _sample(data: Any, i: int, origin: str) -> tuple[Array, Array]:
-    try:
+    with user_code(f"{origin}: sample {i} cannot be read", DataError):
         sample = data[i]
-    except Exception as error:  # a user's dataset may raise anything
-        raise DataError(f"{origin}: sample {i} cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         found = f"{type(sample).__name__} of {len(sample)}" if hasattr(sample, "__len__") else type(sample).__name__
         raise DataError(f"{origin}: sample {i} is a {found}; {_EXPECTED}")

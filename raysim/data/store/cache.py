@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raysim.errors import DataError
-from raysim.files import refusal
+from raysim.files import looked_up, refusal
 from raysim.locks import FolderLock
 
 _STORE = "store"
@@ -19,7 +19,7 @@ _STORE = "store"
 
 def cache_folder(configured: str | None) -> Path:
     """The cache: `data.cache`, else `$RAYSIM_CACHE`, else `~/.cache/raysim`."""
-    return Path(configured or os.environ.get("RAYSIM_CACHE") or "~/.cache/raysim").expanduser().absolute()
+    return looked_up(Path(configured or os.environ.get("RAYSIM_CACHE") or "~/.cache/raysim").expanduser().absolute())
 
 
 def build_once(folder: Path, write: Callable[[Path], None]) -> None:

@@ -35,7 +35,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
         RunError: a directory is not a run or is damaged.
         StorageError: the report cannot be written, or something else than a report is where it would go.
     """
-    paths = list({Path(run).resolve(): RunDirectory.open(run).path for run in runs}.values())
+    paths = list({path.resolve(): path for path in (RunDirectory.open(run).path for run in runs)}.values())
     if not paths:
         raise RunError("no run to report on; pass a run directory")
     file = REPORT.check(_file(paths, Path(out) if out is not None else None))

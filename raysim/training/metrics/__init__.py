@@ -1,6 +1,6 @@
 """Metrics: sums over samples, and scores of them, that merge exactly over shards, workers and clients."""
 
-from raysim.training.metrics.metric import MeanMetric, Metric, contributions_of, total_of
+from raysim.training.metrics.metric import MeanMetric, Metric, contributions_of, total_of, value_of
 from raysim.training.metrics.ranking import Collector, Counted, RankMetric, Scores, WholeSet, merged
 from raysim.training.metrics.resolve import METRICS, check_metrics, list_metrics, resolve_metrics
 from raysim.training.metrics.values import values_of
@@ -20,5 +20,6 @@ __all__ = [
     "merged",
     "resolve_metrics",
     "total_of",
+    "value_of",
     "values_of",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raysim.data import DataInfo
 from raysim.training.losses import element_weight
+from raysim.user_code import user_code
 
 Sums = npt.NDArray[np.float64]
 
@@ -68,6 +69,10 @@ class MeanMetric(Metric):
 
     def contributions(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
         measured = self.measure(output, target, losses).double()
+        if measured.shape not in (target.shape, target.shape[:1]):
+            raise ValueError(
+                f"measured {list(measured.shape)} for targets {list(target.shape)}; measure each target, or each sample"
+            )
         weights = element_weight(measured, None if weight is None else weight.double())
         # A masked target counts for nothing, whatever was measured there.
         weighted = torch.where(weights == 0, 0.0, weights * measured)
@@ -104,3 +109,18 @@ def total_of(
 ) -> Tensor:
     """The sum of the metrics' rows side by side, float64 `[Σ width]`."""
     return contributions_of(metrics, output, target, losses, weight).sum(dim=0)
+
+
+def value_of(metric: Metric, sums: Sums) -> float:
+    """The metric's value of a sum of rows, `[width]`.
+
+    Raises:
+        UserCodeError: what a metric of the user's own returns is no number.
+    """
+    value = metric.value(sums)
+    if type(value) is float:
+        return value
+    with user_code(f"metric {metric.name}: value"):
+        if not hasattr(value, "__float__"):  # text has none, though `float` reads it
+            raise TypeError(f"returned a {type(value).__name__}; it must return a number")
+        return float(value)

@@ -13,13 +13,14 @@ from raysim.config import load
 from raysim.data import DataInfo
 from raysim.data.class_names import class_columns, class_number
 from raysim.errors import ConfigError
-from raysim.training.losses import Loss, blank_batch, first_line
+from raysim.training.losses import Loss, blank_batch
 from raysim.training.metrics.by_class import F1, Precision, Recall
 from raysim.training.metrics.calibration import Brier, CalibrationError
 from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
-from raysim.training.metrics.metric import LossMetric, Metric
+from raysim.training.metrics.metric import LossMetric, Metric, value_of
 from raysim.training.metrics.ranking import PrAuc, RankMetric, RocAuc
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
+from raysim.user_code import guarded, user_code
 
 CLASSIFICATION: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
@@ -85,17 +86,14 @@ def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int
         ConfigError: a metric fails, or breaks its contract.
     """
     output, target = blank_batch(output_shape, info)
-    losses = loss(output, target)
+    with user_code("training.loss", ConfigError):
+        losses = loss(output, target)
     for metric in metrics:
-        try:
+        with user_code(f"evaluation.metrics: {metric.name} cannot measure this model", ConfigError):
             rows = metric.contributions(output, target, losses, None)
-            metric.value(np.zeros(metric.width))
+            value_of(metric, np.zeros(metric.width))
             if isinstance(metric, RankMetric):
                 metric.scores(output, target)
-        except Exception as error:  # a user's metric may raise anything
-            raise ConfigError(
-                f"evaluation.metrics: {metric.name} cannot measure this model: {first_line(error)}"
-            ) from error
         expected = (len(target), metric.width)
         if not isinstance(rows, torch.Tensor) or rows.shape != expected or rows.dtype != torch.float64:
             found = f"{list(rows.shape)} {rows.dtype}" if isinstance(rows, torch.Tensor) else type(rows).__name__
@@ -162,11 +160,16 @@ def _custom(name: str, info: DataInfo) -> Metric:
     custom = load(name, key="evaluation.metrics")
     if not (isinstance(custom, type) and issubclass(custom, Metric)):
         raise ConfigError(f"evaluation.metrics: {name!r} is no subclass of raysim.training.metrics.Metric")
-    try:
-        metric = custom(info)
-    except TypeError as error:  # abstract methods left out, or another signature
-        raise ConfigError(f"evaluation.metrics: {name!r} cannot be made from the data's info alone: {error}") from error
+    with user_code(f"evaluation.metrics: {name!r} cannot be made from the data's info alone", ConfigError):
+        metric = guarded(custom, RankMetric if issubclass(custom, RankMetric) else Metric, f"metric {name}")(info)
     missing = [key for key in ("name", "higher_is_better", "width") if not hasattr(metric, key)]
     if missing:
         raise ConfigError(f"evaluation.metrics: {name!r} does not set `{missing[0]}`")
+    if not isinstance(metric.name, str) or not metric.name.strip() or not metric.name.isprintable():
+        raise ConfigError(f"evaluation.metrics: {name!r} has the name {metric.name!r}; expected printable text")
+    if not isinstance(metric.width, int) or metric.width < 1 or not isinstance(metric.higher_is_better, bool):
+        raise ConfigError(
+            f"evaluation.metrics: {name!r} has width {metric.width!r} and higher_is_better "
+            f"{metric.higher_is_better!r}; expected a whole number of at least 1, and True or False"
+        )
     return metric

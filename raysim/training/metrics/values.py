@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raysim.training.metrics.metric import Metric, Sums
+from raysim.training.metrics.metric import Metric, Sums, value_of
 from raysim.training.metrics.ranking import RankMetric, Scores
 
 
@@ -21,6 +21,6 @@ def values_of(metrics: Sequence[Metric], sums: Sums, scores: Scores | None = Non
     curves = scores.curves() if scores is not None else []
     ends = np.cumsum([metric.width for metric in metrics])
     return {
-        one.name: one.of_curves(curves) if isinstance(one, RankMetric) else one.value(sums[end - one.width : end])
+        one.name: one.of_curves(curves) if isinstance(one, RankMetric) else value_of(one, sums[end - one.width : end])
         for one, end in zip(metrics, ends, strict=True)
     }

@@ -1,0 +1,140 @@
+"""What is wrong with a user's algorithm: with its attributes, and with what its methods return on the server's side.
+
+What clients send is checked where it is added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from raysim.aggregation import Field
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.config.client import Adam, Sgd
+from raysim.config.fine_tuning import FineTune
+from raysim.training import FeatureLoss, LocalWork
+from raysim.user_code import Complaint
+
+
+def _fields(algorithm: Algorithm, found: Any) -> str | None:
+    if not isinstance(found, Sequence) or not found or not all(isinstance(one, Field) for one in found):
+        return f"{_kind(found)}; expected a non-empty tuple of raysim.aggregation.Field"
+    return _named(found)
+
+
+def _client_state(algorithm: Algorithm, found: Any) -> str | None:
+    if not isinstance(found, Sequence) or not all(isinstance(one, ClientVector) for one in found):
+        return f"{_kind(found)}; expected a tuple of raysim.algorithms.ClientVector"
+    for one in found:
+        if not isinstance(one.initial, np.ndarray) and one.initial not in ("zero", "model"):
+            return f"{one.name!r} with initial {one.initial!r}; expected 'zero', 'model' or an array of columns"
+    return _named(found)
+
+
+def wrong_attribute(algorithm: Algorithm) -> str | None:
+    """What is wrong with the attributes of an algorithm; None where nothing is."""
+    for name in ("broadcast_state", "scratch"):
+        names = getattr(algorithm, name)
+        if not isinstance(names, tuple | list) or not all(isinstance(one, str) for one in names):
+            return f"{name} is {names!r}; expected a tuple of names"
+    if not isinstance(algorithm.turns, int) or algorithm.turns < 1:
+        return f"turns is {algorithm.turns!r}; expected a whole number of at least 1"
+    for flag, method in (("solves", "solve"), ("personal", "client_model")):
+        if getattr(algorithm, flag) and getattr(type(algorithm), method) is getattr(Algorithm, method):
+            return f"{flag} is set, but the method {method} is not there; write it"
+    if algorithm.broadcast_state:
+        state = algorithm.init(np.zeros(algorithm.layout.size, np.float32))
+        missing = [name for name in algorithm.broadcast_state if name not in state]
+        if missing:
+            return f"broadcast_state names {missing[0]!r}, of which init makes no vector"
+    return None
+
+
+def _named(found: Sequence[Field | ClientVector]) -> str | None:
+    for one in found:
+        if not isinstance(one.size, int | np.integer) or one.size < 1:
+            return f"{one.name!r} with size {one.size!r}; expected a whole number of at least 1"
+    names = [one.name for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    return None if twice is None else f"{twice!r} twice; give each its own name"
+
+
+def _work(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
+    return None if isinstance(found, LocalWork) else f"{_kind(found)}; expected a raysim.training.LocalWork"
+
+
+def _local_optimizer(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
+    if found is None or isinstance(found, Sgd | Adam):
+        return None
+    return f"{_kind(found)}; expected the section of an optimiser, as client.optimizer, or None"
+
+
+def _feature_loss(algorithm: Algorithm, found: Any) -> str | None:
+    if found is None or isinstance(found, FeatureLoss):
+        return None
+    return f"{_kind(found)}; expected a raysim.training.FeatureLoss or None"
+
+
+def _fine_tune(algorithm: Algorithm, found: Any) -> str | None:
+    if found is None or isinstance(found, FineTune):
+        return None
+    return f"{_kind(found)}; expected a raysim.config.fine_tuning.FineTune or None"
+
+
+def _first_model(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
+    return _vector(found, algorithm.layout.size, "the model")
+
+
+def _init(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
+    return _state(found)
+
+
+def _apply(algorithm: Algorithm, found: Any, model: Any, *given: Any, **named: Any) -> str | None:
+    if not isinstance(found, tuple) or len(found) != 2:
+        return f"{_kind(found)}; expected the pair (model, state)"
+    return _vector(found[0], len(model), "the model") or _state(found[1])
+
+
+def _state(found: Any) -> str | None:
+    if not isinstance(found, Mapping):
+        return f"{_kind(found)} as state; expected a mapping of names to vectors"
+    for name, vector in found.items():
+        if not isinstance(name, str) or not isinstance(vector, np.ndarray) or vector.ndim != 1:
+            return f"{_kind(vector)} as state {name!r}; expected a NumPy vector"
+        if vector.dtype.kind not in "fiub":
+            return f"{vector.dtype} as state {name!r}; expected numbers"
+    return None
+
+
+def _vector(found: Any, size: int, what: str) -> str | None:
+    if not isinstance(found, np.ndarray) or found.shape != (size,) or found.dtype.kind != "f":
+        return f"{_kind(found)} as {what}; expected a NumPy vector of {size} float32"
+    return None
+
+
+def _kind(found: Any) -> str:
+    """A value in a few words: its type, and of an array its shape and type of numbers."""
+    if isinstance(found, np.ndarray):
+        return f"an array of shape {list(found.shape)} and type {found.dtype}"
+    if isinstance(found, tuple | list) and found:
+        return f"a {type(found).__name__} of {len(found)} ({', '.join(type(one).__name__ for one in found[:3])}, …)"
+    return f"a {type(found).__name__}"
+
+
+RETURNS: Mapping[str, Complaint] = {
+    "fields": _fields,
+    "client_state": _client_state,
+    "work": _work,
+    "local_optimizer": _local_optimizer,
+    "feature_loss": _feature_loss,
+    "fine_tune": _fine_tune,
+    "first_model": _first_model,
+    "init": _init,
+    "apply": _apply,
+}
+"""What is wrong with a value of each method; see `raysim.user_code.guarded`."""
+
+ON_CLIENTS = frozenset({"candidates", "start", "correct", "solve", "peers", "local_step", "send"})
+"""Methods that a worker calls for clients, whose errors name the client and the round."""
