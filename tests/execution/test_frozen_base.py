@@ -178,9 +178,7 @@ def test_a_frozen_parameter_that_is_written_to_is_one_line(tmp_path: Path) -> No
 def test_a_module_that_cannot_be_copied_is_one_line(tmp_path: Path) -> None:
     net = Adapted()
     net.cached = net.head(torch.ones(1, WIDTH))  # a result with its history
-    with pytest.raises(
-        ModelError, match=r"model Adapted cannot be copied \(RuntimeError: Only Tensors created explicitly"
-    ):
+    with pytest.raises(ModelError, match=r"model Adapted cannot be copied \(RuntimeError: Only Tensors created"):
         copy_module(net)
 
 
