@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from raysim.config.algorithms import AlgorithmConfig, FedAvg
@@ -19,6 +18,7 @@ from raysim.config.data import DataConfig
 from raysim.config.errors import explain
 from raysim.config.loading import apply_overrides, read_yaml
 from raysim.config.model import ModelConfig, Softmax
+from raysim.config.parsing import MOST_BYTES, as_yaml
 from raysim.config.partition import NaturalPartition
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, SelectionConfig, Uniform
@@ -152,8 +152,17 @@ class Experiment(Section):
         return Experiment.parse(apply_overrides(self.to_dict(), overrides), where="overrides")
 
     def to_yaml(self, path: str | Path | None = None) -> str:
-        """The resolved configuration as YAML, written to `path` if given."""
-        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        """The resolved configuration as YAML, written to `path` if given.
+
+        Raises:
+            ConfigError: the file would be larger than one that is read.
+        """
+        text = as_yaml(self.to_dict())
         if path is not None:
+            if (size := len(text.encode())) > MOST_BYTES:
+                raise ConfigError(
+                    f"{path}: the configuration takes {size / 2**20:.1f} MiB of YAML, and no more than "
+                    f"{MOST_BYTES >> 20} MiB are read again; shorten its tables and lists"
+                )
             write_text(path, text)
         return text

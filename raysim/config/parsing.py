@@ -62,6 +62,19 @@ def parse_yaml(text: str) -> Any:
         raise Malformed(str(error.problem), None if mark is None else mark.line + 1) from None
 
 
+def as_yaml(value: Any, *, one_line: bool = False) -> str:
+    """Plain values as YAML that `parse_yaml` reads as the same values; keys keep their order."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=one_line,
+        width=2**31 if one_line else None,
+        allow_unicode=True,
+        sort_keys=False,
+    )
+    return text.removesuffix("\n").removesuffix("\n...") if one_line else text
+
+
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON document.
 
@@ -197,6 +210,13 @@ _Loader.yaml_constructors = {
     f"{_TAGS}timestamp": _refuse_date,
     None: _refuse_tag,
 }
-_Loader.add_implicit_resolver(
-    f"{_TAGS}float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes a text that `_Loader` would read as a number: `1e5`."""
+
+
+for _one in (_Loader, _Dumper):
+    _one.add_implicit_resolver(
+        f"{_TAGS}float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )

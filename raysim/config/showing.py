@@ -12,7 +12,7 @@ _HIDDEN = "***"
 _PASSWORD = re.compile(r"://([^/?#\s:@'\"]*):(?!\d{1,5}[/?#])(?:[^\n'\"]*|\S*)@")
 """A password ends at the last `@`: one that holds `/` or `@` unescaped is no less a secret. A port is none."""
 _QUERY = re.compile(
-    r"(?i)(?<=[?&;])([\w.-]*(?:secret|passw|pwd|token|signature|credential|api_?key|account_?key|access_?key)[\w.-]*|sig|sas)"
+    r"(?i)(?<=[?&;])([\w.-]*(?:secret|passw|pwd|token(?!s=|i[sz])|signature|credential|api_?key|account_?key|access_?key)[\w.-]*|sig|sas)"
     r"=([^&;#\s'\"]+)"
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raysim.config import Experiment
-from raysim.config.parsing import MOST_BYTES, Malformed, parse_json, parse_yaml
+from raysim.config.parsing import MOST_BYTES, Malformed, as_yaml, parse_json, parse_yaml
 from raysim.config.showing import hidden, holds_secret, shown
 from raysim.errors import ConfigError
 
@@ -130,6 +130,26 @@ def test_an_override_is_parsed_as_a_file_is(override: str, reason: str) -> None:
     assert len(str(caught.value)) < 250
 
 
+@pytest.mark.parametrize(
+    "text", ["1e5", "-2E+3", "1.e-3", "1e5 ", "null", "2020-01-01", "0x1F", "1_000", "<<", "=", ""]
+)
+def test_a_text_is_read_as_it_was_written_whatever_it_looks_like(text: str) -> None:
+    values = {"list": [text], "of": {text: [None, True, 5, 1e-05, 1e22]}}
+    for one_line in (False, True):
+        assert parse_yaml(as_yaml(values, one_line=one_line)) == values
+    experiment = Experiment.parse({"data": {"classes": [text, "b"]}, "model": {"name": "a:b", "args": {"x": text}}})
+    assert Experiment.parse(parse_yaml(experiment.to_yaml())) == experiment
+
+
+def test_no_configuration_is_written_that_could_not_be_read_again(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysim.config.experiment.MOST_BYTES", 1 << 10)
+    with pytest.raises(ConfigError, match=r"c\.yaml: the configuration takes 0\.\d MiB of YAML, and no more than"):
+        Experiment().to_yaml(tmp_path / "c.yaml")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_an_override_of_a_thousand_parts_is_refused() -> None:
     with pytest.raises(ConfigError, match="a key of 1,000 parts; write"):
         Experiment().updated([".".join(["a"] * 1000) + "=1", "rounds=1"])
@@ -157,6 +177,7 @@ SECRETS = [
     ("s3://AKIA:sec/ret+k@ey=@bucket/a", "s3://AKIA:***@bucket/a"),
     ("redis://:hunter2@host", "redis://:***@host"),
     ("abfs://c@a/p?sas_token=abc&x=1", "abfs://c@a/p?sas_token=***&x=1"),
+    ("https://h/p?token_2=abc", "https://h/p?token_2=***"),
     ("s3://b?access_key=AK&secret_key=SK", "s3://b?access_key=***&secret_key=***"),
     ("mysql+pymysql://u:a b@h/d?charset=utf8", "mysql+pymysql://u:***@h/d?charset=utf8"),
 ]
@@ -171,7 +192,15 @@ def test_a_password_in_a_url_is_hidden(text: str, safe: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["sqlite:///study.db", "postgresql://me@host:5432/db", "ray://head:10001", "http://h:80/a@b", "a:b@c", "s3://b/f"],
+    [
+        "sqlite:///study.db",
+        "postgresql://me@host:5432/db",
+        "ray://head:10001",
+        "http://h:80/a@b",
+        "a:b@c",
+        "s3://b/f",
+        "https://h/m?tokenizer=bert&max_tokens=5",
+    ],
 )
 def test_a_url_without_a_password_is_left_alone(text: str) -> None:
     assert not holds_secret(text)

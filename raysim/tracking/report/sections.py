@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import yaml
-
+from raysim.config.parsing import as_yaml
 from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import parts_of
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
@@ -266,5 +265,4 @@ def reproduction(run: RecordedRun) -> Html:
 
 def written(value: Any) -> str:
     """A configuration value as one writes it in YAML, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=2**31, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return as_yaml(value, one_line=True)
