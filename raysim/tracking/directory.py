@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from raysim.config import Experiment, read_yaml
-from raysim.config.parsing import parse_json
+from raysim.config import Experiment
+from raysim.config.parsing import as_yaml, parse_json
 from raysim.errors import ConfigError, RunError, StorageError
 from raysim.files import is_temporary, looked_up, remove, storing, sweep, write_text
 from raysim.locks import LOCK, FolderLock
@@ -220,10 +218,12 @@ class RunDirectory:
     def check_same_config(self, experiment: Experiment, *, ignore: Sequence[str] = ()) -> None:
         """Refuse to continue this run with another configuration; keys at or below `ignore` may differ.
 
+        A key that config.yaml does not have, as an earlier version of raysim did not know it, has its default there.
+
         Raises:
             RunError: one line that names the first keys that differ.
         """
-        found = differences(read_yaml(self.config), experiment.to_dict(), ignore=ignore)
+        found = differences(self.experiment().to_dict(), experiment.to_dict(), ignore=ignore)
         if not found:
             return
         shown = ", ".join(f"{key} is {_brief(own)} there and {_brief(new)} here" for key, own, new in found[:3])
@@ -276,5 +276,5 @@ def _made(folder: Path) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    text = as_yaml(value, one_line=True)
     return text if len(text) <= 40 else f"{text[:37]}…"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysim.config import Experiment, read_yaml
+from raysim.config import Experiment
 from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError
 from raysim.files import looked_up, storing, write_text
@@ -123,7 +123,7 @@ class StudyDirectory:
         Raises:
             RunError: one line with the first keys that differ.
         """
-        refuse_difference(str(self.path), read_yaml(self.config), experiment.to_dict())
+        refuse_difference(str(self.path), self.experiment(), experiment)
 
     def read_confirmation(self) -> dict[str, Any]:
         """What was confirmed so far; empty if nothing was.
@@ -147,13 +147,13 @@ class StudyDirectory:
             write_text(self.confirmation, json.dumps(values, indent=2) + "\n")
 
 
-def refuse_difference(where: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def refuse_difference(where: str, recorded: Experiment, wanted: Experiment) -> None:
     """Refuse a study that was made for something else.
 
     Raises:
         RunError: one line with the first keys that differ.
     """
-    found = differences(recorded, wanted, ignore=MAY_CHANGE)
+    found = differences(recorded.to_dict(), wanted.to_dict(), ignore=MAY_CHANGE)
     if not found:
         return
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""

@@ -54,7 +54,7 @@ class TunedStudy:
                 self.optuna.set_metric_names([goal.name for goal in goals])
         else:
             where = experiment.tuning.storage or str(directory.path)
-            refuse_difference(where, _asked(recorded, where), experiment.to_dict())
+            refuse_difference(where, _asked(recorded, where), experiment)
         self._recover()
         self._enqueue_first()
 
@@ -135,13 +135,12 @@ def counts(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and (LOST not in trial.user_attrs or RETRY_OF in trial.user_attrs)
 
 
-def _asked(recorded: Any, where: str) -> dict[str, Any]:
-    """What the study of a storage was made for."""
+def _asked(recorded: Any, where: str) -> Experiment:
+    """What the study of a storage was made for; keys that its version of raysim did not know have their defaults."""
     try:
-        asked = parse_json(str(recorded))
-    except Malformed as error:
+        return Experiment.parse(parse_json(str(recorded)), where=where)
+    except (Malformed, ConfigError) as error:
         raise RunError(f"{where}: what the study was made for cannot be read ({error}); start a new study") from None
-    return dict(asked) if isinstance(asked, dict) else {}
 
 
 def read_study(directory: StudyDirectory) -> Study:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from raysim.config import Experiment
+from raysim.config import Experiment, read_yaml
+from raysim.config.parsing import as_yaml
 from raysim.errors import RunError, StorageError
 from raysim.tracking import RunDirectory
 
@@ -179,6 +180,15 @@ def test_another_configuration_is_refused_and_the_first_keys_named(run: RunDirec
     assert "\n" not in line
     with pytest.raises(RunError, match=r"client.optimizer.lr is 0.1 there and 0.5 here; start"):
         run.check_same_config(other, ignore=["rounds", "execution"])
+
+
+def test_a_run_whose_version_did_not_know_a_key_has_its_default(run: RunDirectory) -> None:
+    values = read_yaml(run.config)
+    del values["client"]["drop_last"], values["data"]["classes"]
+    run.config.write_text(as_yaml(values))
+    run.check_same_config(Experiment(rounds=10))
+    with pytest.raises(RunError, match=r"client.drop_last is false there and true here; start"):
+        run.check_same_config(Experiment(rounds=10).updated(["client.drop_last=true"]))
 
 
 def test_only_the_first_three_differences_are_listed(run: RunDirectory) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,16 @@ def test_a_study_of_another_search_space_is_refused(tunable: Tunable, tmp_path: 
         tune(tunable(other), directory=tmp_path / "study")
     with pytest.raises(RunError, match="belongs to another experiment: rounds is 3 there and 5 here"):
         tune(tunable(SHORT, rounds=5), directory=tmp_path / "study")
+
+
+def test_a_study_whose_version_did_not_know_a_key_goes_on(tunable: Tunable, tmp_path: Path) -> None:
+    tune(tunable(SHORT | {"trials": 1}), directory=tmp_path / "study")
+    for name in ("study.yaml", "journal.log"):
+        text = (tmp_path / "study" / name).read_text()
+        older = re.sub(r'  drop_last: false\n|\\"drop_last\\": false, ', "", text)
+        assert older != text
+        (tmp_path / "study" / name).write_text(older)
+    assert len(tune(tunable(SHORT | {"trials": 2}), directory=tmp_path / "study").study.trials) == 2
 
 
 def test_a_database_keeps_the_study_and_refuses_another_space(tunable: Tunable, tmp_path: Path) -> None:
