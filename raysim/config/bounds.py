@@ -20,7 +20,7 @@ WHOLE = 10**9
 REAL = 1e38
 """Largest other number, either way: its square does not overflow float64, nor itself float32."""
 SEED = 2**63 - 1
-"""Largest seed."""
+"""Largest seed, and largest whole number of a value that the schema knows nothing of: a time, a number of bytes."""
 BYTES = 10**15
 """Largest number of bytes: a petabyte."""
 UNITS = 1_000_000
@@ -103,7 +103,7 @@ class _Plain:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, Integral):
-            return _within(int(value), WHOLE)
+            return _within(int(value), SEED)
         if isinstance(value, Real):
             return _within(float(value), REAL)
         if isinstance(value, str):
@@ -121,7 +121,7 @@ class _Plain:
             return _no_secret(_short(key))
         if self._text_keys or isinstance(key, bool) or not isinstance(key, Integral):
             raise ValueError(f"the key {shown(key)} is no text; quote it")
-        return str(_within(int(key), WHOLE))
+        return str(_within(int(key), SEED))
 
 
 def _short(text: str) -> str:

@@ -144,7 +144,7 @@ for _ in range(35):
         (b"bytes", "a bytes cannot be written down"),
         (math.nan, "a number is not within -1e+38 and 1e+38"),
         (math.inf, "a number is not within -1e+38 and 1e+38"),
-        (10**400, "a number is not within -1e+09 and 1e+09"),
+        (10**400, "a number is not within -9.22337e+18 and 9.22337e+18"),
         ("x" * (TEXT + 1), f"a text of {TEXT + 1:,} characters; at most {TEXT:,} are kept"),
         ({1: "x"}, "the key 1 is no text; quote it"),
         ({None: "x"}, "the key None is no text; quote it"),
@@ -154,6 +154,16 @@ def test_arguments_are_plain_values(value: Any, reason: str) -> None:
     line = refused({"model": {"name": "my:net", "args": {"depth": value}}})
     assert line.startswith(f"model.args: {reason}")
     assert len(line) < 250
+
+
+def test_arguments_and_choices_may_be_times_bytes_and_seeds() -> None:
+    values = [1_700_000_000, 4 << 30, -(2**63) + 1, 2**63 - 1]
+    experiment = Experiment.parse({
+        "model": {"name": "my:net", "args": {"since": values}},
+        "tuning": {"space": {"execution.shard_memory": {"choices": values}}},
+    })  # fmt: skip
+    assert experiment.model.to_dict()["args"]["since"] == values
+    assert experiment.tuning.space["execution.shard_memory"].choices == tuple(values)
 
 
 def test_arguments_are_the_same_after_a_resume() -> None:
