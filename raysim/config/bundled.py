@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -26,15 +27,16 @@ def find_config(given: str | Path) -> Path:
         ConfigError: it is no file, and names a bundled configuration only nearly.
     """
     path = Path(given)
-    if path.exists() or not CONFIGS.is_dir():
+    bundled = {file.stem: file for file in CONFIGS.glob("*.yaml")}
+    if os.path.exists(path) or not bundled:  # of a name that is too long, `path.exists()` raises an OSError
         return path
-    named = CONFIGS / f"{path.name.removesuffix('.yaml')}.yaml"
-    if str(given) in (named.stem, named.name) and named.is_file():
-        return named
-    if named.is_file():
-        raise ConfigError(f"{given}: no such file; to use the one that comes with raysim, write {named.stem}")
+    name = path.name.removesuffix(".yaml")
+    if name in bundled:
+        if str(given) in (name, f"{name}.yaml"):
+            return bundled[name]
+        raise ConfigError(f"{given}: no such file; to use the one that comes with raysim, write {name}")
     if len(path.parts) == 1 and not path.suffix:
-        close = difflib.get_close_matches(path.name, [file.stem for file in CONFIGS.glob("*.yaml")], n=1)
+        close = difflib.get_close_matches(path.name, bundled, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else "`raysim list configs` names them"
         raise ConfigError(f"{given}: no such file, and no bundled configuration; {remedy}")
     return path

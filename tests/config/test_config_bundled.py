@@ -44,6 +44,7 @@ def test_a_name_means_the_bundled_one_unless_a_file_is_called_so(
         ("configs/mnist_2nn.yaml", "configs/mnist_2nn.yaml: no such file; to use the one that comes with raysim, "
                                    "write mnist_2nn"),
         ("other/file.yaml", "other/file.yaml: no such file"),
+        ("a" * 300, f"{'a' * 300}: no such file, and no bundled configuration; `raysim list configs` names them"),
     ],
 )  # fmt: skip
 def test_what_is_neither_is_one_line_with_the_nearest_name(
