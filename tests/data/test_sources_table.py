@@ -209,6 +209,32 @@ def test_na_values_are_holes_in_text_and_among_numbers(tmp_path) -> None:
         assert columns(data) == {"a": [1, None, 3], "b": [0.5, None, None]}
 
 
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_na_values_are_holes_in_every_type_of_text_that_parquet_has(tmp_path, kind: pa.DataType) -> None:
+    texts = {"a": ["x", "?", "z"], "b": ["1", "?", "3"]}
+    made = {name: pa.array(cells).dictionary_encode().cast(kind) for name, cells in texts.items()}
+    decimals = pa.array([1.5, -9, 2.5]).cast(pa.decimal128(10, 2))
+    parquet.write_table(pa.table(made | {"c": decimals, "outcome": [0, 0, 1]}), tmp_path / "t.parquet")
+    data = load(tmp_path / "t.parquet", name="parquet", na_values=["?", "-9"])
+    assert columns(data) == {"a": ["x", None, "z"], "b": [1, None, 3], "c": [1.5, None, 2.5]}
+
+
+def test_numbers_are_names_in_parquet_and_where_pandas_counted_the_columns(tmp_path) -> None:
+    parquet.write_table(pa.table({"5": [1.0, 2.0], "7": [0, 1]}), tmp_path / "t.parquet")
+    assert columns(load(tmp_path / "t.parquet", name="parquet", label="7")) == {"5": [1, 2]}
+    assert columns(load(tmp_path / "t.csv", "0,1\n5,0\n6,1\n", label="1")) == {"0": [5, 6]}
+
+
+def test_large_owners_of_test_rows_are_exact_beside_rows_without_an_owner(tmp_path) -> None:
+    first, second = 2**53 + 1, 2**53 + 2
+    (tmp_path / "test.csv").write_text(f"a,who,outcome\n1,{first},0\n2,,1\n3,{second},1\n")
+    text = f"a,who,outcome\n1,{first},0\n2,{second},1\n"
+    data = load(tmp_path / "t.csv", text, test=str(tmp_path / "test.csv"), client="who")
+    assert data.test is not None
+    assert data.test.client is not None
+    assert data.test.client.tolist() == [first, None, second]
+
+
 def test_commas_inside_quotes_and_bars_are_told_from_delimiters(tmp_path) -> None:
     data = load(tmp_path / "t.csv", 'a|"b, c, d"|outcome\n1|"x, y"|0\n2|z|1\n')
     assert columns(data) == {"a": [1, 2], "b, c, d": ["x, y", "z"]}

@@ -74,17 +74,20 @@ def with_holes(table: pa.Table, cells: Sequence[str]) -> pa.Table:
     numbers = pa.array([float(cell) for cell in cells if is_number(cell)], pa.float64())
     for at, column in enumerate(table.columns):
         name = table.column_names[at]
-        if len(numbers) and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        if pa.types.is_dictionary(column.type):  # pandas' categories
+            column = column.cast(column.type.value_type)
+        kind = column.type
+        if len(numbers) and (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             hole = compute.is_in(column.cast(pa.float64(), safe=False), value_set=numbers)
-            table = table.set_column(at, name, compute.if_else(hole, pa.scalar(None, column.type), column))
-        if not pa.types.is_string(column.type):
+            table = table.set_column(at, name, compute.if_else(hole, pa.scalar(None, kind), column))
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             continue
         trimmed = compute.utf8_trim_whitespace(column)
-        hole = compute.is_in(trimmed, value_set=pa.array(cells, pa.string()))
+        hole = compute.is_in(trimmed, value_set=pa.array(cells, kind))
         if not compute.any(hole).as_py():
             continue
-        holed = compute.if_else(hole, pa.scalar(None, pa.string()), column)
+        holed = compute.if_else(hole, pa.scalar(None, kind), column)
         with suppress(pa.ArrowInvalid):
-            holed = compute.if_else(hole, pa.scalar(None, pa.string()), trimmed).cast(pa.float64())
+            holed = compute.if_else(hole, pa.scalar(None, kind), trimmed).cast(pa.float64())
         table = table.set_column(at, name, holed)
     return table

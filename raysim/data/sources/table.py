@@ -121,7 +121,9 @@ def _refuse_two_spellings(config: Table, table: pa.Table, path: Path) -> None:
 
 
 def _features(config: Table, columns: Sequence[str], path: Path) -> tuple[str, ...]:
-    if all(is_number(name) for name in columns if name):
+    header = [name for name in columns if name]
+    numbered = header == [str(number) for number in range(len(header))]  # pandas calls columns 0, 1, … by default
+    if config.name == "csv" and not numbered and all(map(is_number, header)):
         raise DataError(f"{path}: its first row, {', '.join(columns[:5])}, is all numbers; begin with a row of names")
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
@@ -207,11 +209,13 @@ def _owners(column: pa.ChunkedArray, name: str, path: Path, *, all_owned: bool =
 
 
 def _whole(column: pa.ChunkedArray, name: str, path: Path, *, filled: bool = True) -> Array:
-    """A column of labels or owners: no holes, and integers as they are (float64 would merge some above 2^53)."""
+    """A column of labels or owners; if `filled` without holes. Integers stay (float64 merges some above 2^53)."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_integer(column.type) and column.null_count and not filled:
+        return np.array(column.to_pylist(), dtype=object)
     exact = pa.types.is_integer(column.type) and not column.null_count
     values: Array = column.to_numpy() if exact else _column(column, name, path)
     missing = np.flatnonzero(holes(values))
