@@ -42,7 +42,7 @@ def task_of(y: Array, task: Task | None, origin: str) -> Literal["classification
             losses = "binary_cross_entropy or cross_entropy" if len(found) == 2 else "cross_entropy"
             raise DataError(
                 f"{origin}: y has type {y.dtype} and holds only {every}, which may be classes or numbers; set "
-                f"training.loss: {losses} for classes, or mse for numbers"
+                f"training.loss: {losses} for classes, or mse for numbers (or task, where you call from_arrays)"
             )
     return "regression"
 
