@@ -1,4 +1,4 @@
-"""What chance would bring about in some round, found out before the first one: it follows from sizes and weights."""
+"""Checks before the first round of what later rounds would meet: it follows from the clients' sizes and weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def check_batches(model: nn.Module, experiment: Experiment, federation: Federation, algorithm: Algorithm) -> None:
-    """Refuse batches of one sample for a model that cannot do with them, and `drop_last` where it does nothing.
+    """Refuse batches of one sample for a model that fails on them, and `drop_last` where it has no effect.
 
     Where `execution.faults.error` is `drop`, clients with such batches are left out of their rounds instead.
 
@@ -94,7 +94,7 @@ def _remedy(works: Sequence[LocalWork], sizes: Int64) -> str:
 
 
 def idle_rounds(experiment: Experiment, federation: Federation) -> str | None:
-    """A warning of rounds that keep the model, because only clients without weight are drawn for them; None of none.
+    """Warns of rounds that keep the model, because all clients drawn for them have no weight; None if none is likely.
 
     Such a round is no error: its cohort is recorded as empty.
     """

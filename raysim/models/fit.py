@@ -80,7 +80,7 @@ def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str
 
 
 def refusal_of_one(model: nn.Module, info: DataInfo, loss: str = "auto", *, training: bool = True) -> str | None:
-    """Why the model cannot do with a batch of one sample, if it cannot.
+    """Why the model fails on a batch of one sample; None if it does not.
 
     Batch normalisation has no variance of one sample, and a `squeeze()` takes the sample's dimension with it.
 
@@ -125,7 +125,10 @@ class _Trial:
         x = torch.zeros((samples, *info.input_shape), dtype=torch.float32)
         if tokens:  # the largest id: an embedding that is too small must show now
             x = torch.full(x.shape, (info.vocabulary or 1) - 1, dtype=torch.int64)
-        self._modes.train() if training else self._copy.eval()
+        if training:
+            self._modes.train()
+        else:
+            self._copy.eval()
         # The caller's generators stay where they are. While it trains, a forward pass may look at gradients.
         with torch.set_grad_enabled(training), exclusive_torch():
             if not tokens:  # whose ids the meta device does not look at

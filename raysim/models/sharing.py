@@ -78,7 +78,7 @@ class FrozenWatch:
         self._seen = [(name, one, one._version) for name, one in found]
 
     def check(self) -> None:
-        """Refuse to go on with a parameter that has changed: what clients come to would depend on who went before.
+        """Refuse to continue with a changed parameter: a client's result would depend on those trained before it.
 
         Raises:
             RunError: names it.

@@ -1,4 +1,4 @@
-"""Operations on many tensors in one call, which torch has but promises nothing about: one by one where it has not."""
+"""Operations on many tensors in one call. They are private in torch: a release without them works tensor by tensor."""
 
 from __future__ import annotations
 

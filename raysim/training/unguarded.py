@@ -30,7 +30,7 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
     Raises:
         Exception: torch cannot compile it, or would need other code for other sizes.
     """
-    # Two seconds and 150 MB, for those who compile. Where torch has them no more, nothing is compiled.
+    # Two seconds and 150 MB, only where steps are compiled. A torch without these modules compiles nothing.
     from torch._dynamo import mark_dynamic
     from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
@@ -65,7 +65,7 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
 
 
 def _option(module: str, **values: Any) -> AbstractContextManager[Any]:
-    """One of torch's own settings, inside the block; nothing where torch has it no more, which costs time at most."""
+    """One of torch's private settings, inside the block; a torch without it is left as it is, and is slower at most."""
     try:
         config = import_module(module)
         known = all(hasattr(config, name) for name in values)
