@@ -57,10 +57,15 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     `model=mlp` replaces the section; `model.hidden=[64]` sets one key of it.
 
     Raises:
-        ConfigError: an override has no `=`, an empty key, a bad value, or a path through something that is no section.
+        ConfigError: an override has no `=`, an empty key, a bad value, or a path through something that is no section;
+            or they are no list of texts.
     """
+    if isinstance(overrides, str | Mapping):  # a text would be taken for a list of letters
+        raise ConfigError(f"overrides: expected a list such as ['rounds=10'], got {shown(overrides)}")
     result: dict[str, Any] = copy.deepcopy(dict(values))
     for override in overrides:
+        if not isinstance(override, str):
+            raise ConfigError(f"override {shown(override)}: write 'key.sub=value'")
         path, separator, text = override.partition("=")
         keys = path.strip().split(".")
         if not separator or not all(keys):

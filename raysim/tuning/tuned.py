@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Tuned:
 
 
 def tune(
-    experiment: Experiment | None = None,
+    experiment: Experiment | str | PathLike[str] | Mapping[str, Any] | None = None,
     *,
     directory: str | Path | None = None,
     model: nn.Module | None = None,
@@ -64,7 +65,8 @@ def tune(
     """Run a study, or go on with one, until it has as many trials as `tuning.trials` says.
 
     Args:
-        experiment: what to tune, with its `tuning` section; may be left out to go on with the study in `directory`.
+        experiment: what to tune, with its `tuning` section; the path of its YAML file, or a nested mapping, will do. May
+            be left out to go on with the study in `directory`.
         directory: the study's folder; where one lies already, it goes on. By default a new one below
             `experiment.tracking.directory`.
         model: a module of your own instead of `experiment.model`.
@@ -84,6 +86,7 @@ def tune(
         if directory is None or not StudyDirectory.is_study(directory):
             raise RunError(f"{directory or 'tune'}: no study to go on with; give an experiment")
         experiment = StudyDirectory(Path(directory)).experiment()
+    experiment = Experiment.of(experiment)
     if overrides:
         experiment = experiment.updated(overrides)
     return _Tuning(experiment, directory, model, data, progress or QuietStudy()).run()

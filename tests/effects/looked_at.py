@@ -5,6 +5,7 @@ from __future__ import annotations
 RAY = "execution.executor=ray"
 VARIED = "client.epochs=3; tuning.space={client.epochs: {low: 1, high: 9}}"
 BEATEN = "client.optimizer.lr=0.0001; tuning.space={client.optimizer.lr: {low: 0.0001, high: 1.0}}"
+STUDY = "rounds=1; tuning.trials=2; tuning.sampler=random; tuning.confirm.seeds=0"
 
 LOOKED_AT = {
     "engine": """
@@ -122,12 +123,10 @@ tuning.pruner=hyperband.rounds | 3 | {VARIED}
 tuning.pruner=hyperband.reduction | 4 | {VARIED}
 """,
     "study": f"""
-tuning.trials | 3 | {VARIED}; tuning.trials=2; tuning.confirm.seeds=0; tuning.sampler=random
-tuning.parallel | 2 | {VARIED}; tuning.trials=2; tuning.confirm.seeds=0; tuning.sampler=random
-tuning.seed | 5 | {VARIED}; tuning.trials=2; tuning.confirm.seeds=0; tuning.sampler=random
-tuning.storage | sqlite:///<FOLDER>/study.db | {VARIED}; tuning.trials=2; tuning.confirm.seeds=0;
-    tuning.sampler=random
-tuning.confirm.seeds | 2 | {BEATEN}; tuning.trials=2; tuning.confirm.seeds=0; tuning.sampler=random
-tuning.confirm.level | 0.5 | {BEATEN}; tuning.trials=2; tuning.confirm.seeds=2; tuning.sampler=random
+tuning.trials | 3 | {VARIED}; {STUDY}
+tuning.parallel | 2 | {VARIED}; {STUDY}
+tuning.seed | 5 | {VARIED}; {STUDY}
+tuning.confirm.seeds | 2 | {BEATEN}; {STUDY}
+tuning.confirm.level | 0.5 | {BEATEN}; {STUDY}; tuning.confirm.seeds=2
 """,
 }

@@ -32,6 +32,7 @@ from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import resolve_goals
 from raysim.tuning.sampling import build_pruner, build_sampler
 from raysim.tuning.space import Space
+from raysim.tuning.storage import open_storage
 
 GIB = 1024**3
 NODES = [Node("a", 4, 2, 64 * GIB, 80 * GIB), Node("b", 4, 2, 64 * GIB, 80 * GIB)]
@@ -177,13 +178,23 @@ def study(lab: Lab, overrides: tuple[str, ...]) -> Any:
     )
 
 
+def storage(lab: Lab, overrides: tuple[str, ...]) -> Any:
+    """Which storage Optuna is asked for: a database's own modules take seconds to import."""
+    with patch("optuna.storages.get_storage", side_effect=str):
+        return str(open_storage(lab.folder / "journal.log", lab.experiment(overrides)[0].tuning.storage)).split(" at ")[
+            0
+        ]
+
+
 def _plain(values: Mapping[str, Any]) -> str:
     return re.sub(r" at 0x\w+", "", repr({k: v for k, v in values.items() if isinstance(v, int | float | str | None)}))
 
 
 def seen(look: Look, lab: Lab, overrides: tuple[str, ...]) -> Any:
-    """What a look sees; a refusal is seen, too."""
-    try:
-        return look(lab, overrides)
-    except RaysimError as error:
-        return f"refused: {re.sub(r'runs-[0-9]+', '', str(error))}"
+    """What a look sees, once; a refusal is seen, too."""
+    if (look, overrides) not in lab.seen:
+        try:
+            lab.seen[look, overrides] = look(lab, overrides)
+        except RaysimError as error:
+            lab.seen[look, overrides] = f"refused: {re.sub(r'runs-[0-9]+', '', str(error))}"
+    return lab.seen[look, overrides]

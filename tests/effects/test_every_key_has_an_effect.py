@@ -10,7 +10,7 @@ import pytest
 from algorithm_table import ALGORITHMS
 from data_table import DATA
 from looked_at import LOOKED_AT
-from outcomes import Lab, write_files
+from outcomes import Lab, stub_report, write_files
 from schema_keys import schema_keys
 from tables import RUNS, lines
 
@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
+        patch.setattr("raysim.tracking.recorder.write_report", stub_report)
+        patch.setattr("os.fsync", lambda file: None)
         made = Lab(tmp_path_factory.mktemp("lab"))
         write_files(made.files)
         yield made

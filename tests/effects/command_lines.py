@@ -1,0 +1,129 @@
+"""Command lines in this process, each in a folder of its own that holds tiny experiments, data and runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from functools import lru_cache
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import typer
+from outcomes import write_files
+
+from raysim.cli import app
+
+TINY = """\
+name: tiny
+rounds: 1
+cohort: 2
+data: {source: {name: csv, path: FILES/a.csv, label: label, ignore: [kind]}, partition: {name: iid, clients: 3},
+  validation: 0.2}
+client: {steps: 1}
+training: {engine: sequential}
+execution: {executor: inprocess}
+tracking: {report: false}
+tuning: {space: {client.epochs: {low: 1, high: 9}}, trials: 1, sampler: random, confirm: {seeds: 0}}
+"""
+FAULTY = """\
+from raysim.algorithms import Algorithm
+
+class Faulty(Algorithm):
+    def correct(self, grad, rows, context):
+        if context.setting.round == 2:
+            raise ValueError("boom")
+"""
+TERMINAL = "terminal: "
+"""In front of a command line that runs in a terminal."""
+
+
+def parameters() -> list[str]:
+    """Every argument and option of every command: `data show --png`, `run CONFIG`."""
+    return [f"{path} {shown}".strip() for path, shown, _ in _walk(typer.main.get_command(app), "")]
+
+
+def flags() -> dict[str, list[str]]:
+    """The options without a value of each command."""
+    found: dict[str, list[str]] = {}
+    for path, shown, flag in _walk(typer.main.get_command(app), ""):
+        if flag:
+            found.setdefault(path, []).append(shown)
+    return found
+
+
+def _walk(command: object, path: str) -> Iterator[tuple[str, str, bool]]:
+    """Path of a command, how its parameter is written, and whether that is a flag."""
+    for one in command.params:  # type: ignore[attr-defined]
+        option = one.opts[0].startswith("-")
+        yield path, one.opts[0] if option else one.metavar or one.name.upper(), getattr(one, "is_flag", False)
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _walk(below, f"{path} {name}".strip())
+
+
+class CommandLines:
+    """Runs each command line once."""
+
+    def __init__(self, folder: Path) -> None:
+        """The template of the folders: runs `done`, `strange` of another torch and `broken` by a client, and a study."""
+        self._folder, self._template = folder, folder / "template"
+        files = folder / "files"
+        for made in (files, self._template, self._template / "begun"):
+            made.mkdir()
+        write_files(files)
+        (self._template / "tiny.yaml").write_text(TINY.replace("FILES", str(files)))
+        (self._template / "other.yaml").write_text(TINY.replace("FILES", str(files)).replace("tiny", "other"))
+        (self._template / "faulty.py").write_text(FAULTY)
+        (self._template / "begun" / "study.yaml").touch()
+        for name in ("mnist-a", "cifar-a"):
+            (self._template / name).symlink_to(files / name)
+        self.outcome = lru_cache(maxsize=None)(self._outcome)
+        self._invoke(self._template, "run tiny.yaml rounds=2 --directory done")
+        self._invoke(self._template, "run tiny.yaml rounds=2 algorithm=faulty:Faulty --directory broken")
+        shutil.copytree(self._template / "done", self._template / "strange")
+        environment = json.loads((self._template / "strange" / "environment.json").read_text())
+        environment["bits"]["torch"] = "0.1"
+        (self._template / "strange" / "environment.json").write_text(json.dumps(environment))
+
+    def _outcome(self, line: str) -> str:
+        """What the command prints, its exit code, and the files that it leaves."""
+        place = self._folder / f"place-{len(list(self._folder.iterdir()))}"
+        shutil.copytree(self._template, place, symlinks=True)
+        before = _files(place)
+        printed, told, code = self._invoke(place, line)
+        left = "\n".join(sorted(_files(place) - before))
+        return f"stdout:\n{printed}stderr:\n{told}exit code {code}\nfiles:\n{left}\n"
+
+    def _invoke(self, place: Path, line: str) -> tuple[str, str, object]:
+        """What is printed on both streams, and the exit code."""
+        os.chdir(place)
+        stdout, stderr = (Stream(line.startswith(TERMINAL)) for _ in range(2))
+        with (
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+            patch("sys.stdin", io.StringIO("q\n")),
+            patch.dict(os.environ, RAYSIM_HOME=f"{place}/home"),
+            pytest.raises(SystemExit) as left,
+        ):
+            app(shlex.split(line.removeprefix(TERMINAL)), prog_name="raysim")
+        return stdout.getvalue(), stderr.getvalue(), left.value.code
+
+
+class Stream(io.StringIO):
+    """Keeps what is printed; in a terminal, or not."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def _files(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*") if not path.is_symlink()}

@@ -1,0 +1,62 @@
+"""What is tried of each argument and option: `parameter | line without it | line with it | what one of them shows`.
+
+The last is a regular expression that is found in exactly one of both outcomes (`command_lines`). `OUT` at the end of
+a line is `--directory out`.
+"""
+
+from __future__ import annotations
+
+COMMANDS = r"""
+--version | list models | --version | stdout:\nraysim \d
+run CONFIG | run tiny.yaml | run other.yaml | runs/tiny-[-\d]+/model\.safetensors
+run KEY=VALUE | run tiny.yaml OUT | run tiny.yaml rounds=2 OUT | round 2/2
+run --directory | run tiny.yaml | run tiny.yaml OUT | \nout/model\.safetensors
+run --quiet | run tiny.yaml OUT | run tiny.yaml --quiet OUT | stdout:\nout\nstderr:\nexit code 0
+run --json | run tiny.yaml OUT | run tiny.yaml --json OUT | "event": ?"round"
+run --plain | terminal: run tiny.yaml OUT | terminal: run tiny.yaml --plain OUT | \nround 1/1
+run --no-report | run tiny.yaml tracking.report=true OUT | run tiny.yaml tracking.report=true --no-report OUT | report\.html
+run --debug | run tiny.yaml rounds=2 algorithm=faulty:Faulty OUT | run tiny.yaml rounds=2 algorithm=faulty:Faulty --debug OUT | Traceback
+run --profile | run tiny.yaml OUT | run tiny.yaml --profile OUT | Where the time went
+resume RUN | resume strange rounds=3 | resume done rounds=3 | exit code 0
+resume KEY=VALUE | resume done rounds=3 | resume done rounds=4 | round 4/4
+resume --allow-different-bits | resume strange rounds=3 | resume strange rounds=3 --allow-different-bits | exit code 0
+resume --quiet | resume done rounds=3 | resume done rounds=3 --quiet | stdout:\ndone\nstderr:\nexit code 0
+resume --json | resume done rounds=3 | resume done rounds=3 --json | "event": ?"round"
+resume --plain | terminal: resume done rounds=3 | terminal: resume done rounds=3 --plain | round 3/3
+resume --no-report | resume done rounds=3 tracking.report=true | resume done rounds=3 tracking.report=true --no-report |
+    report\.html
+resume --debug | resume broken | resume broken --debug | Traceback
+resume --profile | resume done rounds=3 | resume done rounds=3 --profile | Where the time went
+report RUN... | report done | report nowhere | done/report\.html
+report --out | report done | report done --out page.html | stdout:\npage\.html
+debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
+debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
+debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9
+debug --pdb | debug done --client 0 --round 1 | debug done --client 0 --round 1 --pdb | \(Pdb\)
+plan CONFIG | plan tiny.yaml | plan other.yaml | stdout:\ntiny\n
+plan KEY=VALUE | plan tiny.yaml | plan tiny.yaml cohort=1 | round +1 of 3 clients
+plan --json | plan tiny.yaml | plan tiny.yaml --json | "name": "tiny"
+tune CONFIG | tune tiny.yaml OUT | tune other.yaml | runs/other-tune
+tune KEY=VALUE | tune tiny.yaml OUT | tune tiny.yaml tuning.trials=2 OUT | \(2/2\)
+tune --directory | tune other.yaml | tune tiny.yaml OUT | \nout/study\.yaml
+tune --quiet | tune tiny.yaml OUT | tune tiny.yaml --quiet OUT | stdout:\nout\nstderr:\nexit code 0
+tune --json | tune tiny.yaml OUT | tune tiny.yaml --json OUT | "event": ?"trial"
+list KIND | list models | list losses | mlp
+schema --out | schema | schema --out schema.json | stdout:\nschema\.json
+doctor --address | doctor | doctor --address 127.0.0.1:1 | no Ray cluster at '127\.0\.0\.1:1'
+data build CONFIG | data build tiny.yaml | data build nowhere.yaml | no such file
+data build KEY=VALUE | data build tiny.yaml | data build tiny.yaml data.partition.clients=5 | 5 clients
+data build --verify | data build tiny.yaml | data build tiny.yaml --verify | every file is as it was written
+data show CONFIG | data show tiny.yaml | data show other.yaml | tiny-partition\.png
+data show KEY=VALUE | data show tiny.yaml | data show tiny.yaml data.partition.clients=5 | 5 clients
+data show --png | data show tiny.yaml | data show tiny.yaml --png picture.png | \npicture\.png
+data import NAME | data import mnist mnist-a | data import cifar10 mnist-a | exit code 0
+data import FOLDER | data import mnist mnist-a | data import mnist cifar-a | exit code 0
+"""
+
+EXCLUDED = {
+    *((command, a, b) for command in ("run", "resume") for a, b in (("--quiet", "--json"), ("--quiet", "--plain"))),
+    *((command, a, b) for command in ("run", "resume") for a, b in (("--json", "--plain"), ("--json", "--profile"))),
+    ("tune", "--quiet", "--json"),
+}
+"""Flags of a command of which one is given at a time; all others go together."""

@@ -1,0 +1,66 @@
+"""Whatever a command line accepts has an effect, or is refused: every argument and option of every command."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from command_lines import CommandLines, flags, parameters
+from command_table import COMMANDS, EXCLUDED
+from outcomes import stub_report
+
+
+def rows() -> dict[str, tuple[str, str, str]]:
+    found = {}
+    for line in filter(None, re.sub(r"\n +", " ", COMMANDS).splitlines()):
+        parameter, *lines, shown = (part.strip() for part in line.split(" | "))
+        without, given = (re.sub(r" OUT$", " --directory out", one) for one in lines)
+        found[parameter] = without, given, shown
+    return found
+
+
+ROWS = rows()
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLines]:
+    here = Path.cwd()
+    with patch("raysim.tracking.recorder.write_report", stub_report), patch("os.fsync"):
+        yield CommandLines(tmp_path_factory.mktemp("commands"))
+    os.chdir(here)
+
+
+@pytest.mark.parametrize("parameter", parameters())
+def test_a_parameter_of_a_command_has_an_effect_or_is_refused(parameter: str, commands: CommandLines) -> None:
+    assert parameter in ROWS, f"say in tests/effects/command_table.py what shows the effect of {parameter}"
+    without, given, shown = ROWS[parameter]
+    found = [commands.outcome(line) for line in (without, given)]
+    assert [re.search(shown, one) is None for one in found].count(True) == 1, "\n\n".join(found)
+
+
+def test_no_line_is_about_a_parameter_that_is_gone() -> None:
+    assert set(ROWS) <= set(parameters())
+
+
+PAIRS = [(command, *pair) for command, found in flags().items() for pair in itertools.combinations(found, 2)]
+
+
+@pytest.mark.parametrize(("command", "one", "other"), PAIRS)
+def test_flags_that_exclude_each_other_say_so_in_one_line(
+    command: str, one: str, other: str, commands: CommandLines
+) -> None:
+    outcome = commands.outcome(f"{command} nowhere.yaml {one} {other}")
+    (line,) = re.findall(r"stderr:\n(.*)\nexit code 2\n", outcome)
+    if (command, one, other) in EXCLUDED:
+        assert re.fullmatch(rf"error: .*{one}\b.* {other} (and .*)?exclude each other; .*", line)
+    else:
+        assert line.startswith("error: nowhere.yaml: "), "both are accepted, and the next thing wrong is told"
+
+
+def test_a_study_that_goes_on_refuses_another_directory(commands: CommandLines) -> None:
+    assert "error: begun is a study already; leave out --directory" in commands.outcome("tune begun --directory out")
