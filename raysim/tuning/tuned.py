@@ -65,8 +65,8 @@ def tune(
     """Run a study, or go on with one, until it has as many trials as `tuning.trials` says.
 
     Args:
-        experiment: what to tune, with its `tuning` section; the path of its YAML file, or a nested mapping, will do. May
-            be left out to go on with the study in `directory`.
+        experiment: what to tune, with its `tuning` section; the path of its YAML file, or a nested mapping, will do.
+            May be left out to go on with the study in `directory`.
         directory: the study's folder; where one lies already, it goes on. By default a new one below
             `experiment.tracking.directory`.
         model: a module of your own instead of `experiment.model`.

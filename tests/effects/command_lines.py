@@ -70,7 +70,7 @@ class CommandLines:
     """Runs each command line once."""
 
     def __init__(self, folder: Path) -> None:
-        """The template of the folders: runs `done`, `strange` of another torch and `broken` by a client, and a study."""
+        """Make the template of the folders, with runs: `done`, `broken` by a client, `strange` for its other torch."""
         self._folder, self._template = folder, folder / "template"
         files = folder / "files"
         for made in (files, self._template, self._template / "begun"):

@@ -14,8 +14,10 @@ run --directory | run tiny.yaml | run tiny.yaml OUT | \nout/model\.safetensors
 run --quiet | run tiny.yaml OUT | run tiny.yaml --quiet OUT | stdout:\nout\nstderr:\nexit code 0
 run --json | run tiny.yaml OUT | run tiny.yaml --json OUT | "event": ?"round"
 run --plain | terminal: run tiny.yaml OUT | terminal: run tiny.yaml --plain OUT | \nround 1/1
-run --no-report | run tiny.yaml tracking.report=true OUT | run tiny.yaml tracking.report=true --no-report OUT | report\.html
-run --debug | run tiny.yaml rounds=2 algorithm=faulty:Faulty OUT | run tiny.yaml rounds=2 algorithm=faulty:Faulty --debug OUT | Traceback
+run --no-report | run tiny.yaml tracking.report=true OUT | run tiny.yaml tracking.report=true --no-report OUT |
+    report\.html
+run --debug | run tiny.yaml rounds=2 algorithm=faulty:Faulty OUT |
+    run tiny.yaml rounds=2 algorithm=faulty:Faulty --debug OUT | Traceback
 run --profile | run tiny.yaml OUT | run tiny.yaml --profile OUT | Where the time went
 resume RUN | resume strange rounds=3 | resume done rounds=3 | exit code 0
 resume KEY=VALUE | resume done rounds=3 | resume done rounds=4 | round 4/4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 RAY = "execution.executor=ray"
 VARIED = "client.epochs=3; tuning.space={client.epochs: {low: 1, high: 9}}"
-BEATEN = "client.optimizer.lr=0.0001; tuning.space={client.optimizer.lr: {low: 0.0001, high: 1.0}}"
+LOSS = "tuning.objective={metric: validation/loss}"
+BEATEN = "client.optimizer.lr=0.0001; tuning.space={client.optimizer.lr: {low: 0.0001, high: 1.0}}; " + LOSS
 STUDY = "rounds=1; tuning.trials=2; tuning.sampler=random; tuning.confirm.seeds=0"
 
 LOOKED_AT = {
@@ -121,6 +122,9 @@ tuning.pruner=asha.reduction | 3 | {VARIED}
 tuning.pruner=hyperband | hyperband | {VARIED}
 tuning.pruner=hyperband.rounds | 3 | {VARIED}
 tuning.pruner=hyperband.reduction | 4 | {VARIED}
+""",
+    "storage": """
+tuning.storage | sqlite:///<FOLDER>/study.db |
 """,
     "study": f"""
 tuning.trials | 3 | {VARIED}; {STUDY}
