@@ -31,27 +31,33 @@ resume --debug | resume broken | resume broken --debug | Traceback
 resume --profile | resume done rounds=3 | resume done rounds=3 --profile | Where the time went
 report RUN... | report done | report nowhere | done/report\.html
 report --out | report done | report done --out page.html | stdout:\npage\.html
+report --debug | report nowhere | report nowhere --debug | Traceback
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
 debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9
 debug --pdb | debug done --client 0 --round 1 | debug done --client 0 --round 1 --pdb | \(Pdb\)
+debug --debug | debug nowhere --client 0 --round 1 | debug nowhere --client 0 --round 1 --debug | Traceback
 plan CONFIG | plan tiny.yaml | plan other.yaml | stdout:\ntiny\n
 plan KEY=VALUE | plan tiny.yaml | plan tiny.yaml cohort=1 | round +1 of 3 clients
 plan --json | plan tiny.yaml | plan tiny.yaml --json | "name": "tiny"
+plan --debug | plan nowhere.yaml | plan nowhere.yaml --debug | Traceback
 tune CONFIG | tune tiny.yaml OUT | tune other.yaml | runs/other-tune
 tune KEY=VALUE | tune tiny.yaml OUT | tune tiny.yaml tuning.trials=2 OUT | \(2/2\)
 tune --directory | tune other.yaml | tune tiny.yaml OUT | \nout/study\.yaml
 tune --quiet | tune tiny.yaml OUT | tune tiny.yaml --quiet OUT | stdout:\nout\nstderr:\nexit code 0
 tune --json | tune tiny.yaml OUT | tune tiny.yaml --json OUT | "event": ?"trial"
+tune --debug | tune nowhere.yaml | tune nowhere.yaml --debug | Traceback
 list KIND | list models | list losses | mlp
 schema --out | schema | schema --out schema.json | stdout:\nschema\.json
 doctor --address | doctor | doctor --address 127.0.0.1:1 | no Ray cluster at '127\.0\.0\.1:1'
 data build CONFIG | data build tiny.yaml | data build nowhere.yaml | no such file
 data build KEY=VALUE | data build tiny.yaml | data build tiny.yaml data.partition.clients=5 | 5 clients
 data build --verify | data build tiny.yaml | data build tiny.yaml --verify | every file is as it was written
+data build --debug | data build nowhere.yaml | data build nowhere.yaml --debug | Traceback
 data show CONFIG | data show tiny.yaml | data show other.yaml | tiny-partition\.png
 data show KEY=VALUE | data show tiny.yaml | data show tiny.yaml data.partition.clients=5 | 5 clients
 data show --png | data show tiny.yaml | data show tiny.yaml --png picture.png | \npicture\.png
+data show --debug | data show nowhere.yaml | data show nowhere.yaml --debug | Traceback
 data import NAME | data import mnist mnist-a | data import cifar10 mnist-a | exit code 0
 data import FOLDER | data import mnist mnist-a | data import mnist cifar-a | exit code 0
 """
