@@ -54,13 +54,13 @@ def test_moon_follows_algorithm_1_of_the_paper() -> None:
     assert not torch.allclose(torch.from_numpy(drifted.rounds(ROUNDS)), found, atol=1e-3)
 
 
-def test_where_it_would_be_compiled_it_trains_one_client_at_a_time_and_says_so(tmp_path: Path) -> None:
+def test_where_it_would_be_compiled_it_trains_in_rows_that_are_not_and_says_so(tmp_path: Path) -> None:
     rows = ("training.engine=rows", "training.rows=2", "training.compile=true")
     chosen = prepare_job(digits(tmp_path, "algorithm=moon", *rows)).engine
-    assert chosen.engine.name == "sequential"
-    assert chosen.replaced
+    assert (chosen.engine.name, chosen.engine.compiled) == ("rows", False)
+    assert chosen.uncompiled
     assert chosen.reason == (
-        "one client at a time: a loss that compares representations of several models is not compiled"
+        "rows as configured, not compiled: a loss that compares representations of several models is not compiled"
     )
 
 
