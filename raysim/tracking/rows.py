@@ -47,7 +47,7 @@ class RoundRow:
     trained: int
     """Clients whose update is in the model."""
     dropped: int
-    """Clients left out: non-finite, out of range, or lost where `execution.faults` says `drop`."""
+    """Clients left out: non-finite, or lost where `execution.faults` says `drop`."""
     clamped: int
     """Clients whose aggregation weight was moved to the edge of its range."""
     samples: int
