@@ -115,7 +115,7 @@ def test_what_is_wrong_with_the_model_or_the_placement_is_one_line_before_anythi
 
 
 def test_actors_run_at_the_priority_of_the_driver(ray_session: Any) -> None:
-    assert ray_session.get(ray_session.remote(os.nice).options(num_cpus=0).remote(0)) == os.nice(0)
+    assert ray_session.get(ray_session.remote(lambda: os.nice(0)).options(num_cpus=0).remote()) == os.nice(0)
 
 
 def test_an_address_where_no_ray_listens_is_refused_at_once(tmp_path: Path) -> None:
