@@ -118,12 +118,12 @@ def ray() -> Iterator[Finding]:
 
 
 def token() -> Iterator[Finding]:
-    """Ray's authentication token, which is nobody else's business."""
+    """Ray's authentication token: readable by its owner alone."""
     from raysim.cluster.token import exposed, token_file
 
     file = token_file()
     if exposed(file):
-        remedy = f"whoever reads it can run code in the cluster: chmod 600 {file}"
+        remedy = f"a user who reads it can run code in the cluster: chmod 600 {file}"
         yield Finding("bad", "token", f"others can read {file}", remedy)
     else:
         yield Finding("ok", "token", f"{file}, its owner's alone" if file.exists() else "none yet")

@@ -1,7 +1,7 @@
 """Whether Ray itself is up: the raylet of this node, through which every call goes, and the cluster's control service.
 
 Where one of them dies, Ray ends this process after 10 to 60 seconds, without a word for people. Until then its calls
-hang or fail one after the other. So whoever waits for Ray asks here from time to time, and after every error of Ray's.
+hang or fail one after the other. So code that waits for Ray asks here now and then, and after every error of Ray's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Health:
     """
 
     def __init__(self, ray: Any, *, owned: bool) -> None:
-        """`owned`: this process started Ray, and nobody starts its services again."""
+        """`owned`: this process started Ray, and its services are not started again."""
         context = ray.get_runtime_context()
         home = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
         raylet = f"{home['NodeManagerAddress']}:{home['NodeManagerPort']}"
@@ -67,7 +67,7 @@ class Health:
 
 
 def _refuses(address: str) -> bool:
-    """Whether nobody listens there. A machine that is slow, or cannot be reached for a while, may be alive."""
+    """Whether the port refuses connections. A machine that is slow, or cannot be reached for a while, may be alive."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()

@@ -1,4 +1,4 @@
-"""Ray's authentication token: whoever can read it can run code in the cluster, so only its owner can.
+"""Ray's authentication token. A user who can read it can run code in the cluster, so only its owner may.
 
 Ray writes `~/.ray/auth_token` when it first starts on a machine, readable by everybody who may look into the home. So
 a token is made here, before Ray looks for one, and one that is there is tightened.
@@ -32,7 +32,7 @@ def exposed(file: Path) -> bool:
 
 
 def guard_token() -> None:
-    """See to it that a Ray that is about to start here finds a token, and that nobody else does.
+    """Make sure that a Ray about to start here finds a token that only its owner can read.
 
     Raises:
         PlacementError: it cannot be written.
@@ -49,7 +49,7 @@ def guard_token() -> None:
                 "give the token in RAY_AUTH_TOKEN"
             ) from None
     if exposed(file):
-        with suppress(OSError):  # somebody else's file; `raysim doctor` names it
+        with suppress(OSError):  # a file of another user; `raysim doctor` names it
             file.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
 

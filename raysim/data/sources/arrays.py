@@ -166,7 +166,7 @@ def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | N
 
 
 def _owners(client: Array, place: Place) -> Array:
-    """Owners of training samples: of any type that sorts, each of them somebody."""
+    """Owners of training samples: of any type that sorts; none may be missing."""
     values = client.tolist() if client.dtype.kind in "Of" else ()
     if nobody := [i for i, owner in enumerate(values) if owner_name(owner) is None]:
         raise place.error(
