@@ -12,7 +12,7 @@ from raysim.config.partition import NaturalPartition
 from raysim.config.transforms import Missing, TransformConfig
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo, Int64
-from raysim.data.left_out import GRAVE, LeftOut, listed
+from raysim.data.left_out import GRAVE, LeftOut, Unit, listed
 from raysim.data.partition import Partition, Traits
 from raysim.data.transforms.features import feature_name
 from raysim.errors import DataError
@@ -116,10 +116,10 @@ class Account:
         return self._names[label] if self._names is not None and label < len(self._names) else str(label)
 
     def _add(
-        self, step: str, part: str, count: int, of: int, why: str, *, unit: str = "samples", grave: bool = False
+        self, step: str, part: str, count: int, of: int, why: str, *, unit: Unit = "samples", grave: bool = False
     ) -> None:
         if count:
-            self.entries.append(LeftOut(step, part, count, of, unit, why, grave))  # type: ignore[arg-type]
+            self.entries.append(LeftOut(step, part, count, of, unit, why, grave))
 
 
 def allowed(transforms: Sequence[TransformConfig]) -> set[str]:

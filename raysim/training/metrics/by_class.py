@@ -34,11 +34,8 @@ class Recall(MeanMetric):
         return predicted_class(output, target, self.info.classes or 0) == target
 
 
-class Precision(Metric):
-    """Share of the predictions of a class that are right: a metric a class, or that of `evaluation.positive`.
-
-    Rows are (hits, predictions). NaN where the class is never predicted.
-    """
+class _Counted(Metric):
+    """A ratio of two counts of a class; its rows are (numerator, denominator)."""
 
     higher_is_better = True
     width = 2
@@ -47,37 +44,36 @@ class Precision(Metric):
         super().__init__(info)
         self.name, self.wanted = name, wanted
 
+    def counts(self, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, ...]:
+        """Weight of hits, targets and predictions of the class for each sample, float64 `[n]` each."""
+        predicted, weights = weighted_predictions(output, target, weight, self.info.classes or 0)
+        own, found = target == self.wanted, predicted == self.wanted
+        return tuple(by_sample(weights * chosen).sum(1) for chosen in (own & found, own, found))
+
+
+class Precision(_Counted):
+    """Share of the predictions of a class that are right: a metric a class, or that of `evaluation.positive`.
+
+    Rows are (hits, predictions). NaN where the class is never predicted.
+    """
+
     def contributions(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
-        hits, _, predictions = _counts(self, self.wanted, output, target, weight)
+        hits, _, predictions = self.counts(output, target, weight)
         return torch.stack([hits, predictions], dim=1)
 
     def value(self, sums: Sums) -> float:
         return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
 
 
-class F1(Metric):
+class F1(_Counted):
     """F1 = 2 hits / (targets + predictions) of a class: a metric a class, or that of `evaluation.positive`.
 
     Rows are (hits, targets + predictions). NaN where the class neither occurs nor is predicted.
     """
 
-    higher_is_better = True
-    width = 2
-
-    def __init__(self, info: DataInfo, wanted: int, name: str) -> None:
-        super().__init__(info)
-        self.name, self.wanted = name, wanted
-
     def contributions(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
-        hits, targets, predictions = _counts(self, self.wanted, output, target, weight)
+        hits, targets, predictions = self.counts(output, target, weight)
         return torch.stack([hits, targets + predictions], dim=1)
 
     def value(self, sums: Sums) -> float:
         return float(2 * sums[0] / sums[1]) if sums[1] > 0 else math.nan
-
-
-def _counts(metric: Metric, wanted: int, output: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, ...]:
-    """Weight of hits, targets and predictions of a class for each sample, float64 `[n]` each."""
-    predicted, weights = weighted_predictions(output, target, weight, metric.info.classes or 0)
-    own, found = target == wanted, predicted == wanted
-    return tuple(by_sample(weights * chosen).sum(1) for chosen in (own & found, own, found))
