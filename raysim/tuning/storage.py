@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from raysim.config.parsing import Malformed, parse_json
 from raysim.config.showing import hidden
-from raysim.errors import ConfigError, RunError, StorageError
+from raysim.errors import ConfigError, RunError
 from raysim.files import storing
 
 PASSWORD = "RAYSIM_STORAGE_PASSWORD"  # noqa: S105 - the variable's name
 """Environment variable with the password of the database: the URL, which every run records, must not hold it."""
 
 
-def open_storage(journal: Path, url: str | None) -> BaseStorage:
+def open_storage(journal: Path, url: str | None, *, reading: bool = False) -> BaseStorage:
     """The storage at `tuning.storage`, or the journal where it names none.
+
+    Args:
+        journal: the file in the study's folder.
+        url: of a database.
+        reading: only to look at: the journal is taken as it is now and left alone, for another process may write it.
 
     Raises:
         ConfigError: the database cannot be opened. No message of its driver is passed on with the password in it.
@@ -28,10 +34,12 @@ def open_storage(journal: Path, url: str | None) -> BaseStorage:
         StorageError: the disk refuses.
     """
     if url is None:
-        _mend(journal)
         try:
+            if reading:
+                return JournalStorage(_Snapshot(journal))
+            _mend(journal)
             return JournalStorage(_Journal(journal))
-        except StorageError:
+        except RunError:
             raise
         except Exception as error:  # whatever Optuna trips over
             raise RunError(f"{journal}: damaged ({type(error).__name__}: {error}); start a new study") from None
@@ -57,6 +65,20 @@ class _Journal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with storing(self._file_path):
             super().append_logs(logs)
+
+
+class _Snapshot(BaseJournalBackend):
+    """A journal's whole lines at one moment, which cannot be added to."""
+
+    def __init__(self, file: Path) -> None:
+        content = file.read_bytes()
+        self._lines = content[: content.rfind(b"\n") + 1].splitlines()
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return map(parse_json, self._lines[log_number_from:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise NotImplementedError("this study was opened to be looked at")
 
 
 def _with_password(url: str, password: str | None) -> str:

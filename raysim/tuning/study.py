@@ -151,7 +151,7 @@ def read_study(directory: StudyDirectory) -> Study:
     """
     experiment = directory.experiment()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_storage(directory.journal, experiment.tuning.storage)
+    storage = open_storage(directory.journal, experiment.tuning.storage, reading=True)
     try:
         return optuna.load_study(study_name=experiment.name, storage=storage)
     except KeyError:

@@ -66,6 +66,18 @@ def test_several_objectives_show_their_front_and_a_study_may_be_young(tunable: T
     assert (tmp_path / "out-figures" / "pareto.png").is_file()
 
 
+def test_a_report_leaves_the_journal_of_a_study_that_is_being_written_alone(tunable: Tunable, tmp_path: Path) -> None:
+    study = tune(tunable({"space": LR, "trials": 1, "confirm": {"seeds": 0}}), directory=tmp_path / "study").directory
+    journal, lock = study / "journal.log", study / "journal.log.lock"
+    with journal.open("a") as file:
+        file.write('{"op_code": 6, "half a li')
+    lock.symlink_to("another process")
+    written = journal.read_bytes()
+    assert write_study_report(study).is_file()
+    assert journal.read_bytes() == written
+    assert lock.is_symlink()
+
+
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not a study \(no study\.yaml in it\)"):
         write_study_report(tmp_path)
