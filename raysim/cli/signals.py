@@ -60,5 +60,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _may_handle() -> bool:
-    """Only the main thread may say what a signal does."""
-    return threading.current_thread() is threading.main_thread()
+    """Whether handlers can be set, which only the main thread may, and put back: Python can its own alone."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return all(signal.getsignal(kind) is not None for kind in (signal.SIGINT, signal.SIGTERM))

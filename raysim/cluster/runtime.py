@@ -199,9 +199,11 @@ def _without_advice() -> Iterator[None]:
 def _same_sigterm() -> Iterator[None]:
     """Start Ray without its answer to SIGTERM, which ends the process and saves nothing, where there is one already."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:
