@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from raysim.config.server import LearnedWeights
+from raysim.config.server import LearnedWeightsConfig
 from raysim.execution import (
     EvaluationPlan,
     Executor,
@@ -71,7 +71,7 @@ def open_run(
     experiment, federation = prepared.experiment, prepared.federation
     evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics)
     names = ["train/loss", *evaluation.names]
-    if isinstance(experiment.aggregation.weights, LearnedWeights):
+    if isinstance(experiment.aggregation.weights, LearnedWeightsConfig):
         names += LEARNED_METRICS
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from raysim.config.server import (
-    ExplicitWeights,
-    LawWeights,
-    LearnedWeights,
-    LossWeights,
-    SamplesWeights,
+    ExplicitWeightsConfig,
+    LawWeightsConfig,
+    LearnedWeightsConfig,
+    LossWeightsConfig,
+    SamplesWeightsConfig,
     WeightsConfig,
 )
 
@@ -38,7 +38,9 @@ class Weighting:
     @property
     def needs_loss(self) -> bool:
         """Whether clients must evaluate the broadcast model before their first step."""
-        return isinstance(self.config, LossWeights) or (isinstance(self.config, LawWeights) and self.config.loss != 0)
+        return isinstance(self.config, LossWeightsConfig) or (
+            isinstance(self.config, LawWeightsConfig) and self.config.loss != 0
+        )
 
     def base(self, clients: Int64, samples: Int64) -> Float64:
         """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0.
@@ -56,32 +58,32 @@ class Weighting:
         return np.where(samples > 0, self._raw(clients, samples), 0.0)
 
     def _raw(self, clients: Int64, samples: Int64) -> Float64:
-        by_samples = isinstance(self.config, LearnedWeights) and self.config.base == "samples"
-        if isinstance(self.config, SamplesWeights) or by_samples:
+        by_samples = isinstance(self.config, LearnedWeightsConfig) and self.config.base == "samples"
+        if isinstance(self.config, SamplesWeightsConfig) or by_samples:
             return samples.astype(np.float64)
-        if isinstance(self.config, LawWeights):
+        if isinstance(self.config, LawWeightsConfig):
             return np.maximum(samples, 1).astype(np.float64) ** self.config.samples
-        if isinstance(self.config, ExplicitWeights):
+        if isinstance(self.config, ExplicitWeightsConfig):
             table, default = self.config.table, self.config.default
             return np.array([table.get(client, default) for client in clients.tolist()], dtype=np.float64)
         return np.ones(len(clients))
 
     def keeps_rows(self, round_number: int) -> bool:
         """Whether the clients' records of this round are kept one by one instead of summed where they are made."""
-        return isinstance(self.config, LearnedWeights) and round_number % self.config.every == 0
+        return isinstance(self.config, LearnedWeightsConfig) and round_number % self.config.every == 0
 
     def factor(self, loss: float) -> tuple[float, bool]:
         """The factor for a client of this loss, in (0, 1], and whether the loss had to be clamped to the stated range.
 
         A loss that is not finite gives NaN: the client is dropped.
         """
-        if not isinstance(self.config, LossWeights | LawWeights):
+        if not isinstance(self.config, LossWeightsConfig | LawWeightsConfig):
             return 1.0, False
         if not np.isfinite(loss):
             return float("nan"), False
         low, high = self.config.low, self.config.high
         clamped = min(max(loss, low), high)
-        if isinstance(self.config, LawWeights):
+        if isinstance(self.config, LawWeightsConfig):
             best = low if self.config.loss >= 0 else high  # the loss whose factor is 1
             factor = float(np.exp(-self.config.loss * (clamped - best)))
             return max(factor, FLOOR), clamped != loss or factor < FLOOR

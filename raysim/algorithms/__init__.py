@@ -26,7 +26,7 @@ from raysim.algorithms.proximal import FedProx
 from raysim.algorithms.returns import ON_CLIENTS, RETURNS, wrong_attribute
 from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
-from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithm
+from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithmConfig
 from raysim.errors import ConfigError
 from raysim.training import ParameterLayout
 from raysim.user_code import guarded, user_code
@@ -71,7 +71,7 @@ def build_algorithm(config: AlgorithmConfig, layout: ParameterLayout) -> Algorit
         ConfigError: an import string names something that is no `Algorithm`, or its arguments do not fit.
         UserCodeError: its constructor fails.
     """
-    if not isinstance(config, CustomAlgorithm):
+    if not isinstance(config, CustomAlgorithmConfig):
         return ALGORITHMS[config.name](config, layout)
     found = load(config.name, key="algorithm.name")
     if not (isinstance(found, type) and issubclass(found, Algorithm)):

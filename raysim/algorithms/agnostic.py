@@ -19,8 +19,8 @@ from torch import Tensor
 from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm, Float32, Float64
 from raysim.config import Experiment
-from raysim.config.fairness import Afl as AflConfig
-from raysim.config.server import UniformWeights
+from raysim.config.fairness import AflConfig
+from raysim.config.server import UniformWeightsConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, ParameterLayout, to_device
 
@@ -43,7 +43,7 @@ class Afl(Algorithm):
         self.domains, self.rate, self.low, self.high = config.domains, config.rate, config.low, config.high
 
     def check(self, experiment: Experiment) -> None:
-        if not isinstance(experiment.aggregation.weights, UniformWeights):
+        if not isinstance(experiment.aggregation.weights, UniformWeightsConfig):
             raise ConfigError(
                 "aggregation.weights: afl learns how much clients count, and begins with all alike; set it to uniform"
             )

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from raysim.aggregation import Field, ServerSgd
 from raysim.config import Experiment
-from raysim.config.algorithm_base import Algorithm as AlgorithmConfig
-from raysim.config.algorithm_base import Averaging
-from raysim.config.client import ClientConfig, OptimizerConfig, Sgd
-from raysim.config.fine_tuning import FineTune
+from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig
+from raysim.config.client import ClientConfig, OptimizerConfig, SgdConfig
+from raysim.config.fine_tuning import FineTuneConfig
 from raysim.errors import ConfigError
 from raysim.training import Batch, ClientContext, FeatureLoss, LocalWork, ParameterLayout
 
@@ -93,9 +92,9 @@ class Algorithm(ABC):
     """Times that a client goes through its round's steps, each begun by `start`: `context.turn`. `send` gets the last
     one's rows."""
 
-    def __init__(self, config: AlgorithmConfig, layout: ParameterLayout) -> None:
+    def __init__(self, config: BaseAlgorithmConfig, layout: ParameterLayout) -> None:
         self.config, self.layout = config, layout
-        momentum = config.server_momentum if isinstance(config, Averaging) else 0.0
+        momentum = config.server_momentum if isinstance(config, AveragingConfig) else 0.0
         self.server = ServerSgd(config.server_lr, momentum, layout.trainable)
 
     def check(self, experiment: Experiment) -> None:
@@ -197,7 +196,7 @@ class Algorithm(ABC):
         return model
 
     @property
-    def fine_tune(self) -> FineTune | None:
+    def fine_tune(self) -> FineTuneConfig | None:
         """What clients do with the model before they use it, where `evaluation.fine_tune` does not say."""
         return None
 
@@ -219,5 +218,5 @@ def plain_sgd_only(experiment: Experiment, reason: str) -> None:
         ConfigError: there is one; says the reason.
     """
     sgd = experiment.client.optimizer
-    if not isinstance(sgd, Sgd) or sgd.momentum or sgd.weight_decay:
+    if not isinstance(sgd, SgdConfig) or sgd.momentum or sgd.weight_decay:
         raise ConfigError(f"{reason}; set client.optimizer to sgd, without momentum and weight_decay")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raysim.algorithms.base import Algorithm
 from raysim.config import Experiment
-from raysim.config.server import ExplicitWeights, LearnedWeights
+from raysim.config.server import ExplicitWeightsConfig, LearnedWeightsConfig
 from raysim.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ class Centralised(Algorithm):
             raise ConfigError("algorithm.server_lr: centralised has no server; its model is what training came to")
         if experiment.client.stragglers.share:
             raise ConfigError("client.stragglers: centralised has no clients that could be late; leave it out")
-        if isinstance(experiment.aggregation.weights, ExplicitWeights | LearnedWeights):
+        if isinstance(experiment.aggregation.weights, ExplicitWeightsConfig | LearnedWeightsConfig):
             raise ConfigError("aggregation.weights: centralised has one place with all samples; use samples")
         if experiment.execution.clients_per_actor is not None:
             raise ConfigError("execution.clients_per_actor: centralised trains in one place; leave it out")

@@ -21,7 +21,7 @@ from torch import Tensor
 from raysim import keyed
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
-from raysim.config.personal import Ifca as IfcaConfig
+from raysim.config.personal import IfcaConfig
 from raysim.training import ClientContext, ParameterLayout
 
 

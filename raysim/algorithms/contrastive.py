@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.config import Experiment
-from raysim.config.algorithms import Moon as MoonConfig
+from raysim.config.algorithms import MoonConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, FeatureLoss, ParameterLayout
 

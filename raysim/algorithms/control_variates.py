@@ -21,9 +21,9 @@ from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
 from raysim.algorithms.normalised import reached
 from raysim.config import Experiment
-from raysim.config.algorithms import Scaffold as ScaffoldConfig
-from raysim.config.client import Sgd
-from raysim.config.server import LossWeights
+from raysim.config.algorithms import ScaffoldConfig
+from raysim.config.client import SgdConfig
+from raysim.config.server import LossWeightsConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, ParameterLayout, to_device
 
@@ -41,7 +41,7 @@ class Scaffold(Algorithm):
 
     def check(self, experiment: Experiment) -> None:
         refuse_loss_weights(experiment, "scaffold")
-        if not self.needs_anchor and not isinstance(experiment.client.optimizer, Sgd):
+        if not self.needs_anchor and not isinstance(experiment.client.optimizer, SgdConfig):
             raise ConfigError(
                 f"algorithm: scaffold's option 2 reads mean gradients off the steps of SGD, which it cannot off those "
                 f"of {experiment.client.optimizer.name}; set client.optimizer to sgd, or algorithm.option to 1"
@@ -91,7 +91,7 @@ def refuse_loss_weights(experiment: Experiment, name: str) -> None:
     Raises:
         ConfigError: they do.
     """
-    if isinstance(experiment.aggregation.weights, LossWeights):
+    if isinstance(experiment.aggregation.weights, LossWeightsConfig):
         raise ConfigError(
             f"aggregation.weights: {name} keeps averages over all clients, whose weights may not depend on the round; "
             "use samples, uniform or explicit"

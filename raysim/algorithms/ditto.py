@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from raysim.algorithms.base import Algorithm, ClientVector
-from raysim.config.personal import Ditto as DittoConfig
+from raysim.config.personal import DittoConfig
 from raysim.training import ClientContext, ParameterLayout
 
 OWN, GLOBAL = 0, 1

@@ -23,9 +23,9 @@ from torch import Tensor
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64, Int64
 from raysim.config import Experiment
-from raysim.config.algorithms import Cocoa as CocoaConfig
+from raysim.config.algorithms import CocoaConfig
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.config.server import SamplesWeights
+from raysim.config.server import SamplesWeightsConfig
 from raysim.errors import ConfigError
 from raysim.training import Batch, ClientContext, LocalWork, ParameterLayout
 
@@ -91,7 +91,7 @@ class Cocoa(Algorithm):
                 f"algorithm: cocoa is for linear models, a matrix and perhaps a bias; this one has "
                 f"{', '.join(names[:8])}; set model to softmax"
             )
-        if not isinstance(experiment.aggregation.weights, SamplesWeights):
+        if not isinstance(experiment.aggregation.weights, SamplesWeightsConfig):
             raise ConfigError("aggregation.weights: cocoa adds up what clients come to; set it to samples")
         if experiment.algorithm.server_lr != 1:
             raise ConfigError("algorithm.server_lr: the model would no longer be that of the dual variables; use 1")

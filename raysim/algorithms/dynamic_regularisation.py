@@ -17,7 +17,7 @@ from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
 from raysim.algorithms.control_variates import participation, refuse_loss_weights
 from raysim.config import Experiment
-from raysim.config.algorithms import FedDyn as FedDynConfig
+from raysim.config.algorithms import FedDynConfig
 from raysim.training import ClientContext, ParameterLayout
 
 

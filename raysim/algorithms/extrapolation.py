@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm, Float32, Float64
-from raysim.config.algorithms import FedExp as FedExpConfig
+from raysim.config.algorithms import FedExpConfig
 from raysim.training import ClientContext, ParameterLayout
 
 NORM = FixedPoint(40)

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm, Float32, Float64
-from raysim.config.fairness import QFedAvg as QFedAvgConfig
-from raysim.config.fairness import Term as TermConfig
+from raysim.config.fairness import QFedAvgConfig, TermConfig
 from raysim.training import ClientContext, ParameterLayout
 
 STEP = FixedPoint(40)

@@ -16,8 +16,8 @@ from torch import Tensor
 from raysim.algorithms.base import Algorithm, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.config.fine_tuning import FineTune
-from raysim.config.personal import PerFedAvg as PerFedAvgConfig
+from raysim.config.fine_tuning import FineTuneConfig
+from raysim.config.personal import PerFedAvgConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 
@@ -37,8 +37,8 @@ class PerFedAvg(Algorithm):
         plain_sgd_only(experiment, "algorithm: perfedavg takes steps of its own along gradients one step ahead")
 
     @property
-    def fine_tune(self) -> FineTune | None:
-        return FineTune(steps=1, lr=self.adapt_lr)
+    def fine_tune(self) -> FineTuneConfig | None:
+        return FineTuneConfig(steps=1, lr=self.adapt_lr)
 
     def work(self, client: ClientConfig) -> LocalWork:
         """As many steps as FedAvg takes, each with two batches."""

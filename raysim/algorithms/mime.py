@@ -21,10 +21,9 @@ from torch import Tensor
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, Float32, Float64
 from raysim.config import Experiment
-from raysim.config.algorithms import Mime as MimeConfig
-from raysim.config.algorithms import MimeLite as MimeLiteConfig
+from raysim.config.algorithms import MimeConfig, MimeLiteConfig
 from raysim.config.client import ClientConfig
-from raysim.config.server import LearnedWeights
+from raysim.config.server import LearnedWeightsConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
 
@@ -82,7 +81,7 @@ class Mime(Algorithm):
             raise ConfigError(
                 "client.clip_norm: mime's correction is exact for whole gradients only; leave it out, or use mimelite"
             )
-        if isinstance(experiment.aggregation.weights, LearnedWeights):
+        if isinstance(experiment.aggregation.weights, LearnedWeightsConfig):
             raise ConfigError("aggregation.weights: mime averages gradients in rounds without updates; use samples")
 
     def work(self, client: ClientConfig) -> LocalWork:

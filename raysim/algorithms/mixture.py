@@ -17,7 +17,7 @@ from torch import Tensor
 from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.config.personal import Apfl as ApflConfig
+from raysim.config.personal import ApflConfig
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 
 

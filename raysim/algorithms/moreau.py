@@ -15,7 +15,7 @@ from torch import Tensor
 from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.config.personal import PFedMe as PFedMeConfig
+from raysim.config.personal import PFedMeConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout
 

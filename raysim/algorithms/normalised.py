@@ -17,8 +17,8 @@ from torch import Tensor
 from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm, Float32, Float64
 from raysim.config import Experiment
-from raysim.config.algorithms import FedNova as FedNovaConfig
-from raysim.config.client import Sgd
+from raysim.config.algorithms import FedNovaConfig
+from raysim.config.client import SgdConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, ParameterLayout, to_device
 
@@ -47,7 +47,7 @@ def lengths(steps: int, lr: float, momentum: float, nesterov: bool, mu: float) -
 def reached(context: ClientContext, *, mu: float) -> Tensor:
     """‖a‖₁ of the clients' local SGD, float64 `[k, 1]`."""
     sgd = context.setting.optimizer
-    assert isinstance(sgd, Sgd), "anything else is refused before the run starts"
+    assert isinstance(sgd, SgdConfig), "anything else is refused before the run starts"
     most = int(context.steps.max(initial=0))
     found = lengths(most, context.setting.lr, sgd.momentum, sgd.nesterov, mu)[context.steps]
     return to_device(found, context.grad.device)[:, None]
@@ -64,7 +64,7 @@ class FedNova(Algorithm):
         self.mu = config.mu
 
     def check(self, experiment: Experiment) -> None:
-        if not isinstance(experiment.client.optimizer, Sgd):
+        if not isinstance(experiment.client.optimizer, SgdConfig):
             raise ConfigError(
                 f"algorithm: fednova normalises by the length of SGD steps, which {experiment.client.optimizer.name} "
                 "has not; set client.optimizer to sgd"

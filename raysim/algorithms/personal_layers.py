@@ -23,8 +23,7 @@ from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig
-from raysim.config.personal import FedRep as FedRepConfig
-from raysim.config.personal import LocalLayers
+from raysim.config.personal import FedRepConfig, LocalLayersConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
 
@@ -39,7 +38,7 @@ class _PersonalLayers(Algorithm):
     columnwise = False
     neutral: ClassVar[tuple[str, ...] | None] = ("algorithm.local_layers=[]",)
 
-    def __init__(self, config: LocalLayers, layout: ParameterLayout) -> None:
+    def __init__(self, config: LocalLayersConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.patterns = config.local_layers
         self.local = self.columns(layout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from raysim.algorithms.base import Algorithm
-from raysim.config.algorithms import FedProx as FedProxConfig
+from raysim.config.algorithms import FedProxConfig
 from raysim.training import ClientContext, ParameterLayout
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector
-from raysim.config.client import Adam, Sgd
-from raysim.config.fine_tuning import FineTune
+from raysim.config.client import AdamConfig, SgdConfig
+from raysim.config.fine_tuning import FineTuneConfig
 from raysim.training import FeatureLoss, LocalWork
 from raysim.user_code import Complaint
 
@@ -66,7 +66,7 @@ def _work(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | 
 
 
 def _local_optimizer(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
-    if found is None or isinstance(found, Sgd | Adam):
+    if found is None or isinstance(found, SgdConfig | AdamConfig):
         return None
     return f"{_kind(found)}; expected the section of an optimiser, as client.optimizer, or None"
 
@@ -78,9 +78,9 @@ def _feature_loss(algorithm: Algorithm, found: Any) -> str | None:
 
 
 def _fine_tune(algorithm: Algorithm, found: Any) -> str | None:
-    if found is None or isinstance(found, FineTune):
+    if found is None or isinstance(found, FineTuneConfig):
         return None
-    return f"{_kind(found)}; expected a raysim.config.fine_tuning.FineTune or None"
+    return f"{_kind(found)}; expected a raysim.config.fine_tuning.FineTuneConfig or None"
 
 
 def _first_model(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from raysim.aggregation import ServerAdaptive
 from raysim.algorithms.base import Algorithm, Float32, Float64
-from raysim.config.algorithms import Adaptive
+from raysim.config.algorithms import AdaptiveConfig
 from raysim.training import ParameterLayout
 
 
@@ -30,7 +30,7 @@ class _Adaptive(Algorithm):
     paper = "Reddi et al. 2021, arXiv:2003.00295"
     kind: ClassVar[Literal["adagrad", "adam", "yogi"]]
 
-    def __init__(self, config: Adaptive, layout: ParameterLayout) -> None:
+    def __init__(self, config: AdaptiveConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         beta2 = getattr(config, "beta2", 1.0)  # adagrad has none
         self.adaptive = ServerAdaptive(self.kind, config.server_lr, config.beta1, beta2, config.tau, layout.trainable)

@@ -32,7 +32,7 @@ class DataFacts:
     targets: int = 1
 
 
-class Algorithm(Section):
+class BaseAlgorithmConfig(Section):
     """What every algorithm takes."""
 
     server_lr: float = Field(1.0, gt=0)
@@ -47,7 +47,7 @@ class Algorithm(Section):
         return self
 
 
-class Averaging(Algorithm):
+class AveragingConfig(BaseAlgorithmConfig):
     """What every algorithm takes whose server moves along the averaged update."""
 
     server_momentum: float = Field(0.0, ge=0, lt=1)

@@ -6,20 +6,30 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag
 
-from raysim.config.algorithm_base import Algorithm, Averaging, DataFacts
+from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, DataFacts
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
 from raysim.config.bounds import Arguments
-from raysim.config.fairness import Afl, QFedAvg, Term
-from raysim.config.personal import Apfl, Ditto, FedBn, FedPer, FedRep, Ifca, Local, PerFedAvg, PFedMe
+from raysim.config.fairness import AflConfig, QFedAvgConfig, TermConfig
+from raysim.config.personal import (
+    ApflConfig,
+    DittoConfig,
+    FedBnConfig,
+    FedPerConfig,
+    FedRepConfig,
+    IfcaConfig,
+    LocalConfig,
+    PerFedAvgConfig,
+    PFedMeConfig,
+)
 
 
-class FedAvg(Averaging):
+class FedAvgConfig(AveragingConfig):
     """Federated averaging (McMahan et al. 2017)."""
 
     name: Literal["fedavg"] = "fedavg"
 
 
-class FedSgd(Averaging):
+class FedSgdConfig(AveragingConfig):
     """One gradient step of the averaged full gradient (McMahan et al. 2017); `server_lr` is its learning rate.
 
     The `client` section's optimiser, epochs and batch size are not used.
@@ -30,7 +40,7 @@ class FedSgd(Averaging):
     """Learning rate of the step."""
 
 
-class Centralised(Algorithm):
+class CentralisedConfig(BaseAlgorithmConfig):
     """All training samples in one place, as without a federation: the baseline.
 
     `cohort`, `selection` and `aggregation.weights` are not used.
@@ -39,7 +49,7 @@ class Centralised(Algorithm):
     name: Literal["centralised"] = "centralised"
 
 
-class FedAvgM(Averaging):
+class FedAvgMConfig(AveragingConfig):
     """Federated averaging with server momentum (Hsu, Qi & Brown 2019)."""
 
     name: Literal["fedavgm"] = "fedavgm"
@@ -47,7 +57,7 @@ class FedAvgM(Averaging):
     """Server momentum β."""
 
 
-class Adaptive(Algorithm):
+class AdaptiveConfig(BaseAlgorithmConfig):
     """What the adaptive server optimisers take (Reddi et al. 2021)."""
 
     server_lr: float = Field(0.1, gt=0)
@@ -58,7 +68,7 @@ class Adaptive(Algorithm):
     """Degree of adaptivity τ: added to the root of the second moment, which begins at τ²."""
 
 
-class FedAdagrad(Adaptive):
+class FedAdagradConfig(AdaptiveConfig):
     """Adagrad on the server (Reddi et al. 2021)."""
 
     name: Literal["fedadagrad"] = "fedadagrad"
@@ -66,7 +76,7 @@ class FedAdagrad(Adaptive):
     """Decay of the averaged update, β1."""
 
 
-class FedAdam(Adaptive):
+class FedAdamConfig(AdaptiveConfig):
     """Adam on the server (Reddi et al. 2021)."""
 
     name: Literal["fedadam"] = "fedadam"
@@ -74,7 +84,7 @@ class FedAdam(Adaptive):
     """Decay of the second moment, β2; 1 leaves it at τ²."""
 
 
-class FedYogi(Adaptive):
+class FedYogiConfig(AdaptiveConfig):
     """Yogi on the server (Reddi et al. 2021)."""
 
     name: Literal["fedyogi"] = "fedyogi"
@@ -82,7 +92,7 @@ class FedYogi(Adaptive):
     """Decay of the second moment, β2; 1 leaves it at τ²."""
 
 
-class FedProx(Averaging):
+class FedProxConfig(AveragingConfig):
     """Local steps with a proximal term that holds them near the broadcast model (Li et al. 2020)."""
 
     name: Literal["fedprox"] = "fedprox"
@@ -90,7 +100,7 @@ class FedProx(Averaging):
     """Weight µ of the proximal term; 0 is FedAvg."""
 
 
-class FedNova(Averaging):
+class FedNovaConfig(AveragingConfig):
     """Updates normalised by how far local steps reach, so that unequal ones do not bias the average (Wang et al. 2020).
 
     Local SGD, with momentum or without; the other optimisers have no such length.
@@ -101,7 +111,7 @@ class FedNova(Averaging):
     """Weight µ of a proximal term as in FedProx."""
 
 
-class FedExp(Algorithm):
+class FedExpConfig(BaseAlgorithmConfig):
     """A server learning rate from how much the updates disagree (Jhunjhunwala et al. 2023); `server_lr` is a factor."""
 
     name: Literal["fedexp"] = "fedexp"
@@ -109,7 +119,7 @@ class FedExp(Algorithm):
     """Added to the squared norm of the averaged update; larger ones keep the learning rate at 1."""
 
 
-class Scaffold(Averaging):
+class ScaffoldConfig(AveragingConfig):
     """Control variates against client drift, kept by each client (Karimireddy et al. 2020)."""
 
     name: Literal["scaffold"] = "scaffold"
@@ -118,7 +128,7 @@ class Scaffold(Averaging):
     it more; 2, the mean of the gradients that they went along, which needs SGD and costs nothing."""
 
 
-class FedDyn(Algorithm):
+class FedDynConfig(BaseAlgorithmConfig):
     """Dynamic regularisation: dual variables, kept by each client, tilt the local objectives (Acar et al. 2021)."""
 
     name: Literal["feddyn"] = "feddyn"
@@ -126,7 +136,7 @@ class FedDyn(Algorithm):
     """Weight α of the regulariser; the paper tries 0.001 to 0.1."""
 
 
-class MimeLite(Averaging):
+class MimeLiteConfig(AveragingConfig):
     """Local steps with the server's momentum (Karimireddy et al. 2021)."""
 
     name: Literal["mimelite"] = "mimelite"
@@ -134,7 +144,7 @@ class MimeLite(Averaging):
     """Momentum β; 0 is FedAvg."""
 
 
-class Moon(Averaging):
+class MoonConfig(AveragingConfig):
     """Representations held near the global model's, and away from the client's last one's (Li et al. 2021)."""
 
     name: Literal["moon"] = "moon"
@@ -146,7 +156,7 @@ class Moon(Averaging):
     """Name of the submodule whose input is the representation; by default the layer whose parameters come last."""
 
 
-class Mime(Averaging):
+class MimeConfig(AveragingConfig):
     """Local steps with the server's momentum, every gradient corrected as in SVRG (Karimireddy et al. 2021).
 
     A cohort stays for two rounds: gradients in the first, local steps in the second.
@@ -157,7 +167,7 @@ class Mime(Averaging):
     """Momentum β."""
 
 
-class Cocoa(Algorithm):
+class CocoaConfig(BaseAlgorithmConfig):
     """Linear models by their dual: clients solve for the dual variables of their own samples (Smith et al. 2018).
 
     `client.epochs` are passes of coordinate ascent, `client.steps` its steps; optimiser and batch size are not used.
@@ -199,7 +209,7 @@ class Cocoa(Algorithm):
         return self.model_copy(update={"loss": loss, "machines": machines, **counted})
 
 
-class CustomAlgorithm(Averaging):
+class CustomAlgorithmConfig(AveragingConfig):
     """An `Algorithm` subclass of yours, by import string; built with `args`."""
 
     name: ImportString
@@ -208,35 +218,35 @@ class CustomAlgorithm(Averaging):
 
 
 AlgorithmConfig = Annotated[
-    Annotated[FedAvg, Tag("fedavg")]
-    | Annotated[FedSgd, Tag("fedsgd")]
-    | Annotated[FedAvgM, Tag("fedavgm")]
-    | Annotated[FedAdagrad, Tag("fedadagrad")]
-    | Annotated[FedAdam, Tag("fedadam")]
-    | Annotated[FedYogi, Tag("fedyogi")]
-    | Annotated[FedProx, Tag("fedprox")]
-    | Annotated[FedNova, Tag("fednova")]
-    | Annotated[FedExp, Tag("fedexp")]
-    | Annotated[Scaffold, Tag("scaffold")]
-    | Annotated[FedDyn, Tag("feddyn")]
-    | Annotated[FedPer, Tag("fedper")]
-    | Annotated[FedRep, Tag("fedrep")]
-    | Annotated[FedBn, Tag("fedbn")]
-    | Annotated[Local, Tag("local")]
-    | Annotated[Ditto, Tag("ditto")]
-    | Annotated[PFedMe, Tag("pfedme")]
-    | Annotated[Apfl, Tag("apfl")]
-    | Annotated[PerFedAvg, Tag("perfedavg")]
-    | Annotated[MimeLite, Tag("mimelite")]
-    | Annotated[Mime, Tag("mime")]
-    | Annotated[Moon, Tag("moon")]
-    | Annotated[QFedAvg, Tag("qfedavg")]
-    | Annotated[Term, Tag("term")]
-    | Annotated[Afl, Tag("afl")]
-    | Annotated[Centralised, Tag("centralised")]
-    | Annotated[Ifca, Tag("ifca")]
-    | Annotated[Cocoa, Tag("cocoa")]
-    | Annotated[CustomAlgorithm, Tag("custom")],
+    Annotated[FedAvgConfig, Tag("fedavg")]
+    | Annotated[FedSgdConfig, Tag("fedsgd")]
+    | Annotated[FedAvgMConfig, Tag("fedavgm")]
+    | Annotated[FedAdagradConfig, Tag("fedadagrad")]
+    | Annotated[FedAdamConfig, Tag("fedadam")]
+    | Annotated[FedYogiConfig, Tag("fedyogi")]
+    | Annotated[FedProxConfig, Tag("fedprox")]
+    | Annotated[FedNovaConfig, Tag("fednova")]
+    | Annotated[FedExpConfig, Tag("fedexp")]
+    | Annotated[ScaffoldConfig, Tag("scaffold")]
+    | Annotated[FedDynConfig, Tag("feddyn")]
+    | Annotated[FedPerConfig, Tag("fedper")]
+    | Annotated[FedRepConfig, Tag("fedrep")]
+    | Annotated[FedBnConfig, Tag("fedbn")]
+    | Annotated[LocalConfig, Tag("local")]
+    | Annotated[DittoConfig, Tag("ditto")]
+    | Annotated[PFedMeConfig, Tag("pfedme")]
+    | Annotated[ApflConfig, Tag("apfl")]
+    | Annotated[PerFedAvgConfig, Tag("perfedavg")]
+    | Annotated[MimeLiteConfig, Tag("mimelite")]
+    | Annotated[MimeConfig, Tag("mime")]
+    | Annotated[MoonConfig, Tag("moon")]
+    | Annotated[QFedAvgConfig, Tag("qfedavg")]
+    | Annotated[TermConfig, Tag("term")]
+    | Annotated[AflConfig, Tag("afl")]
+    | Annotated[CentralisedConfig, Tag("centralised")]
+    | Annotated[IfcaConfig, Tag("ifca")]
+    | Annotated[CocoaConfig, Tag("cocoa")]
+    | Annotated[CustomAlgorithmConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -11,26 +11,26 @@ from raysim.config.base import BY_NAME, SHORTHAND, Section
 # `training.class_weights`
 
 
-class EqualClasses(Section):
+class EqualClassesConfig(Section):
     """Every sample counts the same."""
 
     name: Literal["none"] = "none"
 
 
-class CountedWeights(Section):
+class CountedWeightsConfig(Section):
     """What weights take that are made from label counts."""
 
     scope: Literal["client", "federation"] = "federation"
     """Whose training labels are counted: each client's own, or those of all clients."""
 
 
-class InverseWeights(CountedWeights):
+class InverseWeightsConfig(CountedWeightsConfig):
     """A class counts in inverse proportion to its samples."""
 
     name: Literal["inverse"] = "inverse"
 
 
-class EffectiveWeights(CountedWeights):
+class EffectiveWeightsConfig(CountedWeightsConfig):
     """A class counts in inverse proportion to its effective number of samples (Cui et al. 2019)."""
 
     name: Literal["effective"] = "effective"
@@ -38,7 +38,7 @@ class EffectiveWeights(CountedWeights):
     """The effective number of n samples is (1 − βⁿ) / (1 − β): 0 counts all classes the same, near 1 as `inverse`."""
 
 
-class ExplicitClassWeights(Section):
+class ExplicitClassWeightsConfig(Section):
     """Weights by hand, used as they are: `{3: 10.0}` has a sample of class 3 count ten times."""
 
     name: Literal["explicit"] = "explicit"
@@ -49,10 +49,10 @@ class ExplicitClassWeights(Section):
 
 
 ClassWeightsConfig = Annotated[
-    Annotated[EqualClasses, Tag("none")]
-    | Annotated[InverseWeights, Tag("inverse")]
-    | Annotated[EffectiveWeights, Tag("effective")]
-    | Annotated[ExplicitClassWeights, Tag("explicit")],
+    Annotated[EqualClassesConfig, Tag("none")]
+    | Annotated[InverseWeightsConfig, Tag("inverse")]
+    | Annotated[EffectiveWeightsConfig, Tag("effective")]
+    | Annotated[ExplicitClassWeightsConfig, Tag("explicit")],
     BY_NAME,
     SHORTHAND,
 ]
@@ -61,13 +61,13 @@ ClassWeightsConfig = Annotated[
 # `training.logits`
 
 
-class PlainLogits(Section):
+class PlainLogitsConfig(Section):
     """Logits as the model gives them."""
 
     name: Literal["plain"] = "plain"
 
 
-class AdjustedLogits(Section):
+class AdjustedLogitsConfig(Section):
     """Add tau · log of each class's share of the federation's labels in training (Menon et al. 2021)."""
 
     name: Literal["adjusted"] = "adjusted"
@@ -75,7 +75,7 @@ class AdjustedLogits(Section):
     """Strength; 0 changes nothing."""
 
 
-class FedLcLogits(Section):
+class FedLcLogitsConfig(Section):
     """FedLC: subtract tau · n^(−1/4) for the client's own n samples of each class (Zhang et al. 2022)."""
 
     name: Literal["fedlc"] = "fedlc"
@@ -83,7 +83,7 @@ class FedLcLogits(Section):
     """Strength; 0 changes nothing."""
 
 
-class FedRsLogits(Section):
+class FedRsLogitsConfig(Section):
     """FedRS, restricted softmax: scale the logits of classes that the client lacks (Li & Zhan 2021)."""
 
     name: Literal["fedrs"] = "fedrs"
@@ -92,10 +92,10 @@ class FedRsLogits(Section):
 
 
 LogitsConfig = Annotated[
-    Annotated[PlainLogits, Tag("plain")]
-    | Annotated[AdjustedLogits, Tag("adjusted")]
-    | Annotated[FedLcLogits, Tag("fedlc")]
-    | Annotated[FedRsLogits, Tag("fedrs")],
+    Annotated[PlainLogitsConfig, Tag("plain")]
+    | Annotated[AdjustedLogitsConfig, Tag("adjusted")]
+    | Annotated[FedLcLogitsConfig, Tag("fedlc")]
+    | Annotated[FedRsLogitsConfig, Tag("fedrs")],
     BY_NAME,
     SHORTHAND,
 ]
@@ -104,19 +104,19 @@ LogitsConfig = Annotated[
 # `client.resampling`
 
 
-class NoResampling(Section):
+class NoResamplingConfig(Section):
     """An epoch sees every sample once."""
 
     name: Literal["none"] = "none"
 
 
-class BalancedResampling(Section):
+class BalancedResamplingConfig(Section):
     """An epoch, as long as ever, sees every class that the client has equally often."""
 
     name: Literal["balanced"] = "balanced"
 
 
-class CappedResampling(Section):
+class CappedResamplingConfig(Section):
     """An epoch, as long as ever, sees classes as often as if each had at most so many samples."""
 
     name: Literal["capped"] = "capped"
@@ -133,16 +133,16 @@ class CappedResampling(Section):
         return values
 
     @model_validator(mode="after")
-    def _some_limit(self) -> CappedResampling:
+    def _some_limit(self) -> CappedResamplingConfig:
         if self.ratio is None and self.cap is None:
             raise ValueError("capped resampling without a limit caps nothing; set ratio or cap")
         return self
 
 
 ResamplingConfig = Annotated[
-    Annotated[NoResampling, Tag("none")]
-    | Annotated[BalancedResampling, Tag("balanced")]
-    | Annotated[CappedResampling, Tag("capped")],
+    Annotated[NoResamplingConfig, Tag("none")]
+    | Annotated[BalancedResamplingConfig, Tag("balanced")]
+    | Annotated[CappedResamplingConfig, Tag("capped")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -49,7 +49,7 @@ class Section(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Custom(Section):
+class CustomConfig(Section):
     """Your own component, found by its import string and called with `args`."""
 
     name: ImportString

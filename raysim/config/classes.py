@@ -20,7 +20,7 @@ ClassName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]*$")]
 ClientId = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,9}-\d{1,9}$")]
 
 
-class ClientClass(Section):
+class ClientClassConfig(Section):
     """Some clients, and what an actor that trains them has. They are chosen by one of the first three keys."""
 
     clients: tuple[ClientId, ...] | None = None
@@ -37,7 +37,7 @@ class ClientClass(Section):
     """GPUs of an actor: 0.25 puts four actors on each; above 1 only whole numbers."""
 
     @model_validator(mode="after")
-    def _chosen_in_one_way(self) -> ClientClass:
+    def _chosen_in_one_way(self) -> ClientClassConfig:
         chosen = [key for key in ("clients", "min_samples", "min_steps") if getattr(self, key) is not None]
         if len(chosen) != 1:
             found = " and ".join(chosen) or "none of them"

@@ -8,16 +8,16 @@ from pydantic import Field, Tag, model_validator
 
 from raysim.config.balance import (
     ClassWeightsConfig,
-    EqualClasses,
+    EqualClassesConfig,
     LogitsConfig,
-    NoResampling,
-    PlainLogits,
+    NoResamplingConfig,
+    PlainLogitsConfig,
     ResamplingConfig,
 )
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 
 
-class Optimizer(Section):
+class BaseOptimizerConfig(Section):
     """What every local optimiser takes."""
 
     lr: float = Field(0.1, ge=0)
@@ -26,7 +26,7 @@ class Optimizer(Section):
     """Weight decay; added to the gradient by `sgd` and `adam`, decoupled in `adamw`."""
 
 
-class Sgd(Optimizer):
+class SgdConfig(BaseOptimizerConfig):
     """Stochastic gradient descent, as `torch.optim.SGD`."""
 
     name: Literal["sgd"] = "sgd"
@@ -36,13 +36,13 @@ class Sgd(Optimizer):
     """Nesterov momentum."""
 
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Sgd:
+    def _nesterov_needs_momentum(self) -> SgdConfig:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0")
         return self
 
 
-class Adam(Optimizer):
+class AdamConfig(BaseOptimizerConfig):
     """Adam or AdamW, as in `torch.optim`, with moments fresh in every round."""
 
     name: Literal["adam", "adamw"] = "adam"
@@ -57,17 +57,19 @@ class Adam(Optimizer):
 
 
 OptimizerConfig = Annotated[
-    Annotated[Sgd, Tag("sgd")] | Annotated[Adam, Tag("adam")] | Annotated[Adam, Tag("adamw")], BY_NAME, SHORTHAND
+    Annotated[SgdConfig, Tag("sgd")] | Annotated[AdamConfig, Tag("adam")] | Annotated[AdamConfig, Tag("adamw")],
+    BY_NAME,
+    SHORTHAND,
 ]
 
 
-class Constant(Section):
+class ConstantConfig(Section):
     """The same learning rate in every round."""
 
     name: Literal["constant"] = "constant"
 
 
-class Exponential(Section):
+class ExponentialConfig(Section):
     """Multiply the learning rate by `gamma` every `every` rounds."""
 
     name: Literal["exponential"] = "exponential"
@@ -77,7 +79,7 @@ class Exponential(Section):
     """Rounds between two multiplications."""
 
 
-class Cosine(Section):
+class CosineConfig(Section):
     """Cosine from 1 to `floor` times the learning rate over the experiment's rounds."""
 
     name: Literal["cosine"] = "cosine"
@@ -85,7 +87,7 @@ class Cosine(Section):
     """Factor at the last round."""
 
 
-class Warmup(Section):
+class WarmupConfig(Section):
     """Linear from 1/rounds to 1 over the first rounds, then constant."""
 
     name: Literal["warmup"] = "warmup"
@@ -94,16 +96,16 @@ class Warmup(Section):
 
 
 ScheduleConfig = Annotated[
-    Annotated[Constant, Tag("constant")]
-    | Annotated[Exponential, Tag("exponential")]
-    | Annotated[Cosine, Tag("cosine")]
-    | Annotated[Warmup, Tag("warmup")],
+    Annotated[ConstantConfig, Tag("constant")]
+    | Annotated[ExponentialConfig, Tag("exponential")]
+    | Annotated[CosineConfig, Tag("cosine")]
+    | Annotated[WarmupConfig, Tag("warmup")],
     BY_NAME,
     SHORTHAND,
 ]
 
 
-class Stragglers(Section):
+class StragglersConfig(Section):
     """Clients that run out of time before their round's work is done (Li et al. 2020, section 5.2)."""
 
     share: float = Field(0.0, ge=0, le=1)
@@ -116,9 +118,9 @@ class Stragglers(Section):
 class ClientConfig(Section):
     """What a client does with the model in a round."""
 
-    optimizer: OptimizerConfig = Sgd()
+    optimizer: OptimizerConfig = SgdConfig()
     """Local optimiser."""
-    schedule: ScheduleConfig = Constant()
+    schedule: ScheduleConfig = ConstantConfig()
     """Client learning rate over the rounds."""
     batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 10
     """Samples of a step; `full` is the client's whole shard."""
@@ -131,9 +133,9 @@ class ClientConfig(Section):
     single sample. Each epoch leaves out others; a client with fewer samples than a batch keeps its only one."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
-    resampling: ResamplingConfig = NoResampling()
+    resampling: ResamplingConfig = NoResamplingConfig()
     """How often an epoch sees the samples of each class."""
-    stragglers: Stragglers = Stragglers()
+    stragglers: StragglersConfig = StragglersConfig()
     """Clients that do only part of the work."""
 
     @model_validator(mode="after")
@@ -156,9 +158,9 @@ class TrainingConfig(Section):
     """Where the Huber loss turns from quadratic to linear."""
     focal_gamma: float = Field(2.0, ge=0)
     """How much less the focal loss counts what is classified well already: by (1 − p)^gamma."""
-    class_weights: ClassWeightsConfig = EqualClasses()
+    class_weights: ClassWeightsConfig = EqualClassesConfig()
     """What samples of each class count in the training loss."""
-    logits: LogitsConfig = PlainLogits()
+    logits: LogitsConfig = PlainLogitsConfig()
     """How logits are corrected in training, where classes are unequal; evaluation takes them as they are."""
     engine: Literal["auto", "sequential", "rows"] = "auto"
     """`sequential` trains one client at a time, `rows` many at once as the rows of one matrix; `auto` times both on the

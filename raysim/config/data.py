@@ -8,15 +8,15 @@ from pydantic import Field
 
 from raysim.config.base import Section
 from raysim.config.bounds import SEED
-from raysim.config.imbalance import AugmentationConfig, Imbalance, NoAugmentation
-from raysim.config.partition import IidPartition, PartitionConfig
-from raysim.config.sources import Bundled, SourceConfig
+from raysim.config.imbalance import AugmentationConfig, ImbalanceConfig, NoAugmentationConfig
+from raysim.config.partition import IidPartitionConfig, PartitionConfig
+from raysim.config.sources import BundledConfig, SourceConfig
 from raysim.config.transforms import TransformConfig
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class LabelNoise(Section):
+class LabelNoiseConfig(Section):
     """Wrong labels in the training samples of some clients; their holdouts and the server's sets stay as they are."""
 
     clients: tuple[Annotated[int, Field(ge=0)], ...] = ()
@@ -28,19 +28,19 @@ class LabelNoise(Section):
 class DataConfig(Section):
     """Where samples come from, how they are cleaned, and how they are dealt to clients."""
 
-    source: SourceConfig = Bundled()
+    source: SourceConfig = BundledConfig()
     """Data set, by name or import string."""
     classes: tuple[str, ...] | None = None
     """Names of the labels 0, 1, …; by default those of the source, where it has any."""
     transforms: tuple[TransformConfig, ...] = ()
     """Cleaning and preprocessing, in this order; statistics come from the training part only."""
-    partition: PartitionConfig = IidPartition()
+    partition: PartitionConfig = IidPartitionConfig()
     """How training samples are dealt to clients (ignored by `synthetic_virtual`)."""
-    imbalance: Imbalance = Imbalance()
+    imbalance: ImbalanceConfig = ImbalanceConfig()
     """Classes to make rare in the training part, to see what a method makes of it."""
-    augmentation: AugmentationConfig = NoAugmentation()
+    augmentation: AugmentationConfig = NoAugmentationConfig()
     """More training samples of each client's rare classes, made once from those that it has."""
-    noise: LabelNoise = LabelNoise()
+    noise: LabelNoiseConfig = LabelNoiseConfig()
     """Labels to spoil, to see what a method makes of clients that are wrong."""
     test: Fraction = 0.2
     """Share of the samples kept for testing, where the source has no test set of its own."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from raysim.config.algorithms import AlgorithmConfig, FedAvg
+from raysim.config.algorithms import AlgorithmConfig, FedAvgConfig
 from raysim.config.base import Section
 from raysim.config.bounds import SEED
 from raysim.config.bundled import find_config
@@ -17,12 +17,12 @@ from raysim.config.client import ClientConfig, TrainingConfig
 from raysim.config.data import DataConfig
 from raysim.config.errors import explain
 from raysim.config.loading import apply_overrides, read_yaml
-from raysim.config.model import ModelConfig, Softmax
+from raysim.config.model import ModelConfig, SoftmaxConfig
 from raysim.config.parsing import MOST_BYTES, as_yaml
-from raysim.config.partition import NaturalPartition
+from raysim.config.partition import NaturalPartitionConfig
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
-from raysim.config.server import AggregationConfig, SelectionConfig, Uniform
-from raysim.config.sources import SyntheticVirtual
+from raysim.config.server import AggregationConfig, SelectionConfig, UniformConfig
+from raysim.config.sources import SyntheticVirtualConfig
 from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 from raysim.files import write_text
@@ -48,17 +48,17 @@ class Experiment(Section):
     """Rounds of training."""
     cohort: Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, le=1)] = 10
     """Clients of a round: a count, or a fraction of the population written with a point (`1.0` is everybody)."""
-    selection: SelectionConfig = Uniform()
+    selection: SelectionConfig = UniformConfig()
     """How the cohort is drawn."""
     data: DataConfig = DataConfig()
     """Where samples come from, how they are cleaned, and how they are dealt to clients."""
-    model: ModelConfig = Softmax()
+    model: ModelConfig = SoftmaxConfig()
     """The model, by name or import string."""
     client: ClientConfig = ClientConfig()
     """What a client does in a round."""
     training: TrainingConfig = TrainingConfig()
     """How a client's work is computed."""
-    algorithm: AlgorithmConfig = FedAvg()
+    algorithm: AlgorithmConfig = FedAvgConfig()
     """The federated algorithm, by name or import string."""
     aggregation: AggregationConfig = AggregationConfig()
     """How the clients' updates become one."""
@@ -83,19 +83,19 @@ class Experiment(Section):
     def cohort_too_large(self, population: int) -> str:
         """What is wrong with a cohort of more clients than there are, and what to do about it."""
         found = f"{population} client{'' if population == 1 else 's'}"
-        if isinstance(self.data.source, SyntheticVirtual):
+        if isinstance(self.data.source, SyntheticVirtualConfig):
             remedy = "lower cohort, or raise data.source.clients"
         elif isinstance(getattr(self.data.partition, "clients", None), int):
             remedy = "lower cohort, or raise data.partition.clients"
         else:
-            owners = isinstance(self.data.partition, NaturalPartition)
+            owners = isinstance(self.data.partition, NaturalPartitionConfig)
             dealt = "the owners in" if owners else f"dealt by {self.data.partition.name} from"
             found += f", {dealt} data.source {self.data.source.name}"
             remedy = "lower cohort, or write it as a fraction, such as 0.5"
         return f"cohort ({self.cohort}) is larger than the population ({found}); {remedy}"
 
     def _declared_population(self) -> int | None:
-        if isinstance(self.data.source, SyntheticVirtual):
+        if isinstance(self.data.source, SyntheticVirtualConfig):
             return self.data.source.clients
         clients = getattr(self.data.partition, "clients", None)
         return clients if isinstance(clients, int) else None

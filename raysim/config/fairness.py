@@ -7,13 +7,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from raysim.config.algorithm_base import Algorithm, Averaging, DataFacts
+from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, DataFacts
 
 MOST_DOMAINS = 10_000
 """Clients beyond which each is not taken for a domain of its own unasked."""
 
 
-class LossRange(Algorithm):
+class LossRangeConfig(BaseAlgorithmConfig):
     """What algorithms take that look at the clients' losses under the broadcast model."""
 
     low: float = Field(1e-3, gt=0)
@@ -22,13 +22,13 @@ class LossRange(Algorithm):
     """Losses above are lowered to this."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> LossRange:
+    def _ordered(self) -> LossRangeConfig:
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self
 
 
-class QFedAvg(LossRange):
+class QFedAvgConfig(LossRangeConfig):
     """Fairer accuracies: clients of high loss count more, by the power q (Li et al. 2020)."""
 
     name: Literal["qfedavg"] = "qfedavg"
@@ -38,7 +38,7 @@ class QFedAvg(LossRange):
     """Estimate L of the gradient's Lipschitz constant; by default 1 / the client learning rate, as in the paper."""
 
     @model_validator(mode="after")
-    def _representable(self) -> QFedAvg:
+    def _representable(self) -> QFedAvgConfig:
         if self.q * (math.log(self.high) - math.log(self.low)) > math.log(1e9) + 1e-9:  # the power itself may overflow
             raise ValueError(
                 f"(high / low) ** q must be at most 1e9, as sums have 52 fraction bits; it is "
@@ -47,7 +47,7 @@ class QFedAvg(LossRange):
         return self
 
 
-class Term(LossRange):
+class TermConfig(LossRangeConfig):
     """Tilted empirical risk: clients count in proportion to exp(t · loss) (Li et al. 2021)."""
 
     name: Literal["term"] = "term"
@@ -55,7 +55,7 @@ class Term(LossRange):
     """Tilt t: above 0 towards the worst clients, below 0 towards the best; 0 is FedAvg."""
 
     @model_validator(mode="after")
-    def _representable(self) -> Term:
+    def _representable(self) -> TermConfig:
         if abs(self.t) * (self.high - self.low) > 20:
             raise ValueError(
                 f"|t| · (high - low) must be at most 20, as sums have 52 fraction bits; it is "
@@ -64,7 +64,7 @@ class Term(LossRange):
         return self
 
 
-class Afl(Averaging):
+class AflConfig(AveragingConfig):
     """Agnostic federated learning: a model for the worst mixture of domains, groups of clients (Mohri et al. 2019)."""
 
     name: Literal["afl"] = "afl"

@@ -9,7 +9,7 @@ from pydantic import Field
 from raysim.config.base import Section
 
 
-class FineTune(Section):
+class FineTuneConfig(Section):
     """Some steps of plain SGD from the client's model, on its training part; the model itself stays as it is."""
 
     epochs: int = Field(1, ge=1)

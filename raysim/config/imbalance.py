@@ -9,7 +9,7 @@ from pydantic import Field, Tag
 from raysim.config.base import BY_NAME, SHORTHAND, Section
 
 
-class Imbalance(Section):
+class ImbalanceConfig(Section):
     """Fewer training samples of some classes; the validation and test set stay as they are."""
 
     ratio: float = Field(1.0, ge=1)
@@ -26,13 +26,13 @@ class Imbalance(Section):
 # `data.augmentation`
 
 
-class NoAugmentation(Section):
+class NoAugmentationConfig(Section):
     """Clients train on the samples that they have."""
 
     name: Literal["none"] = "none"
 
 
-class Augmentation(Section):
+class BaseAugmentationConfig(Section):
     """What every augmentation takes."""
 
     to: float = Field(1.0, gt=0, le=1)
@@ -41,7 +41,7 @@ class Augmentation(Section):
     """No class grows to more than so many times what the client had of it."""
 
 
-class ImageAugmentation(Augmentation):
+class ImageAugmentationConfig(BaseAugmentationConfig):
     """Images that are shifted, rotated and noisy."""
 
     name: Literal["images"] = "images"
@@ -53,7 +53,7 @@ class ImageAugmentation(Augmentation):
     """Standard deviation of Gaussian noise on each value, as a share of the values' range."""
 
 
-class Jitter(Augmentation):
+class JitterConfig(BaseAugmentationConfig):
     """Features with Gaussian noise, for tables."""
 
     name: Literal["jitter"] = "jitter"
@@ -62,7 +62,7 @@ class Jitter(Augmentation):
     are."""
 
 
-class Smote(Augmentation):
+class SmoteConfig(BaseAugmentationConfig):
     """SMOTE: between a sample and a neighbour of its class (Chawla et al. 2002). Needs `imbalanced-learn`."""
 
     name: Literal["smote"] = "smote"
@@ -71,10 +71,10 @@ class Smote(Augmentation):
 
 
 AugmentationConfig = Annotated[
-    Annotated[NoAugmentation, Tag("none")]
-    | Annotated[ImageAugmentation, Tag("images")]
-    | Annotated[Jitter, Tag("jitter")]
-    | Annotated[Smote, Tag("smote")],
+    Annotated[NoAugmentationConfig, Tag("none")]
+    | Annotated[ImageAugmentationConfig, Tag("images")]
+    | Annotated[JitterConfig, Tag("jitter")]
+    | Annotated[SmoteConfig, Tag("smote")],
     BY_NAME,
     SHORTHAND,
 ]

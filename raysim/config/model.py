@@ -10,14 +10,14 @@ from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import UNITS, Arguments
 
 
-class Model(Section):
+class BaseModelConfig(Section):
     """What every model takes."""
 
     weights: str | None = None
     """A `.safetensors` file to start from; by default weights drawn from the seed."""
 
 
-class Softmax(Model):
+class SoftmaxConfig(BaseModelConfig):
     """Multinomial logistic regression; with one output, linear regression."""
 
     name: Literal["softmax"] = "softmax"
@@ -25,7 +25,7 @@ class Softmax(Model):
     """Add a bias."""
 
 
-class Mlp(Model):
+class MlpConfig(BaseModelConfig):
     """ReLU multi-layer perceptron. McMahan's 2NN is `hidden: [200, 200]` (199,210 parameters on MNIST)."""
 
     name: Literal["mlp"] = "mlp"
@@ -35,13 +35,13 @@ class Mlp(Model):
     """Dropout after each hidden layer."""
 
 
-class Cnn(Model):
+class CnnConfig(BaseModelConfig):
     """McMahan et al.'s MNIST CNN: two 5x5 convolutions, 512 units; 1,663,370 parameters on 28x28x1."""
 
     name: Literal["cnn"] = "cnn"
 
 
-class CnnCifar(Model):
+class CnnCifarConfig(BaseModelConfig):
     """pfl-research's small CIFAR-10 CNN: two 3x3 convolutions, max pooling, dropout, 128 units."""
 
     name: Literal["cnn_cifar"] = "cnn_cifar"
@@ -49,7 +49,7 @@ class CnnCifar(Model):
     """Dropout of 0.25 after pooling and 0.5 before the last layer."""
 
 
-class Resnet18Gn(Model):
+class Resnet18GnConfig(BaseModelConfig):
     """ResNet-18 for small images with group normalisation instead of batch normalisation (Hsieh et al. 2020)."""
 
     name: Literal["resnet18_gn"] = "resnet18_gn"
@@ -59,7 +59,7 @@ class Resnet18Gn(Model):
     """Channels of the first stage."""
 
 
-class LstmChar(Model):
+class LstmCharConfig(BaseModelConfig):
     """Stacked character LSTM (McMahan et al. 2017; Reddi et al. 2021): a prediction for every position."""
 
     name: Literal["lstm_char"] = "lstm_char"
@@ -71,7 +71,7 @@ class LstmChar(Model):
     """Layers."""
 
 
-class InMemoryModel(Section):
+class InMemoryModelConfig(Section):
     """A module handed to `Simulation(experiment, model=…)`. Written by raysim, not by hand."""
 
     name: Literal["in_memory"] = "in_memory"
@@ -79,7 +79,7 @@ class InMemoryModel(Section):
     """SHA-256 of the module's class, names, shapes and initial weights: a resume must bring the same one."""
 
 
-class CustomModel(Model):
+class CustomModelConfig(BaseModelConfig):
     """A function of yours that returns an `nn.Module`.
 
     It is called with `args`; parameters named `info`, `input_shape` or `classes` are filled in from the data.
@@ -91,14 +91,14 @@ class CustomModel(Model):
 
 
 ModelConfig = Annotated[
-    Annotated[Softmax, Tag("softmax")]
-    | Annotated[Mlp, Tag("mlp")]
-    | Annotated[Cnn, Tag("cnn")]
-    | Annotated[CnnCifar, Tag("cnn_cifar")]
-    | Annotated[Resnet18Gn, Tag("resnet18_gn")]
-    | Annotated[LstmChar, Tag("lstm_char")]
-    | Annotated[InMemoryModel, Tag("in_memory")]
-    | Annotated[CustomModel, Tag("custom")],
+    Annotated[SoftmaxConfig, Tag("softmax")]
+    | Annotated[MlpConfig, Tag("mlp")]
+    | Annotated[CnnConfig, Tag("cnn")]
+    | Annotated[CnnCifarConfig, Tag("cnn_cifar")]
+    | Annotated[Resnet18GnConfig, Tag("resnet18_gn")]
+    | Annotated[LstmCharConfig, Tag("lstm_char")]
+    | Annotated[InMemoryModelConfig, Tag("in_memory")]
+    | Annotated[CustomModelConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,
 ]

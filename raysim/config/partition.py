@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag, field_validator
 
-from raysim.config.base import BY_NAME, SHORTHAND, Custom, Section
+from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, Section
 
 
-class Partition(Section):
+class BasePartitionConfig(Section):
     """What every partitioner takes."""
 
     allow_empty: bool = False
     """Accept clients without training samples; they take part with weight zero."""
 
 
-class IidPartition(Partition):
+class IidPartitionConfig(BasePartitionConfig):
     """Shuffle, then deal equal shares."""
 
     name: Literal["iid"] = "iid"
@@ -24,7 +24,7 @@ class IidPartition(Partition):
     """Population."""
 
 
-class ShardsPartition(Partition):
+class ShardsPartitionConfig(BasePartitionConfig):
     """Sort by label, cut into equal shards, deal `shards_per_client` to each (McMahan et al. 2017, section 3)."""
 
     name: Literal["shards"] = "shards"
@@ -34,7 +34,7 @@ class ShardsPartition(Partition):
     """Shards of one client, hence roughly the labels it sees."""
 
 
-class DirichletPartition(Partition):
+class DirichletPartitionConfig(BasePartitionConfig):
     """Label skew: each class is spread over the clients by a Dirichlet draw (Hsu, Qi & Brown 2019; NIID-Bench)."""
 
     name: Literal["dirichlet"] = "dirichlet"
@@ -46,7 +46,7 @@ class DirichletPartition(Partition):
     """Smallest client; draws are repeated until every client has that many."""
 
 
-class ClassesPartition(Partition):
+class ClassesPartitionConfig(BasePartitionConfig):
     """Each client holds `classes_per_client` labels, and a label's samples are shared equally by its holders."""
 
     name: Literal["classes"] = "classes"
@@ -56,7 +56,7 @@ class ClassesPartition(Partition):
     """Labels of one client."""
 
 
-class QuantityPartition(Partition):
+class QuantityPartitionConfig(BasePartitionConfig):
     """IID labels, unequal sizes."""
 
     name: Literal["quantity"] = "quantity"
@@ -72,7 +72,7 @@ class QuantityPartition(Partition):
     """Smallest client."""
 
 
-class NaturalPartition(Partition):
+class NaturalPartitionConfig(BasePartitionConfig):
     """Every owner in the data (a column, a speaking role, a synthetic client) is a client."""
 
     name: Literal["natural"] = "natural"
@@ -90,13 +90,13 @@ class NaturalPartition(Partition):
 
 
 PartitionConfig = Annotated[
-    Annotated[IidPartition, Tag("iid")]
-    | Annotated[ShardsPartition, Tag("shards")]
-    | Annotated[DirichletPartition, Tag("dirichlet")]
-    | Annotated[ClassesPartition, Tag("classes")]
-    | Annotated[QuantityPartition, Tag("quantity")]
-    | Annotated[NaturalPartition, Tag("natural")]
-    | Annotated[Custom, Tag("custom")],
+    Annotated[IidPartitionConfig, Tag("iid")]
+    | Annotated[ShardsPartitionConfig, Tag("shards")]
+    | Annotated[DirichletPartitionConfig, Tag("dirichlet")]
+    | Annotated[ClassesPartitionConfig, Tag("classes")]
+    | Annotated[QuantityPartitionConfig, Tag("quantity")]
+    | Annotated[NaturalPartitionConfig, Tag("natural")]
+    | Annotated[CustomConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from raysim.config.algorithm_base import Algorithm, Averaging
+from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig
 
 
-class LocalLayers(Averaging):
+class LocalLayersConfig(AveragingConfig):
     """What algorithms take whose clients keep some layers to themselves."""
 
     local_layers: tuple[str, ...] | None = None
@@ -17,13 +17,13 @@ class LocalLayers(Averaging):
     the paper keeps."""
 
 
-class FedPer(LocalLayers):
+class FedPerConfig(LocalLayersConfig):
     """Clients keep the last layer to themselves, and all layers train together (Arivazhagan et al. 2019)."""
 
     name: Literal["fedper"] = "fedper"
 
 
-class FedRep(LocalLayers):
+class FedRepConfig(LocalLayersConfig):
     """Clients keep the last layer to themselves and train it first, then the others (Collins et al. 2021).
 
     `client.epochs` are those of the others.
@@ -34,19 +34,19 @@ class FedRep(LocalLayers):
     """Epochs that a client trains its own layers, with the shared ones fixed."""
 
 
-class FedBn(LocalLayers):
+class FedBnConfig(LocalLayersConfig):
     """Clients keep their normalisation layers to themselves (Li et al. 2021)."""
 
     name: Literal["fedbn"] = "fedbn"
 
 
-class Local(LocalLayers):
+class LocalConfig(LocalLayersConfig):
     """No federation: every client trains a model of its own. The baseline of personalisation."""
 
     name: Literal["local"] = "local"
 
 
-class Ditto(Averaging):
+class DittoConfig(AveragingConfig):
     """FedAvg, and a model of each client's own that is held near the global one (Li et al. 2021)."""
 
     name: Literal["ditto"] = "ditto"
@@ -54,7 +54,7 @@ class Ditto(Averaging):
     """How strongly a client's own model is drawn to the global one, λ; 0 trains it alone. The paper tries 0.05 to 2."""
 
 
-class Ifca(Algorithm):
+class IfcaConfig(BaseAlgorithmConfig):
     """Several models, each for a cluster of clients, who choose the one that suits them best (Ghosh et al. 2020)."""
 
     name: Literal["ifca"] = "ifca"
@@ -65,7 +65,7 @@ class Ifca(Algorithm):
     divided by the square root of a layer's inputs."""
 
 
-class PFedMe(Averaging):
+class PFedMeConfig(AveragingConfig):
     """Personal models as proximal points of an averaged one: Moreau envelopes (T Dinh et al. 2020).
 
     `client.optimizer.lr` is of the steps towards a personal model, `server_lr` is the paper's β.
@@ -80,7 +80,7 @@ class PFedMe(Averaging):
     """Learning rate η with which the client's share of the global model follows the personal one; at most 1 / λ."""
 
     @model_validator(mode="after")
-    def _does_not_overshoot(self) -> PFedMe:
+    def _does_not_overshoot(self) -> PFedMeConfig:
         if self.local_lr * self.strength > 1 + 1e-9:
             raise ValueError(
                 f"local_lr · strength must be at most 1, with which a model follows all the way; it is "
@@ -89,7 +89,7 @@ class PFedMe(Averaging):
         return self
 
 
-class Apfl(Averaging):
+class ApflConfig(AveragingConfig):
     """FedAvg, and for each client a mixture of the global model and one of its own (Deng et al. 2020)."""
 
     name: Literal["apfl"] = "apfl"
@@ -99,7 +99,7 @@ class Apfl(Averaging):
     """Whether every client adapts its α, by a gradient step at the beginning of a round."""
 
 
-class PerFedAvg(Averaging):
+class PerFedAvgConfig(AveragingConfig):
     """A model from which one step on a client's data leads far: first-order Per-FedAvg (Fallah et al. 2020).
 
     `client.optimizer.lr` is the paper's β. A step takes two batches, so that an epoch is two passes over the shard.

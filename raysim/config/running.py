@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from raysim.config.base import UNKNOWN_NAME, Section
 from raysim.config.bounds import BYTES, SECONDS
-from raysim.config.classes import DEFAULT, MOST_ACTORS, MOST_CORES, ClassName, ClientClass
+from raysim.config.classes import DEFAULT, MOST_ACTORS, MOST_CORES, ClassName, ClientClassConfig
 from raysim.config.faults import FaultsConfig
-from raysim.config.fine_tuning import FineTune
+from raysim.config.fine_tuning import FineTuneConfig
 
 _METRIC = (
     r"^(accuracy|top\d{1,6}|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|(precision|recall|f1)(/.+)?|mae|rmse|loss"
@@ -54,7 +54,7 @@ class EvaluationConfig(Section):
     the areas look for class 1 of two, or for every class in turn, the others for every class."""
     batch_size: int = Field(1000, ge=1)
     """Samples of one evaluation batch."""
-    fine_tune: FineTune | None = None
+    fine_tune: FineTuneConfig | None = None
     """Have every client train a copy of the model on its training part before it is evaluated on samples of its
     own."""
     local_baseline: str | None = None
@@ -100,7 +100,7 @@ class ExecutionConfig(Section):
     """`auto` is cuda where `num_gpus` > 0."""
     gpu_memory: int | None = Field(None, ge=1, le=BYTES)
     """Bytes of memory of each GPU, which actors must fit into; by default each node is asked."""
-    classes: dict[ClassName, ClientClass] = Field(default_factory=dict)
+    classes: dict[ClassName, ClientClassConfig] = Field(default_factory=dict)
     """Clients that need another share of a machine than the rest, by a name of your choice."""
     threads_per_client: int = Field(1, ge=1, le=1024)
     """Torch threads of an actor: more or fewer change the last bits of a result."""

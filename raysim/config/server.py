@@ -10,19 +10,19 @@ from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import BYTES
 
 
-class UniformWeights(Section):
+class UniformWeightsConfig(Section):
     """Every client counts the same."""
 
     name: Literal["uniform"] = "uniform"
 
 
-class SamplesWeights(Section):
+class SamplesWeightsConfig(Section):
     """A client counts by its number of training samples (McMahan et al. 2017)."""
 
     name: Literal["samples"] = "samples"
 
 
-class LossWeights(Section):
+class LossWeightsConfig(Section):
     """A client counts in proportion to the broadcast model's mean loss on its training samples, or to 1/loss."""
 
     name: Literal["loss", "inverse_loss"] = "loss"
@@ -32,7 +32,7 @@ class LossWeights(Section):
     """Losses above are lowered to this."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> LossWeights:
+    def _ordered(self) -> LossWeightsConfig:
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.high > 1e6 * self.low:
@@ -42,7 +42,7 @@ class LossWeights(Section):
         return self
 
 
-class ExplicitWeights(Section):
+class ExplicitWeightsConfig(Section):
     """A table of weights, by client id: `{0: 0.6, 1: 0.4}`."""
 
     name: Literal["explicit"] = "explicit"
@@ -52,13 +52,13 @@ class ExplicitWeights(Section):
     """Weight of a client that the table does not name. A round that draws only clients of weight 0 keeps the model."""
 
     @model_validator(mode="after")
-    def _somebody_counts(self) -> ExplicitWeights:
+    def _somebody_counts(self) -> ExplicitWeightsConfig:
         if self.default == 0 and not any(self.table.values()):
             raise ValueError("nobody has weight; give a client of table, or default, one above 0")
         return self
 
 
-class LawWeights(Section):
+class LawWeightsConfig(Section):
     """A client counts in proportion to n^samples · exp(-loss · L).
 
     n is its number of training samples, L the broadcast model's mean loss on them. As they stand the two numbers give
@@ -85,13 +85,13 @@ class LawWeights(Section):
         return staleness
 
     @model_validator(mode="after")
-    def _ordered(self) -> LawWeights:
+    def _ordered(self) -> LawWeightsConfig:
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self
 
 
-class LearnedWeights(Section):
+class LearnedWeightsConfig(Section):
     """Weights are learned while the run goes on: every few rounds the cohort's updates are kept one by one, and a study
     finds the weights that make the best model on the server's validation set, without training anything again."""
 
@@ -109,13 +109,13 @@ class LearnedWeights(Section):
 
 
 WeightsConfig = Annotated[
-    Annotated[UniformWeights, Tag("uniform")]
-    | Annotated[SamplesWeights, Tag("samples")]
-    | Annotated[LossWeights, Tag("loss")]
-    | Annotated[LossWeights, Tag("inverse_loss")]
-    | Annotated[ExplicitWeights, Tag("explicit")]
-    | Annotated[LawWeights, Tag("law")]
-    | Annotated[LearnedWeights, Tag("learned")],
+    Annotated[UniformWeightsConfig, Tag("uniform")]
+    | Annotated[SamplesWeightsConfig, Tag("samples")]
+    | Annotated[LossWeightsConfig, Tag("loss")]
+    | Annotated[LossWeightsConfig, Tag("inverse_loss")]
+    | Annotated[ExplicitWeightsConfig, Tag("explicit")]
+    | Annotated[LawWeightsConfig, Tag("law")]
+    | Annotated[LearnedWeightsConfig, Tag("learned")],
     BY_NAME,
     SHORTHAND,
 ]
@@ -124,7 +124,7 @@ WeightsConfig = Annotated[
 class AggregationConfig(Section):
     """How the clients' updates become one."""
 
-    weights: WeightsConfig = SamplesWeights()
+    weights: WeightsConfig = SamplesWeightsConfig()
     """How much each client counts; always normalised to sum to 1."""
     exact: bool = True
     """Sums in 64-bit fixed point, which cannot depend on who trains whom. False: in float32, half the bytes, and the
@@ -133,32 +133,32 @@ class AggregationConfig(Section):
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 
 
-class Selection(Section):
+class BaseSelectionConfig(Section):
     """What every way to draw a cohort takes."""
 
     adaptive: ClassVar[bool] = False
     """Whether a cohort depends on the rounds before it, so that no round can be worked on ahead."""
 
 
-class Uniform(Selection):
+class UniformConfig(BaseSelectionConfig):
     """`cohort` different clients, each subset equally likely."""
 
     name: Literal["uniform"] = "uniform"
 
 
-class Poisson(Selection):
+class PoissonConfig(BaseSelectionConfig):
     """Every client by itself with probability cohort / population: the cohort's size varies and may be zero."""
 
     name: Literal["poisson"] = "poisson"
 
 
-class RoundRobin(Selection):
+class RoundRobinConfig(BaseSelectionConfig):
     """Everybody once before anybody twice, in one random order that begins again at its end."""
 
     name: Literal["round_robin"] = "round_robin"
 
 
-class Clustered(Selection):
+class ClusteredConfig(BaseSelectionConfig):
     """Of each cluster of clients with similar labels as many as its size asks for; everybody equally likely."""
 
     name: Literal["clustered"] = "clustered"
@@ -168,7 +168,7 @@ class Clustered(Selection):
     """Steps of k-means, at most."""
 
 
-class PowerOfChoice(Selection):
+class PowerOfChoiceConfig(BaseSelectionConfig):
     """Of some candidates those with the highest loss under the broadcast model (Cho, Wang & Joshi 2022)."""
 
     adaptive: ClassVar[bool] = True
@@ -178,7 +178,7 @@ class PowerOfChoice(Selection):
     than the cohort no loss decides."""
 
 
-class Oort(Selection):
+class OortConfig(BaseSelectionConfig):
     """Clients of high loss that take few steps, and a share of new ones (Lai et al. 2021)."""
 
     adaptive: ClassVar[bool] = True
@@ -204,12 +204,12 @@ class Oort(Selection):
 
 
 SelectionConfig = Annotated[
-    Annotated[Uniform, Tag("uniform")]
-    | Annotated[Poisson, Tag("poisson")]
-    | Annotated[RoundRobin, Tag("round_robin")]
-    | Annotated[Clustered, Tag("clustered")]
-    | Annotated[PowerOfChoice, Tag("power_of_choice")]
-    | Annotated[Oort, Tag("oort")],
+    Annotated[UniformConfig, Tag("uniform")]
+    | Annotated[PoissonConfig, Tag("poisson")]
+    | Annotated[RoundRobinConfig, Tag("round_robin")]
+    | Annotated[ClusteredConfig, Tag("clustered")]
+    | Annotated[PowerOfChoiceConfig, Tag("power_of_choice")]
+    | Annotated[OortConfig, Tag("oort")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
-from raysim.config.base import BY_NAME, SHORTHAND, Custom, Section
+from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, Section
 from raysim.config.bounds import UNITS
 
 
-class Bundled(Section):
+class BundledConfig(Section):
     """Real data that ships with scikit-learn: no download, no files."""
 
     name: Literal["digits", "breast_cancer", "wine", "diabetes"] = "digits"
 
 
-class Mnist(Section):
+class MnistConfig(Section):
     """MNIST's four IDX files, plain or gzipped; or any data set in the same layout (Fashion-MNIST, EMNIST, …)."""
 
     name: Literal["mnist"] = "mnist"
@@ -24,7 +24,7 @@ class Mnist(Section):
     """Folder of the files; by default `$RAYSIM_DATA/mnist`, then what `raysim data import mnist` stored."""
 
 
-class Idx(Section):
+class IdxConfig(Section):
     """Any IDX pair of samples and labels, plain or gzipped."""
 
     name: Literal["idx"] = "idx"
@@ -38,7 +38,7 @@ class Idx(Section):
     """IDX file of the test labels."""
 
 
-class Cifar10(Section):
+class Cifar10Config(Section):
     """CIFAR-10's binary version: `data_batch_*.bin` and `test_batch.bin`."""
 
     name: Literal["cifar10"] = "cifar10"
@@ -46,7 +46,7 @@ class Cifar10(Section):
     """Folder of the files; by default `$RAYSIM_DATA/cifar-10-batches-bin`, then what `raysim data import` stored."""
 
 
-class Table(Section):
+class TableConfig(Section):
     """A CSV file (plain or gzipped) or a Parquet file: one row a sample."""
 
     name: Literal["csv", "parquet"] = "csv"
@@ -69,7 +69,7 @@ class Table(Section):
     """Whether the label is a class or a number."""
 
 
-class Npz(Section):
+class NpzConfig(Section):
     """A NumPy archive with arrays `x`, `y` and, if at hand, `x_test`, `y_test`, `client`, `client_test`, `weight`,
     `weight_test`."""
 
@@ -80,7 +80,7 @@ class Npz(Section):
     """Whether `y` is a class or a number."""
 
 
-class Text(Section):
+class TextConfig(Section):
     """Next-character prediction on texts, each with a natural owner such as a speaking role."""
 
     name: Literal["text"] = "text"
@@ -95,7 +95,7 @@ class Text(Section):
     """Owners with less text are left out."""
 
 
-class Synthetic(Section):
+class SyntheticConfig(Section):
     """FedProx's Synthetic(alpha, beta): softmax regression in 60 dimensions (Li et al. 2020, section 5.1)."""
 
     name: Literal["synthetic"] = "synthetic"
@@ -116,7 +116,7 @@ class Synthetic(Section):
     """Classes."""
 
 
-class SyntheticVirtual(Section):
+class SyntheticVirtualConfig(Section):
     """Synthetic clients generated on the worker when they are sampled: populations of millions cost nothing."""
 
     name: Literal["synthetic_virtual"] = "synthetic_virtual"
@@ -141,7 +141,7 @@ class SyntheticVirtual(Section):
     """Write the shards to the shard store instead of generating them when they are needed."""
 
 
-class InMemory(Section):
+class InMemoryConfig(Section):
     """Arrays handed to `Simulation(experiment, data=…)`. Written by raysim, not by hand."""
 
     name: Literal["in_memory"] = "in_memory"
@@ -150,21 +150,21 @@ class InMemory(Section):
 
 
 SourceConfig = Annotated[
-    Annotated[Bundled, Tag("digits")]
-    | Annotated[Bundled, Tag("breast_cancer")]
-    | Annotated[Bundled, Tag("wine")]
-    | Annotated[Bundled, Tag("diabetes")]
-    | Annotated[Mnist, Tag("mnist")]
-    | Annotated[Idx, Tag("idx")]
-    | Annotated[Cifar10, Tag("cifar10")]
-    | Annotated[Table, Tag("csv")]
-    | Annotated[Table, Tag("parquet")]
-    | Annotated[Npz, Tag("npz")]
-    | Annotated[Text, Tag("text")]
-    | Annotated[Synthetic, Tag("synthetic")]
-    | Annotated[SyntheticVirtual, Tag("synthetic_virtual")]
-    | Annotated[InMemory, Tag("in_memory")]
-    | Annotated[Custom, Tag("custom")],
+    Annotated[BundledConfig, Tag("digits")]
+    | Annotated[BundledConfig, Tag("breast_cancer")]
+    | Annotated[BundledConfig, Tag("wine")]
+    | Annotated[BundledConfig, Tag("diabetes")]
+    | Annotated[MnistConfig, Tag("mnist")]
+    | Annotated[IdxConfig, Tag("idx")]
+    | Annotated[Cifar10Config, Tag("cifar10")]
+    | Annotated[TableConfig, Tag("csv")]
+    | Annotated[TableConfig, Tag("parquet")]
+    | Annotated[NpzConfig, Tag("npz")]
+    | Annotated[TextConfig, Tag("text")]
+    | Annotated[SyntheticConfig, Tag("synthetic")]
+    | Annotated[SyntheticVirtualConfig, Tag("synthetic_virtual")]
+    | Annotated[InMemoryConfig, Tag("in_memory")]
+    | Annotated[CustomConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,
 ]

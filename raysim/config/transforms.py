@@ -9,7 +9,7 @@ from pydantic import Field, Tag, model_validator
 from raysim.config.base import BY_NAME, SHORTHAND, Section
 
 
-class Missing(Section):
+class MissingConfig(Section):
     """Rows with NaN or infinity: drop them, or fill the holes with a statistic of the training part."""
 
     name: Literal["missing"] = "missing"
@@ -19,13 +19,13 @@ class Missing(Section):
     """What `drop` may remove to the last training sample; by default a class or a client that it would is an error."""
 
     @model_validator(mode="after")
-    def _only_drop_loses(self) -> Missing:
+    def _only_drop_loses(self) -> MissingConfig:
         if self.allow_lost and self.action != "drop":
             raise ValueError(f"allow_lost is for action: drop; {self.action} loses nothing, remove it")
         return self
 
 
-class MinMax(Section):
+class MinMaxConfig(Section):
     """Scale each feature linearly to a range, from the training part's minimum and maximum."""
 
     name: Literal["min_max"] = "min_max"
@@ -35,19 +35,19 @@ class MinMax(Section):
     """Where the maximum goes."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> MinMax:
+    def _ordered(self) -> MinMaxConfig:
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self
 
 
-class Standardise(Section):
+class StandardiseConfig(Section):
     """Subtract the training part's mean of each feature and divide by its standard deviation."""
 
     name: Literal["standardise"] = "standardise"
 
 
-class OneHot(Section):
+class OneHotConfig(Section):
     """Turn categorical columns of a table into one 0/1 column a category seen in training."""
 
     name: Literal["one_hot"] = "one_hot"
@@ -58,10 +58,10 @@ class OneHot(Section):
 
 
 TransformConfig = Annotated[
-    Annotated[Missing, Tag("missing")]
-    | Annotated[MinMax, Tag("min_max")]
-    | Annotated[Standardise, Tag("standardise")]
-    | Annotated[OneHot, Tag("one_hot")],
+    Annotated[MissingConfig, Tag("missing")]
+    | Annotated[MinMaxConfig, Tag("min_max")]
+    | Annotated[StandardiseConfig, Tag("standardise")]
+    | Annotated[OneHotConfig, Tag("one_hot")],
     BY_NAME,
     SHORTHAND,
 ]

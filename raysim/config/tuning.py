@@ -12,7 +12,7 @@ from raysim.config.bounds import SEED, Plain
 Number = int | float
 
 
-class Dimension(Section):
+class DimensionConfig(Section):
     """What a key may be: a range, or a list of choices."""
 
     low: Number | None = None
@@ -29,7 +29,7 @@ class Dimension(Section):
     """Other keys and the value (or list of values) that each must have for this one to be varied."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Dimension:
+    def _one_kind(self) -> DimensionConfig:
         if self.choices is not None:
             if (self.low, self.high, self.step, self.log) != (None, None, None, False):
                 raise ValueError("choices exclude low, high, step and log")
@@ -49,13 +49,13 @@ class Dimension(Section):
         return self
 
 
-class AsConfigured(Section):
+class AsConfiguredConfig(Section):
     """The weights are those of `aggregation.weights`."""
 
     name: Literal["none"] = "none"
 
 
-class Simplex(Section):
+class BaseSimplexConfig(Section):
     """What every point on the simplex of aggregation weights takes."""
 
     coordinates: Literal["auto", "sticks", "logs"] = "auto"
@@ -64,13 +64,13 @@ class Simplex(Section):
     """
 
 
-class ClientWeights(Simplex):
+class ClientWeightsConfig(BaseSimplexConfig):
     """A weight for each client of the population."""
 
     name: Literal["clients"] = "clients"
 
 
-class GroupWeights(Simplex):
+class GroupWeightsConfig(BaseSimplexConfig):
     """A weight for each of the groups that a table lists; within a group clients count by their samples."""
 
     name: Literal["groups"] = "groups"
@@ -78,7 +78,7 @@ class GroupWeights(Simplex):
     """Client ids by the name of their group: `{north: [0, 1], south: [2, 3, 4]}`; every client is in one group."""
 
 
-class ColumnWeights(Simplex):
+class ColumnWeightsConfig(BaseSimplexConfig):
     """A weight for each value of a column of a table with a row for each client."""
 
     name: Literal["column"] = "column"
@@ -88,7 +88,7 @@ class ColumnWeights(Simplex):
     """Column whose values are the groups."""
 
 
-class SizeWeights(Simplex):
+class SizeWeightsConfig(BaseSimplexConfig):
     """A weight for each of several groups of clients of similar size: quantiles of the number of samples."""
 
     name: Literal["sizes"] = "sizes"
@@ -96,7 +96,7 @@ class SizeWeights(Simplex):
     """Number of groups."""
 
 
-class LabelWeights(Simplex):
+class LabelWeightsConfig(BaseSimplexConfig):
     """A weight for each of several groups of clients with similar labels: k-means on the label histograms."""
 
     name: Literal["labels"] = "labels"
@@ -105,18 +105,18 @@ class LabelWeights(Simplex):
 
 
 SimplexConfig = Annotated[
-    Annotated[AsConfigured, Tag("none")]
-    | Annotated[ClientWeights, Tag("clients")]
-    | Annotated[GroupWeights, Tag("groups")]
-    | Annotated[ColumnWeights, Tag("column")]
-    | Annotated[SizeWeights, Tag("sizes")]
-    | Annotated[LabelWeights, Tag("labels")],
+    Annotated[AsConfiguredConfig, Tag("none")]
+    | Annotated[ClientWeightsConfig, Tag("clients")]
+    | Annotated[GroupWeightsConfig, Tag("groups")]
+    | Annotated[ColumnWeightsConfig, Tag("column")]
+    | Annotated[SizeWeightsConfig, Tag("sizes")]
+    | Annotated[LabelWeightsConfig, Tag("labels")],
     BY_NAME,
     SHORTHAND,
 ]
 
 
-class Objective(Section):
+class ObjectiveConfig(Section):
     """A number that a trial comes to."""
 
     metric: str | None = None
@@ -133,7 +133,7 @@ class Objective(Section):
     """Which way is better; `auto` knows: losses, errors and totals are small, everything else is large."""
 
     @model_validator(mode="after")
-    def _target_where_one_is_needed(self) -> Objective:
+    def _target_where_one_is_needed(self) -> ObjectiveConfig:
         if self.of.endswith("_to") and self.target is None:
             raise ValueError(f"{self.of} needs a target")
         if not self.of.endswith("_to") and self.target is not None:
@@ -147,7 +147,7 @@ def _listed(value: Any) -> Any:
     return [{"metric": one} if isinstance(one, str) else one for one in values]
 
 
-class Tpe(Section):
+class TpeConfig(Section):
     """Tree-structured Parzen estimator (Bergstra et al. 2011)."""
 
     name: Literal["tpe"] = "tpe"
@@ -155,7 +155,7 @@ class Tpe(Section):
     """Random trials before the model is used."""
 
 
-class CmaEs(Section):
+class CmaEsConfig(Section):
     """Covariance matrix adaptation (Hansen 2016); for numbers only, and best with many trials. Needs `cmaes`."""
 
     name: Literal["cma_es"] = "cma_es"
@@ -163,7 +163,7 @@ class CmaEs(Section):
     """Trials of a generation; by default 4 + 3 log(dimensions)."""
 
 
-class GaussianProcess(Section):
+class GaussianProcessConfig(Section):
     """Bayesian optimisation with a Gaussian process: for few dimensions and dear trials."""
 
     name: Literal["gp"] = "gp"
@@ -171,19 +171,19 @@ class GaussianProcess(Section):
     """Random trials before the model is used."""
 
 
-class RandomSearch(Section):
+class RandomSearchConfig(Section):
     """Every trial drawn by itself."""
 
     name: Literal["random"] = "random"
 
 
-class Grid(Section):
+class GridConfig(Section):
     """Every combination of choices, and of ranges with a step (or of whole numbers)."""
 
     name: Literal["grid"] = "grid"
 
 
-class Nsga2(Section):
+class Nsga2Config(Section):
     """Genetic search for several objectives (Deb et al. 2002)."""
 
     name: Literal["nsga2"] = "nsga2"
@@ -192,24 +192,24 @@ class Nsga2(Section):
 
 
 SamplerConfig = Annotated[
-    Annotated[Tpe, Tag("tpe")]
-    | Annotated[CmaEs, Tag("cma_es")]
-    | Annotated[GaussianProcess, Tag("gp")]
-    | Annotated[RandomSearch, Tag("random")]
-    | Annotated[Grid, Tag("grid")]
-    | Annotated[Nsga2, Tag("nsga2")],
+    Annotated[TpeConfig, Tag("tpe")]
+    | Annotated[CmaEsConfig, Tag("cma_es")]
+    | Annotated[GaussianProcessConfig, Tag("gp")]
+    | Annotated[RandomSearchConfig, Tag("random")]
+    | Annotated[GridConfig, Tag("grid")]
+    | Annotated[Nsga2Config, Tag("nsga2")],
     BY_NAME,
     SHORTHAND,
 ]
 
 
-class NoPruner(Section):
+class NoPrunerConfig(Section):
     """Every trial runs to its end."""
 
     name: Literal["none"] = "none"
 
 
-class Median(Section):
+class MedianConfig(Section):
     """Stop a trial whose best value so far is worse than the median of the others' at the same round."""
 
     name: Literal["median"] = "median"
@@ -219,7 +219,7 @@ class Median(Section):
     """Rounds of a trial in which it is not stopped."""
 
 
-class Asha(Section):
+class AshaConfig(Section):
     """Asynchronous successive halving (Li et al. 2020): few trials reach each next rung of rounds."""
 
     name: Literal["asha"] = "asha"
@@ -229,7 +229,7 @@ class Asha(Section):
     """One trial of so many goes on, to so many times the rounds."""
 
 
-class Hyperband(Section):
+class HyperbandConfig(Section):
     """Successive halving with several first rungs side by side (Li et al. 2018)."""
 
     name: Literal["hyperband"] = "hyperband"
@@ -240,16 +240,16 @@ class Hyperband(Section):
 
 
 PrunerConfig = Annotated[
-    Annotated[NoPruner, Tag("none")]
-    | Annotated[Median, Tag("median")]
-    | Annotated[Asha, Tag("asha")]
-    | Annotated[Hyperband, Tag("hyperband")],
+    Annotated[NoPrunerConfig, Tag("none")]
+    | Annotated[MedianConfig, Tag("median")]
+    | Annotated[AshaConfig, Tag("asha")]
+    | Annotated[HyperbandConfig, Tag("hyperband")],
     BY_NAME,
     SHORTHAND,
 ]
 
 
-class Confirmation(Section):
+class ConfirmationConfig(Section):
     """The winner and the experiment as it stands, again, on seeds that the study has not seen, on the test set."""
 
     seeds: int = Field(5, ge=0, le=1000)
@@ -258,7 +258,7 @@ class Confirmation(Section):
     """Of the confidence interval of the paired difference."""
 
     @model_validator(mode="after")
-    def _enough_for_an_interval(self) -> Confirmation:
+    def _enough_for_an_interval(self) -> ConfirmationConfig:
         if self.seeds == 1:
             raise ValueError("seeds must be 0, or at least 2: one run of each has no confidence interval")
         return self
@@ -267,15 +267,17 @@ class Confirmation(Section):
 class TuningConfig(Section):
     """What `raysim tune` does with the experiment."""
 
-    space: dict[str, Dimension] = Field(default_factory=dict)
+    space: dict[str, DimensionConfig] = Field(default_factory=dict)
     """Keys of the experiment to vary, by their dotted path, in the order in which they are set."""
-    weights: SimplexConfig = AsConfigured()
+    weights: SimplexConfig = AsConfiguredConfig()
     """Vary how much clients count, as a point on the simplex: of all clients, or of groups of them."""
-    objective: Annotated[tuple[Objective, ...], BeforeValidator(_listed), Field(min_length=1)] = (Objective(),)
+    objective: Annotated[tuple[ObjectiveConfig, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        ObjectiveConfig(),
+    )
     """What to strive for: one objective, or a list, of which the Pareto front is sought."""
-    sampler: SamplerConfig = Tpe()
+    sampler: SamplerConfig = TpeConfig()
     """What to try next."""
-    pruner: PrunerConfig = NoPruner()
+    pruner: PrunerConfig = NoPrunerConfig()
     """Which trials to stop early; for a single objective only."""
     trials: int = Field(50, ge=1, le=1_000_000)
     """Trials in all, those of earlier sittings included."""
@@ -285,5 +287,5 @@ class TuningConfig(Section):
     """Seed of the search; by default the experiment's. Every trial has the experiment's own seed."""
     storage: str | None = None
     """Where Optuna keeps the study: a database URL for several drivers, by default a journal in the study's folder."""
-    confirm: Confirmation = Confirmation()
+    confirm: ConfirmationConfig = ConfirmationConfig()
     """Whether the winner is better, or was lucky."""

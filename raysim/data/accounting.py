@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raysim.config.data import DataConfig
-from raysim.config.partition import NaturalPartition
-from raysim.config.transforms import Missing, TransformConfig
+from raysim.config.partition import NaturalPartitionConfig
+from raysim.config.transforms import MissingConfig, TransformConfig
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo, Int64
 from raysim.data.left_out import GRAVE, LeftOut, Unit, listed
@@ -61,7 +61,7 @@ class Account:
         """Samples and owners that were not dealt to any client."""
         missing = traits.size - len(dealt.order)
         why = f"by the {self._config.partition.name} partition"
-        if isinstance(self._config.partition, NaturalPartition) and traits.owners is not None:
+        if isinstance(self._config.partition, NaturalPartitionConfig) and traits.owners is not None:
             owners = len(np.unique(traits.owners))
             wanted = f"min_size {self._config.partition.min_size}"
             if self._config.partition.clients is not None:
@@ -88,7 +88,11 @@ class Account:
     def _groups(self, pool: Pool, part: str) -> list[tuple[str, Array]]:
         """What may be lost as a whole, and to which one each sample belongs."""
         found = [("class", pool.y)] if self._by_class else []
-        if part == "training" and isinstance(self._config.partition, NaturalPartition) and pool.client is not None:
+        if (
+            part == "training"
+            and isinstance(self._config.partition, NaturalPartitionConfig)
+            and pool.client is not None
+        ):
             found.append(("client", pool.client))
         return found
 
@@ -124,7 +128,7 @@ class Account:
 
 def allowed(transforms: Sequence[TransformConfig]) -> set[str]:
     """What `missing: drop` may lose as a whole: `class`, `client`."""
-    named = {one for config in transforms if isinstance(config, Missing) for one in config.allow_lost}
+    named = {one for config in transforms if isinstance(config, MissingConfig) for one in config.allow_lost}
     return {{"classes": "class", "clients": "client"}[one] for one in named}
 
 

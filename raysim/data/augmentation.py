@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from raysim.config.imbalance import Augmentation, AugmentationConfig, ImageAugmentation, Jitter, NoAugmentation, Smote
+from raysim.config.imbalance import (
+    AugmentationConfig,
+    BaseAugmentationConfig,
+    ImageAugmentationConfig,
+    JitterConfig,
+    NoAugmentationConfig,
+    SmoteConfig,
+)
 from raysim.data.federation import Array, DataInfo, Int64, Samples
 from raysim.data.warping import rotated_and_shifted
 from raysim.errors import ConfigError, DataError
@@ -26,18 +33,18 @@ def check_augmentation(config: AugmentationConfig, info: DataInfo, *, weighted: 
         ConfigError: it needs a package that is not installed.
         DataError: the samples have not one class each, or are not of the kind that it is made for.
     """
-    if isinstance(config, NoAugmentation):
+    if isinstance(config, NoAugmentationConfig):
         return
     if info.task != "classification" or info.target_shape:
         raise DataError(f"data.augmentation: {config.name} is for samples with one class each; remove it")
-    if isinstance(config, ImageAugmentation) and (info.input_kind == "tokens" or len(info.input_shape) != 3):
+    if isinstance(config, ImageAugmentationConfig) and (info.input_kind == "tokens" or len(info.input_shape) != 3):
         raise DataError(
             f"data.augmentation: images have shape [channels, height, width], these samples {list(info.input_shape)}; "
             "use jitter or smote"
         )
-    if isinstance(config, Jitter) and info.input_kind != "real":
+    if isinstance(config, JitterConfig) and info.input_kind != "real":
         raise DataError(f"data.augmentation: jitter is for real features, not for {info.input_kind}; use images")
-    if isinstance(config, Smote):
+    if isinstance(config, SmoteConfig):
         if info.input_kind == "tokens":
             raise DataError("data.augmentation: nothing is between two tokens; remove smote")
         if weighted:
@@ -61,7 +68,7 @@ def augmented(
         sizes: samples of each, holdout included.
         holdout: how many of them are held out.
     """
-    if isinstance(config, NoAugmentation):
+    if isinstance(config, NoAugmentationConfig):
         return samples, sizes
     parts: list[Samples] = []
     grown, start = sizes.copy(), 0
@@ -82,7 +89,7 @@ def augmented(
     )
 
 
-def growth(config: Augmentation, counts: Int64) -> Int64:
+def growth(config: BaseAugmentationConfig, counts: Int64) -> Int64:
     """Samples to be made of each class of a client, int64 `[classes]`, given how many it has."""
     wanted = np.full(len(counts), round(config.to * int(counts.max(initial=0))))
     if config.most is not None:
@@ -90,7 +97,7 @@ def growth(config: Augmentation, counts: Int64) -> Int64:
     return np.where(counts > 0, np.maximum(wanted - counts, 0), 0)
 
 
-def _made(config: Augmentation, own: Samples, info: DataInfo, client: int, seed: int) -> list[Samples]:
+def _made(config: BaseAugmentationConfig, own: Samples, info: DataInfo, client: int, seed: int) -> list[Samples]:
     """What is made for a client, class by class."""
     labels = own.y.astype(np.int64)
     counts = np.bincount(labels, minlength=info.classes or 0)
@@ -98,7 +105,7 @@ def _made(config: Augmentation, own: Samples, info: DataInfo, client: int, seed:
     for label in np.flatnonzero(growth(config, counts)).tolist():
         random = generator(seed, Purpose.AUGMENTATION, client, label)
         members, count = np.flatnonzero(labels == label), int(growth(config, counts)[label])
-        if isinstance(config, Smote):
+        if isinstance(config, SmoteConfig):
             if len(members) > 1:
                 key = integer(seed, Purpose.AUGMENTATION, client, label)
                 x = _between(config, own, label, len(members), count, key % 2**32)
@@ -110,14 +117,16 @@ def _made(config: Augmentation, own: Samples, info: DataInfo, client: int, seed:
     return made
 
 
-def _changed(config: Augmentation, x: Array, base: Int64, info: DataInfo, random: np.random.Generator) -> Array:
+def _changed(
+    config: BaseAugmentationConfig, x: Array, base: Int64, info: DataInfo, random: np.random.Generator
+) -> Array:
     """Altered copies of these samples of a client, float64."""
-    if isinstance(config, Jitter):
+    if isinstance(config, JitterConfig):
         values = x.astype(np.float64)
         scale = np.where(((values == 0) | (values == 1)).all(axis=0), 0.0, config.scale * values.std(axis=0))
         jittered: Array = values[base] + scale * random.standard_normal((len(base), *x.shape[1:]))
         return jittered
-    assert isinstance(config, ImageAugmentation)
+    assert isinstance(config, ImageAugmentationConfig)
     low, high = (0.0, 255.0) if info.input_kind == "pixels" else (float(x.min()), float(x.max()))
     angle = np.deg2rad(random.uniform(-config.rotate, config.rotate, len(base)))
     shift = random.integers(-config.shift, config.shift, (2, len(base)), endpoint=True)
@@ -128,7 +137,7 @@ def _changed(config: Augmentation, x: Array, base: Int64, info: DataInfo, random
     return clipped
 
 
-def _between(config: Smote, own: Samples, label: int, size: int, count: int, key: int) -> Array:
+def _between(config: SmoteConfig, own: Samples, label: int, size: int, count: int, key: int) -> Array:
     """So many samples of a class between those that a client has, float64."""
     flat = own.x.reshape(len(own), -1).astype(np.float64)
     smote = _smote()(

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from raysim.config.base import Custom
+from raysim.config.base import CustomConfig
 from raysim.config.data import DataConfig
-from raysim.config.sources import InMemory, SyntheticVirtual
+from raysim.config.sources import InMemoryConfig, SyntheticVirtualConfig
 from raysim.data.augmentation import augmented, smote_version
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.dividing import Parts, divide, pool_features
@@ -56,7 +56,7 @@ def prepare(
         DataError: the source is missing or damaged, the samples do not fit the configuration, or the store is damaged.
         ConfigError: the user's own source or partitioner cannot be found or called.
     """
-    if isinstance(config.source, SyntheticVirtual):
+    if isinstance(config.source, SyntheticVirtualConfig):
         return _prepare_virtual(config, config.source, seed, tell)
     build = _Build(config, seed, arrays, task)
     folder = store_folder(config, seed, build.identity)
@@ -105,9 +105,9 @@ class _Build:
         """What the store is built from."""
         source = self._config.source
         identity = source_identity(source) or dataset_identity(self.dataset)
-        if isinstance(source, InMemory) and source.fingerprint not in ("", identity):
+        if isinstance(source, InMemoryConfig) and source.fingerprint not in ("", identity):
             raise DataError("data.source: these are not the arrays that the run was started with; pass the same data=…")
-        if isinstance(self._config.partition, Custom):
+        if isinstance(self._config.partition, CustomConfig):
             # The user's code may change while its name does not: only what it deals identifies it.
             dealt = self.parts.partition
             identity += hashlib.sha256(dealt.order.tobytes() + b"|" + dealt.lengths.tobytes()).hexdigest()
@@ -167,7 +167,7 @@ def _description(config: DataConfig, seed: int) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"cache"}) | {"seed": seed}
 
 
-def _prepare_virtual(config: DataConfig, source: SyntheticVirtual, seed: int, tell: Tell) -> FederationSpec:
+def _prepare_virtual(config: DataConfig, source: SyntheticVirtualConfig, seed: int, tell: Tell) -> FederationSpec:
     if config.transforms:
         raise DataError(
             "data.transforms: synthetic_virtual takes none, for its training part is never seen as a whole; "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raysim.config.data import DataConfig
-from raysim.config.partition import NaturalPartition
+from raysim.config.partition import NaturalPartitionConfig
 from raysim.data.accounting import Account
 from raysim.data.augmentation import check_augmentation
 from raysim.data.class_names import named
@@ -48,7 +48,7 @@ def divide(dataset: Dataset, config: DataConfig, seed: int) -> Parts:
     """Split first, then fit the transforms on the training part alone, then deal it."""
     pool = dataset.train
     refuse_strays(config.transforms, pool)
-    owners = pool.client if isinstance(config.partition, NaturalPartition) else None
+    owners = pool.client if isinstance(config.partition, NaturalPartitionConfig) else None
     share = config.test if dataset.test is None else 0.0
     cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)
     account = Account(dataset, config)

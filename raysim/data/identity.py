@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from raysim import keyed
-from raysim.config.sources import Bundled, Cifar10, Idx, Mnist, Npz, SourceConfig, Synthetic, Table, Text
+from raysim.config.sources import (
+    BundledConfig,
+    Cifar10Config,
+    IdxConfig,
+    MnistConfig,
+    NpzConfig,
+    SourceConfig,
+    SyntheticConfig,
+    TableConfig,
+    TextConfig,
+)
 from raysim.data.dataset import Columns, Dataset, Pool
 from raysim.data.sources.cifar10 import FOLDER as CIFAR10_FOLDER
 from raysim.data.sources.cifar10 import find_cifar10
@@ -37,9 +47,9 @@ def source_identity(config: SourceConfig) -> str | None:
 
     Files count by path, size and time of change. Synthetic data is a function of its section and the seed.
     """
-    if isinstance(config, Synthetic):
+    if isinstance(config, SyntheticConfig):
         return "synthetic"
-    if isinstance(config, Bundled):
+    if isinstance(config, BundledConfig):
         return f"scikit-learn {metadata.version('scikit-learn')}"
     files = _files(config)
     if not files or not all(looked_up(file).is_file() for file in files):
@@ -49,21 +59,21 @@ def source_identity(config: SourceConfig) -> str | None:
 
 
 def _files(config: SourceConfig) -> list[Path]:
-    if isinstance(config, Mnist):
+    if isinstance(config, MnistConfig):
         found = (find_mnist(place) for place in search_path(MNIST_FOLDER, config.path))
         return list(next(filter(None, found), {}).values())
-    if isinstance(config, Cifar10):
+    if isinstance(config, Cifar10Config):
         places = (find_cifar10(place) for place in search_path(CIFAR10_FOLDER, config.path))
         return next(([*batches, test] for batches, test in places if batches), [])
     names: list[str | None] = []
-    if isinstance(config, Idx):
+    if isinstance(config, IdxConfig):
         names = [config.features, config.labels, config.test_features, config.test_labels]
-    elif isinstance(config, Text) and config.path is None:
+    elif isinstance(config, TextConfig) and config.path is None:
         with resources.as_file(resources.files("raysim.data") / "bundled" / BUNDLED) as bundled:
             return [bundled]
-    elif isinstance(config, Table):
+    elif isinstance(config, TableConfig):
         names = [config.path, config.test]
-    elif isinstance(config, Npz | Text):
+    elif isinstance(config, NpzConfig | TextConfig):
         names = [config.path]
     return [Path(name).expanduser() for name in names if name is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.imbalance import Imbalance
+from raysim.config.imbalance import ImbalanceConfig
 from raysim.data.dataset import Pool
 from raysim.data.federation import Array, DataInfo, Int64
 from raysim.errors import DataError
@@ -13,7 +13,7 @@ from raysim.keyed import Purpose, bits
 _CLASSES, _SAMPLES = 0, 1
 
 
-def imbalanced(config: Imbalance, pool: Pool, rows: Int64, info: DataInfo, seed: int) -> Int64:
+def imbalanced(config: ImbalanceConfig, pool: Pool, rows: Int64, info: DataInfo, seed: int) -> Int64:
     """Those of the training rows `[n]` that are kept, in their order; which ones is keyed by (seed, class, row).
 
     Of the class of rank r, from 0 for the most frequent, n₀ · share(r) samples are kept, rounded, at least one, with n₀
@@ -40,7 +40,7 @@ def imbalanced(config: Imbalance, pool: Pool, rows: Int64, info: DataInfo, seed:
     return rows[rank < wanted[labels]]
 
 
-def kept(config: Imbalance, present: Int64, seed: int) -> Int64:
+def kept(config: ImbalanceConfig, present: Int64, seed: int) -> Int64:
     """How many samples of each class are kept, of so many, int64 `[classes]`."""
     classes = len(present)
     rank = np.arange(classes)
@@ -51,7 +51,7 @@ def kept(config: Imbalance, present: Int64, seed: int) -> Int64:
     return np.maximum(np.round(most * share), 1).astype(np.int64)
 
 
-def shares(config: Imbalance, classes: int) -> Array:
+def shares(config: ImbalanceConfig, classes: int) -> Array:
     """Samples of the class of each rank as a share of the most frequent one's, float64 `[classes]`."""
     if config.profile == "exponential":
         falling: Array = config.ratio ** (-np.arange(classes) / (classes - 1))

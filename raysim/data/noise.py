@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.data import LabelNoise
+from raysim.config.data import LabelNoiseConfig
 from raysim.data.federation import Array, DataInfo, Int64
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits
 
 
-def check_noise(noise: LabelNoise, info: DataInfo, population: int) -> None:
+def check_noise(noise: LabelNoiseConfig, info: DataInfo, population: int) -> None:
     """Refuse noise that this data cannot have.
 
     Raises:
@@ -25,7 +25,7 @@ def check_noise(noise: LabelNoise, info: DataInfo, population: int) -> None:
         raise DataError(f"data.noise.clients: there is no client {unknown[0]}; clients are 0 to {population - 1}")
 
 
-def mislabelled(noise: LabelNoise, labels: Array, client: int, classes: int, seed: int) -> Array:
+def mislabelled(noise: LabelNoiseConfig, labels: Array, client: int, classes: int, seed: int) -> Array:
     """A client's training labels `[n]` as its noise has them: exactly `fraction` of them, rounded, are another class.
 
     Which samples, and to which classes, is keyed by (seed, client, place); the argument is only read.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.config.sources import SyntheticVirtual
+from raysim.config.sources import SyntheticVirtualConfig
 from raysim.data.federation import ClientPart, DataInfo, Federation, Int64, Samples, ServerPart
 from raysim.data.room import check_room
 from raysim.data.sources.synthetic import synthetic_client
@@ -23,7 +23,7 @@ VIRTUAL_VERSION = 1
 class VirtualSpec:
     """All that the clients are made of."""
 
-    source: SyntheticVirtual
+    source: SyntheticVirtualConfig
     seed: int
     holdout: float = 0.0
     """Share of each client's samples that is held out."""
@@ -42,7 +42,7 @@ class VirtualSpec:
         return VirtualFederation(self)
 
 
-def check_virtual_room(source: SyntheticVirtual) -> None:
+def check_virtual_room(source: SyntheticVirtualConfig) -> None:
     """Refuse a population, a shard or a test set that memory cannot hold.
 
     Raises:

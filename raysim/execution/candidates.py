@@ -16,7 +16,7 @@ from raysim import keyed
 from raysim.aggregation.rows import ClientRows, WeightChooser
 from raysim.algorithms import Algorithm
 from raysim.config import Experiment, load
-from raysim.config.server import LearnedWeights
+from raysim.config.server import LearnedWeightsConfig
 from raysim.data import Federation, Samples
 from raysim.errors import ConfigError, RunError, UserCodeError
 from raysim.execution.cohort import cohort_size
@@ -43,7 +43,7 @@ def check_learned(experiment: Experiment, federation: Federation, algorithm: Alg
         ConfigError: the chooser is none, there is no validation set, or the rows of a round are beyond the budget.
     """
     config = experiment.aggregation.weights
-    if not isinstance(config, LearnedWeights):
+    if not isinstance(config, LearnedWeightsConfig):
         return
     load_chooser(config)
     if federation.server("validation") is None:
@@ -59,7 +59,7 @@ def check_learned(experiment: Experiment, federation: Federation, algorithm: Alg
         )
 
 
-def load_chooser(config: LearnedWeights) -> WeightChooser:
+def load_chooser(config: LearnedWeightsConfig) -> WeightChooser:
     """The configured chooser.
 
     Raises:
@@ -102,7 +102,7 @@ class WeightLearner:
     def __init__(self, job: Job, module: nn.Module, layout: ParameterLayout, algorithm: Algorithm) -> None:
         experiment = job.experiment
         config = experiment.aggregation.weights
-        assert isinstance(config, LearnedWeights)
+        assert isinstance(config, LearnedWeightsConfig)
         self._config, self._seed, self._threads = config, experiment.seed, job.engine.threads
         self._layout, self._algorithm = layout, algorithm
         federation = job.federation.open()

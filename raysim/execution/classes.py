@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from raysim.config.classes import DEFAULT, ClientClass
+from raysim.config.classes import DEFAULT, ClientClassConfig
 from raysim.config.running import ExecutionConfig
 from raysim.errors import ConfigError
 from raysim.execution.work import Int64
@@ -109,7 +109,7 @@ class ClientClasses:
         return count, work
 
 
-def _ranges(name: str, one: ClientClass) -> Sequence[tuple[int, int]]:
+def _ranges(name: str, one: ClientClassConfig) -> Sequence[tuple[int, int]]:
     """Half-open ranges of ids."""
     found = []
     for entry in one.clients or ():

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysim import keyed
-from raysim.config.server import Clustered
+from raysim.config.server import ClusteredConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError
 
@@ -18,7 +18,7 @@ Int64 = npt.NDArray[np.int64]
 _CHUNK = 1 << 16
 
 
-def clusters_of(seed: int, config: Clustered, federation: Federation) -> Int64:
+def clusters_of(seed: int, config: ClusteredConfig, federation: Federation) -> Int64:
     """The cluster of each client, `[population]`; found once for a federation.
 
     Raises:
@@ -43,7 +43,7 @@ def clusters_of(seed: int, config: Clustered, federation: Federation) -> Int64:
     return found[1]
 
 
-_FOUND: WeakKeyDictionary[Federation, tuple[tuple[int, Clustered], Int64]] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[Federation, tuple[tuple[int, ClusteredConfig], Int64]] = WeakKeyDictionary()
 
 
 def k_means(seed: int, points: Float64, clusters: int, iterations: int) -> Int64:

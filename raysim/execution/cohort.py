@@ -11,8 +11,8 @@ import numpy.typing as npt
 from raysim import keyed
 from raysim.aggregation import Weighting
 from raysim.config import Experiment
-from raysim.config.algorithms import Centralised
-from raysim.config.server import Clustered, ExplicitWeights, Poisson, RoundRobin, WeightsConfig
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.server import ClusteredConfig, ExplicitWeightsConfig, PoissonConfig, RoundRobinConfig, WeightsConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError
 from raysim.execution.clusters import clusters_of, draw_stratified
@@ -28,7 +28,7 @@ def cohort_size(experiment: Experiment, population: int) -> int:
     Raises:
         ConfigError: more clients than there are.
     """
-    if isinstance(experiment.algorithm, Centralised):
+    if isinstance(experiment.algorithm, CentralisedConfig):
         return 1
     if isinstance(experiment.cohort, float):
         return max(1, round(experiment.cohort * population))
@@ -43,7 +43,7 @@ def check_weights(weights: WeightsConfig, federation: Federation) -> None:
     Raises:
         ConfigError: it names a client that does not exist, or gives weight to nobody who has training samples.
     """
-    if not isinstance(weights, ExplicitWeights):
+    if not isinstance(weights, ExplicitWeightsConfig):
         return
     population = federation.population
     strangers = [client for client in weights.table if not 0 <= client < population]
@@ -65,14 +65,14 @@ def draw_cohort(experiment: Experiment, population: int, round_number: int) -> I
     Selections that look at the clients (clustered, adaptive ones) stand in here with a uniform draw.
     """
     size = cohort_size(experiment, population)
-    if isinstance(experiment.algorithm, Centralised):
+    if isinstance(experiment.algorithm, CentralisedConfig):
         return np.zeros(1, dtype=np.int64)  # who has all samples (`raysim.data.PooledFederation`)
-    if isinstance(experiment.selection, Poisson):
+    if isinstance(experiment.selection, PoissonConfig):
         draw = keyed.uniform(experiment.seed, keyed.Purpose.COHORT, round_number, np.arange(population))
         return np.flatnonzero(draw < size / population)
     if size == population:
         return np.arange(population)
-    if isinstance(experiment.selection, RoundRobin):
+    if isinstance(experiment.selection, RoundRobinConfig):
         places = (np.arange(size) + (round_number - 1) * size) % population
         return np.sort(_rotation(experiment.seed, population)[places])
     if size * 8 > population:
@@ -87,7 +87,7 @@ def draw_clients(experiment: Experiment, federation: Federation, round_number: i
     Raises:
         ConfigError: its clients cannot be put into clusters.
     """
-    if isinstance(experiment.selection, Clustered) and not isinstance(experiment.algorithm, Centralised):
+    if isinstance(experiment.selection, ClusteredConfig) and not isinstance(experiment.algorithm, CentralisedConfig):
         labels = clusters_of(experiment.seed, experiment.selection, federation)
         return draw_stratified(experiment.seed, round_number, cohort_size(experiment, len(labels)), labels)
     return draw_cohort(experiment, federation.population, round_number)

@@ -12,8 +12,8 @@ from torch import nn
 from raysim.aggregation import Weighting
 from raysim.algorithms import Algorithm
 from raysim.config import Experiment
-from raysim.config.algorithms import Centralised
-from raysim.config.server import ExplicitWeights, Oort, Poisson, PowerOfChoice
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.server import ExplicitWeightsConfig, OortConfig, PoissonConfig, PowerOfChoiceConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, ModelError
 from raysim.execution.client_sets import client_sets
@@ -99,14 +99,14 @@ def idle_rounds(experiment: Experiment, federation: Federation) -> str | None:
     Such a round is no error: its cohort is recorded as empty.
     """
     selection, population = experiment.selection, federation.population
-    if isinstance(selection, Oort | PowerOfChoice) or isinstance(experiment.algorithm, Centralised):
+    if isinstance(selection, OortConfig | PowerOfChoiceConfig) or isinstance(experiment.algorithm, CentralisedConfig):
         return None  # these draw nobody without samples
     weights = experiment.aggregation.weights
     raw = Weighting(weights).raw(np.arange(population), federation.sizes("train"))
     idle, size = int(np.count_nonzero(raw == 0)), cohort_size(experiment, population)
     if not idle:
         return None
-    if isinstance(selection, Poisson):
+    if isinstance(selection, PoissonConfig):
         chance = (1 - size / population) ** (population - idle)
     else:
         chance = float(np.prod(np.maximum(idle - np.arange(size), 0) / (population - np.arange(size))))
@@ -114,7 +114,7 @@ def idle_rounds(experiment: Experiment, federation: Federation) -> str | None:
     if not count:
         return None
     what, remedy = "no training samples", "set data.partition.allow_empty to false"
-    if isinstance(weights, ExplicitWeights) and np.count_nonzero(federation.sizes("train") == 0) < idle:
+    if isinstance(weights, ExplicitWeightsConfig) and np.count_nonzero(federation.sizes("train") == 0) < idle:
         what, remedy = "no weight", "set aggregation.weights.default above 0"
     return (
         f"{idle:,} of {population:,} clients have {what}: about {count:,} of {experiment.rounds:,} rounds draw nobody "

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from raysim.algorithms import Algorithm
 from raysim.config import Experiment
-from raysim.config.client import Sgd
-from raysim.config.fine_tuning import FineTune
+from raysim.config.client import SgdConfig
+from raysim.config.fine_tuning import FineTuneConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.client_sets import client_sets
@@ -127,7 +127,7 @@ def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: 
     return FineTuner(engine, work, lr, experiment.client.clip_norm, _moves(layout, config))
 
 
-def tuning_work(experiment: Experiment, algorithm: Algorithm, config: FineTune) -> LocalWork:
+def tuning_work(experiment: Experiment, algorithm: Algorithm, config: FineTuneConfig) -> LocalWork:
     """How much a client does to tune a model: on batches as in training, whose size the engine was built for."""
     training = algorithm.work(experiment.client)
     return LocalWork(training.batch_size, config.epochs, config.steps, drop_last=training.drop_last)
@@ -153,7 +153,7 @@ def with_fine_tuning(
             "evaluation.fine_tune: clients need a holdout, or test samples of their own, to be judged by; set "
             "data.holdout, e.g. to 0.2"
         )
-    if config.lr is None and not isinstance(experiment.client.optimizer, Sgd):
+    if config.lr is None and not isinstance(experiment.client.optimizer, SgdConfig):
         raise ConfigError(
             f"evaluation.fine_tune.lr: set one: fine-tuning takes steps of plain SGD, which client.optimizer.lr, that "
             f"of {experiment.client.optimizer.name}, is not for"
@@ -167,7 +167,7 @@ def with_fine_tuning(
     return experiment
 
 
-def _moves(layout: ParameterLayout, config: FineTune) -> npt.NDArray[np.bool_] | None:
+def _moves(layout: ParameterLayout, config: FineTuneConfig) -> npt.NDArray[np.bool_] | None:
     """Which columns `[P]` change; None is all of them."""
     if config.layers is None:
         return None

@@ -24,7 +24,7 @@ import numpy as np
 
 from raysim import keyed
 from raysim.config import Experiment
-from raysim.config.server import Oort
+from raysim.config.server import OortConfig
 from raysim.data import Federation
 from raysim.execution.evaluation import train_ranges
 from raysim.execution.selection import Measure, Selection, State, losses_of, without_replacement
@@ -40,7 +40,7 @@ class Utilities(Selection):
 
     def __init__(self, experiment: Experiment, federation: Federation, work: LocalWork) -> None:
         super().__init__(experiment, federation, work)
-        assert isinstance(experiment.selection, Oort)
+        assert isinstance(experiment.selection, OortConfig)
         self.config = experiment.selection
         self._eligible = self._with_samples()
         self._steps = work.count(federation.sizes("train", self._eligible)).astype(np.float64)

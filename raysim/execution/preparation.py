@@ -12,10 +12,10 @@ from torch import nn
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
-from raysim.config.algorithms import Centralised
-from raysim.config.model import InMemoryModel
-from raysim.config.server import Poisson
-from raysim.config.sources import InMemory
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.model import InMemoryModelConfig
+from raysim.config.server import PoissonConfig
+from raysim.config.sources import InMemoryConfig
 from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
@@ -98,11 +98,11 @@ def prepare_job(
     if model is not None and not isinstance(model, nn.Module):
         raise ModelError(f"model: expected a torch.nn.Module, got {_described(model)}")
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
-        data = load_source(InMemory(), seed=experiment.data_seed, arrays=data, task=experiment.training.task)
+        data = load_source(InMemoryConfig(), seed=experiment.data_seed, arrays=data, task=experiment.training.task)
     experiment = _resolve(experiment, model, data)
     targets = experiment.training.task
     spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, task=targets, tell=tell)
-    if isinstance(experiment.algorithm, Centralised):
+    if isinstance(experiment.algorithm, CentralisedConfig):
         spec = PooledSpec(spec)
     federation = spec.open()
     experiment = fit_algorithm(experiment, federation)
@@ -155,7 +155,7 @@ def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
         fitted = config.fitted(
             DataFacts(
                 federation.population,
-                federation.population if isinstance(experiment.selection, Poisson) else cohort,
+                federation.population if isinstance(experiment.selection, PoissonConfig) else cohort,
                 loss_name(experiment.training, federation.info),
                 samples=lambda: int(federation.sizes("train").sum()),
                 largest=lambda: int(federation.sizes("train").max()),
@@ -190,18 +190,18 @@ def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | No
     if experiment.execution.device == "auto":
         values["execution"]["device"] = "cuda" if gpus > 0 else "cpu"
     if model is not None:
-        values["model"] = InMemoryModel(fingerprint=_model_fingerprint(experiment, model)).to_dict()
-    elif isinstance(experiment.model, InMemoryModel):
+        values["model"] = InMemoryModelConfig(fingerprint=_model_fingerprint(experiment, model)).to_dict()
+    elif isinstance(experiment.model, InMemoryModelConfig):
         raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
-    if data is not None and not isinstance(experiment.data.source, InMemory):
-        values["data"]["source"] = InMemory(fingerprint=dataset_identity(data)).to_dict()
-    elif data is None and isinstance(experiment.data.source, InMemory):
+    if data is not None and not isinstance(experiment.data.source, InMemoryConfig):
+        values["data"]["source"] = InMemoryConfig(fingerprint=dataset_identity(data)).to_dict()
+    elif data is None and isinstance(experiment.data.source, InMemoryConfig):
         raise ConfigError("data.source: the run was started with arrays of your own; pass them again as data=…")
     return Experiment.parse(values)
 
 
 def _model_fingerprint(experiment: Experiment, model: nn.Module) -> str:
     found = fingerprint(model)
-    if isinstance(experiment.model, InMemoryModel) and experiment.model.fingerprint not in ("", found):
+    if isinstance(experiment.model, InMemoryModelConfig) and experiment.model.fingerprint not in ("", found):
         raise ConfigError("model: this is not the module that the run was started with; pass the same model=…")
     return found

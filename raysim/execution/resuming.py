@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysim.config import Experiment
-from raysim.config.client import Cosine
+from raysim.config.client import CosineConfig
 from raysim.errors import RunError
 from raysim.tracking import RunDirectory
 
@@ -18,13 +18,13 @@ def may_change(experiment: Experiment) -> tuple[str, ...]:
     evaluation = ("evaluation.every", "evaluation.clients_every", "evaluation.local_baseline")
     keys = ("stop", "execution", "tracking", *evaluation, "data.cache", "tuning")
     # The learning rate of a cosine is that of a share of all rounds: with another number it would have been another.
-    return keys if isinstance(experiment.client.schedule, Cosine) else (*keys, "rounds")
+    return keys if isinstance(experiment.client.schedule, CosineConfig) else (*keys, "rounds")
 
 
 def refuse_other_curve(run: RunDirectory, experiment: Experiment) -> None:
     """Say why a resume cannot have another number of rounds, before anything is built for it."""
     recorded = run.experiment()
-    if isinstance(recorded.client.schedule, Cosine) and recorded.rounds != experiment.rounds:
+    if isinstance(recorded.client.schedule, CosineConfig) and recorded.rounds != experiment.rounds:
         raise RunError(
             f"{run.path}: rounds must stay {recorded.rounds}: client.schedule is cosine, a curve over all rounds, and "
             f"with {experiment.rounds} the rounds so far would have had other learning rates; start a new run instead"

@@ -13,7 +13,7 @@ from statistics import median
 import pyarrow as pa
 
 from raysim.config.running import ExecutionConfig
-from raysim.config.server import Selection
+from raysim.config.server import BaseSelectionConfig
 from raysim.execution.scheduling import CostModel
 from raysim.execution.upcoming import Upcoming
 from raysim.execution.work import Int64, RoundFacts, RoundWork
@@ -48,7 +48,7 @@ AHEAD = 3 * BATCH_ROUNDS
 """Rounds that are worked on ahead if the configuration leaves it open: two calls, and one that is being committed."""
 
 
-def rounds_ahead(execution: ExecutionConfig, selection: Selection | None = None) -> int:
+def rounds_ahead(execution: ExecutionConfig, selection: BaseSelectionConfig | None = None) -> int:
     """Rounds that may be worked on before those in front of them are finished; none where cohorts depend on those."""
     if selection is not None and selection.adaptive:
         return 0

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from raysim import keyed
 from raysim.config import Experiment
-from raysim.config.algorithms import Centralised
-from raysim.config.server import Oort, PowerOfChoice
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.server import OortConfig, PowerOfChoiceConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.cohort import cohort_size, draw_clients
@@ -98,7 +98,7 @@ class HighestLosses(Selection):
 
     def __init__(self, experiment: Experiment, federation: Federation, work: LocalWork) -> None:
         super().__init__(experiment, federation, work)
-        assert isinstance(experiment.selection, PowerOfChoice)
+        assert isinstance(experiment.selection, PowerOfChoiceConfig)
         self._eligible = self._with_samples()
         wanted = experiment.selection.candidates
         found = len(self._eligible)
@@ -135,11 +135,11 @@ def build_selection(experiment: Experiment, federation: Federation, work: LocalW
     Raises:
         ConfigError: its cohorts cannot be drawn from this federation.
     """
-    if isinstance(experiment.algorithm, Centralised):
+    if isinstance(experiment.algorithm, CentralisedConfig):
         return Selection(experiment, federation, work)
-    if isinstance(experiment.selection, PowerOfChoice):
+    if isinstance(experiment.selection, PowerOfChoiceConfig):
         return HighestLosses(experiment, federation, work)
-    if isinstance(experiment.selection, Oort):
+    if isinstance(experiment.selection, OortConfig):
         from raysim.execution.oort import Utilities
 
         return Utilities(experiment, federation, work)

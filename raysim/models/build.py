@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raysim import keyed
-from raysim.config.model import CustomModel, InMemoryModel, ModelConfig
+from raysim.config.model import CustomModelConfig, InMemoryModelConfig, ModelConfig
 from raysim.data.federation import DataInfo
 from raysim.data.room import check_room
 from raysim.errors import ModelError
@@ -60,11 +60,11 @@ def build_model(
         ConfigError: an import string names nothing.
         ModelError: the model cannot be built for these data, or the weights do not fit.
     """
-    if isinstance(config, InMemoryModel):
+    if isinstance(config, InMemoryModelConfig):
         model = _in_memory(module)
         check_trainable(model)
         return model
-    if not isinstance(config, CustomModel):
+    if not isinstance(config, CustomModelConfig):
         _check_room(config, info, loss)
     with exclusive_torch(), torch.device("cpu"):
         # `torch.manual_seed` would reach beyond the fork, to the generators of every GPU.
@@ -89,7 +89,7 @@ def model_on_meta(
         ConfigError: an import string names nothing.
         ModelError: the model cannot be built for these data, or the file of weights does not fit.
     """
-    if isinstance(config, InMemoryModel):
+    if isinstance(config, InMemoryModelConfig):
         return _in_memory(module)
     with exclusive_torch():
         try:
@@ -106,7 +106,7 @@ def model_on_meta(
 
 
 def _construct(config: Any, info: DataInfo, loss: str) -> nn.Module:
-    if isinstance(config, CustomModel):
+    if isinstance(config, CustomModelConfig):
         return from_import_string(config, info)
     return MODELS[config.name](config, info, output_shape(info, loss))
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from raysim.config.model import Cnn, CnnCifar
+from raysim.config.model import CnnCifarConfig, CnnConfig
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.outputs import head
@@ -42,7 +42,7 @@ def images(model: str, info: DataInfo, *, smallest: int = 1) -> tuple[ImageShape
     return (channels, height, width), layers
 
 
-def cnn(config: Cnn, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
+def cnn(config: CnnConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     """McMahan et al.'s MNIST CNN: two 5x5 convolutions, 512 units; 1,663,370 parameters on 28x28x1.
 
     McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data", section 3.
@@ -64,7 +64,7 @@ def cnn(config: Cnn, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(layers)
 
 
-def cnn_cifar(config: CnnCifar, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
+def cnn_cifar(config: CnnCifarConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     """pfl-research's small CIFAR-10 CNN: two 3x3 convolutions, max pooling, dropout, 128 units; 1.63M parameters.
 
     Granqvist et al. 2024, "pfl-research: simulation framework for accelerating research in private federated

@@ -7,13 +7,13 @@ from collections import OrderedDict
 
 from torch import nn
 
-from raysim.config.model import Mlp, Softmax
+from raysim.config.model import MlpConfig, SoftmaxConfig
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.outputs import head
 
 
-def softmax(config: Softmax, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
+def softmax(config: SoftmaxConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     """Multinomial logistic regression; with one output, linear regression.
 
     Raises:
@@ -24,7 +24,7 @@ def softmax(config: Softmax, info: DataInfo, outputs: tuple[int, ...]) -> nn.Mod
     return nn.Sequential(layers)
 
 
-def mlp(config: Mlp, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
+def mlp(config: MlpConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     """ReLU multi-layer perceptron; McMahan's 2NN is `hidden: [200, 200]`.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from raysim.config import load
-from raysim.config.model import CustomModel
+from raysim.config.model import CustomModelConfig
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.user_code import user_code
@@ -17,7 +17,7 @@ from raysim.user_code import user_code
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def from_import_string(config: CustomModel, info: DataInfo) -> nn.Module:
+def from_import_string(config: CustomModelConfig, info: DataInfo) -> nn.Module:
     """Call the function (or class) that `model.name` names with `model.args`.
 
     Its parameters named `info`, `input_shape` or `classes` are filled in from the data, unless `args` gives them.
@@ -45,7 +45,7 @@ def from_import_string(config: CustomModel, info: DataInfo) -> nn.Module:
     return model
 
 
-def _arguments(function: Any, config: CustomModel, info: DataInfo) -> dict[str, Any]:
+def _arguments(function: Any, config: CustomModelConfig, info: DataInfo) -> dict[str, Any]:
     arguments = dict(config.args)
     try:
         signature = inspect.signature(function)

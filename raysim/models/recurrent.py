@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from raysim.config.model import LstmChar
+from raysim.config.model import LstmCharConfig
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 
@@ -34,7 +34,7 @@ class CharacterLstm(nn.Module):
         return logits
 
 
-def lstm_char(config: LstmChar, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
+def lstm_char(config: LstmCharConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     """Stacked character LSTM: a prediction for every position, or for the one after the text.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from raysim.config.model import Resnet18Gn
+from raysim.config.model import Resnet18GnConfig
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.convolutional import images
@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def resnet18_gn(config: Resnet18Gn, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
+def resnet18_gn(config: Resnet18GnConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Module:
     """ResNet-18 for small images with group normalisation; 11,173,962 parameters on 32x32x3.
 
     The stem is a 3x3 convolution without pooling; four stages of two blocks, of `width` times 1, 2, 4 and 8 channels.

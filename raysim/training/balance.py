@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from raysim.config.balance import (
-    AdjustedLogits,
+    AdjustedLogitsConfig,
     ClassWeightsConfig,
-    EffectiveWeights,
-    EqualClasses,
-    ExplicitClassWeights,
-    FedLcLogits,
-    FedRsLogits,
-    InverseWeights,
+    EffectiveWeightsConfig,
+    EqualClassesConfig,
+    ExplicitClassWeightsConfig,
+    FedLcLogitsConfig,
+    FedRsLogitsConfig,
+    InverseWeightsConfig,
     LogitsConfig,
-    PlainLogits,
+    PlainLogitsConfig,
 )
 from raysim.config.client import TrainingConfig
 from raysim.data import DataInfo
@@ -63,7 +63,7 @@ class BalancedLoss:
     @property
     def looks_at_federation(self) -> str:
         """Which of its options looks at the label counts of all clients together; empty where none does."""
-        if isinstance(self.logits, AdjustedLogits):
+        if isinstance(self.logits, AdjustedLogitsConfig):
             return "logits"
         return "class_weights" if getattr(self.class_weights, "scope", "client") == "federation" else ""
 
@@ -101,7 +101,7 @@ def resolve_client_loss(training: TrainingConfig, info: DataInfo) -> Loss | Bala
     """
     loss = resolve_loss(training, info)
     logits, weights = training.logits, training.class_weights
-    corrected, weighted = not isinstance(logits, PlainLogits), not isinstance(weights, EqualClasses)
+    corrected, weighted = not isinstance(logits, PlainLogitsConfig), not isinstance(weights, EqualClassesConfig)
     if not corrected and not weighted:
         return loss
     key = "training.logits" if corrected else "training.class_weights"
@@ -113,11 +113,11 @@ def resolve_client_loss(training: TrainingConfig, info: DataInfo) -> Loss | Bala
             "cross_entropy or focal"
         )
     classes = info.classes or 0
-    if isinstance(weights, ExplicitClassWeights) and (beyond := [one for one in weights.table if one >= classes]):
+    if isinstance(weights, ExplicitClassWeightsConfig) and (beyond := [one for one in weights.table if one >= classes]):
         raise ConfigError(
             f"training.class_weights.table: there is no class {beyond[0]}; classes are 0 to {classes - 1}"
         )
-    wanted = {"scale": isinstance(logits, FedRsLogits), "weight": weighted}
+    wanted = {"scale": isinstance(logits, FedRsLogitsConfig), "weight": weighted}
     wanted["offset"] = corrected and not wanted["scale"]
     parts = tuple(part for part in ("scale", "offset", "weight") if wanted[part])
     # In all engines the same operations: torch's own kernel and the elementary one differ in the last bits.
@@ -130,15 +130,15 @@ def class_weights(config: ClassWeightsConfig, own: Counts, everybody: Counts | N
     Weights made from counts are scaled so that the samples that were counted weigh 1 on average: the learning rate
     means what it meant. A class that was not seen weighs nothing.
     """
-    if isinstance(config, ExplicitClassWeights):
+    if isinstance(config, ExplicitClassWeightsConfig):
         return np.array([config.table.get(one, config.default) for one in range(own.shape[1])])
-    if isinstance(config, EqualClasses):
+    if isinstance(config, EqualClassesConfig):
         return np.ones(own.shape)
     counts = (own if config.scope == "client" else _known(everybody)).astype(np.float64)
-    if isinstance(config, InverseWeights):
+    if isinstance(config, InverseWeightsConfig):
         size = counts
     else:
-        assert isinstance(config, EffectiveWeights)
+        assert isinstance(config, EffectiveWeightsConfig)
         size = (1 - config.beta**counts) / (1 - config.beta)
     raw = np.divide(1.0, size, out=np.zeros_like(size), where=counts > 0)
     mean = (raw * counts).sum(-1, keepdims=True) / np.maximum(counts.sum(-1, keepdims=True), 1)
@@ -153,18 +153,18 @@ def offsets(config: LogitsConfig, own: Counts, everybody: Counts | None) -> Floa
     class that nobody has counts as half a sample. FedLC: −tau · n^(−1/4) (Zhang et al. 2022, section 4), in a softmax
     over all classes as in all public implementations; the paper's leaves the target out, which has no lower bound.
     """
-    if isinstance(config, AdjustedLogits):
+    if isinstance(config, AdjustedLogitsConfig):
         counts = np.maximum(_known(everybody).astype(np.float64), 0.5)
         adjusted: Float64 = config.tau * np.log(counts / counts.sum())
         return adjusted
-    assert isinstance(config, FedLcLogits)
+    assert isinstance(config, FedLcLogitsConfig)
     calibrated: Float64 = -config.tau * np.maximum(own.astype(np.float64), NONE_AT_ALL) ** -0.25
     return calibrated
 
 
 def restricted(config: LogitsConfig, own: Counts) -> Float64:
     """Scales of logits, `[K, classes]`: 1 of the client's own classes, alpha of the others (Li & Zhan 2021)."""
-    assert isinstance(config, FedRsLogits)
+    assert isinstance(config, FedRsLogitsConfig)
     return np.where(own > 0, 1.0, config.alpha)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from raysim.config.client import OptimizerConfig, Sgd
+from raysim.config.client import OptimizerConfig, SgdConfig
 
 Int64 = npt.NDArray[np.int64]
 
-PLAIN = Sgd()
+PLAIN = SgdConfig()
 """SGD without momentum or weight decay."""
 
 

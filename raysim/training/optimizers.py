@@ -12,9 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from raysim.config.client import Adam as AdamConfig
-from raysim.config.client import OptimizerConfig
-from raysim.config.client import Sgd as SgdConfig
+from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 
 Factor = float | Tensor
 """A number, or a tensor without dimensions where a compiled step is to serve any number."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysim import keyed
-from raysim.config.balance import BalancedResampling, CappedResampling, NoResampling, ResamplingConfig
+from raysim.config.balance import BalancedResamplingConfig, CappedResamplingConfig, NoResamplingConfig, ResamplingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.batches import BatchPlan, LocalWork, Shards
@@ -26,7 +26,7 @@ _QUOTA, _SAMPLE = 0, 1
 class Resampling:
     """Resamples the epochs of clients, each by its own labels alone."""
 
-    config: BalancedResampling | CappedResampling
+    config: BalancedResamplingConfig | CappedResamplingConfig
     classes: int
 
     @classmethod
@@ -36,7 +36,7 @@ class Resampling:
         Raises:
             ConfigError: the samples have not one class each.
         """
-        if isinstance(config, NoResampling):
+        if isinstance(config, NoResamplingConfig):
             return None
         if info.task != "classification" or info.target_shape:
             raise ConfigError(f"client.resampling: {config.name} is for samples with one class each; remove it")
@@ -79,7 +79,7 @@ class Resampling:
     def _wanted(self, counts: Int64) -> npt.NDArray[np.float64]:
         """How often each class is wanted, in proportion, `[classes]`."""
         present = counts > 0
-        if isinstance(self.config, BalancedResampling):
+        if isinstance(self.config, BalancedResamplingConfig):
             return present.astype(np.float64)
         cap, ratio = self.config.cap, self.config.ratio
         most = min(np.inf if cap is None else cap, np.inf if ratio is None else ratio * int(counts[present].min()))

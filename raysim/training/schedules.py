@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from raysim.config.client import Constant, Cosine, Exponential, ScheduleConfig, Warmup
+from raysim.config.client import ConstantConfig, CosineConfig, ExponentialConfig, ScheduleConfig, WarmupConfig
 
 
 def lr_factor(config: ScheduleConfig, round: int, rounds: int) -> float:
@@ -20,12 +20,12 @@ def lr_factor(config: ScheduleConfig, round: int, rounds: int) -> float:
         rounds: rounds of the experiment.
     """
     match config:
-        case Constant():
+        case ConstantConfig():
             return 1.0
-        case Exponential():
+        case ExponentialConfig():
             return config.gamma ** ((round - 1) // config.every)
-        case Cosine():
+        case CosineConfig():
             progress = min(1.0, (round - 1) / (rounds - 1)) if rounds > 1 else 0.0
             return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * progress)) / 2
-        case Warmup():
+        case WarmupConfig():
             return min(1.0, round / config.rounds)

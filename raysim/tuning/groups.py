@@ -13,13 +13,13 @@ import pyarrow as pa
 from raysim.aggregation import Weighting
 from raysim.config.server import WeightsConfig
 from raysim.config.tuning import (
-    AsConfigured,
-    ClientWeights,
-    ColumnWeights,
-    GroupWeights,
-    LabelWeights,
+    AsConfiguredConfig,
+    ClientWeightsConfig,
+    ColumnWeightsConfig,
+    GroupWeightsConfig,
+    LabelWeightsConfig,
     SimplexConfig,
-    SizeWeights,
+    SizeWeightsConfig,
 )
 from raysim.data import ArrowFederation, Federation
 from raysim.errors import ConfigError
@@ -63,7 +63,7 @@ def form_groups(config: SimplexConfig, federation: Federation, weights: WeightsC
     Raises:
         ConfigError: a client does not exist or has no group, there are more groups than clients, or too many.
     """
-    if isinstance(config, AsConfigured):
+    if isinstance(config, AsConfiguredConfig):
         return None
     if weights.name not in ("samples", "uniform", "explicit"):
         raise ConfigError(
@@ -92,24 +92,24 @@ def form_groups(config: SimplexConfig, federation: Federation, weights: WeightsC
 
 def _named(config: SimplexConfig, federation: Federation, seed: int) -> Mapping[str, Int64]:
     population = federation.population
-    if isinstance(config, ClientWeights):
+    if isinstance(config, ClientWeightsConfig):
         if population > MOST:
             raise ConfigError(
                 f"tuning.weights: {population:,} clients are too many for a weight each (at most {MOST}); use sizes, "
                 "labels or groups, or tune the numbers of aggregation.weights: law"
             )
         return {f"client {client}": np.array([client]) for client in range(population)}
-    if isinstance(config, GroupWeights):
+    if isinstance(config, GroupWeightsConfig):
         return _listed(config.groups, population)
-    if isinstance(config, ColumnWeights):
+    if isinstance(config, ColumnWeightsConfig):
         return _by_column(config, federation)
-    if isinstance(config, SizeWeights | LabelWeights) and config.groups > population:
+    if isinstance(config, SizeWeightsConfig | LabelWeightsConfig) and config.groups > population:
         raise ConfigError(
             f"tuning.weights.groups: {config.groups} groups, but only {population} clients; ask for fewer groups"
         )
-    if isinstance(config, SizeWeights):
+    if isinstance(config, SizeWeightsConfig):
         return _by_size(config.groups, federation)
-    assert isinstance(config, LabelWeights)
+    assert isinstance(config, LabelWeightsConfig)
     return _by_labels(config.groups, federation, seed)
 
 
@@ -130,7 +130,7 @@ def _listed(groups: Mapping[str, tuple[int, ...]], population: int) -> Mapping[s
     return {name: np.array(members, dtype=np.int64) for name, members in groups.items()}
 
 
-def _by_column(config: ColumnWeights, federation: Federation) -> Mapping[str, Int64]:
+def _by_column(config: ColumnWeightsConfig, federation: Federation) -> Mapping[str, Int64]:
     table = _read(config)
     for column in ("client", config.column):
         if column not in table.column_names:
@@ -146,7 +146,7 @@ def _by_column(config: ColumnWeights, federation: Federation) -> Mapping[str, In
     return _listed({name: tuple(members) for name, members in sorted(groups.items())}, federation.population)
 
 
-def _read(config: ColumnWeights) -> pa.Table:
+def _read(config: ColumnWeightsConfig) -> pa.Table:
     from pyarrow import csv, parquet
 
     path = Path(config.path).expanduser()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raysim.config.tuning import Objective
+from raysim.config.tuning import ObjectiveConfig
 from raysim.errors import ConfigError
 from raysim.tracking import OVER_CLIENTS, headline_metric, smaller_is_better
 
@@ -40,7 +40,7 @@ class Goal:
         rounds: of a whole trial.
     """
 
-    config: Objective
+    config: ObjectiveConfig
     metric: str
     upwards: bool
     rounds: int
@@ -120,7 +120,7 @@ class Goal:
         return spent if first is not None else spent * (1 + 1 / max(len(rounds), 1))
 
 
-def resolve_goals(objectives: Sequence[Objective], available: Sequence[str], rounds: int) -> tuple[Goal, ...]:
+def resolve_goals(objectives: Sequence[ObjectiveConfig], available: Sequence[str], rounds: int) -> tuple[Goal, ...]:
     """The objectives, checked against the metrics that a trial will record.
 
     Raises:
@@ -129,7 +129,7 @@ def resolve_goals(objectives: Sequence[Objective], available: Sequence[str], rou
     return tuple(_resolve(objective, available, rounds) for objective in objectives)
 
 
-def _resolve(objective: Objective, available: Sequence[str], rounds: int) -> Goal:
+def _resolve(objective: ObjectiveConfig, available: Sequence[str], rounds: int) -> Goal:
     tests = ("test/", OVER_CLIENTS["test"])
     usable = [name for name in available if name.startswith(("validation/", "clients/")) and not name.startswith(tests)]
     metric = objective.metric or headline_metric([name for name in usable if name.startswith("validation/")])

@@ -19,16 +19,16 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from raysim.config.tuning import (
-    Asha,
-    CmaEs,
-    GaussianProcess,
-    Hyperband,
-    Median,
-    NoPruner,
-    Nsga2,
+    AshaConfig,
+    CmaEsConfig,
+    GaussianProcessConfig,
+    HyperbandConfig,
+    MedianConfig,
+    NoPrunerConfig,
+    Nsga2Config,
     PrunerConfig,
     SamplerConfig,
-    Tpe,
+    TpeConfig,
 )
 from raysim.errors import ConfigError
 from raysim.keyed import Purpose, integer
@@ -40,24 +40,24 @@ Float64 = npt.NDArray[np.float64]
 def build_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
     """The sampler of one trial."""
     key = integer(seed, Purpose.STUDY, number) % 2**31
-    if isinstance(config, Tpe):
+    if isinstance(config, TpeConfig):
         return TPESampler(n_startup_trials=config.startup, seed=key, constant_liar=True)
-    if isinstance(config, GaussianProcess):
+    if isinstance(config, GaussianProcessConfig):
         return GPSampler(n_startup_trials=config.startup, seed=key, warn_independent_sampling=False)
-    if isinstance(config, Nsga2):
+    if isinstance(config, Nsga2Config):
         return NSGAIISampler(population_size=config.population, seed=key)
-    if isinstance(config, CmaEs):
+    if isinstance(config, CmaEsConfig):
         return ReplayedCmaEs(config.population, key)
     return RandomSampler(seed=key)  # also beside a grid, whose points are all in the queue
 
 
 def build_pruner(config: PrunerConfig, rounds: int) -> BasePruner:
     """The pruner; a trial has so many rounds."""
-    if isinstance(config, Median):
+    if isinstance(config, MedianConfig):
         return MedianPruner(n_startup_trials=config.startup, n_warmup_steps=config.warmup)
-    if isinstance(config, Asha):
+    if isinstance(config, AshaConfig):
         return SuccessiveHalvingPruner(min_resource=config.rounds, reduction_factor=config.reduction)
-    if isinstance(config, Hyperband):
+    if isinstance(config, HyperbandConfig):
         return HyperbandPruner(
             min_resource=config.rounds, max_resource=max(rounds, config.rounds), reduction_factor=config.reduction
         )
@@ -70,12 +70,12 @@ def check_sampling(sampler: SamplerConfig, pruner: PrunerConfig, space: Space, o
     Raises:
         ConfigError: one line.
     """
-    if objectives > 1 and not isinstance(pruner, NoPruner):
+    if objectives > 1 and not isinstance(pruner, NoPrunerConfig):
         raise ConfigError(
             f"tuning.pruner: {pruner.name} stops trials of a single objective only, and there are {objectives}; set it "
             "to none, or leave one objective"
         )
-    if isinstance(sampler, CmaEs):
+    if isinstance(sampler, CmaEsConfig):
         _check_cma_es(space, objectives)
     if sampler.name == "grid":
         list(space.grid())

@@ -14,7 +14,7 @@ from optuna import Trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raysim.config import Experiment
-from raysim.config.tuning import AsConfigured, CmaEs, Dimension
+from raysim.config.tuning import AsConfiguredConfig, CmaEsConfig, DimensionConfig
 from raysim.errors import ConfigError
 from raysim.tuning.groups import Groups
 from raysim.tuning.keys import changed, find_key
@@ -70,8 +70,8 @@ class Space:
         self.parameters: list[Parameter] = []
         for path, dimension in tuning.space.items():
             self.parameters.append(_parameter(experiment, path, dimension, tuning.space))
-        self.coordinates: Coordinates = "logs" if isinstance(tuning.sampler, CmaEs) else "sticks"
-        if not isinstance(tuning.weights, AsConfigured) and tuning.weights.coordinates != "auto":
+        self.coordinates: Coordinates = "logs" if isinstance(tuning.sampler, CmaEsConfig) else "sticks"
+        if not isinstance(tuning.weights, AsConfiguredConfig) and tuning.weights.coordinates != "auto":
             self.coordinates = tuning.weights.coordinates
         count = 0 if groups is None else size(self.coordinates, len(groups.names))
         self._simplex = [f"weights.{k}" for k in range(count)]
@@ -143,7 +143,9 @@ class Space:
         return True
 
 
-def _parameter(experiment: Experiment, path: str, dimension: Dimension, space: Mapping[str, Dimension]) -> Parameter:
+def _parameter(
+    experiment: Experiment, path: str, dimension: DimensionConfig, space: Mapping[str, DimensionConfig]
+) -> Parameter:
     when = {other: tuple(v) if isinstance(v, list) else (v,) for other, v in dimension.when.items()}
     _check_conditions(path, when, space)
     where = "tuning.space"
@@ -175,7 +177,7 @@ def _parameter(experiment: Experiment, path: str, dimension: Dimension, space: M
     return Parameter(path, distribution, choices, default, when)
 
 
-def _check_conditions(path: str, when: Mapping[str, tuple[Any, ...]], space: Mapping[str, Dimension]) -> None:
+def _check_conditions(path: str, when: Mapping[str, tuple[Any, ...]], space: Mapping[str, DimensionConfig]) -> None:
     before = list(space)[: list(space).index(path)]
     for other in when:
         if other in space and other not in before:
@@ -184,7 +186,7 @@ def _check_conditions(path: str, when: Mapping[str, tuple[Any, ...]], space: Map
             raise ConfigError(f"tuning.space: {path}: its condition is on {other}, which has no choices but a range")
 
 
-def _range(path: str, kind: str, dimension: Dimension) -> IntDistribution | FloatDistribution:
+def _range(path: str, kind: str, dimension: DimensionConfig) -> IntDistribution | FloatDistribution:
     low, high, step = dimension.low, dimension.high, dimension.step
     assert low is not None
     assert high is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from raysim.config.tuning import Dimension, Objective, TuningConfig
+from raysim.config.tuning import DimensionConfig, ObjectiveConfig, TuningConfig
 from raysim.tracking.report.sections import written
 
 
@@ -42,7 +42,7 @@ def asked(tuning: TuningConfig) -> Iterator[tuple[str, str]]:
             yield key, spoken(value) if isinstance(value, dict) else written(value)
 
 
-def _dimension(dimension: Dimension) -> str:
+def _dimension(dimension: DimensionConfig) -> str:
     if dimension.choices is not None:
         text = " · ".join(spoken(choice) for choice in dimension.choices)
     else:
@@ -53,7 +53,7 @@ def _dimension(dimension: Dimension) -> str:
     return text + (f", when {' and '.join(conditions)}" if conditions else "")
 
 
-def _objective(objective: Objective) -> str:
+def _objective(objective: ObjectiveConfig) -> str:
     metric = objective.metric or "the metric of the validation set"
     of = {"mean": f"mean of the last {objective.last}"}.get(objective.of, objective.of.replace("_to", " to"))
     target = "" if objective.target is None else f" {spoken(objective.target)}"

@@ -12,17 +12,24 @@ from hypothesis import strategies as st
 
 from raysim.aggregation import Weighting
 from raysim.aggregation.weights import FLOOR
-from raysim.config.server import ExplicitWeights, LawWeights, LossWeights, SamplesWeights, UniformWeights, WeightsConfig
+from raysim.config.server import (
+    ExplicitWeightsConfig,
+    LawWeightsConfig,
+    LossWeightsConfig,
+    SamplesWeightsConfig,
+    UniformWeightsConfig,
+    WeightsConfig,
+)
 
 CLIENTS = np.array([3, 8, 9, 40])
 SAMPLES = np.array([10, 0, 30, 60])
 SCHEMES: dict[str, WeightsConfig] = {
-    "uniform": UniformWeights(),
-    "samples": SamplesWeights(),
-    "loss": LossWeights(low=0.1, high=10.0),
-    "inverse_loss": LossWeights(name="inverse_loss", low=0.1, high=10.0),
-    "law": LawWeights(samples=0.5, loss=2.0, low=0.1, high=5.0),
-    "explicit": ExplicitWeights(table={3: 0.6, 9: 0.4, 40: 2.0}, default=0.5),
+    "uniform": UniformWeightsConfig(),
+    "samples": SamplesWeightsConfig(),
+    "loss": LossWeightsConfig(low=0.1, high=10.0),
+    "inverse_loss": LossWeightsConfig(name="inverse_loss", low=0.1, high=10.0),
+    "law": LawWeightsConfig(samples=0.5, loss=2.0, low=0.1, high=5.0),
+    "explicit": ExplicitWeightsConfig(table={3: 0.6, 9: 0.4, 40: 2.0}, default=0.5),
 }
 SCHEME = pytest.mark.parametrize("scheme", SCHEMES)
 
@@ -94,9 +101,9 @@ def test_a_loss_that_is_not_finite_gives_no_weight(loss: float) -> None:
 
 def test_clients_that_the_table_does_not_name_have_the_default() -> None:
     table = {3: 0.6, 9: 0.4}
-    nothing = Weighting(ExplicitWeights(table=table)).base(CLIENTS, np.array([1, 1, 1, 1]))
+    nothing = Weighting(ExplicitWeightsConfig(table=table)).base(CLIENTS, np.array([1, 1, 1, 1]))
     np.testing.assert_allclose(nothing, [0.6, 0, 0.4, 0])
-    something = Weighting(ExplicitWeights(table=table, default=0.5)).base(CLIENTS, np.array([1, 1, 1, 1]))
+    something = Weighting(ExplicitWeightsConfig(table=table, default=0.5)).base(CLIENTS, np.array([1, 1, 1, 1]))
     np.testing.assert_allclose(something, [0.3, 0.25, 0.2, 0.25])
 
 
@@ -108,7 +115,7 @@ def test_a_cohort_without_samples_has_weights_of_zero_and_an_empty_one_has_none(
 
 
 def test_a_table_of_zeros_leaves_nobody() -> None:
-    weighting = Weighting(ExplicitWeights(table={3: 0.0, 9: 0.0, 1_000: 1.0}))
+    weighting = Weighting(ExplicitWeightsConfig(table={3: 0.0, 9: 0.0, 1_000: 1.0}))
     assert not weighting.base(CLIENTS, SAMPLES).any()
 
 
@@ -121,7 +128,7 @@ def test_weights_do_not_depend_on_the_order_of_the_cohort() -> None:
 
 
 def test_the_law_is_the_product_that_it_says() -> None:
-    law = Weighting(LawWeights(samples=0.5, loss=2.0))
+    law = Weighting(LawWeightsConfig(samples=0.5, loss=2.0))
     base = law.base(CLIENTS, SAMPLES)
     losses = np.array([0.3, 0.3, 1.0, 2.0])
     weights = base * [law.factor(loss)[0] for loss in losses]
@@ -130,15 +137,15 @@ def test_the_law_is_the_product_that_it_says() -> None:
 
 
 def test_the_law_as_it_stands_is_samples_weights_and_looks_at_no_loss() -> None:
-    law = Weighting(LawWeights())
+    law = Weighting(LawWeightsConfig())
     assert not law.needs_loss
-    np.testing.assert_array_equal(law.base(CLIENTS, SAMPLES), Weighting(SamplesWeights()).base(CLIENTS, SAMPLES))
+    np.testing.assert_array_equal(law.base(CLIENTS, SAMPLES), Weighting(SamplesWeightsConfig()).base(CLIENTS, SAMPLES))
     assert law.factor(3.0) == (1.0, False)
 
 
 @pytest.mark.parametrize("exponent", [-3.0, 3.0])
 def test_the_laws_factors_stay_in_range_and_clamps_are_reported(exponent: float) -> None:
-    law = Weighting(LawWeights(loss=exponent, low=0.5, high=20.0))
+    law = Weighting(LawWeightsConfig(loss=exponent, low=0.5, high=20.0))
     for loss in (0.0, 0.5, 3.0, 20.0, 1e9):
         factor, clamped = law.factor(loss)
         assert FLOOR <= factor <= 1

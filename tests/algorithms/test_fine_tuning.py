@@ -13,7 +13,7 @@ from plain_holdouts import BIASES, by_client, holdout_loss, model_of, tuned_by_c
 from plain_orders import orders
 
 from raysim import Simulation
-from raysim.config.fine_tuning import FineTune
+from raysim.config.fine_tuning import FineTuneConfig
 from raysim.errors import ConfigError
 from raysim.execution import prepare_job
 from raysim.training import LocalWork
@@ -88,9 +88,9 @@ def test_metrics_before_and_after_are_recorded(tmp_path: Path) -> None:
 def test_perfedavg_takes_one_step_unless_told_otherwise(tmp_path: Path) -> None:
     perfedavg = "algorithm={name: perfedavg, adapt_lr: 0.3}"
     chosen = prepare_job(digits(tmp_path, perfedavg)).experiment.evaluation.fine_tune
-    assert chosen == FineTune(steps=1, lr=0.3)
+    assert chosen == FineTuneConfig(steps=1, lr=0.3)
     told = digits(tmp_path, perfedavg, "evaluation.fine_tune={epochs: 2}")
-    assert prepare_job(told).experiment.evaluation.fine_tune == FineTune(epochs=2)
+    assert prepare_job(told).experiment.evaluation.fine_tune == FineTuneConfig(epochs=2)
     again = prepare_job(digits(tmp_path, "algorithm=fedavg").updated(["evaluation.fine_tune.steps=4"]))
-    assert again.experiment.evaluation.fine_tune == FineTune(steps=4)
+    assert again.experiment.evaluation.fine_tune == FineTuneConfig(steps=4)
     assert prepare_job(digits(tmp_path, perfedavg, "data.holdout=0")).experiment.evaluation.fine_tune is None

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from raysim.config import Experiment
-from raysim.config.client import Adam
-from raysim.config.server import ExplicitWeights
+from raysim.config.client import AdamConfig
+from raysim.config.server import ExplicitWeightsConfig
 from raysim.errors import ConfigError, RaysimError
 
 RICH = """
@@ -53,8 +53,8 @@ def refused(values: Any) -> list[str]:
 def test_a_rich_configuration_survives_being_written_and_read_again(tmp_path: Any) -> None:
     (tmp_path / "rich.yaml").write_text(RICH)
     experiment = Experiment.from_yaml(tmp_path / "rich.yaml")
-    assert experiment.client.optimizer == Adam(name="adamw", lr=1e-3, weight_decay=1e-2)
-    assert isinstance(experiment.aggregation.weights, ExplicitWeights)
+    assert experiment.client.optimizer == AdamConfig(name="adamw", lr=1e-3, weight_decay=1e-2)
+    assert isinstance(experiment.aggregation.weights, ExplicitWeightsConfig)
     assert experiment.aggregation.weights.table == {0: 0.6, 1: 0.4}
     assert experiment.data.transforms[0].to_dict()["action"] == "median"
     assert experiment.model.to_dict()["hidden"] == [32, 16]

@@ -11,8 +11,8 @@ import pytest
 from scipy import ndimage
 
 from raysim.config.data import DataConfig
-from raysim.config.imbalance import Jitter
-from raysim.config.sources import InMemory
+from raysim.config.imbalance import JitterConfig
+from raysim.config.sources import InMemoryConfig
 from raysim.data import ArrowFederation, prepare
 from raysim.data.augmentation import growth
 from raysim.data.warping import rotated_and_shifted
@@ -90,7 +90,7 @@ def test_pixels_stay_pixels(tmp_path: Path) -> None:
     arrays["y_test"] = np.array([0, 1])
     config = DataConfig.model_validate(
         {
-            "source": InMemory(),
+            "source": InMemoryConfig(),
             "partition": {"name": "iid", "clients": 1},
             "augmentation": "images",
             "cache": str(tmp_path),
@@ -106,7 +106,7 @@ def test_jitter_is_noise_of_a_share_of_each_features_deviation(tmp_path: Path) -
     x = np.stack([random.normal(0, 10, 1200), random.integers(0, 2, 1200), random.normal(5, 1, 1200)], 1)
     y = np.repeat([0, 1], [1199, 1])
     values = {
-        "source": InMemory(), "partition": {"name": "iid", "clients": 1}, "cache": str(tmp_path), "test": 0.0,
+        "source": InMemoryConfig(), "partition": {"name": "iid", "clients": 1}, "cache": str(tmp_path), "test": 0.0,
         "augmentation": {"name": "jitter", "scale": 0.2},
     }  # fmt: skip
     shard = prepare(DataConfig.model_validate(values), 0, arrays=(x.astype(np.float32), y)).open().shard(0)
@@ -117,9 +117,9 @@ def test_jitter_is_noise_of_a_share_of_each_features_deviation(tmp_path: Path) -
 
 def test_growth_has_its_limits() -> None:
     counts = np.array([40, 10, 0, 1])
-    np.testing.assert_array_equal(growth(Jitter(), counts), [0, 30, 0, 39])
-    np.testing.assert_array_equal(growth(Jitter(to=0.5), counts), [0, 10, 0, 19])
-    np.testing.assert_array_equal(growth(Jitter(most=2.5), counts), [0, 15, 0, 1])
+    np.testing.assert_array_equal(growth(JitterConfig(), counts), [0, 30, 0, 39])
+    np.testing.assert_array_equal(growth(JitterConfig(to=0.5), counts), [0, 10, 0, 19])
+    np.testing.assert_array_equal(growth(JitterConfig(most=2.5), counts), [0, 15, 0, 1])
 
 
 def test_smote_lies_between_samples_of_the_class(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysim.config.base import Custom
+from raysim.config.base import CustomConfig
 from raysim.config.data import DataConfig
-from raysim.config.sources import InMemory
+from raysim.config.sources import InMemoryConfig
 from raysim.data import ArrowFederation, DataInfo, Dataset, Pool, build, describe, prepare
 from raysim.data.identity import dataset_identity
 from raysim.data.sources import from_arrays
@@ -27,7 +27,7 @@ def arrays(seed: int = 0, **more: Any) -> dict[str, Any]:
 
 def config(tmp_path: Path, **sections: Any) -> DataConfig:
     return DataConfig.model_validate(
-        {"source": InMemory(), "partition": {"name": "iid", "clients": 8}, "cache": str(tmp_path)} | sections
+        {"source": InMemoryConfig(), "partition": {"name": "iid", "clients": 8}, "cache": str(tmp_path)} | sections
     )
 
 
@@ -173,7 +173,7 @@ PARTS = 3
 
 
 def test_a_partitioner_of_the_user_that_changes_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = Custom(name=f"{__name__}:deal")
+    section = CustomConfig(name=f"{__name__}:deal")
     assert built(tmp_path, arrays(), partition=section).population == 3
     monkeypatch.setitem(globals(), "PARTS", 4)
     assert built(tmp_path, arrays(), partition=section).population == 4
@@ -181,9 +181,9 @@ def test_a_partitioner_of_the_user_that_changes_is_noticed(tmp_path: Path, monke
 
 def test_arrays_other_than_those_of_the_run_are_refused(tmp_path: Path) -> None:
     fingerprint = dataset_identity(from_arrays(arrays(), origin="data"))
-    prepare(config(tmp_path, source=InMemory(fingerprint=fingerprint)), 0, arrays=arrays())
+    prepare(config(tmp_path, source=InMemoryConfig(fingerprint=fingerprint)), 0, arrays=arrays())
     with pytest.raises(DataError, match="not the arrays that the run was started with"):
-        prepare(config(tmp_path, source=InMemory(fingerprint=fingerprint)), 0, arrays=arrays(1))
+        prepare(config(tmp_path, source=InMemoryConfig(fingerprint=fingerprint)), 0, arrays=arrays(1))
 
 
 def test_a_damaged_store_is_reported_and_not_silently_rebuilt(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysim.config.sources import Npz, Text
+from raysim.config.sources import NpzConfig, TextConfig
 from raysim.data.sources.files import read_bytes, read_parquet
 from raysim.data.sources.idx import read_idx
 from raysim.data.sources.npz import load_npz
@@ -55,13 +55,13 @@ def archive(path: Path, *members: tuple[str, bytes], change: Callable[[bytes], b
 
 
 def load(path: Path) -> object:
-    return load_npz(Npz(path=str(path)), 0)
+    return load_npz(NpzConfig(path=str(path)), 0)
 
 
 def test_an_archive_is_read_in_either_order_of_elements(tmp_path: Path) -> None:
     x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
     np.savez(tmp_path / "data.npz", x=np.asfortranarray(x), y=[0, 1, 0, 1])
-    dataset = load_npz(Npz(path=str(tmp_path / "data.npz")), 0)
+    dataset = load_npz(NpzConfig(path=str(tmp_path / "data.npz")), 0)
     np.testing.assert_array_equal(dataset.train.x, x)
 
 
@@ -209,4 +209,4 @@ def test_a_parquet_file_of_one_value_many_times_over_is_refused(
 def test_a_crafted_json_of_texts_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "texts.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"texts\.json: neither Parquet nor JSON \("):
-        load_text(Text(path=str(tmp_path / "texts.json")), 0)
+        load_text(TextConfig(path=str(tmp_path / "texts.json")), 0)

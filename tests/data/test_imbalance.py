@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raysim.config.data import DataConfig
-from raysim.config.imbalance import Imbalance
+from raysim.config.imbalance import ImbalanceConfig
 from raysim.data import ArrowFederation, prepare
 from raysim.data.imbalance import kept
 from raysim.errors import DataError
@@ -47,11 +47,11 @@ def test_one_line_makes_digits_fifty_to_one(tmp_path: Path) -> None:
 
 def test_profiles_and_orders() -> None:
     present = np.array([100, 80, 120, 90, 100])
-    by_label = kept(Imbalance(ratio=16, order="label"), present, 0)
+    by_label = kept(ImbalanceConfig(ratio=16, order="label"), present, 0)
     np.testing.assert_array_equal(by_label, [100, 50, 25, 12, 6])
-    step = kept(Imbalance(ratio=10, profile="step", minority=0.4, order="label"), present, 0)
+    step = kept(ImbalanceConfig(ratio=10, profile="step", minority=0.4, order="label"), present, 0)
     np.testing.assert_array_equal(step, [80, 80, 80, 8, 8])
-    shuffled = [kept(Imbalance(ratio=16), present, seed) for seed in range(6)]
+    shuffled = [kept(ImbalanceConfig(ratio=16), present, seed) for seed in range(6)]
     assert len({int(counts.argmin()) for counts in shuffled}) > 1
     for counts in shuffled:
         assert (counts <= present).all()

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from raysim.config import Experiment
-from raysim.config.sources import InMemory
+from raysim.config.sources import InMemoryConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, DataError, ModelError
@@ -22,7 +22,7 @@ FULL = np.ones(12)
 
 
 def load(**arrays: Any) -> Dataset:
-    return load_source(InMemory(), seed=0, arrays={"x": X, "y": Y} | arrays)
+    return load_source(InMemoryConfig(), seed=0, arrays={"x": X, "y": Y} | arrays)
 
 
 TAKEN: dict[str, tuple[dict[str, Any], str, Any]] = {

@@ -23,7 +23,7 @@ from pyarrow import csv, parquet
 from safetensors.numpy import save_file
 
 from raysim import Simulation
-from raysim.config.sources import Idx, Npz, Table, Text
+from raysim.config.sources import IdxConfig, NpzConfig, TableConfig, TextConfig
 from raysim.data.sources import load_source
 from raysim.data.store import ArrowFederation
 from raysim.errors import RaysimError
@@ -70,11 +70,11 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(path: Path) -> None:
     name = "parquet" if path.suffix == ".parquet" else "csv"
-    load_source(Table(name=name, path=str(path), label="y", client="who"), seed=0)  # type: ignore[arg-type]
+    load_source(TableConfig(name=name, path=str(path), label="y", client="who"), seed=0)  # type: ignore[arg-type]
 
 
 def pair(path: Path) -> None:
-    load_source(Idx(features=str(path), labels=str(path.parent / "y.idx")), seed=0)
+    load_source(IdxConfig(features=str(path), labels=str(path.parent / "y.idx")), seed=0)
 
 
 def weights(path: Path) -> None:
@@ -101,12 +101,12 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "table.csv": table,
     "table.csv.gz": table,
     "table.parquet": table,
-    "data.npz": lambda path: load_source(Npz(path=str(path)), seed=0),
-    "packed.npz": lambda path: load_source(Npz(path=str(path)), seed=0),
+    "data.npz": lambda path: load_source(NpzConfig(path=str(path)), seed=0),
+    "packed.npz": lambda path: load_source(NpzConfig(path=str(path)), seed=0),
     "x.idx": pair,
     "x.idx.gz": pair,
-    "texts.json": lambda path: load_source(Text(path=str(path)), seed=0),
-    "texts.parquet": lambda path: load_source(Text(path=str(path)), seed=0),
+    "texts.json": lambda path: load_source(TextConfig(path=str(path)), seed=0),
+    "texts.parquet": lambda path: load_source(TextConfig(path=str(path)), seed=0),
     "w.safetensors": weights,
     "store/manifest.json": store,
     "store/index.arrow": store,

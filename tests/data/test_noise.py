@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysim.config.data import DataConfig, LabelNoise
-from raysim.config.sources import InMemory
+from raysim.config.data import DataConfig, LabelNoiseConfig
+from raysim.config.sources import InMemoryConfig
 from raysim.data import ArrowFederation, prepare
 from raysim.data.noise import mislabelled
 from raysim.errors import DataError
@@ -18,7 +18,7 @@ from raysim.errors import DataError
 def built(tmp_path: Path, data: Any = None, **sections: Any) -> ArrowFederation:
     random = np.random.default_rng(0)
     data = data or {"x": random.normal(size=(400, 3)).astype(np.float32), "y": random.integers(0, 4, 400)}
-    values = {"source": InMemory(), "partition": {"name": "iid", "clients": 8}, "cache": str(tmp_path)} | sections
+    values = {"source": InMemoryConfig(), "partition": {"name": "iid", "clients": 8}, "cache": str(tmp_path)} | sections
     federation = prepare(DataConfig.model_validate(values), 0, arrays=data).open()
     assert isinstance(federation, ArrowFederation)
     return federation
@@ -47,7 +47,7 @@ def test_only_training_labels_of_the_named_clients_are_wrong(tmp_path: Path) -> 
 
 def test_wrong_labels_are_keyed_and_spread_over_the_other_classes() -> None:
     labels = np.zeros(3000, dtype=np.int64)
-    noise = LabelNoise(clients=(3,), fraction=1.0)
+    noise = LabelNoiseConfig(clients=(3,), fraction=1.0)
     wrong = mislabelled(noise, labels, 3, 4, seed=1)
     np.testing.assert_array_equal(wrong, mislabelled(noise, labels, 3, 4, seed=1))
     assert (wrong != mislabelled(noise, labels, 3, 4, seed=2)).any()

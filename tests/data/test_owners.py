@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import csv
 
 from raysim.config.data import DataConfig
-from raysim.config.sources import InMemory
+from raysim.config.sources import InMemoryConfig
 from raysim.data import ArrowFederation, Dataset, Pool, describe, prepare
 from raysim.data.owners import owned_tests, owner_name
 from raysim.data.partition import Partition
@@ -46,7 +46,7 @@ def arrays(client: Any, client_test: Any, **more: Any) -> dict[str, Any]:
 
 
 def built(tmp_path: Path, data: Any, **sections: Any) -> ArrowFederation:
-    given = {"source": InMemory(), "partition": "natural", "cache": str(tmp_path)} | sections
+    given = {"source": InMemoryConfig(), "partition": "natural", "cache": str(tmp_path)} | sections
     federation = prepare(DataConfig.model_validate(given), 0, arrays=data).open()
     assert isinstance(federation, ArrowFederation)
     return federation

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.base import Custom
+from raysim.config.base import CustomConfig
 from raysim.config.partition import (
-    ClassesPartition,
-    DirichletPartition,
-    IidPartition,
-    NaturalPartition,
-    QuantityPartition,
-    ShardsPartition,
+    ClassesPartitionConfig,
+    DirichletPartitionConfig,
+    IidPartitionConfig,
+    NaturalPartitionConfig,
+    QuantityPartitionConfig,
+    ShardsPartitionConfig,
 )
 from raysim.data.dataset import Pool
 from raysim.data.federation import DataInfo
@@ -34,12 +34,12 @@ def traits(size: int, classes: int = CLASSES, owners: int = 5, seed: int = 0) ->
 
 def config(name: str, clients: int) -> Any:
     return {
-        "iid": IidPartition(clients=clients),
-        "shards": ShardsPartition(clients=clients, allow_empty=True),
-        "dirichlet": DirichletPartition(clients=clients, alpha=1.0, min_size=0, allow_empty=True),
-        "classes": ClassesPartition(clients=clients, classes_per_client=CLASSES, allow_empty=True),
-        "quantity": QuantityPartition(clients=clients),
-        "natural": NaturalPartition(),
+        "iid": IidPartitionConfig(clients=clients),
+        "shards": ShardsPartitionConfig(clients=clients, allow_empty=True),
+        "dirichlet": DirichletPartitionConfig(clients=clients, alpha=1.0, min_size=0, allow_empty=True),
+        "classes": ClassesPartitionConfig(clients=clients, classes_per_client=CLASSES, allow_empty=True),
+        "quantity": QuantityPartitionConfig(clients=clients),
+        "natural": NaturalPartitionConfig(),
     }[name]
 
 
@@ -69,7 +69,7 @@ def test_every_sample_is_dealt_exactly_once(name: str, size: int, clients: int, 
 @given(seed=st.integers(0, 2**62))
 def test_the_same_seed_deals_the_same_and_another_seed_differently(name: str, seed: int) -> None:
     some = traits(400)
-    settings_of = NaturalPartition(clients=3) if name == "natural" else config(name, 8)
+    settings_of = NaturalPartitionConfig(clients=3) if name == "natural" else config(name, 8)
     first, again, other = (partition(some, settings_of, s) for s in (seed, seed, seed + 1))
     np.testing.assert_array_equal(first.order, again.order)
     np.testing.assert_array_equal(first.lengths, again.lengths)
@@ -83,7 +83,7 @@ def test_a_hundred_thousand_clients_are_dealt_without_a_loop_over_them(name: str
     size, clients = 1_000_000, 100_000
     random = np.random.default_rng(0)
     some = Traits(size, random.integers(0, 10, size), random.permutation(np.arange(size) % clients))
-    configs = {"dirichlet": DirichletPartition(clients=clients, alpha=5, min_size=0, allow_empty=True)}
+    configs = {"dirichlet": DirichletPartitionConfig(clients=clients, alpha=5, min_size=0, allow_empty=True)}
     start = time.perf_counter()
     dealt = partition(some, configs.get(name, config(name, clients)), 0)
     assert len(dealt.lengths) == clients
@@ -94,14 +94,14 @@ def test_a_hundred_thousand_clients_are_dealt_without_a_loop_over_them(name: str
 
 
 def test_iid_shares_differ_by_at_most_one_and_are_shuffled() -> None:
-    dealt = partition(traits(103), IidPartition(clients=10), 0)
+    dealt = partition(traits(103), IidPartitionConfig(clients=10), 0)
     assert dealt.lengths.tolist() == [11] * 3 + [10] * 7
     assert dealt.order.tolist() != sorted(dealt.order.tolist())
 
 
 def test_shards_follow_mcmahans_recipe() -> None:
     labels = np.random.default_rng(0).integers(0, 10, 600)
-    dealt = partition(Traits(600, labels), ShardsPartition(clients=10, shards_per_client=2), 3)
+    dealt = partition(Traits(600, labels), ShardsPartitionConfig(clients=10, shards_per_client=2), 3)
     pieces = {tuple(piece) for piece in np.split(np.argsort(labels, kind="stable"), 20)}
     for client in range(10):
         mine = dealt.order[client * 60 : client * 60 + 60]
@@ -110,7 +110,7 @@ def test_shards_follow_mcmahans_recipe() -> None:
 
 
 def test_shards_of_uneven_sizes_differ_by_at_most_one_sample() -> None:
-    dealt = partition(traits(107), ShardsPartition(clients=5, shards_per_client=4), 0)
+    dealt = partition(traits(107), ShardsPartitionConfig(clients=5, shards_per_client=4), 0)
     assert dealt.lengths.sum() == 107
     assert dealt.lengths.min() >= 20
     assert dealt.lengths.max() <= 24
@@ -120,7 +120,7 @@ def test_dirichlet_is_nearly_even_for_large_alpha_and_concentrated_for_small() -
     some = traits(20_000, classes=10)
 
     def largest_share(alpha: float) -> float:
-        dealt = partition(some, DirichletPartition(clients=10, alpha=alpha, min_size=1), 0)
+        dealt = partition(some, DirichletPartitionConfig(clients=10, alpha=alpha, min_size=1), 0)
         assert some.labels is not None
         counts = np.zeros((10, 10))
         np.add.at(counts, (owner_of(dealt, some.size), some.labels), 1)
@@ -133,7 +133,9 @@ def test_dirichlet_is_nearly_even_for_large_alpha_and_concentrated_for_small() -
 def test_dirichlet_shares_have_the_mean_and_variance_of_the_distribution() -> None:
     labels = np.zeros(100_000, dtype=np.int64)
     clients, alpha = 1000, 2.0
-    dealt = partition(Traits(len(labels), labels), DirichletPartition(clients=clients, alpha=alpha, min_size=0), 1)
+    dealt = partition(
+        Traits(len(labels), labels), DirichletPartitionConfig(clients=clients, alpha=alpha, min_size=0), 1
+    )
     shares = dealt.lengths / len(labels)
     mean = 1 / clients
     assert shares.mean() == pytest.approx(mean)
@@ -143,18 +145,18 @@ def test_dirichlet_shares_have_the_mean_and_variance_of_the_distribution() -> No
 def test_dirichlet_draws_until_every_client_has_its_minimum() -> None:
     some = traits(600)
     for seed in range(5):
-        dealt = partition(some, DirichletPartition(clients=10, alpha=0.5, min_size=25), seed)
+        dealt = partition(some, DirichletPartitionConfig(clients=10, alpha=0.5, min_size=25), seed)
         assert dealt.lengths.min() >= 25
 
 
 def test_dirichlet_gives_up_with_a_line_that_names_alpha_and_the_remedy() -> None:
     with pytest.raises(DataError, match=r"alpha 0\.01 .* min_size 55 .*at best \d+.*raise alpha, or lower min_size"):
-        partition(traits(600), DirichletPartition(clients=10, alpha=0.01, min_size=55), 0)
+        partition(traits(600), DirichletPartitionConfig(clients=10, alpha=0.01, min_size=55), 0)
 
 
 def test_dirichlet_refuses_at_once_what_no_draw_can_give() -> None:
     with pytest.raises(DataError, match=r"10 clients of at least 50 samples need 500, there are 400; lower clients"):
-        partition(traits(400), DirichletPartition(clients=10, min_size=50), 0)
+        partition(traits(400), DirichletPartitionConfig(clients=10, min_size=50), 0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -163,7 +165,7 @@ def test_classes_gives_each_client_its_number_of_labels_and_each_label_a_holder(
     clients: int, held: int, seed: int
 ) -> None:
     some = traits(7 * 60, classes=7)
-    section = ClassesPartition(clients=clients, classes_per_client=held)
+    section = ClassesPartitionConfig(clients=clients, classes_per_client=held)
     if clients * held < 7:
         with pytest.raises(DataError, match=r"cannot hold all 7 labels; set classes_per_client to at least"):
             partition(some, section, seed)
@@ -180,18 +182,18 @@ def test_classes_gives_each_client_its_number_of_labels_and_each_label_a_holder(
 
 def test_classes_refuses_more_labels_than_there_are() -> None:
     with pytest.raises(DataError, match=r"classes_per_client is 9, but the training samples have 4 labels"):
-        partition(traits(100), ClassesPartition(clients=5, classes_per_client=9), 0)
+        partition(traits(100), ClassesPartitionConfig(clients=5, classes_per_client=9), 0)
 
 
 def test_quantity_follows_the_power_law_by_rank() -> None:
-    dealt = partition(traits(100_000), QuantityPartition(clients=50, exponent=1.2, min_size=1), 0)
+    dealt = partition(traits(100_000), QuantityPartitionConfig(clients=50, exponent=1.2, min_size=1), 0)
     expected = np.arange(1, 51) ** -1.2
     np.testing.assert_allclose(np.sort(dealt.lengths)[::-1] - 1, expected / expected.sum() * (100_000 - 50), atol=1.0)
     assert dealt.lengths.tolist() != sorted(dealt.lengths.tolist(), reverse=True)
 
 
 def test_quantity_follows_the_lognormal_law() -> None:
-    section = QuantityPartition(clients=500, distribution="lognormal", sigma=0.7)
+    section = QuantityPartitionConfig(clients=500, distribution="lognormal", sigma=0.7)
     logarithms = np.log(partition(traits(1_000_000), section, 0).lengths)
     assert logarithms.std() == pytest.approx(0.7, rel=0.1)
 
@@ -200,8 +202,8 @@ def test_quantity_follows_the_lognormal_law() -> None:
 @given(clients=st.integers(1, 20), smallest=st.integers(0, 8), sigma=st.floats(0.1, 50), exponent=st.floats(0.1, 50))
 def test_quantity_never_gives_less_than_the_minimum(clients: int, smallest: int, sigma: float, exponent: float) -> None:
     sections = (
-        QuantityPartition(clients=clients, min_size=smallest, exponent=exponent),
-        QuantityPartition(clients=clients, min_size=smallest, distribution="lognormal", sigma=sigma),
+        QuantityPartitionConfig(clients=clients, min_size=smallest, exponent=exponent),
+        QuantityPartitionConfig(clients=clients, min_size=smallest, distribution="lognormal", sigma=sigma),
     )
     for section in sections:
         dealt = partition(traits(200), section, 1)
@@ -211,12 +213,12 @@ def test_quantity_never_gives_less_than_the_minimum(clients: int, smallest: int,
 
 def test_quantity_refuses_a_minimum_that_the_samples_do_not_reach() -> None:
     with pytest.raises(DataError, match=r"10 clients of at least 11 samples need 110, there are 100"):
-        partition(traits(100), QuantityPartition(clients=10, min_size=11), 0)
+        partition(traits(100), QuantityPartitionConfig(clients=10, min_size=11), 0)
 
 
 def test_natural_makes_every_owner_a_client_in_order() -> None:
     owners = np.array(["eve", "bob", "eve", "amy", "bob", "eve"])
-    dealt = partition(Traits(6, owners=owners), NaturalPartition(), 0)
+    dealt = partition(Traits(6, owners=owners), NaturalPartitionConfig(), 0)
     assert dealt.owners is not None
     assert dealt.owners.tolist() == ["amy", "bob", "eve"]
     assert dealt.lengths.tolist() == [1, 2, 3]
@@ -226,24 +228,24 @@ def test_natural_makes_every_owner_a_client_in_order() -> None:
 def test_natural_leaves_out_small_owners_and_keeps_a_keyed_choice() -> None:
     owners = np.repeat(np.arange(100), np.arange(1, 101))
     some = Traits(len(owners), owners=owners)
-    dealt = partition(some, NaturalPartition(min_size=50, clients=10), 0)
+    dealt = partition(some, NaturalPartitionConfig(min_size=50, clients=10), 0)
     assert dealt.owners is not None
     assert len(dealt.owners) == 10
     assert dealt.owners.tolist() == sorted(dealt.owners.tolist())
     assert dealt.owners.min() >= 49
     np.testing.assert_array_equal(owners[dealt.order], np.repeat(dealt.owners, dealt.lengths))
-    other = partition(some, NaturalPartition(min_size=50, clients=10), 1)
+    other = partition(some, NaturalPartitionConfig(min_size=50, clients=10), 1)
     assert other.owners is not None
     assert other.owners.tolist() != dealt.owners.tolist()
 
 
 def test_natural_needs_owners_and_enough_of_them() -> None:
     with pytest.raises(DataError, match=r"natural needs an owner for each sample.*data\.source\.client"):
-        partition(Traits(5), NaturalPartition(), 0)
+        partition(Traits(5), NaturalPartitionConfig(), 0)
     with pytest.raises(DataError, match=r"7 clients wanted, but 5 of 5 owners have min_size 1"):
-        partition(traits(100), NaturalPartition(clients=7), 0)
+        partition(traits(100), NaturalPartitionConfig(clients=7), 0)
     with pytest.raises(DataError, match=r"1 clients wanted, but 0 of 5 owners have min_size 90"):
-        partition(traits(100), NaturalPartition(min_size=90), 0)
+        partition(traits(100), NaturalPartitionConfig(min_size=90), 0)
 
 
 # Bad input.
@@ -270,12 +272,12 @@ def test_more_clients_than_samples_are_refused_with_the_remedy(name: str) -> Non
 
 def test_more_shards_than_samples_are_refused() -> None:
     with pytest.raises(DataError, match=r"15 clients x 2 shards need 30 samples, there are 20"):
-        partition(traits(20), ShardsPartition(clients=15), 0)
+        partition(traits(20), ShardsPartitionConfig(clients=15), 0)
 
 
 def test_an_empty_client_is_refused_by_its_id_unless_allowed() -> None:
     labels = np.array([0] * 30 + [1])
-    section = ClassesPartition(clients=6, classes_per_client=1)
+    section = ClassesPartitionConfig(clients=6, classes_per_client=1)
     with pytest.raises(
         DataError, match=r"classes leaves client \d without samples \(2 of 6 clients are empty\).*allow_empty"
     ):
@@ -308,8 +310,8 @@ def returning(result: str) -> Any:
     }[result]
 
 
-def own(name: str, **args: Any) -> Custom:
-    return Custom(name=f"{__name__}:{name}", args=args)
+def own(name: str, **args: Any) -> CustomConfig:
+    return CustomConfig(name=f"{__name__}:{name}", args=args)
 
 
 def test_a_function_of_the_user_gets_what_it_declares() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raysim.config.data import DataConfig
-from raysim.config.sources import InMemory
+from raysim.config.sources import InMemoryConfig
 from raysim.data import partition_picture, prepare
 
 
@@ -16,7 +16,7 @@ def draw(tmp_path: Path, classes: int | None, partition: dict[str, Any], **optio
 
     random = np.random.default_rng(0)
     y = random.integers(0, classes, 3000) if classes else random.normal(size=3000)
-    config = DataConfig(source=InMemory(), partition=partition, cache=str(tmp_path / "cache"))  # type: ignore[arg-type]
+    config = DataConfig(source=InMemoryConfig(), partition=partition, cache=str(tmp_path / "cache"))  # type: ignore[arg-type]
     federation = prepare(config, 0, arrays=(random.normal(size=(3000, 2)), y)).open()
     path = partition_picture(federation, tmp_path / "pictures" / "partition.png", **options)
     assert [file.name for file in path.parent.iterdir()] == ["partition.png"]  # nothing temporary is left

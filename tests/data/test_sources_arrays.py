@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysim.config.sources import InMemory, Npz
+from raysim.config.sources import InMemoryConfig, NpzConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources import from_arrays, load_source
 from raysim.errors import DataError
@@ -18,7 +18,7 @@ Y = np.array([0, 1, 2, 0, 1, 2])
 
 
 def load(arrays: object) -> Dataset:
-    return load_source(InMemory(), seed=0, arrays=arrays)
+    return load_source(InMemoryConfig(), seed=0, arrays=arrays)
 
 
 def test_float_features_and_integer_labels_make_a_classification() -> None:
@@ -170,16 +170,16 @@ def test_in_memory_without_arrays_says_how_to_bring_them() -> None:
 def test_an_archive_is_loaded_by_its_keys(tmp_path) -> None:
     path = tmp_path / "data.npz"
     np.savez_compressed(path, x=X, y=Y, x_test=X, y_test=Y, client=np.array(list("aabbcc")))
-    data = load_source(Npz(path=str(path)), seed=0)
+    data = load_source(NpzConfig(path=str(path)), seed=0)
     assert data.info.classes == 3
     assert data.test is not None
     assert data.train.client is not None
-    assert load_source(Npz(path=str(path), task="regression"), seed=0).train.y.dtype == np.float32
+    assert load_source(NpzConfig(path=str(path), task="regression"), seed=0).train.y.dtype == np.float32
 
 
 def test_a_damaged_or_foreign_archive_is_one_clear_line(tmp_path) -> None:
     path = tmp_path / "data.npz"
-    config = Npz(path=str(path))
+    config = NpzConfig(path=str(path))
     with pytest.raises(DataError, match=re.escape(f"{path}: no such file")):
         load_source(config, seed=0)
     path.mkdir()

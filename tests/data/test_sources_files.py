@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from raysim.config.sources import Cifar10, Idx, Mnist
+from raysim.config.sources import Cifar10Config, IdxConfig, MnistConfig
 from raysim.data.importing import import_dataset
 from raysim.data.sources import load_source
 from raysim.data.sources.idx import read_idx
@@ -98,7 +98,7 @@ def test_a_damaged_idx_file_is_one_clear_line(tmp_path, damage, message) -> None
 def test_an_idx_pair_becomes_pixels_with_a_channel(tmp_path) -> None:
     (tmp_path / "x").write_bytes(idx(TRAIN))
     (tmp_path / "y").write_bytes(idx(LABELS))
-    config = Idx(features=str(tmp_path / "x"), labels=str(tmp_path / "y"))
+    config = IdxConfig(features=str(tmp_path / "x"), labels=str(tmp_path / "y"))
     data = load_source(config, seed=0)
     assert (data.info.input_kind, data.info.input_shape, data.info.classes) == ("pixels", (1, 4, 4), 4)
     np.testing.assert_array_equal(data.train.x, TRAIN[:, None])
@@ -114,7 +114,7 @@ def test_an_idx_pair_becomes_pixels_with_a_channel(tmp_path) -> None:
 def test_integers_in_an_idx_file_are_features_not_tokens(tmp_path) -> None:
     (tmp_path / "x").write_bytes(idx(np.arange(-5, 5, dtype="i2").reshape(5, 2)))
     (tmp_path / "y").write_bytes(idx(LABELS))
-    data = load_source(Idx(features=str(tmp_path / "x"), labels=str(tmp_path / "y")), seed=0)
+    data = load_source(IdxConfig(features=str(tmp_path / "x"), labels=str(tmp_path / "y")), seed=0)
     assert data.info.input_kind == "real"
     assert data.train.x.dtype == np.float32
 
@@ -123,7 +123,7 @@ def test_integers_in_an_idx_file_are_features_not_tokens(tmp_path) -> None:
 @pytest.mark.parametrize("names", ["{}-{}-idx{}-ubyte", "{}-{}.idx{}-ubyte", "emnist-digits-{}-{}-idx{}-ubyte"])
 def test_mnist_is_found_under_its_usual_names(tmp_path, compressed, names) -> None:
     folder = write_mnist(tmp_path / "files", compressed=compressed, names=names)
-    data = load_source(Mnist(path=str(folder)), seed=0)
+    data = load_source(MnistConfig(path=str(folder)), seed=0)
     assert data.info.input_shape == (1, 4, 4)
     assert len(data.train) == 5
     assert data.test is not None
@@ -133,36 +133,36 @@ def test_mnist_is_found_under_its_usual_names(tmp_path, compressed, names) -> No
 def test_mnist_is_looked_for_in_raysim_data_and_then_in_the_data_home(tmp_path) -> None:
     shared, home = tmp_path / "shared" / "mnist", tmp_path / "home" / "mnist"
     with pytest.raises(DataError) as error:
-        load_source(Mnist(), seed=0)
+        load_source(MnistConfig(), seed=0)
     assert f"no IDX files in {shared}, {home};" in str(error.value)
     assert "raysim data import mnist" in str(error.value)
     write_mnist(home)
-    assert load_source(Mnist(), seed=0).train.origin == str(home)
+    assert load_source(MnistConfig(), seed=0).train.origin == str(home)
     write_mnist(shared)
-    assert load_source(Mnist(), seed=0).train.origin == str(shared)
+    assert load_source(MnistConfig(), seed=0).train.origin == str(shared)
     elsewhere = tmp_path / "elsewhere"
     with pytest.raises(DataError, match=re.escape(f"no IDX files in {elsewhere};")):
-        load_source(Mnist(path=str(elsewhere)), seed=0)
+        load_source(MnistConfig(path=str(elsewhere)), seed=0)
 
 
 def test_an_incomplete_or_ambiguous_mnist_folder_is_one_clear_line(tmp_path) -> None:
     folder = write_mnist(tmp_path / "files")
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte \(or .gz\) is missing"):
-        load_source(Mnist(path=str(folder)), seed=0)
+        load_source(MnistConfig(path=str(folder)), seed=0)
     write_mnist(folder, names="other-{}-{}-idx{}-ubyte")
     with pytest.raises(DataError, match="other-train-images-idx3-ubyte, train-images-idx3-ubyte could each be"):
-        load_source(Mnist(path=str(folder)), seed=0)
+        load_source(MnistConfig(path=str(folder)), seed=0)
 
 
 def test_a_plain_file_is_preferred_to_its_gzipped_twin(tmp_path) -> None:
     folder = write_mnist(tmp_path / "files")
     write_mnist(folder, compressed=True)
-    assert len(load_source(Mnist(path=str(folder)), seed=0).train) == 5
+    assert len(load_source(MnistConfig(path=str(folder)), seed=0).train) == 5
 
 
 def test_cifar10_is_read_record_by_record(tmp_path) -> None:
-    data = load_source(Cifar10(path=str(write_cifar10(tmp_path / "files"))), seed=0)
+    data = load_source(Cifar10Config(path=str(write_cifar10(tmp_path / "files"))), seed=0)
     assert (data.info.input_kind, data.info.input_shape, data.info.classes) == ("pixels", (3, 32, 32), 10)
     assert data.train.y.tolist() == [0, 9, 1, 9]
     assert data.class_names is not None
@@ -173,9 +173,9 @@ def test_cifar10_is_read_record_by_record(tmp_path) -> None:
 
 def test_a_missing_or_damaged_cifar10_is_one_clear_line(tmp_path) -> None:
     with pytest.raises(DataError, match=r"no data_batch_\*.bin in .*raysim data import cifar10"):
-        load_source(Cifar10(), seed=0)
+        load_source(Cifar10Config(), seed=0)
     folder = write_cifar10(tmp_path / "files")
-    config = Cifar10(path=str(folder))
+    config = Cifar10Config(path=str(folder))
     (folder / "data_batch_2.bin").write_bytes(b"\x0c" + bytes(3072))
     with pytest.raises(DataError, match=r"data_batch_2.bin: record 0 has label 12, outside 0..9"):
         load_source(config, seed=0)
@@ -193,9 +193,9 @@ def test_imported_data_is_found_by_name_and_replaced_by_the_next_import(tmp_path
         written = import_dataset("mnist", write_mnist(tmp_path / f"files-{compressed}", compressed=compressed))
         assert written == tmp_path / "home" / "mnist"
         assert len(list(written.iterdir())) == 4
-        assert load_source(Mnist(), seed=0).train.origin == str(written)
+        assert load_source(MnistConfig(), seed=0).train.origin == str(written)
     import_dataset("cifar10", write_cifar10(tmp_path / "cifar"))
-    assert len(load_source(Cifar10(), seed=0).train) == 4
+    assert len(load_source(Cifar10Config(), seed=0).train) == 4
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["cifar-10-batches-bin", "mnist"]
 
 
@@ -232,7 +232,7 @@ def test_a_data_home_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypa
 @pytest.mark.skipif(not REAL, reason="needs the real MNIST in RAYSIM_DATA")
 def test_the_real_mnist_has_its_published_shape(monkeypatch) -> None:
     monkeypatch.setenv("RAYSIM_DATA", REAL)
-    data = load_source(Mnist(), seed=0)
+    data = load_source(MnistConfig(), seed=0)
     assert data.test is not None
     assert (np.shape(data.train.x), np.shape(data.test.x)) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
     assert np.bincount(data.train.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

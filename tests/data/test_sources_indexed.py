@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from raysim.config.sources import InMemory
+from raysim.config.sources import InMemoryConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources import load_source
 from raysim.errors import DataError
@@ -47,7 +47,7 @@ class Stream(IterableDataset[Any]):
 
 
 def load(data: Any) -> Dataset:
-    return load_source(InMemory(), seed=0, arrays=data)
+    return load_source(InMemoryConfig(), seed=0, arrays=data)
 
 
 def same(found: Dataset, *, test: bool) -> None:

@@ -7,8 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from raysim.config.base import Custom
-from raysim.config.sources import Bundled, InMemory, SourceConfig, Synthetic, SyntheticVirtual
+from raysim.config.base import CustomConfig
+from raysim.config.sources import BundledConfig, InMemoryConfig, SourceConfig, SyntheticConfig, SyntheticVirtualConfig
 from raysim.data.sources import SOURCES, load_source
 from raysim.errors import ConfigError, DataError
 
@@ -34,7 +34,7 @@ def test_every_name_of_the_configuration_is_listed_with_a_line() -> None:
     ],
 )
 def test_bundled_sets_have_their_known_shape(name, samples, shape, classes) -> None:
-    data = load_source(Bundled(name=name), seed=0)
+    data = load_source(BundledConfig(name=name), seed=0)
     assert len(data.train) == samples
     assert (data.info.input_shape, data.info.classes) == (shape, classes)
     assert data.info.task == ("regression" if name == "diabetes" else "classification")
@@ -43,14 +43,14 @@ def test_bundled_sets_have_their_known_shape(name, samples, shape, classes) -> N
 
 
 def test_digits_are_scaled_to_the_unit_interval() -> None:
-    x = np.asarray(load_source(Bundled(), seed=0).train.x)
+    x = np.asarray(load_source(BundledConfig(), seed=0).train.x)
     assert (x.min(), x.max()) == (0, 1)
     np.testing.assert_array_equal(x * 16, np.round(x * 16))
 
 
 def test_virtual_clients_have_nothing_to_load() -> None:
     with pytest.raises(ValueError, match="synthetic_virtual has no samples to load"):
-        load_source(SyntheticVirtual(), seed=0)
+        load_source(SyntheticVirtualConfig(), seed=0)
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def module(tmp_path, monkeypatch) -> str:
 
 
 def test_a_users_function_is_called_with_its_arguments(module) -> None:
-    data = load_source(Custom(name=f"{module}:pair", args={"n": 7}), seed=0)
+    data = load_source(CustomConfig(name=f"{module}:pair", args={"n": 7}), seed=0)
     assert (len(data.train), data.info.classes) == (7, 7)
     assert data.train.origin == f"{module}:pair"
-    assert len(load_source(Custom(name=f"{module}:whole"), seed=0).train) == 4
+    assert len(load_source(CustomConfig(name=f"{module}:whole"), seed=0).train) == 4
 
 
 def test_a_users_mistakes_are_named(module) -> None:
@@ -85,11 +85,11 @@ def test_a_users_mistakes_are_named(module) -> None:
         ("broken", {}, DataError, "^data.source: my_own_data:broken: RuntimeError: my own mistake$"),
     ):
         with pytest.raises(kind, match=message):
-            load_source(Custom(name=f"{module}:{name}", args=args), seed=0)
+            load_source(CustomConfig(name=f"{module}:{name}", args=args), seed=0)
 
 
 def test_loading_twice_gives_the_same_samples() -> None:
-    for config in (Bundled(name="wine"), Synthetic(clients=3)):
+    for config in (BundledConfig(name="wine"), SyntheticConfig(clients=3)):
         first, second = (load_source(config, seed=5).train for _ in range(2))
         np.testing.assert_array_equal(first.x, second.x)
         np.testing.assert_array_equal(first.y, second.y)
@@ -97,4 +97,4 @@ def test_loading_twice_gives_the_same_samples() -> None:
 
 def test_in_memory_arrays_are_not_copied_when_they_already_fit() -> None:
     x = np.zeros((4, 2), np.float32)
-    assert np.shares_memory(load_source(InMemory(), seed=0, arrays=(x, [0, 1, 0, 1])).train.x, x)
+    assert np.shares_memory(load_source(InMemoryConfig(), seed=0, arrays=(x, [0, 1, 0, 1])).train.x, x)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from raysim.config.sources import Table
+from raysim.config.sources import TableConfig
 from raysim.data.dataset import Columns, Dataset
 from raysim.data.sources import load_source
 from raysim.errors import DataError
@@ -26,7 +26,7 @@ CSV = """age,city,smoker,hospital,outcome
 def load(path: Path, text: str | bytes | None = None, **options: object) -> Dataset:
     if text is not None:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load_source(Table(**{"path": str(path), "label": "outcome", **options}), seed=0)
+    return load_source(TableConfig(**{"path": str(path), "label": "outcome", **options}), seed=0)
 
 
 def columns(data: Dataset) -> dict[str, list[object]]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from raysim import Experiment, Simulation
-from raysim.config.sources import InMemory, Npz
+from raysim.config.sources import InMemoryConfig, NpzConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources import load_source
 from raysim.errors import DataError
@@ -21,7 +21,7 @@ SIGN = (X[:, 0] > 0).astype("float32")
 
 
 def load(y: Any, task: Any = None, **more: Any) -> Dataset:
-    return load_source(InMemory(), seed=0, arrays={"x": X, "y": y, **more}, task=task)
+    return load_source(InMemoryConfig(), seed=0, arrays={"x": X, "y": y, **more}, task=task)
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "cross_entropy", "focal"])
@@ -74,7 +74,7 @@ def test_an_archive_of_floats_says_how_to_write_classes_and_numbers(tmp_path: Pa
     with pytest.raises(
         DataError, match=r"y has type float32; class labels are integers: y.astype\(int\); numbers: task"
     ):
-        load_source(Npz(path=str(tmp_path / "a.npz")), seed=0)
+        load_source(NpzConfig(path=str(tmp_path / "a.npz")), seed=0)
 
 
 def test_a_column_of_labels_is_one_label_a_sample() -> None:
@@ -87,9 +87,9 @@ def test_a_list_of_data_sets_is_refused_and_a_tuple_is_training_and_test() -> No
     pairs = [(X, SIGN.astype(int))] * 2
     for given in (parts, pairs, parts * 2, tuple(parts * 2)):
         with pytest.raises(DataError, match=r"a (list|tuple) of \d data sets is ambiguous; give \(training, test\) as"):
-            load_source(InMemory(), seed=0, arrays=given)
+            load_source(InMemoryConfig(), seed=0, arrays=given)
     for pair in (tuple(parts), tuple(pairs)):
-        found = load_source(InMemory(), seed=0, arrays=pair)
+        found = load_source(InMemoryConfig(), seed=0, arrays=pair)
         assert found.test is not None
         assert (len(found.train), len(found.test)) == (40, 40)
-    assert len(load_source(InMemory(), seed=0, arrays=[X, SIGN.astype(int)]).train) == 40
+    assert len(load_source(InMemoryConfig(), seed=0, arrays=[X, SIGN.astype(int)]).train) == 40

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.sources import Synthetic
+from raysim.config.sources import SyntheticConfig
 from raysim.data.sources import load_source, synthetic_client, synthetic_sizes
 from raysim.data.sources.synthetic import _Stream
 from raysim.keyed import Purpose, generator
@@ -86,7 +86,7 @@ def test_sigma_says_how_unequal_clients_are() -> None:
 
 
 def test_the_source_is_its_clients_one_after_another() -> None:
-    config = Synthetic(alpha=1, beta=1, clients=4, sigma=0.8, dimensions=5, classes=3)
+    config = SyntheticConfig(alpha=1, beta=1, clients=4, sigma=0.8, dimensions=5, classes=3)
     data = load_source(config, seed=2)
     sizes = synthetic_sizes(2, 4, 0.8)
     assert data.train.client is not None

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from raysim.config.sources import Text
-from raysim.config.transforms import MinMax
+from raysim.config.sources import TextConfig
+from raysim.config.transforms import MinMaxConfig
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.sources import load_source
 from raysim.data.sources.text import windows
@@ -24,7 +24,7 @@ from raysim.errors import DataError
 
 def load(path, texts: object, **options: object) -> Dataset:
     path.write_text(json.dumps(texts))
-    return load_source(Text(path=str(path), **options), seed=0)
+    return load_source(TextConfig(path=str(path), **options), seed=0)
 
 
 @given(st.integers(2, 60), st.integers(1, 20))
@@ -107,7 +107,7 @@ def test_bytes_need_no_vocabulary(tmp_path) -> None:
 def test_owners_with_little_text_are_left_out_counting_all_their_texts(tmp_path) -> None:
     path = tmp_path / "t.parquet"
     parquet.write_table(pa.table({"client": [7, 8, 7], "text": ["abc", "abcd", "de"]}), path)
-    data = load_source(Text(path=str(path), min_characters=5, sequence_length=10), seed=0)
+    data = load_source(TextConfig(path=str(path), min_characters=5, sequence_length=10), seed=0)
     assert data.train.client is not None
     assert data.train.client.tolist() == ["7", "7"]
     assert (np.asarray(data.train.x)[:, :3] == [["a", "b", ""], ["d", "", ""]]).all()
@@ -116,11 +116,11 @@ def test_owners_with_little_text_are_left_out_counting_all_their_texts(tmp_path)
 def test_json_may_be_gzipped(tmp_path) -> None:
     path = tmp_path / "t.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"a": "hello"}).encode()))
-    assert len(load_source(Text(path=str(path)), seed=0).train) == 1
+    assert len(load_source(TextConfig(path=str(path)), seed=0).train) == 1
 
 
 def test_the_bundled_shakespeare_has_a_few_dozen_roles_and_ordinary_characters() -> None:
-    data = load_source(Text(), seed=0)
+    data = load_source(TextConfig(), seed=0)
     assert data.train.client is not None
     roles, windows_each = np.unique(data.train.client, return_counts=True)
     assert len(roles) == 40
@@ -136,7 +136,7 @@ def test_the_bundled_shakespeare_has_a_few_dozen_roles_and_ordinary_characters()
 def test_scaling_does_not_apply_to_text(tmp_path) -> None:
     data = load(tmp_path / "t.json", {"a": "abab"})
     with pytest.raises(DataError, match="min_max does not apply to tokens"):
-        fit((MinMax(),), data.train)
+        fit((MinMaxConfig(),), data.train)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_bad_texts_are_one_clear_line(tmp_path, texts, options, message) -> None
 
 def test_foreign_text_files_are_one_clear_line(tmp_path) -> None:
     path = tmp_path / "t"
-    config = Text(path=str(path))
+    config = TextConfig(path=str(path))
     with pytest.raises(DataError, match="no such file"):
         load_source(config, seed=0)
     for content, message in (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.transforms import MinMax, Missing, OneHot, Standardise
+from raysim.config.transforms import MinMaxConfig, MissingConfig, OneHotConfig, StandardiseConfig
 from raysim.data import room
 from raysim.data.dataset import Columns, Pool
 from raysim.data.sources import from_arrays
@@ -56,11 +56,11 @@ def test_filling_is_the_plain_statistic_of_what_is_there(rows, action) -> None:
     train = array(rows)
     if action != "zero" and not all(there):
         with pytest.raises(DataError, match="has no usable values in the training part"):
-            fit((Missing(action=action),), train)
+            fit((MissingConfig(action=action),), train)
         return
     fill = {"mean": statistics.fmean, "median": statistics.median, "zero": lambda values: 0.0}[action]
     expected = [[v if math.isfinite(v) else fill(there[j]) for j, v in enumerate(row)] for row in rows]
-    np.testing.assert_allclose(run((Missing(action=action),), train), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run((MissingConfig(action=action),), train), expected, rtol=1e-5, atol=1e-6)
 
 
 @given(matrices)
@@ -68,16 +68,16 @@ def test_dropping_keeps_the_whole_rows_in_order(rows) -> None:
     whole = [row for row in rows if all(map(math.isfinite, row))]
     if not whole:
         with pytest.raises(DataError, match="no sample is left"):
-            fit((Missing(),), array(rows))
+            fit((MissingConfig(),), array(rows))
     else:
-        np.testing.assert_array_equal(run((Missing(),), array(rows)), np.array(whole, np.float32))
+        np.testing.assert_array_equal(run((MissingConfig(),), array(rows)), np.array(whole, np.float32))
 
 
 @settings(max_examples=50)
 @given(matrices.filter(lambda rows: all(any(map(math.isfinite, column)) for column in zip(*rows, strict=True))))
 def test_scaling_is_the_plain_formula_and_ignores_holes(rows) -> None:
     columns = [[v for v in column if math.isfinite(v)] for column in zip(*rows, strict=True)]
-    fill = Missing(action="zero")
+    fill = MissingConfig(action="zero")
     low_high = [(min(column), max(column)) for column in columns]
     expected = [
         [
@@ -86,32 +86,36 @@ def test_scaling_is_the_plain_formula_and_ignores_holes(rows) -> None:
         ]
         for row in rows
     ]
-    np.testing.assert_allclose(run((MinMax(low=-1, high=1), fill), array(rows)), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run((MinMaxConfig(low=-1, high=1), fill), array(rows)), expected, rtol=1e-5, atol=1e-5)
     moments = [(statistics.fmean(c), statistics.pstdev(c) if min(c) < max(c) else 1.0) for c in columns]
     expected = [
         [(v - m) / s if math.isfinite(v) else 0 for v, (m, s) in zip(row, moments, strict=True)] for row in rows
     ]
-    np.testing.assert_allclose(run((Standardise(), fill), array(rows)), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run((StandardiseConfig(), fill), array(rows)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_come_from_the_training_part_only() -> None:
     train, test = table(a=[0, 10, NAN], b=["x", "y", None]), table(a=[20, NAN], b=["z", "y"])
-    transforms = (Missing(action="mean"), MinMax(), OneHot())
+    transforms = (MissingConfig(action="mean"), MinMaxConfig(), OneHotConfig())
     np.testing.assert_array_equal(run(transforms, train), [[0, 1, 0], [1, 0, 1], [0.5, 0, 0]])
     np.testing.assert_array_equal(run(transforms, train, test), [[2, 0, 0], [0.5, 0, 1]])
 
 
 def test_the_order_matters_as_declared() -> None:
     train = table(a=[0, 4, NAN])
-    np.testing.assert_array_equal(run((Missing(action="zero"), MinMax(low=1, high=3)), train), [[1], [3], [1]])
-    np.testing.assert_array_equal(run((MinMax(low=1, high=3), Missing(action="zero")), train), [[1], [3], [0]])
-    hot_then_scaled = run((OneHot(), Standardise()), table(b=["x", "y"]))
+    np.testing.assert_array_equal(
+        run((MissingConfig(action="zero"), MinMaxConfig(low=1, high=3)), train), [[1], [3], [1]]
+    )
+    np.testing.assert_array_equal(
+        run((MinMaxConfig(low=1, high=3), MissingConfig(action="zero")), train), [[1], [3], [0]]
+    )
+    hot_then_scaled = run((OneHotConfig(), StandardiseConfig()), table(b=["x", "y"]))
     np.testing.assert_array_equal(hot_then_scaled, [[1, -1], [-1, 1]])
 
 
 def test_dropped_rows_take_target_owner_weight_and_number_along_in_the_test_part_too() -> None:
     train = table(a=[1, NAN, 3, 4, 5], b=["x", "y", None, "x", "y"])
-    fitted = fit((Missing(), OneHot()), train)
+    fitted = fit((MissingConfig(), OneHotConfig()), train)
     pool = apply(fitted, train)
     for values in (pool.row, pool.client):
         assert values is not None
@@ -124,8 +128,8 @@ def test_dropped_rows_take_target_owner_weight_and_number_along_in_the_test_part
 
 def test_one_hot_stands_where_its_column_stood() -> None:
     train = table(a=[1, 2, 3], b=["x", "z", "x"], c=[7, 8, 9])
-    np.testing.assert_array_equal(run((OneHot(),), train), [[1, 1, 0, 7], [2, 0, 1, 8], [3, 1, 0, 9]])
-    fitted = fit((OneHot(columns=("c", "b")),), train)
+    np.testing.assert_array_equal(run((OneHotConfig(),), train), [[1, 1, 0, 7], [2, 0, 1, 8], [3, 1, 0, 9]])
+    fitted = fit((OneHotConfig(columns=("c", "b")),), train)
     step = fitted.steps[0].apply(train)
     assert isinstance(step.x, Columns)
     assert step.x.names == ("a", "b=x", "b=z", "c=7", "c=8", "c=9")
@@ -133,19 +137,19 @@ def test_one_hot_stands_where_its_column_stood() -> None:
 
 def test_a_constant_feature_is_divided_by_one() -> None:
     train = array([[0.1, 5.0]] * 3)
-    np.testing.assert_allclose(run((Standardise(),), train), np.zeros((3, 2)), atol=1e-7)
-    np.testing.assert_array_equal(run((MinMax(low=2, high=4),), train), np.full((3, 2), 2))
-    np.testing.assert_allclose(run((Standardise(),), train, array([[1.1, 6.0]])), [[1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(run((StandardiseConfig(),), train), np.zeros((3, 2)), atol=1e-7)
+    np.testing.assert_array_equal(run((MinMaxConfig(low=2, high=4),), train), np.full((3, 2), 2))
+    np.testing.assert_allclose(run((StandardiseConfig(),), train, array([[1.1, 6.0]])), [[1, 1]], rtol=1e-6)
 
 
 def test_pixels_stay_as_they_are_until_they_are_scaled() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4)).astype(np.uint8)
     train = array(images, "pixels")
-    for transforms in ((), (Missing(),), (Missing(action="mean"),)):
+    for transforms in ((), (MissingConfig(),), (MissingConfig(action="mean"),)):
         pool = apply(fit(transforms, train), train)
         assert pool.x is train.x
         assert pool.kind == "pixels"
-    fitted = fit((Standardise(),), train)
+    fitted = fit((StandardiseConfig(),), train)
     pool = apply(fitted, train)
     expected = (images - images.mean(axis=0)) / images.std(axis=0)
     assert np.asarray(pool.x).dtype == np.float32
@@ -156,19 +160,19 @@ def test_pixels_stay_as_they_are_until_they_are_scaled() -> None:
 
 def test_large_arrays_are_worked_on_a_piece_at_a_time_with_the_same_result(monkeypatch) -> None:
     x = np.random.default_rng(0).standard_normal((57, 11)).astype(np.float32)
-    whole = run((Missing(action="median"), Standardise()), array(x))
+    whole = run((MissingConfig(action="median"), StandardiseConfig()), array(x))
     monkeypatch.setattr(features, "_BLOCK", 100)
-    np.testing.assert_array_equal(run((Missing(action="median"), Standardise()), array(x)), whole)
+    np.testing.assert_array_equal(run((MissingConfig(action="median"), StandardiseConfig()), array(x)), whole)
 
 
 def test_fitted_transforms_survive_json_to_the_bit() -> None:
     train = table(a=[0.1, 0.7, NAN], b=["x", "y", None], c=[1, 2, 2])
-    fitted = fit((Missing(action="mean"), OneHot(columns=("b", "c")), Standardise()), train)
+    fitted = fit((MissingConfig(action="mean"), OneHotConfig(columns=("b", "c")), StandardiseConfig()), train)
     back = Fitted.from_json(json.loads(json.dumps(fitted.to_json())))
     assert back == fitted
     np.testing.assert_array_equal(apply(back, train).x, apply(fitted, train).x)
     images = array(np.random.default_rng(0).standard_normal((5, 2, 3)))
-    for transforms in ((Standardise(),), (MinMax(),), (Missing(),), ()):
+    for transforms in ((StandardiseConfig(),), (MinMaxConfig(),), (MissingConfig(),), ()):
         fitted = fit(transforms, images)
         assert Fitted.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
 
@@ -201,15 +205,19 @@ def test_a_hole_that_is_left_is_named_by_its_row_in_the_source() -> None:
 
 def test_transforms_that_do_not_apply_are_one_clear_line() -> None:
     tokens = array(np.ones((3, 2), np.int64), "tokens")
-    for transform, name in ((MinMax(), "min_max"), (Standardise(), "standardise"), (Missing(), "missing")):
+    for transform, name in (
+        (MinMaxConfig(), "min_max"),
+        (StandardiseConfig(), "standardise"),
+        (MissingConfig(), "missing"),
+    ):
         with pytest.raises(DataError, match=f"{name} does not apply to tokens"):
             fit((transform,), tokens)
     cases = (
-        ((OneHot(),), array(np.ones((3, 2))), "one_hot works on tables with named columns"),
-        ((OneHot(columns=("z",)),), table(a=[1, 2]), "no column 'z'; columns are 'a'"),
-        ((OneHot(columns=("a",)),), table(a=[NAN, NAN]), "column 'a' has no values in the training part"),
-        ((Standardise(),), table(a=[1, 2], b=[NAN, INF]), "column 'b' has no usable values in the training part"),
-        ((Standardise(),), array(np.full((2, 2), NAN)), r"feature \(0\) has no usable values"),
+        ((OneHotConfig(),), array(np.ones((3, 2))), "one_hot works on tables with named columns"),
+        ((OneHotConfig(columns=("z",)),), table(a=[1, 2]), "no column 'z'; columns are 'a'"),
+        ((OneHotConfig(columns=("a",)),), table(a=[NAN, NAN]), "column 'a' has no values in the training part"),
+        ((StandardiseConfig(),), table(a=[1, 2], b=[NAN, INF]), "column 'b' has no usable values in the training part"),
+        ((StandardiseConfig(),), array(np.full((2, 2), NAN)), r"feature \(0\) has no usable values"),
         ((), table(a=[1, 2], city=["x", "y"]), "column 'city' is not numeric; add the `one_hot` transform"),
     )
     for transforms, pool, message in cases:
@@ -220,22 +228,22 @@ def test_transforms_that_do_not_apply_are_one_clear_line() -> None:
 def test_a_hole_that_no_transform_deals_with_is_no_category_of_zeros() -> None:
     train = table(a=[1, 2, 3], c=["x", None, "y"])
     with pytest.raises(DataError, match=r"t\.csv: row 2, column 'c' is empty; add the `missing` transform before"):
-        run((OneHot(),), train)
-    filled = (Missing(action="zero"), OneHot())
+        run((OneHotConfig(),), train)
+    filled = (MissingConfig(action="zero"), OneHotConfig())
     np.testing.assert_array_equal(run(filled, train), [[1, 1, 0], [2, 0, 0], [3, 0, 1]])
-    np.testing.assert_array_equal(run((Missing(), OneHot()), train), [[1, 1, 0], [3, 0, 1]])
+    np.testing.assert_array_equal(run((MissingConfig(), OneHotConfig()), train), [[1, 1, 0], [3, 0, 1]])
     with pytest.raises(DataError, match="row 3, column 'c' is empty"):
-        apply(fit((OneHot(),), table(c=["x", "y"])), table(c=["x", "x", None]))
+        apply(fit((OneHotConfig(),), table(c=["x", "y"])), table(c=["x", "x", None]))
 
 
 def test_a_mark_among_numbers_is_named_and_not_one_hot_encoded() -> None:
     pool = table(a=["1", "2", "?", "4"], c=["x", "y", "1", "x"])
-    for transforms in ((), (OneHot(),), (OneHot(columns=("c",)),)):
+    for transforms in ((), (OneHotConfig(),), (OneHotConfig(columns=("c",)),)):
         with pytest.raises(
             DataError, match=r"row 3, column 'a': '\?' is not a number, as 3 of 4 cells are; set data.sou"
         ):
             refuse_strays(transforms, pool)
-    refuse_strays((OneHot(columns=("a", "c")),), pool)  # categories, as the user says
+    refuse_strays((OneHotConfig(columns=("a", "c")),), pool)  # categories, as the user says
     refuse_strays((), table(a=["1", "x", "y", None], b=["1", "2", "3", "4"]))
     for cell, remedy in (("1,234", "without thousands separators"), ("1.000,5", "with a decimal point")):
         with pytest.raises(DataError, match=remedy):
@@ -247,17 +255,21 @@ def test_a_column_of_many_categories_is_refused_with_what_it_would_take(monkeypa
     with pytest.raises(
         DataError, match=r"column 'name' has 1,001 categories, 1,001 x 1,001 values \(0\.0 GB\) in one_hot"
     ):
-        fit((OneHot(),), ids)
-    assert run((OneHot(max_categories=1001),), ids).shape == (1001, 1002)
+        fit((OneHotConfig(),), ids)
+    assert run((OneHotConfig(max_categories=1001),), ids).shape == (1001, 1002)
     monkeypatch.setattr(room, "available_memory", lambda: 1_000_000)
     cases = (
         (
-            (OneHot(max_categories=1001),),
+            (OneHotConfig(max_categories=1001),),
             ids,
             "one_hot, which makes 1,001 columns, takes 0.0 GB of memory, .* 'name' first",
         ),
-        ((Standardise(),), array(np.zeros((500, 600), np.uint8), "pixels"), "making float32 of every feature takes"),
-        ((Standardise(),), table(**{f"c{i}": [1.0] * 500 for i in range(300)}), "scaling 300 columns takes"),
+        (
+            (StandardiseConfig(),),
+            array(np.zeros((500, 600), np.uint8), "pixels"),
+            "making float32 of every feature takes",
+        ),
+        ((StandardiseConfig(),), table(**{f"c{i}": [1.0] * 500 for i in range(300)}), "scaling 300 columns takes"),
         ((), table(**{f"c{i}": [1.0] * 500 for i in range(600)}), "a matrix of 600 columns takes"),
     )
     for transforms, pool, message in cases:
@@ -266,7 +278,10 @@ def test_a_column_of_many_categories_is_refused_with_what_it_would_take(monkeypa
 
 
 def test_data_of_another_kind_than_was_fitted_is_one_clear_line() -> None:
-    on_table, on_array = fit((Standardise(),), table(a=[1, 2])), fit((Standardise(),), array(np.ones((3, 2))))
+    on_table, on_array = (
+        fit((StandardiseConfig(),), table(a=[1, 2])),
+        fit((StandardiseConfig(),), array(np.ones((3, 2)))),
+    )
     cases = (
         (on_table, array(np.ones((3, 2))), "the transforms were fitted on a table"),
         (on_array, table(a=[1, 2]), "the transforms were fitted on an array"),

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from raysim.config.data import DataConfig
-from raysim.config.sources import SyntheticVirtual
+from raysim.config.sources import SyntheticVirtualConfig
 from raysim.data import ArrowFederation, VirtualSpec, prepare
 from raysim.data.sources import synthetic_client
 from raysim.errors import DataError
 
 
-def source(**options: object) -> SyntheticVirtual:
-    return SyntheticVirtual.model_validate({"clients": 50, "samples": 20, "test_samples": 45, "iid": False} | options)
+def source(**options: object) -> SyntheticVirtualConfig:
+    return SyntheticVirtualConfig.model_validate(
+        {"clients": 50, "samples": 20, "test_samples": 45, "iid": False} | options
+    )
 
 
 def test_a_shard_is_made_from_the_seed_and_the_client() -> None:

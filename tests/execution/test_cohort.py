@@ -16,7 +16,7 @@ from listed_federation import ListedFederation
 
 from raysim import keyed
 from raysim.config import Experiment
-from raysim.config.server import ExplicitWeights
+from raysim.config.server import ExplicitWeightsConfig
 from raysim.errors import ConfigError
 from raysim.execution import draw_cohort, draw_round
 from raysim.execution.cohort import check_weights, cohort_size, draw_first
@@ -225,12 +225,12 @@ def test_the_first_round_with_somebody_in_it_is_the_one_to_time_engines_on() -> 
 )
 def test_a_table_of_weights_that_does_not_fit_the_population_is_refused(table: dict[int, float], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^aggregation.weights.table: {message}"):
-        check_weights(ExplicitWeights(table=table), ListedFederation([5, 0, 5]))
+        check_weights(ExplicitWeightsConfig(table=table), ListedFederation([5, 0, 5]))
 
 
 def test_a_table_need_not_name_everybody_and_may_name_empty_clients() -> None:
-    check_weights(ExplicitWeights(table={0: 1.0, 1: 2.0}), ListedFederation([5, 0, 5]))
-    check_weights(ExplicitWeights(table={1: 1.0}, default=0.5), ListedFederation([5, 0, 5]))
+    check_weights(ExplicitWeightsConfig(table={0: 1.0, 1: 2.0}), ListedFederation([5, 0, 5]))
+    check_weights(ExplicitWeightsConfig(table={1: 1.0}, default=0.5), ListedFederation([5, 0, 5]))
 
 
 def test_an_empty_poisson_cohort_is_a_round_without_clients() -> None:

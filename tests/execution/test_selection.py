@@ -15,7 +15,7 @@ from listed_federation import ListedFederation
 from plain_federation import Plain, Run, experiment_of
 
 from raysim import Simulation, keyed
-from raysim.config.server import Clustered
+from raysim.config.server import ClusteredConfig
 from raysim.data.federation import Int64
 from raysim.debugging import debug
 from raysim.errors import ConfigError, RunError
@@ -238,6 +238,6 @@ def test_a_selection_that_does_not_fit_the_population_is_refused(
 
 def test_clusters_need_labels_and_enough_different_clients(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="selection: clustered needs label histograms"):
-        clusters_of(0, Clustered(), ListedFederation(SIZES))
+        clusters_of(0, ClusteredConfig(), ListedFederation(SIZES))
     with pytest.raises(ConfigError, match=r"selection\.clusters: 10 clusters, but the clients have only 6 different"):
         prepare_job(digits(tmp_path, "selection=clustered"))

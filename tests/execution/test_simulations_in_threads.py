@@ -19,7 +19,7 @@ from federations import sha256
 from torch import Tensor, nn
 
 from raysim import Experiment, Simulation
-from raysim.config.model import CustomModel
+from raysim.config.model import CustomModelConfig
 from raysim.data import DataInfo
 from raysim.models import build_model, exclusive
 
@@ -179,7 +179,7 @@ def interrupted() -> nn.Module:
 
 def test_first_weights_are_those_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     def built(seed: int) -> str:
-        return sha256(build_model(CustomModel(name=f"{__name__}:interrupted"), INFO, seed=seed))
+        return sha256(build_model(CustomModelConfig(name=f"{__name__}:interrupted"), INFO, seed=seed))
 
     alone = {seed: built(seed) for seed in (1, 2)}
     assert alone[1] != alone[2]

@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from raysim.config.model import Cnn, CustomModel, InMemoryModel, Mlp, Resnet18Gn, Softmax
+from raysim.config.model import (
+    CnnConfig,
+    CustomModelConfig,
+    InMemoryModelConfig,
+    MlpConfig,
+    Resnet18GnConfig,
+    SoftmaxConfig,
+)
 from raysim.data import DataInfo
 from raysim.errors import ConfigError, ModelError
 from raysim.models import build_model, fingerprint, model_on_meta
@@ -23,22 +30,22 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     torch.manual_seed(1)
-    first = build_model(Mlp(), DIGITS, seed=3)
+    first = build_model(MlpConfig(), DIGITS, seed=3)
     torch.manual_seed(2)
-    assert same(first, build_model(Mlp(), DIGITS, seed=3))
-    assert not same(first, build_model(Mlp(), DIGITS, seed=4))
+    assert same(first, build_model(MlpConfig(), DIGITS, seed=3))
+    assert not same(first, build_model(MlpConfig(), DIGITS, seed=4))
 
 
 def test_the_global_generator_is_not_moved() -> None:
     before = torch.random.get_rng_state()
-    build_model(Mlp(), DIGITS, seed=3)
-    model_on_meta(CustomModel(name=f"{__name__}:Peeking"), DIGITS)
+    build_model(MlpConfig(), DIGITS, seed=3)
+    model_on_meta(CustomModelConfig(name=f"{__name__}:Peeking"), DIGITS)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_counting_takes_no_memory() -> None:
     info = DataInfo("classification", (3, 32, 32), "pixels", classes=10)
-    model = model_on_meta(Resnet18Gn(width=1024), info)
+    model = model_on_meta(Resnet18GnConfig(width=1024), info)
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert sum(p.numel() for p in model.parameters()) > 2**31
 
@@ -90,8 +97,8 @@ instance = nn.Linear(64, 10)
 number = 3
 
 
-def custom(name: str, **args: object) -> CustomModel:
-    return CustomModel(name=f"{__name__}:{name}", args=args)
+def custom(name: str, **args: object) -> CustomModelConfig:
+    return CustomModelConfig(name=f"{__name__}:{name}", args=args)
 
 
 def test_a_factory_gets_what_it_asks_for_from_the_data_and_the_rest_from_args() -> None:
@@ -123,11 +130,11 @@ def test_a_factory_that_looks_at_values_is_counted_all_the_same() -> None:
         (custom("double"), ModelError, r"parameter 'weight' is torch.float64; make it float32 with `.float\(\)`"),
         (custom("lazy"), ModelError, "parameter 'weight' is lazy; run one batch"),
         (custom("frozen"), ModelError, "has no trainable parameters"),
-        (InMemoryModel(), ModelError, "in_memory needs the module itself"),
+        (InMemoryModelConfig(), ModelError, "in_memory needs the module itself"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(
-    config: CustomModel | InMemoryModel, error: type[Exception], line: str
+    config: CustomModelConfig | InMemoryModelConfig, error: type[Exception], line: str
 ) -> None:
     with pytest.raises(error, match=line) as caught:
         build_model(config, DIGITS, seed=0)
@@ -142,15 +149,15 @@ def test_an_error_in_a_factory_names_it_and_keeps_the_users_error() -> None:
 
 def test_a_module_without_values_is_refused_with_a_remedy() -> None:
     with pytest.raises(ModelError, match=r"model Linear: 'weight' is on the meta device, .*`.to_empty\("):
-        build_model(InMemoryModel(), DIGITS, seed=0, module=nn.Linear(64, 10, device="meta"))
+        build_model(InMemoryModelConfig(), DIGITS, seed=0, module=nn.Linear(64, 10, device="meta"))
 
 
 def test_a_module_in_memory_is_returned_as_it_is() -> None:
     module = nn.Linear(64, 10)
-    assert build_model(InMemoryModel(), DIGITS, seed=0, module=module) is module
-    assert model_on_meta(InMemoryModel(), DIGITS, module=module) is module
+    assert build_model(InMemoryModelConfig(), DIGITS, seed=0, module=module) is module
+    assert model_on_meta(InMemoryModelConfig(), DIGITS, module=module) is module
     with pytest.raises(ModelError, match=r"model Linear: .*float64; .*`.float\(\)`"):
-        build_model(InMemoryModel(), DIGITS, seed=0, module=nn.Linear(2, 2).double())
+        build_model(InMemoryModelConfig(), DIGITS, seed=0, module=nn.Linear(2, 2).double())
 
 
 # Weights from a file
@@ -166,10 +173,10 @@ class Tied(nn.Module):
 
 
 def test_weights_come_back_from_a_safetensors_file(tmp_path: Path) -> None:
-    source = build_model(Mlp(hidden=(5,)), DIGITS, seed=1)
+    source = build_model(MlpConfig(hidden=(5,)), DIGITS, seed=1)
     file = tmp_path / "start.safetensors"
     save_file(source.state_dict(), file)
-    config = Mlp(hidden=(5,), weights=str(file))
+    config = MlpConfig(hidden=(5,), weights=str(file))
     assert same(source, build_model(config, DIGITS, seed=2))
     assert next(model_on_meta(config, DIGITS).parameters()).is_meta
 
@@ -177,7 +184,7 @@ def test_weights_come_back_from_a_safetensors_file(tmp_path: Path) -> None:
 def test_half_precision_weights_are_converted(tmp_path: Path) -> None:
     file = tmp_path / "start.safetensors"
     save_file({"output.weight": torch.full((10, 64), 0.5).half(), "output.bias": torch.ones(10).double()}, file)
-    model = build_model(Softmax(weights=str(file)), DIGITS, seed=0)
+    model = build_model(SoftmaxConfig(weights=str(file)), DIGITS, seed=0)
     assert model.output.weight.dtype == torch.float32
     assert model.output.weight.eq(0.5).all()
     assert model.output.bias.eq(1).all()
@@ -187,7 +194,7 @@ def test_half_precision_weights_are_converted(tmp_path: Path) -> None:
 def test_tied_weights_may_be_stored_under_either_name(tmp_path: Path, names: tuple[str, ...]) -> None:
     file = tmp_path / "tied.safetensors"
     save_file({name: torch.eye(4) for name in names} | {"steps": torch.ones(1, dtype=torch.int64)}, file)
-    model = build_model(CustomModel(name=f"{__name__}:Tied", weights=str(file)), DIGITS, seed=0)
+    model = build_model(CustomModelConfig(name=f"{__name__}:Tied", weights=str(file)), DIGITS, seed=0)
     assert torch.equal(model.first.weight, torch.eye(4))
     assert model.second.weight is model.first.weight
 
@@ -217,29 +224,31 @@ def test_a_file_that_does_not_fit_names_itself_and_the_tensor(
     file = tmp_path / "start.safetensors"
     save_file(tensors, file)
     with pytest.raises(ModelError, match=rf"start\.safetensors: {line}") as caught:
-        build_model(Softmax(weights=str(file)), DIGITS, seed=0)
+        build_model(SoftmaxConfig(weights=str(file)), DIGITS, seed=0)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=line):
-        model_on_meta(Softmax(weights=str(file)), DIGITS)
+        model_on_meta(SoftmaxConfig(weights=str(file)), DIGITS)
 
 
 def test_a_file_that_cannot_be_read_names_itself_and_the_key(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent: no such file \(model.weights\)"):
-        build_model(Softmax(weights=str(tmp_path / "absent")), DIGITS, seed=0)
+        build_model(SoftmaxConfig(weights=str(tmp_path / "absent")), DIGITS, seed=0)
     save_file({"output.weight": torch.zeros(10, 64)}, tmp_path / "whole")
     (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-8])
     with pytest.raises(ModelError, match=r"cut: cannot be read as safetensors"):
-        build_model(Softmax(weights=str(tmp_path / "cut")), DIGITS, seed=0)
+        build_model(SoftmaxConfig(weights=str(tmp_path / "cut")), DIGITS, seed=0)
     (tmp_path / "text").write_bytes(b"not safetensors at all")
     with pytest.raises(ModelError, match=r"text: cannot be read as safetensors .*\(model.weights\)"):
-        build_model(Softmax(weights=str(tmp_path / "text")), DIGITS, seed=0)
+        build_model(SoftmaxConfig(weights=str(tmp_path / "text")), DIGITS, seed=0)
 
 
 # Fingerprints
 
 
 def test_equal_modules_have_equal_fingerprints() -> None:
-    assert fingerprint(build_model(Mlp(), DIGITS, seed=0)) == fingerprint(build_model(Mlp(), DIGITS, seed=0))
+    assert fingerprint(build_model(MlpConfig(), DIGITS, seed=0)) == fingerprint(
+        build_model(MlpConfig(), DIGITS, seed=0)
+    )
     assert len(fingerprint(Tied())) == 64
 
 
@@ -271,4 +280,4 @@ def test_anything_that_changes_training_changes_the_fingerprint() -> None:
 
 def test_a_large_model_is_not_needed_to_know_that_it_does_not_fit() -> None:
     with pytest.raises(ModelError, match="model cnn takes images"):
-        model_on_meta(Cnn(), DIGITS)
+        model_on_meta(CnnConfig(), DIGITS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysim.config.model import LstmChar, Mlp, Softmax
+from raysim.config.model import LstmCharConfig, MlpConfig, SoftmaxConfig
 from raysim.data import DataInfo
 from raysim.errors import ModelError
 from raysim.models import build_model, check_fit, model_on_meta, refusal_of_one
@@ -52,18 +52,18 @@ class Refusing(nn.Linear):
 @pytest.mark.parametrize(
     ("model", "info", "loss", "shape"),
     [
-        (build_model(Mlp(), IMAGES, seed=0), IMAGES, "auto", (10,)),
-        (build_model(LstmChar(hidden=4), TEXT, seed=0), TEXT, "auto", (6, 9)),
+        (build_model(MlpConfig(), IMAGES, seed=0), IMAGES, "auto", (10,)),
+        (build_model(LstmCharConfig(hidden=4), TEXT, seed=0), TEXT, "auto", (6, 9)),
         (nn.Linear(4, 2), BINARY, "cross_entropy", (2,)),
         (nn.Linear(4, 1), BINARY, "binary_cross_entropy", (1,)),
-        (build_model(Softmax(), BINARY, seed=0, loss="binary_cross_entropy"), BINARY, "binary_cross_entropy", ()),
+        (build_model(SoftmaxConfig(), BINARY, seed=0, loss="binary_cross_entropy"), BINARY, "binary_cross_entropy", ()),
         (nn.Linear(4, 1), NUMBER, "mse", (1,)),
         (nn.Linear(4, 3), VECTOR, "huber", (3,)),
         (nn.Embedding(9, 9), TEXT, "auto", (6, 9)),
         (nn.Linear(4, 7), NUMBER, "my.losses:quantiles", (7,)),
         (Counting(), BINARY, "auto", (2,)),
-        (model_on_meta(Mlp(), IMAGES), IMAGES, "auto", (10,)),
-        (model_on_meta(LstmChar(hidden=4), TEXT), TEXT, "auto", (6, 9)),
+        (model_on_meta(MlpConfig(), IMAGES), IMAGES, "auto", (10,)),
+        (model_on_meta(LstmCharConfig(hidden=4), TEXT), TEXT, "auto", (6, 9)),
         (Counting().to("meta"), BINARY, "auto", (2,)),
     ],
 )

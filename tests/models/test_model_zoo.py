@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from raysim.config.model import Cnn, CnnCifar, LstmChar, Mlp, ModelConfig, Resnet18Gn, Softmax
+from raysim.config.model import (
+    CnnCifarConfig,
+    CnnConfig,
+    LstmCharConfig,
+    MlpConfig,
+    ModelConfig,
+    Resnet18GnConfig,
+    SoftmaxConfig,
+)
 from raysim.data import DataInfo
 from raysim.errors import ModelError
 from raysim.models import MODELS, build_model, list_models, model_on_meta
@@ -33,7 +41,10 @@ def inputs(info: DataInfo, n: int) -> torch.Tensor:
 
 
 def test_list_models_describes_every_name_of_the_schema_in_one_line() -> None:
-    names = {config().name for config in (Softmax, Mlp, Cnn, CnnCifar, Resnet18Gn, LstmChar)}
+    names = {
+        config().name
+        for config in (SoftmaxConfig, MlpConfig, CnnConfig, CnnCifarConfig, Resnet18GnConfig, LstmCharConfig)
+    }
     assert set(MODELS) == names == set(list_models())
     assert all(text.endswith(".") and "\n" not in text for text in list_models().values())
 
@@ -41,14 +52,14 @@ def test_list_models_describes_every_name_of_the_schema_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("config", "info", "count"),
     [
-        (Softmax(), MNIST, 7_850),
-        (Softmax(bias=False), MNIST, 7_840),
-        (Mlp(hidden=(200, 200)), MNIST, 199_210),
-        (Cnn(), MNIST, 1_663_370),
-        (CnnCifar(), CIFAR, 1_626_442),
-        (Resnet18Gn(), CIFAR, 11_173_962),
+        (SoftmaxConfig(), MNIST, 7_850),
+        (SoftmaxConfig(bias=False), MNIST, 7_840),
+        (MlpConfig(hidden=(200, 200)), MNIST, 199_210),
+        (CnnConfig(), MNIST, 1_663_370),
+        (CnnCifarConfig(), CIFAR, 1_626_442),
+        (Resnet18GnConfig(), CIFAR, 11_173_962),
         # 8 values a character; torch keeps two bias vectors of 4·256 a layer
-        (LstmChar(), TEXT, 90 * 8 + 4 * 256 * (8 + 256 + 2) + 4 * 256 * (256 + 256 + 2) + 257 * 90),
+        (LstmCharConfig(), TEXT, 90 * 8 + 4 * 256 * (8 + 256 + 2) + 4 * 256 * (256 + 256 + 2) + 257 * 90),
     ],
 )
 def test_models_have_their_papers_number_of_parameters(config: ModelConfig, info: DataInfo, count: int) -> None:
@@ -58,21 +69,26 @@ def test_models_have_their_papers_number_of_parameters(config: ModelConfig, info
 @pytest.mark.parametrize(
     ("config", "info", "loss", "expected"),
     [
-        (Softmax(), MNIST, "auto", (5, 10)),
-        (Softmax(), NUMBER, "auto", (5,)),
-        (Softmax(), VECTOR, "huber", (5, 3)),
-        (Softmax(), BINARY, "cross_entropy", (5, 2)),
-        (Softmax(), BINARY, "binary_cross_entropy", (5,)),
-        (Mlp(hidden=()), DIGITS, "auto", (5, 10)),
-        (Mlp(hidden=(6,), dropout=0.5), NUMBER, "mse", (5,)),
-        (Mlp(), DataInfo("regression", (4,), "real", target_shape=(2, 3)), "mse", (5, 2, 3)),
-        (Mlp(), DataInfo("classification", (4,), "real", target_shape=(2,), classes=3), "auto", (5, 2, 3)),
-        (Cnn(), DIGITS, "auto", (5, 10)),
-        (Cnn(), DataInfo("classification", (8, 9), "pixels", classes=4), "auto", (5, 4)),
-        (CnnCifar(), DIGITS, "auto", (5, 10)),
-        (Resnet18Gn(width=4), DIGITS, "auto", (5, 10)),
-        (LstmChar(hidden=5), TEXT, "auto", (5, 12, 90)),
-        (LstmChar(hidden=5), DataInfo("classification", (12,), "tokens", classes=9, vocabulary=9), "auto", (5, 9)),
+        (SoftmaxConfig(), MNIST, "auto", (5, 10)),
+        (SoftmaxConfig(), NUMBER, "auto", (5,)),
+        (SoftmaxConfig(), VECTOR, "huber", (5, 3)),
+        (SoftmaxConfig(), BINARY, "cross_entropy", (5, 2)),
+        (SoftmaxConfig(), BINARY, "binary_cross_entropy", (5,)),
+        (MlpConfig(hidden=()), DIGITS, "auto", (5, 10)),
+        (MlpConfig(hidden=(6,), dropout=0.5), NUMBER, "mse", (5,)),
+        (MlpConfig(), DataInfo("regression", (4,), "real", target_shape=(2, 3)), "mse", (5, 2, 3)),
+        (MlpConfig(), DataInfo("classification", (4,), "real", target_shape=(2,), classes=3), "auto", (5, 2, 3)),
+        (CnnConfig(), DIGITS, "auto", (5, 10)),
+        (CnnConfig(), DataInfo("classification", (8, 9), "pixels", classes=4), "auto", (5, 4)),
+        (CnnCifarConfig(), DIGITS, "auto", (5, 10)),
+        (Resnet18GnConfig(width=4), DIGITS, "auto", (5, 10)),
+        (LstmCharConfig(hidden=5), TEXT, "auto", (5, 12, 90)),
+        (
+            LstmCharConfig(hidden=5),
+            DataInfo("classification", (12,), "tokens", classes=9, vocabulary=9),
+            "auto",
+            (5, 9),
+        ),
     ],
 )
 def test_outputs_have_the_shape_that_data_and_loss_want(
@@ -85,13 +101,13 @@ def test_outputs_have_the_shape_that_data_and_loss_want(
 @pytest.mark.parametrize(
     ("config", "info"),
     [
-        (Softmax(), DIGITS),
-        (Softmax(), VECTOR),
-        (Mlp(hidden=(6, 5)), NUMBER),
-        (Mlp(), DataInfo("classification", (4,), "real", target_shape=(2,), classes=3)),
-        (Cnn(), DIGITS),
-        (CnnCifar(dropout=False), DIGITS),
-        (Resnet18Gn(width=4), DIGITS),
+        (SoftmaxConfig(), DIGITS),
+        (SoftmaxConfig(), VECTOR),
+        (MlpConfig(hidden=(6, 5)), NUMBER),
+        (MlpConfig(), DataInfo("classification", (4,), "real", target_shape=(2,), classes=3)),
+        (CnnConfig(), DIGITS),
+        (CnnCifarConfig(dropout=False), DIGITS),
+        (Resnet18GnConfig(width=4), DIGITS),
     ],
 )
 def test_gradients_of_rows_of_clients_equal_those_of_one_client_at_a_time(config: ModelConfig, info: DataInfo) -> None:
@@ -111,7 +127,7 @@ def test_gradients_of_rows_of_clients_equal_those_of_one_client_at_a_time(config
 
 
 def test_dropout_models_vectorise_with_masks_of_their_own() -> None:
-    model = build_model(CnnCifar(), DIGITS, seed=0)
+    model = build_model(CnnCifarConfig(), DIGITS, seed=0)
     rows = {key: value.expand(2, *value.shape) for key, value in model.state_dict().items()}
     x = inputs(DIGITS, 4).expand(2, -1, -1, -1, -1)
     forward = vmap(lambda weights, batch: functional_call(model, weights, (batch,)), randomness="different")
@@ -120,14 +136,14 @@ def test_dropout_models_vectorise_with_masks_of_their_own() -> None:
 
 
 def test_images_are_flattened_in_channel_row_column_order() -> None:
-    model = build_model(Softmax(), DIGITS, seed=0)
-    flat = build_model(Softmax(), DataInfo("classification", (64,), "real", classes=10), seed=0)
+    model = build_model(SoftmaxConfig(), DIGITS, seed=0)
+    flat = build_model(SoftmaxConfig(), DataInfo("classification", (64,), "real", classes=10), seed=0)
     x = inputs(DIGITS, 3)
     assert torch.equal(model(x), flat(x.reshape(3, 64)))
 
 
 def test_residual_blocks_follow_their_formula() -> None:
-    block = build_model(Resnet18Gn(width=4), DIGITS, seed=0).get_submodule("stage2.0")
+    block = build_model(Resnet18GnConfig(width=4), DIGITS, seed=0).get_submodule("stage2.0")
     x = torch.randn(2, 4, 8, 8)
     inner = torch.relu(block.norm1(block.conv1(x)))
     expected = torch.relu(block.norm2(block.conv2(inner)) + block.shortcut(x))
@@ -136,7 +152,7 @@ def test_residual_blocks_follow_their_formula() -> None:
 
 
 def test_lstm_predicts_a_position_from_what_comes_before_it_alone() -> None:
-    model = build_model(LstmChar(hidden=8), TEXT, seed=0)
+    model = build_model(LstmCharConfig(hidden=8), TEXT, seed=0)
     x = inputs(TEXT, 2)
     changed = x.clone()
     changed[:, 7] = (changed[:, 7] + 1) % 90
@@ -148,16 +164,20 @@ def test_lstm_predicts_a_position_from_what_comes_before_it_alone() -> None:
 @pytest.mark.parametrize(
     ("config", "info", "line"),
     [
-        (Softmax(), TEXT, "model softmax takes numbers, but the samples are tokens; use lstm_char"),
-        (Mlp(), TEXT, "model mlp takes numbers"),
-        (Cnn(), NUMBER, r"model cnn takes images of shape \(channels, height, width\), .* have shape \(7,\)"),
-        (Cnn(), TEXT, "model cnn takes images"),
-        (Cnn(), DataInfo("classification", (1, 3, 9), "real", classes=2), "model cnn .* at least 4x4 .*(1, 3, 9)"),
-        (CnnCifar(), DataInfo("classification", (5, 5), "real", classes=2), "model cnn_cifar .* at least 6x6"),
-        (Resnet18Gn(width=9), DIGITS, r"model.groups: 2 groups do not divide model.width \(9 channels\)"),
-        (LstmChar(), DIGITS, r"model lstm_char takes sequences of tokens, .* real of shape \(1, 8, 8\)"),
+        (SoftmaxConfig(), TEXT, "model softmax takes numbers, but the samples are tokens; use lstm_char"),
+        (MlpConfig(), TEXT, "model mlp takes numbers"),
+        (CnnConfig(), NUMBER, r"model cnn takes images of shape \(channels, height, width\), .* have shape \(7,\)"),
+        (CnnConfig(), TEXT, "model cnn takes images"),
         (
-            LstmChar(),
+            CnnConfig(),
+            DataInfo("classification", (1, 3, 9), "real", classes=2),
+            "model cnn .* at least 4x4 .*(1, 3, 9)",
+        ),
+        (CnnCifarConfig(), DataInfo("classification", (5, 5), "real", classes=2), "model cnn_cifar .* at least 6x6"),
+        (Resnet18GnConfig(width=9), DIGITS, r"model.groups: 2 groups do not divide model.width \(9 channels\)"),
+        (LstmCharConfig(), DIGITS, r"model lstm_char takes sequences of tokens, .* real of shape \(1, 8, 8\)"),
+        (
+            LstmCharConfig(),
             DataInfo("regression", (12,), "tokens", vocabulary=9),
             r"model lstm_char predicts a class .* outputs of shape \(\)",
         ),

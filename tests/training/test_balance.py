@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from raysim.config.client import Sgd, TrainingConfig
+from raysim.config.client import SgdConfig, TrainingConfig
 from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
 from raysim.execution import engine_choice
@@ -149,7 +149,7 @@ def shards() -> list[Samples]:
 
 
 def trained(engine: Engine, context: Tensor, clients: list[int]) -> Tensor:
-    trainer = Trainer(engine, row_optimizer(Sgd()), WORK, None, Plain())
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain())
     joined = Shards.join([Shard.load(shards()[client], CPU) for client in clients])
     broadcast = ParameterLayout(module()).pack(module())
     ids = np.array(clients)
@@ -187,7 +187,7 @@ def test_compiled_steps_are_told_the_same() -> None:
     assert isinstance(loss, BalancedLoss)
     context = loss.context(COUNTS, COUNTS.sum(0))
     layout = ParameterLayout(module())
-    update = LocalUpdate(row_optimizer(Sgd()), None, Plain())
+    update = LocalUpdate(row_optimizer(SgdConfig()), None, Plain())
     rows = RowsEngine(module(), layout, loss, INFO, CPU, 3, 5, compiled=True, update=update)
     assert rows.compiled
     assert not rows.not_whole

@@ -9,7 +9,7 @@ import torch
 from reference_loops import IMAGES, MODULES, block_of, images, mean_loss, module
 from torch import Tensor, nn
 
-from raysim.config.client import Sgd
+from raysim.config.client import SgdConfig
 from raysim.training import ParameterLayout, SequentialEngine, row_optimizer
 from raysim.training.losses import cross_entropy
 
@@ -69,7 +69,7 @@ def test_gradients_leave_the_parameters_and_the_padding_alone(name: str) -> None
 def test_a_plain_step_taken_by_the_engine_has_the_bits_of_one_along_its_gradients(name: str) -> None:
     block = block_of([images(6)], [[torch.arange(6), torch.tensor([4, 1])]])
     (one, _), (other, layout) = engine_of(module(name)), engine_of(module(name))
-    optimizer = row_optimizer(Sgd(lr=0.1))
+    optimizer = row_optimizer(SgdConfig(lr=0.1))
     assert optimizer.plain
     one.load(block)
     descended = [one.descend(step, 1, 0.1) for step in range(2)]

@@ -11,31 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from raysim.config.client import Adam, OptimizerConfig, Sgd
+from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.training import row_optimizer
 from raysim.training.optimizers import clip_rows
 
 STEPS, WIDTH = 7, 32
 
 CASES: dict[str, tuple[OptimizerConfig, Callable[[Any], torch.optim.Optimizer]]] = {
-    "sgd": (Sgd(), lambda p: torch.optim.SGD(p, lr=0.3)),
-    "sgd_decay": (Sgd(weight_decay=0.1), lambda p: torch.optim.SGD(p, lr=0.3, weight_decay=0.1)),
-    "sgd_momentum": (Sgd(momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.3, momentum=0.9)),
+    "sgd": (SgdConfig(), lambda p: torch.optim.SGD(p, lr=0.3)),
+    "sgd_decay": (SgdConfig(weight_decay=0.1), lambda p: torch.optim.SGD(p, lr=0.3, weight_decay=0.1)),
+    "sgd_momentum": (SgdConfig(momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.3, momentum=0.9)),
     "sgd_momentum_decay": (
-        Sgd(momentum=0.9, weight_decay=0.1),
+        SgdConfig(momentum=0.9, weight_decay=0.1),
         lambda p: torch.optim.SGD(p, lr=0.3, momentum=0.9, weight_decay=0.1),
     ),
     "sgd_nesterov": (
-        Sgd(momentum=0.8, nesterov=True, weight_decay=0.05),
+        SgdConfig(momentum=0.8, nesterov=True, weight_decay=0.05),
         lambda p: torch.optim.SGD(p, lr=0.3, momentum=0.8, nesterov=True, weight_decay=0.05),
     ),
-    "adam": (Adam(), lambda p: torch.optim.Adam(p, lr=0.3)),
+    "adam": (AdamConfig(), lambda p: torch.optim.Adam(p, lr=0.3)),
     "adam_decay": (
-        Adam(weight_decay=0.1, beta1=0.8, beta2=0.95, epsilon=1e-4),
+        AdamConfig(weight_decay=0.1, beta1=0.8, beta2=0.95, epsilon=1e-4),
         lambda p: torch.optim.Adam(p, lr=0.3, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-4),
     ),
     "adamw": (
-        Adam(name="adamw", weight_decay=0.1, beta1=0.0),
+        AdamConfig(name="adamw", weight_decay=0.1, beta1=0.0),
         lambda p: torch.optim.AdamW(p, lr=0.3, weight_decay=0.1, betas=(0.0, 0.999)),
     ),
 }

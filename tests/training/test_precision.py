@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from reference_loops import IMAGES, images, module
 from torch import Tensor
 
-from raysim.config.client import Sgd
+from raysim.config.client import SgdConfig
 from raysim.training import (
     BatchPlan,
     EngineChoice,
@@ -45,7 +45,7 @@ def trained(name: str, choice: EngineChoice, clients: slice = slice(None)) -> Te
     layout = ParameterLayout(start)
     broadcast = layout.pack(start)
     engine = build_engine(choice, start, layout, cross_entropy, IMAGES, WORK)
-    trainer = Trainer(engine, row_optimizer(Sgd()), WORK, None, Plain())
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain())
     shards = Shards.join([Shard.load(one, torch.device("cpu")) for one in SAMPLES[clients]])
     with torch.random.fork_rng(devices=[]):
         return trainer.train(SETTING, broadcast, CLIENTS[clients], shards).sent["row"]

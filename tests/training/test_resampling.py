@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.config.balance import BalancedResampling, CappedResampling, NoResampling, ResamplingConfig
+from raysim.config.balance import BalancedResamplingConfig, CappedResamplingConfig, NoResamplingConfig, ResamplingConfig
 from raysim.config.client import ClientConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
@@ -34,11 +34,11 @@ def shards_of(*labels: np.ndarray) -> Shards:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (BalancedResampling(), [50 / 3, 50 / 3, 0, 50 / 3]),
-        (CappedResampling(ratio=2), [50 * 6 / 15, 50 * 6 / 15, 0, 50 * 3 / 15]),
-        (CappedResampling(cap=10), [50 * 10 / 20, 50 * 7 / 20, 0, 50 * 3 / 20]),
-        (CappedResampling(cap=10, ratio=3), [50 * 9 / 19, 50 * 7 / 19, 0, 50 * 3 / 19]),
-        (CappedResampling(ratio=1000), [40, 7, 0, 3]),
+        (BalancedResamplingConfig(), [50 / 3, 50 / 3, 0, 50 / 3]),
+        (CappedResamplingConfig(ratio=2), [50 * 6 / 15, 50 * 6 / 15, 0, 50 * 3 / 15]),
+        (CappedResamplingConfig(cap=10), [50 * 10 / 20, 50 * 7 / 20, 0, 50 * 3 / 20]),
+        (CappedResamplingConfig(cap=10, ratio=3), [50 * 9 / 19, 50 * 7 / 19, 0, 50 * 3 / 19]),
+        (CappedResamplingConfig(ratio=1000), [40, 7, 0, 3]),
     ],
 )
 def test_classes_get_their_share_of_an_epoch(config: ResamplingConfig, expected: list[float]) -> None:
@@ -47,9 +47,9 @@ def test_classes_get_their_share_of_an_epoch(config: ResamplingConfig, expected:
     seen = np.stack([np.bincount(LABELS[epoch], minlength=4) for epoch in epochs])
     assert (seen.sum(1) == 50).all()
     assert (np.abs(seen - expected) < 1).all()
-    if config == BalancedResampling():  # what is left over goes to each in turn
+    if config == BalancedResamplingConfig():  # what is left over goes to each in turn
         np.testing.assert_allclose(seen.mean(0), expected, atol=0.35)
-    if config == CappedResampling(ratio=1000):
+    if config == CappedResamplingConfig(ratio=1000):
         assert (np.sort(epochs) == np.arange(50)).all()
 
 
@@ -57,7 +57,7 @@ def test_classes_get_their_share_of_an_epoch(config: ResamplingConfig, expected:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(0, 5))
 def test_samples_of_a_class_take_turns(labels: list[int], client: int) -> None:
     y = np.array(labels)
-    for epoch in resampling(BalancedResampling()).samples(y, 2, seed=0, round_number=1, client=client):
+    for epoch in resampling(BalancedResamplingConfig()).samples(y, 2, seed=0, round_number=1, client=client):
         times = np.bincount(epoch, minlength=len(y))
         for label in np.unique(y):
             assert np.ptp(times[y == label]) <= 1
@@ -68,7 +68,7 @@ def test_a_clients_plan_is_its_own_and_as_long_as_ever(work: LocalWork) -> None:
     shards = shards_of(LABELS, LABELS[25:], LABELS[:3])
     clients = np.array([4, 0, 9])
     plain = BatchPlan.draw(5, 6, clients, shards.count, work)
-    rule = resampling(BalancedResampling())
+    rule = resampling(BalancedResamplingConfig())
     plan = rule(plain, 5, 6, clients, shards, work)
     np.testing.assert_array_equal(plan.count, plain.count)
     np.testing.assert_array_equal(plan.steps, plain.steps)
@@ -93,7 +93,7 @@ def test_a_clients_plan_is_its_own_and_as_long_as_ever(work: LocalWork) -> None:
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_visits_of_a_batch_see_the_same_samples_and_epochs_are_as_long_as_ever(work: LocalWork, repeats: int) -> None:
     shards, clients = shards_of(LABELS, LABELS[25:], LABELS[:3]), np.array([4, 0, 9])
-    rule = resampling(BalancedResampling())
+    rule = resampling(BalancedResamplingConfig())
 
     def plan_of(work: LocalWork) -> BatchPlan:
         return rule(BatchPlan.draw(5, 6, clients, shards.count, work), 5, 6, clients, shards, work)
@@ -105,7 +105,7 @@ def test_visits_of_a_batch_see_the_same_samples_and_epochs_are_as_long_as_ever(w
 
 
 def test_rounds_epochs_clients_and_seeds_differ() -> None:
-    draw = resampling(BalancedResampling()).samples
+    draw = resampling(BalancedResamplingConfig()).samples
     first = draw(LABELS, 2, 0, 1, 0)
     np.testing.assert_array_equal(first, draw(LABELS, 2, 0, 1, 0))
     others = [first[1:], draw(LABELS, 1, 1, 1, 0), draw(LABELS, 1, 0, 2, 0), draw(LABELS, 1, 0, 1, 1)]
@@ -113,8 +113,8 @@ def test_rounds_epochs_clients_and_seeds_differ() -> None:
 
 
 def test_what_cannot_be_resampled_is_one_line() -> None:
-    assert Resampling.of(NoResampling(), INFO) is None
+    assert Resampling.of(NoResamplingConfig(), INFO) is None
     with pytest.raises(ConfigError, match=r"client\.resampling: balanced is for samples with one class each"):
-        Resampling.of(BalancedResampling(), DataInfo("regression", (2,), "real"))
+        Resampling.of(BalancedResamplingConfig(), DataInfo("regression", (2,), "real"))
     with pytest.raises(ValueError, match="without a limit caps nothing; set ratio or cap"):
         ClientConfig.model_validate({"resampling": {"name": "capped", "ratio": None}})

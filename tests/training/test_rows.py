@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from raysim.config import Experiment
-from raysim.config.client import Adam, OptimizerConfig, Sgd
+from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.data import DataInfo, Samples
 from raysim.models.build import MODELS, build_model
 from raysim.training import (
@@ -70,13 +70,13 @@ CASE = pytest.mark.parametrize("case", CASES)
 # Epsilon far above the gradients' last bits: Adam's first steps divide each gradient by its own magnitude, which would
 # blow up what two correct engines may differ in where a gradient is almost zero.
 OPTIMIZERS: dict[str, tuple[OptimizerConfig, float | None]] = {
-    "sgd": (Sgd(), None),
-    "decay": (Sgd(weight_decay=0.05), None),
-    "momentum": (Sgd(momentum=0.9), None),
-    "nesterov": (Sgd(momentum=0.9, nesterov=True, weight_decay=0.05), None),
-    "adam": (Adam(weight_decay=0.05, epsilon=1e-2), None),
-    "adamw": (Adam(name="adamw", weight_decay=0.05, epsilon=1e-2), None),
-    "clipped": (Sgd(momentum=0.5), 0.3),
+    "sgd": (SgdConfig(), None),
+    "decay": (SgdConfig(weight_decay=0.05), None),
+    "momentum": (SgdConfig(momentum=0.9), None),
+    "nesterov": (SgdConfig(momentum=0.9, nesterov=True, weight_decay=0.05), None),
+    "adam": (AdamConfig(weight_decay=0.05, epsilon=1e-2), None),
+    "adamw": (AdamConfig(name="adamw", weight_decay=0.05, epsilon=1e-2), None),
+    "clipped": (SgdConfig(momentum=0.5), 0.3),
 }
 OPTIMIZER = pytest.mark.parametrize("optimizer", OPTIMIZERS)
 
@@ -372,7 +372,7 @@ def test_an_empty_client_keeps_company_without_samples_of_its_own() -> None:
     beyond = Shard(torch.full_like(shard.x, 255), torch.full_like(shard.y, 1 << 40), None)
     pool = Shards.join([shard, beyond]).pool
     shards = Shards(pool, np.array([0, len(shard)]), np.array([len(shard), 0]))
-    trainer = Trainer(engine, row_optimizer(Sgd()), LocalWork(BATCH, 2), None, Plain())
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), LocalWork(BATCH, 2), None, Plain())
     found = trainer.train(SETTING, crowd.broadcast, np.array([0, 9]), shards)
     assert torch.equal(found.sent["row"][0], alone.sent["row"][0])
     assert torch.equal(found.sent["row"][1], crowd.broadcast)

@@ -13,7 +13,7 @@ from reference_loops import IMAGES, images, module, plain_training
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from raysim.config.client import Adam, OptimizerConfig, Sgd
+from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.data import Samples
 from raysim.training import (
     Block,
@@ -113,7 +113,7 @@ class Bench:
         engine: Engine = SequentialEngine(module(name), self.layout, cross_entropy, IMAGES, CPU)
         if rows is not None:
             engine = ManyRows(module(name), self.layout, rows)
-        local = None if sends_gradients else row_optimizer(optimizer or Sgd())
+        local = None if sends_gradients else row_optimizer(optimizer or SgdConfig())
         self.trainer = Trainer(engine, local, work, clip_norm, self.rule)
 
     def train(
@@ -153,7 +153,7 @@ def test_local_steps_and_full_batches_follow_a_plain_torch_loop(work: LocalWork)
 
 
 def test_momentum_decay_and_clipping_follow_a_plain_torch_loop() -> None:
-    bench = Bench("mlp", optimizer=Sgd(momentum=0.9, weight_decay=0.05), clip_norm=0.3)
+    bench = Bench("mlp", optimizer=SgdConfig(momentum=0.9, weight_decay=0.05), clip_norm=0.3)
     samples = images(13)
     rows, _ = bench.train([7], [samples])
     plain, _ = plain_training(
@@ -195,7 +195,7 @@ def test_plain_descent_that_nobody_watches_has_the_bits_of_one_that_is_watched(r
 
 @pytest.mark.parametrize(
     ("optimizer", "clip_norm"),
-    [(Sgd(momentum=0.9), None), (Sgd(weight_decay=0.1), None), (Sgd(), 0.1), (Adam(), None)],
+    [(SgdConfig(momentum=0.9), None), (SgdConfig(weight_decay=0.1), None), (SgdConfig(), 0.1), (AdamConfig(), None)],
 )
 def test_any_other_step_is_taken_along_the_rows_whoever_watches(
     optimizer: OptimizerConfig, clip_norm: float | None
@@ -205,7 +205,7 @@ def test_any_other_step_is_taken_along_the_rows_whoever_watches(
     assert torch.equal(other.train([3], [images(13)])[0], watched.train([3], [images(13)])[0])
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(momentum=0.9, weight_decay=0.1), Adam(weight_decay=0.1)])
+@pytest.mark.parametrize("optimizer", [SgdConfig(momentum=0.9, weight_decay=0.1), AdamConfig(weight_decay=0.1)])
 @pytest.mark.parametrize("rows", [None, 2])
 def test_the_broadcast_is_only_read(optimizer: OptimizerConfig, rows: int | None) -> None:
     bench = Bench("mlp" if rows else "batch_norm", optimizer=optimizer, rule=FedProx(), clip_norm=1.0, rows=rows)
@@ -217,7 +217,7 @@ def test_the_broadcast_is_only_read(optimizer: OptimizerConfig, rows: int | None
 
 
 def test_the_padding_stays_zero() -> None:
-    bench = Bench("batch_norm", optimizer=Adam(name="adamw", weight_decay=0.1), rule=FedProx(), clip_norm=0.5)
+    bench = Bench("batch_norm", optimizer=AdamConfig(name="adamw", weight_decay=0.1), rule=FedProx(), clip_norm=0.5)
     rows, _ = bench.train([1], [images(13)])
     padding = torch.ones(bench.layout.size, dtype=torch.bool)
     for segment in bench.layout.segments:
@@ -226,7 +226,7 @@ def test_the_padding_stays_zero() -> None:
     assert not rows[0, padding].any()
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(momentum=0.9), Adam()])
+@pytest.mark.parametrize("optimizer", [SgdConfig(momentum=0.9), AdamConfig()])
 @pytest.mark.parametrize("name", ["mlp", "batch_norm", "dropout"])
 def test_a_clients_bits_do_not_depend_on_who_trained_before(name: str, optimizer: OptimizerConfig) -> None:
     alone, after = Bench(name, optimizer=optimizer), Bench(name, optimizer=optimizer)
@@ -252,11 +252,11 @@ def test_dropout_and_the_order_of_samples_differ_between_clients_rounds_and_seed
 def test_a_block_of_clients_is_each_client_alone() -> None:
     sizes, ids = [13, 13, 9, 4, 0], [4, 8, 1, 6, 2]
     shards = [images(size, seed=size + client) for size, client in zip(sizes, ids, strict=True)]
-    bench = Bench("mlp", optimizer=Sgd(momentum=0.9, weight_decay=0.01), rows=6)
+    bench = Bench("mlp", optimizer=SgdConfig(momentum=0.9, weight_decay=0.01), rows=6)
     rows, loss = bench.train(ids, shards)
     assert rows.shape == (5, bench.layout.size)
     for i, (client, shard) in enumerate(zip(ids, shards, strict=True)):
-        one = Bench("mlp", optimizer=Sgd(momentum=0.9, weight_decay=0.01), rows=1)
+        one = Bench("mlp", optimizer=SgdConfig(momentum=0.9, weight_decay=0.01), rows=1)
         row, alone = one.train([client], [shard])
         assert torch.equal(rows[i], row[0])
         assert loss[i] == alone[0] or (np.isnan(loss[i]) and np.isnan(alone[0]))
@@ -307,7 +307,7 @@ def test_without_an_optimiser_the_rows_stay_and_the_gradient_is_that_at_the_broa
 
 
 def test_a_learning_rate_of_zero_moves_nothing_but_running_statistics() -> None:
-    bench = Bench("batch_norm", optimizer=Sgd(momentum=0.5))
+    bench = Bench("batch_norm", optimizer=SgdConfig(momentum=0.5))
     rows, _ = bench.train([1], [images(13)], RoundSetting(0, 1, 0.0))
     trainable = bench.layout.trainable
     assert torch.equal(rows[0, :trainable], bench.broadcast[:trainable])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysim.config.client import Adam, OptimizerConfig, Sgd
+from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.data import DataInfo, Samples
 from raysim.execution import engine_choice
 from raysim.training import (
@@ -149,8 +149,8 @@ def check_same(found: BlockResult, expected: BlockResult, block: list[int]) -> N
         assert found.loss[i] == expected.loss[client]
 
 
-ADAMW = Adam(name="adamw", weight_decay=0.05, epsilon=1e-2)
-CASES = [(Sgd(momentum=0.9), Proximal), (ADAMW, Proximal), (Sgd(), Plain), (ADAMW, Plain)]
+ADAMW = AdamConfig(name="adamw", weight_decay=0.05, epsilon=1e-2)
+CASES = [(SgdConfig(momentum=0.9), Proximal), (ADAMW, Proximal), (SgdConfig(), Plain), (ADAMW, Plain)]
 CASE = pytest.mark.parametrize(("config", "rule"), CASES, ids=["momentum", "adamw", "apart-sgd", "apart-adamw"])
 
 
@@ -179,13 +179,13 @@ def test_a_clients_bits_depend_on_no_neighbour_when_whole_steps_are_compiled(
 
 
 def test_clipped_gradients_agree_however_much_of_the_step_is_compiled() -> None:
-    clipped, plain = (trainer(Sgd(), 0.3, Proximal, compiled=compiled) for compiled in (True, False))
+    clipped, plain = (trainer(SgdConfig(), 0.3, Proximal, compiled=compiled) for compiled in (True, False))
     check_close(trained(clipped, list(range(6))), trained(plain, list(range(6))))
     assert torch.equal(trained(clipped, [0]).sent["row"][0], trained(clipped, [0, 1, 2]).sent["row"][0])
 
 
 def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compiled_code() -> None:
-    partly, plain = (trainer(Sgd(), None, Decaying, compiled=compiled) for compiled in (True, False))
+    partly, plain = (trainer(SgdConfig(), None, Decaying, compiled=compiled) for compiled in (True, False))
     assert isinstance(partly.engine, RowsEngine)
     assert partly.engine.not_whole == "its correction looks at context.setting"
     check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
@@ -193,7 +193,7 @@ def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compile
 
 
 def test_parameters_that_share_a_gradient_are_decayed_each_by_its_own_value() -> None:
-    config = Sgd(momentum=0.9, nesterov=True, weight_decay=0.1)
+    config = SgdConfig(momentum=0.9, nesterov=True, weight_decay=0.1)
     whole, plain = (trainer(config, None, Plain, compiled=compiled, network=Summed) for compiled in (True, False))
     assert isinstance(whole.engine, RowsEngine)
     assert whole.engine.not_whole == ""
@@ -211,10 +211,10 @@ def test_gradients_are_corrected_where_there_is_no_optimiser_as_well() -> None:
 def test_the_gradient_of_a_whole_shard_is_neither_clipped_nor_corrected_however_much_is_compiled(
     clip_norm: float | None,
 ) -> None:
-    compiled = replace(trainer(Sgd(), clip_norm, Anchored, compiled=True), anchored=True)
+    compiled = replace(trainer(SgdConfig(), clip_norm, Anchored, compiled=True), anchored=True)
     assert isinstance(compiled.engine, RowsEngine)
     assert clip_norm or compiled.engine.not_whole == ""
-    plain = replace(trainer(Sgd(), None, Anchored, compiled=False), anchored=True)
+    plain = replace(trainer(SgdConfig(), None, Anchored, compiled=False), anchored=True)
     found, expected = (trained(one, list(range(6))).sent["anchor"] for one in (compiled, plain))
     assert (expected.norm(dim=1) > 0.1).all()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

@@ -10,8 +10,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from raysim.config.data import DataConfig
-from raysim.config.server import ExplicitWeights, LawWeights, SamplesWeights, UniformWeights
-from raysim.config.sources import InMemory
+from raysim.config.server import ExplicitWeightsConfig, LawWeightsConfig, SamplesWeightsConfig, UniformWeightsConfig
+from raysim.config.sources import InMemoryConfig
 from raysim.config.tuning import SimplexConfig
 from raysim.data import Federation, prepare
 from raysim.errors import ConfigError
@@ -27,14 +27,14 @@ def federation(tmp_path: Path) -> Federation:
     y = np.arange(sum(SIZES)) % 2 + 2 * (np.char.greater(owner, "b"))
     data = {"x": np.zeros((len(y), 2), np.float32), "y": y, "client": owner}
     config = DataConfig.model_validate(
-        {"source": InMemory(), "partition": "natural", "test": 0.0, "cache": str(tmp_path / "cache")}
+        {"source": InMemoryConfig(), "partition": "natural", "test": 0.0, "cache": str(tmp_path / "cache")}
     )
     return prepare(config, 0, arrays=data).open()
 
 
 def formed(federation: Federation, config: Any, weights: Any = None) -> Any:
     section = TypeAdapter(SimplexConfig).validate_python(config)
-    return form_groups(section, federation, weights or SamplesWeights(), seed=0)
+    return form_groups(section, federation, weights or SamplesWeightsConfig(), seed=0)
 
 
 def test_every_client_is_a_group_of_its_own_and_the_base_is_the_experiments(federation: Federation) -> None:
@@ -49,8 +49,8 @@ def test_within_a_group_clients_count_as_the_experiment_says(federation: Federat
     groups = formed(federation, config)
     table = groups.table(np.array([0.9, 0.1]))
     np.testing.assert_allclose(list(table.values()), [0.3, 0.6, 0.1 / 7, 0.2 / 7, 0.4 / 7])
-    np.testing.assert_allclose(formed(federation, config, UniformWeights()).share, [1 / 2] * 2 + [1 / 3] * 3)
-    by_hand = formed(federation, config, ExplicitWeights(table={2: 1.0, 3: 3.0}))
+    np.testing.assert_allclose(formed(federation, config, UniformWeightsConfig()).share, [1 / 2] * 2 + [1 / 3] * 3)
+    by_hand = formed(federation, config, ExplicitWeightsConfig(table={2: 1.0, 3: 3.0}))
     np.testing.assert_allclose(by_hand.share, [1 / 2, 1 / 2, 0.25, 0.75, 0])
     np.testing.assert_allclose(by_hand.base, [0, 1])
 
@@ -101,4 +101,4 @@ def test_groups_that_cannot_be_are_refused_in_one_line(
 
 def test_weights_that_no_table_can_express_are_refused(federation: Federation) -> None:
     with pytest.raises(ConfigError, match=r"aggregation\.weights is law, which a fixed table cannot express"):
-        formed(federation, "clients", LawWeights())
+        formed(federation, "clients", LawWeightsConfig())

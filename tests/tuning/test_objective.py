@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raysim.config.tuning import Objective
+from raysim.config.tuning import ObjectiveConfig
 from raysim.errors import ConfigError
 from raysim.tuning.objective import Goal, Seen, resolve_goals
 
@@ -30,7 +30,7 @@ def rounds(values: list[float | None] = ACCURACY) -> list[Seen]:  # type: ignore
 
 
 def goal(**keys: Any) -> Goal:
-    return resolve_goals([Objective.model_validate(keys)], NAMES, 4)[0]
+    return resolve_goals([ObjectiveConfig.model_validate(keys)], NAMES, 4)[0]
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_a_trial_may_end_when_its_target_is_reached() -> None:
 )
 def test_what_a_study_may_not_look_at_is_refused(keys: dict[str, Any], names: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve_goals([Objective.model_validate(keys)], names, 4)
+        resolve_goals([ObjectiveConfig.model_validate(keys)], names, 4)
     assert message in str(caught.value)

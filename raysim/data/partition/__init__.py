@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from raysim.config.partition import NaturalPartition, PartitionConfig
+from raysim.config.partition import NaturalPartitionConfig, PartitionConfig
 from raysim.data.partition.base import Partition, Partitioner, Traits
 from raysim.data.partition.classes import classes
 from raysim.data.partition.custom import custom
@@ -42,7 +42,7 @@ def partition(traits: Traits, config: PartitionConfig, seed: int) -> Partition:
         DataError: the samples cannot be dealt that way, or a client would be empty and `allow_empty` is not set.
     """
     allow_empty = getattr(config, "allow_empty", False)
-    clients = None if isinstance(config, NaturalPartition) else getattr(config, "clients", None)
+    clients = None if isinstance(config, NaturalPartitionConfig) else getattr(config, "clients", None)
     if clients is not None and clients > traits.size and not allow_empty:
         raise DataError(
             f"data.partition: {clients} clients, but only {traits.size} training samples; lower "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.partition import ClassesPartition
+from raysim.config.partition import ClassesPartitionConfig
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, by_label, collect, shuffled
 from raysim.errors import DataError
@@ -14,7 +14,7 @@ _BLOCK = 1 << 22
 """Scores computed at a time, so that many clients with many classes take little memory."""
 
 
-def classes(traits: Traits, config: ClassesPartition, seed: int) -> Partition:
+def classes(traits: Traits, config: ClassesPartitionConfig, seed: int) -> Partition:
     """Give each client `classes_per_client` different labels, and share a label's samples equally among its holders.
 
     Labels are dealt round the table first, so that every label has a holder; the rest of a client's labels are random.

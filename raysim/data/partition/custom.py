@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raysim.config.base import Custom
+from raysim.config.base import CustomConfig
 from raysim.config.imports import load
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits
@@ -15,7 +15,7 @@ from raysim.errors import ConfigError, DataError
 from raysim.user_code import user_code
 
 
-def custom(traits: Traits, config: Custom, seed: int) -> Partition:
+def custom(traits: Traits, config: CustomConfig, seed: int) -> Partition:
     """Call the user's function with what it declares of `labels`, `owners`, `size` and `seed`, and with `args`.
 
     It returns a list with an array of sample positions for each client, or a tuple `(order, lengths)`. It may leave
@@ -31,7 +31,7 @@ def custom(traits: Traits, config: Custom, seed: int) -> Partition:
         return _parse(function(**arguments), traits.size, config.name)
 
 
-def _arguments(function: Any, traits: Traits, config: Custom, seed: int) -> dict[str, Any]:
+def _arguments(function: Any, traits: Traits, config: CustomConfig, seed: int) -> dict[str, Any]:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

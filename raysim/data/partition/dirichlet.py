@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.partition import DirichletPartition
+from raysim.config.partition import DirichletPartitionConfig
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, by_label, collect
 from raysim.errors import DataError
@@ -14,7 +14,7 @@ TRIES = 100
 """Draws before giving up on `min_size`."""
 
 
-def dirichlet(traits: Traits, config: DirichletPartition, seed: int) -> Partition:
+def dirichlet(traits: Traits, config: DirichletPartitionConfig, seed: int) -> Partition:
     """Spread the samples of each class over the clients in proportions drawn from Dirichlet(alpha, …, alpha).
 
     The whole draw is repeated until every client has `min_size` samples, as in NIID-Bench; its reference code also
@@ -47,7 +47,7 @@ def dirichlet(traits: Traits, config: DirichletPartition, seed: int) -> Partitio
     )
 
 
-def _spread(count: int, config: DirichletPartition, draws: np.random.Generator) -> Int64:
+def _spread(count: int, config: DirichletPartitionConfig, draws: np.random.Generator) -> Int64:
     """How many of a class's `count` samples each client gets: cuts at the cumulative proportions, rounded down."""
     proportions = draws.dirichlet(np.full(config.clients, config.alpha))
     cuts = np.floor(np.cumsum(proportions) * count).astype(np.int64)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.partition import NaturalPartition
+from raysim.config.partition import NaturalPartitionConfig
 from raysim.data.partition.base import Partition, Traits, grouped
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits
 
 
-def natural(traits: Traits, config: NaturalPartition, seed: int) -> Partition:
+def natural(traits: Traits, config: NaturalPartitionConfig, seed: int) -> Partition:
     """Make every owner a client, in the owners' sort order; a client's samples stay in the order of the source.
 
     Samples of owners with fewer than `min_size` samples, and of owners beyond the `clients` kept, are left out.

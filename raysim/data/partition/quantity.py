@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.partition import QuantityPartition
+from raysim.config.partition import QuantityPartitionConfig
 from raysim.data.partition.base import Partition, Traits, apportion, shuffled
 from raysim.errors import DataError
 from raysim.keyed import Purpose, generator
 
 
-def quantity(traits: Traits, config: QuantityPartition, seed: int) -> Partition:
+def quantity(traits: Traits, config: QuantityPartitionConfig, seed: int) -> Partition:
     """Give each client `min_size` samples, share the others by a power law or a log-normal law, at random.
 
     Raises:

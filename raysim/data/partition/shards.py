@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.partition import ShardsPartition
+from raysim.config.partition import ShardsPartitionConfig
 from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, equal_shares, grouped, shuffled
 from raysim.errors import DataError
 
 
-def shards(traits: Traits, config: ShardsPartition, seed: int) -> Partition:
+def shards(traits: Traits, config: ShardsPartitionConfig, seed: int) -> Partition:
     """Sort by label (stable), cut into `clients * shards_per_client` equal shards, deal them at random.
 
     Raises:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from raysim.config.base import Custom
-from raysim.config.sources import InMemory, SourceConfig
+from raysim.config.base import CustomConfig
+from raysim.config.sources import InMemoryConfig, SourceConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.cifar10 import load_cifar10
@@ -69,9 +69,9 @@ def load_source(config: SourceConfig, *, seed: int, arrays: Any = None, task: Ta
         DataError: the data is missing, damaged or does not fit together.
         ConfigError: a custom source cannot be imported or called.
     """
-    if isinstance(config, Custom):
+    if isinstance(config, CustomConfig):
         return load_custom(config, task)
-    if isinstance(config, InMemory):
+    if isinstance(config, InMemoryConfig):
         if arrays is None:
             raise DataError("data.source: in_memory needs its arrays again: pass data=… to Simulation")
         with user_code("data", DataError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysim.config.sources import Cifar10
+from raysim.config.sources import Cifar10Config
 from raysim.data.dataset import Dataset
 from raysim.data.federation import Array
 from raysim.data.sources.arrays import from_arrays
@@ -52,7 +52,7 @@ def _read_batch(path: Path) -> tuple[Array, Array]:
     return x, y
 
 
-def load_cifar10(config: Cifar10, seed: int) -> Dataset:
+def load_cifar10(config: Cifar10Config, seed: int) -> Dataset:
     """CIFAR-10 from the first place that has a training batch.
 
     Raises:

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from raysim.config import load
-from raysim.config.base import Custom
+from raysim.config.base import CustomConfig
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.indexed import as_arrays
@@ -15,7 +15,7 @@ from raysim.errors import ConfigError, DataError
 from raysim.user_code import user_code
 
 
-def load_custom(config: Custom, task: Task | None = None) -> Dataset:
+def load_custom(config: CustomConfig, task: Task | None = None) -> Dataset:
     """Call the user's function with its `args`; it returns a `Dataset`, or what `from_arrays` takes.
 
     Args:

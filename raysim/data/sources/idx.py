@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raysim.config.sources import Idx
+from raysim.config.sources import IdxConfig
 from raysim.data.dataset import Dataset, InputKind
 from raysim.data.federation import Array
 from raysim.data.room import check_room
@@ -61,7 +61,7 @@ def read_pair(features: str | Path, labels: str | Path) -> tuple[Array, Array]:
     return (x[:, None] if x.ndim == 3 else x), y
 
 
-def load_idx(config: Idx, seed: int) -> Dataset:
+def load_idx(config: IdxConfig, seed: int) -> Dataset:
     """Any IDX pair: uint8 samples are pixels, every other type is features."""
     if (config.test_features is None) != (config.test_labels is None):
         raise DataError("data.source: give both test_features and test_labels, or neither")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysim.config.sources import Mnist
+from raysim.config.sources import MnistConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.files import search_path
@@ -55,7 +55,7 @@ def read_mnist(folder: Path) -> Dataset:
     return from_arrays({"x": x, "y": y, "x_test": x_test, "y_test": y_test}, origin=str(folder))
 
 
-def load_mnist(config: Mnist, seed: int) -> Dataset:
+def load_mnist(config: MnistConfig, seed: int) -> Dataset:
     """MNIST from the first place that has any of its files.
 
     Raises:

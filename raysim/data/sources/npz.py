@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.lib import format as npy
 
-from raysim.config.sources import Npz
+from raysim.config.sources import NpzConfig
 from raysim.data.dataset import Dataset
 from raysim.data.federation import Array
 from raysim.data.room import check_room
@@ -27,7 +27,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 _DAMAGED = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError)
 
 
-def load_npz(config: Npz, seed: int) -> Dataset:
+def load_npz(config: NpzConfig, seed: int) -> Dataset:
     """An archive with arrays `x`, `y` and, if at hand, the other keys of `arrays.KEYS`. Objects are never unpickled.
 
     Raises:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.config.sources import Bundled
+from raysim.config.sources import BundledConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources.arrays import from_arrays
 
 
-def load_sklearn(config: Bundled, seed: int) -> Dataset:
+def load_sklearn(config: BundledConfig, seed: int) -> Dataset:
     """Digits as float32 images (1, 8, 8) in [0, 1]; the other three as float32 features, unscaled.
 
     Digits are stored as 0..16, not 0..255, so they are divided by 16 here rather than sent as pixels.

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from raysim.config.sources import Synthetic
+from raysim.config.sources import SyntheticConfig
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import DataInfo, Int64
 from raysim.data.room import check_room
@@ -84,7 +84,7 @@ def synthetic_sizes(seed: int, clients: int, sigma: float = 2.0) -> Int64:
     return sizes
 
 
-def load_synthetic(config: Synthetic, seed: int) -> Dataset:
+def load_synthetic(config: SyntheticConfig, seed: int) -> Dataset:
     """Every client's samples in one pool, with the client as natural owner."""
     sizes = synthetic_sizes(seed, config.clients, config.sigma)
     model, samples = 8 * config.dimensions * config.classes, int(sizes.sum())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raysim.config.sources import Table
+from raysim.config.sources import TableConfig
 from raysim.data.dataset import Columns, Dataset, Pool, holes
 from raysim.data.federation import Array, DataInfo
 from raysim.data.owners import owner_name
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def load_table(config: Table, seed: int) -> Dataset:
+def load_table(config: TableConfig, seed: int) -> Dataset:
     """Rows of a table. Labels are numbered in sorted order; categories and holes are left to the transforms.
 
     A CSV file has a header, is UTF-8, and may be separated by commas, semicolons, tabs or bars.
@@ -46,7 +46,7 @@ def load_table(config: Table, seed: int) -> Dataset:
     return Dataset(train, test, info, class_names)
 
 
-def _read(config: Table, path: Path) -> pa.Table:
+def _read(config: TableConfig, path: Path) -> pa.Table:
     if config.name == "csv":
         table = read_csv(path, config.na_values)
     else:
@@ -58,7 +58,7 @@ def _read(config: Table, path: Path) -> pa.Table:
     return table
 
 
-def _test(config: Table, path: Path, train: Columns, class_names: tuple[str, ...] | None) -> Pool:
+def _test(config: TableConfig, path: Path, train: Columns, class_names: tuple[str, ...] | None) -> Pool:
     """The rows of the test table, with the columns and the classes of the training table. Owners may be missing."""
     table = _read(config, path)
     for name in (*train.names, config.label):
@@ -79,7 +79,7 @@ def _test(config: Table, path: Path, train: Columns, class_names: tuple[str, ...
     return Pool(Columns(train.names, tuple(values)), y, "real", str(path), owners)
 
 
-def _test_labels(config: Table, table: pa.Table, path: Path, class_names: tuple[str, ...] | None) -> Array:
+def _test_labels(config: TableConfig, table: pa.Table, path: Path, class_names: tuple[str, ...] | None) -> Array:
     if class_names is None:
         return _label(table[config.label], config, path)[0]
     values = _whole(table[config.label], config.label, path)
@@ -94,7 +94,7 @@ def _test_labels(config: Table, table: pa.Table, path: Path, class_names: tuple[
     return np.array(labels, dtype=np.int64)
 
 
-def _refuse_two_spellings(config: Table, table: pa.Table, path: Path) -> None:
+def _refuse_two_spellings(config: TableConfig, table: pa.Table, path: Path) -> None:
     """Raise a DataError if owners or classes of a CSV file would merge: `7` and `007`, or ids beyond 2^53."""
     import pyarrow as pa
     from pyarrow import compute
@@ -120,7 +120,7 @@ def _refuse_two_spellings(config: Table, table: pa.Table, path: Path) -> None:
                 )
 
 
-def _features(config: Table, columns: Sequence[str], path: Path) -> tuple[str, ...]:
+def _features(config: TableConfig, columns: Sequence[str], path: Path) -> tuple[str, ...]:
     header = [name for name in columns if name]
     numbered = header == [str(number) for number in range(len(header))]  # pandas calls columns 0, 1, … by default
     if config.name == "csv" and not numbered and all(map(is_number, header)):
@@ -179,7 +179,7 @@ def _refuse_blanks(values: Array, name: str, path: Path) -> None:
             raise DataError(f"{path}: {where}: {value!r} is another category than {value.strip()!r}; remove the blanks")
 
 
-def _label(column: pa.ChunkedArray, config: Table, path: Path) -> tuple[Array, tuple[str, ...] | None]:
+def _label(column: pa.ChunkedArray, config: TableConfig, path: Path) -> tuple[Array, tuple[str, ...] | None]:
     values = _whole(column, config.label, path)
     if config.task == "regression":
         if values.dtype == object:

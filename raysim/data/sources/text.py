@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from raysim.config.parsing import Malformed, parse_json
-from raysim.config.sources import Text
+from raysim.config.sources import TextConfig
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.left_out import LeftOut, listed
@@ -24,7 +24,7 @@ from raysim.errors import DataError
 BUNDLED = "shakespeare.parquet"
 
 
-def load_text(config: Text, seed: int) -> Dataset:
+def load_text(config: TextConfig, seed: int) -> Dataset:
     """Windows of all texts; `bytes` are uint8 ids, `characters` stay characters until `transforms.fit` sees them.
 
     Only `fit` knows which windows train, so the vocabulary is its business: see `transforms.vocabulary`.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raysim.config.transforms import OneHot, TransformConfig
+from raysim.config.transforms import OneHotConfig, TransformConfig
 from raysim.data.dataset import Columns, Pool, holes
 from raysim.data.sources.strays import find_stray
 from raysim.data.transforms.features import is_numeric, position, source_row
@@ -59,7 +59,7 @@ class Encode:
         return replace(pool, x=Columns(tuple(names), tuple(values_out)))
 
 
-def fit_one_hot(config: OneHot, train: Pool, *, holes_are_zeros: bool = False) -> Encode:
+def fit_one_hot(config: OneHotConfig, train: Pool, *, holes_are_zeros: bool = False) -> Encode:
     """The categories of the training part.
 
     Raises:
@@ -91,7 +91,7 @@ def refuse_strays(transforms: Sequence[TransformConfig], pool: Pool) -> None:
     """
     if not isinstance(pool.x, Columns):
         return
-    named = {name for config in transforms if isinstance(config, OneHot) for name in config.columns or ()}
+    named = {name for config in transforms if isinstance(config, OneHotConfig) for name in config.columns or ()}
     for name, values in zip(pool.x.names, pool.x.values, strict=True):
         if not is_numeric(values) and name not in named and (stray := find_stray(values)):
             where = f"{source_row(pool, stray.position)}, column {name!r}"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raysim.config.transforms import MinMax, Missing, OneHot, Standardise, TransformConfig
+from raysim.config.transforms import MinMaxConfig, MissingConfig, OneHotConfig, StandardiseConfig, TransformConfig
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import Array, DataInfo
 from raysim.data.transforms.categories import Encode, fit_one_hot
@@ -34,10 +34,10 @@ class Step(Protocol):
 
 
 _FIT: dict[type, Callable[[Any, Pool], Step]] = {
-    Missing: fit_missing,
-    MinMax: fit_min_max,
-    Standardise: fit_standardise,
-    OneHot: fit_one_hot,
+    MissingConfig: fit_missing,
+    MinMaxConfig: fit_min_max,
+    StandardiseConfig: fit_standardise,
+    OneHotConfig: fit_one_hot,
 }
 _STEPS: dict[str, type[Any]] = {
     "drop": Drop,
@@ -97,7 +97,7 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
         train = steps[-1].apply(train)
     for config in transforms:
         fit_step = _FIT[type(config)]
-        if isinstance(config, OneHot) and any(isinstance(step, Fill) for step in steps):
+        if isinstance(config, OneHotConfig) and any(isinstance(step, Fill) for step in steps):
             fit_step = partial(fit_one_hot, holes_are_zeros=True)
         steps.append(fit_step(config, train))
         train = _not_empty(steps[-1].apply(train))

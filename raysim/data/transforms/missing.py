@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.config.transforms import Missing
+from raysim.config.transforms import MissingConfig
 from raysim.data.dataset import Columns, Pool, holes
 from raysim.data.transforms.features import Float64, layout, measure, refuse_tokens, rewrite
 
@@ -48,7 +48,7 @@ class Fill:
         return rewrite(pool, self.columns, len(self.values), fill)
 
 
-def fit_missing(config: Missing, train: Pool) -> Drop | Fill:
+def fit_missing(config: MissingConfig, train: Pool) -> Drop | Fill:
     """What `missing` does, with the training part's statistics.
 
     Raises:

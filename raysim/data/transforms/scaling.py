@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.config.transforms import MinMax, Standardise
+from raysim.config.transforms import MinMaxConfig, StandardiseConfig
 from raysim.data.dataset import Pool
 from raysim.data.transforms.features import Float64, measure, refuse_tokens, rewrite
 
@@ -33,7 +33,7 @@ class Scale:
         return rewrite(pool, self.columns, len(self.centre), scale)
 
 
-def fit_min_max(config: MinMax, train: Pool) -> Scale:
+def fit_min_max(config: MinMaxConfig, train: Pool) -> Scale:
     """The training part's minimum goes to `low`, its maximum to `high`; a constant feature goes to `low`.
 
     Raises:
@@ -46,7 +46,7 @@ def fit_min_max(config: MinMax, train: Pool) -> Scale:
     return Scale(columns, tuple(least.tolist()), tuple(divisor.tolist()), config.high - config.low, config.low)
 
 
-def fit_standardise(config: Standardise, train: Pool) -> Scale:
+def fit_standardise(config: StandardiseConfig, train: Pool) -> Scale:
     """Subtract the mean and divide by the population's standard deviation (divisor n); a constant feature goes to 0.
 
     Raises:
