@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from raysim.aggregation import ClientRows, PartialSum
+from raysim.arrays import Int64
 from raysim.errors import ClientError, RunError
 from raysim.execution import (
     InProcessExecutor,
@@ -31,7 +32,6 @@ from raysim.execution import (
     prepare_job,
 )
 from raysim.execution.selection import State, load_state
-from raysim.execution.work import Int64
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 

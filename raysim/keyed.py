@@ -12,7 +12,7 @@ from enum import IntEnum, unique
 import numpy as np
 import numpy.typing as npt
 
-UInt64 = npt.NDArray[np.uint64]
+from raysim.arrays import Float64, Int64, UInt64
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -72,12 +72,12 @@ def bits(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> UInt64:
     return h
 
 
-def uniform(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def uniform(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> Float64:
     """Uniform numbers in [0, 1) with 53 random bits, one for each key (see `bits`)."""
     return (bits(seed, purpose, *key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def integers(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def integers(seed: int, purpose: Purpose, *key: npt.ArrayLike) -> Int64:
     """Non-negative 63-bit integers (see `bits`), for seeding generators that insist on seeds of their own."""
     return (bits(seed, purpose, *key) >> np.uint64(1)).astype(np.int64)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Vector = npt.NDArray[Any]
+from raysim.arrays import Array
 
 SPARES = 8
 """Times that a vector may be passed over before it is given back to the system."""
@@ -21,7 +20,7 @@ SPARES = 8
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    vector: Vector
+    vector: Array
     passed_over: int = 0
 
 
@@ -35,7 +34,7 @@ class Buffers:
     def __init__(self) -> None:
         self._kept: list[_Kept] = []
 
-    def take(self, size: int, dtype: npt.DTypeLike) -> Vector:
+    def take(self, size: int, dtype: npt.DTypeLike) -> Array:
         """A vector `[size]` whose elements are whatever they are."""
         found: _Kept | None = None
         for kept in list(self._kept):

@@ -12,11 +12,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim.aggregation.records import WEIGHT, Field, PartialSum, column_mean, union
-
-Float64 = npt.NDArray[np.float64]
+from raysim.arrays import Float64
 
 CHUNK_BYTES = 32 * 1024 * 1024
 """A sum of more bytes is cut into chunks of about so many at most: long enough that a call is nothing beside it."""

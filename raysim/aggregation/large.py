@@ -12,13 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim.aggregation.fixed_point import FixedPoint
-
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+from raysim.arrays import Float32, Float64, Int64
 
 DIGITS = 5
 """Of a sum: float32 reaches to 2^128, which is 2^180 units of 2^-52."""

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.large import LargeSum, add_large
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
-Total = npt.NDArray[Any]
+from raysim.arrays import Array, Float64, Int32
 
 UPDATE = FixedPoint(52)
 """Format of model updates."""
@@ -89,7 +84,7 @@ class PartialSum:
     round: int
     positions: Int32
     weight: int
-    totals: Mapping[str, Total]
+    totals: Mapping[str, Array]
     start: int = 0
     large: Mapping[str, LargeSum] = field(default_factory=dict)
 
@@ -173,7 +168,7 @@ def column_mean(sums: Sequence[PartialSum], of: Field, weight: float, columns: s
     return found
 
 
-def _add_up(parts: Sequence[Total], out: Total) -> Total:
+def _add_up(parts: Sequence[Array], out: Array) -> Array:
     np.add(parts[0], parts[1], out=out)
     for part in parts[2:]:
         np.add(out, part, out=out)

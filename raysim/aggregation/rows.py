@@ -13,17 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim.aggregation.records import WEIGHT, Field, PartialSum
 from raysim.aggregation.running_sum import Named, RunningSum
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+from raysim.arrays import Float32, Float64, Int32, Int64
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.large import MOST, LargeSum, add_large
-from raysim.aggregation.records import WEIGHT, Field, Float64, Int32, Int64, PartialSum, Total
+from raysim.aggregation.records import WEIGHT, Field, PartialSum
+from raysim.arrays import Array, Bools, Float64, Int32, Int64
 
-Bools = npt.NDArray[np.bool_]
 Named = Callable[[Field, int], str]
 """What people call a column of a field."""
 
@@ -83,7 +82,7 @@ class RunningSum:
     def seal(self) -> PartialSum:
         """The sum so far, handed over without a copy; nothing may be folded afterwards."""
         self._sealed = True
-        totals: dict[str, Total] = {}
+        totals: dict[str, Array] = {}
         for field in self.fields:
             empty = field.name not in self._totals
             total = self._total(field)

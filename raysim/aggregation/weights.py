@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from raysim.arrays import Float64, Int64
 from raysim.config.server import (
     ExplicitWeightsConfig,
     LawWeightsConfig,
@@ -17,9 +17,6 @@ from raysim.config.server import (
     SamplesWeightsConfig,
     WeightsConfig,
 )
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 FLOOR = 1e-6
 """Least factor that the law gives a client: beyond it, sums of 52 fraction bits would lose its update."""

@@ -7,21 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from raysim.aggregation import Field, ServerSgd
+from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig
 from raysim.config.client import ClientConfig, OptimizerConfig, SgdConfig
 from raysim.config.fine_tuning import FineTuneConfig
 from raysim.errors import ConfigError
 from raysim.training import Batch, ClientContext, FeatureLoss, LocalWork, ParameterLayout
-
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

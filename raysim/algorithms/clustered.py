@@ -20,7 +20,8 @@ from torch import Tensor
 
 from raysim import keyed
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.arrays import Float32, Float64
 from raysim.config.personal import IfcaConfig
 from raysim.training import ClientContext, ParameterLayout
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
+from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.algorithms.normalised import reached
+from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import ScaffoldConfig
 from raysim.config.client import SgdConfig

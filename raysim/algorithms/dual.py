@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64, Int64
+from raysim.algorithms.base import Algorithm, ClientVector
+from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CocoaConfig
 from raysim.config.client import ClientConfig, OptimizerConfig

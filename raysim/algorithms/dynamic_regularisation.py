@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64
+from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.algorithms.control_variates import participation, refuse_loss_weights
+from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import FedDynConfig
 from raysim.training import ClientContext, ParameterLayout

@@ -18,7 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from raysim.aggregation import Field, FixedPoint
-from raysim.algorithms.base import Algorithm, Float32, Float64
+from raysim.algorithms.base import Algorithm
+from raysim.arrays import Float32, Float64
 from raysim.config.fairness import QFedAvgConfig, TermConfig
 from raysim.training import ClientContext, ParameterLayout
 

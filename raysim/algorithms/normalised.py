@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation import Field, FixedPoint
-from raysim.algorithms.base import Algorithm, Float32, Float64
+from raysim.algorithms.base import Algorithm
+from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import FedNovaConfig
 from raysim.config.client import SgdConfig

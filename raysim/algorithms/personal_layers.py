@@ -16,18 +16,16 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, ClientVector, Float32, Float64, plain_sgd_only
+from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
+from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig
 from raysim.config.personal import FedRepConfig, LocalLayersConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
-
-Int64 = npt.NDArray[np.int64]
 
 
 class _PersonalLayers(Algorithm):

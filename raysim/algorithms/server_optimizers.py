@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from raysim.aggregation import ServerAdaptive
-from raysim.algorithms.base import Algorithm, Float32, Float64
+from raysim.algorithms.base import Algorithm
+from raysim.arrays import Float32, Float64
 from raysim.config.algorithms import AdaptiveConfig
 from raysim.training import ParameterLayout
 

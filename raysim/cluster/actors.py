@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, cut, join_rows
+from raysim.arrays import Int64
 from raysim.cluster.faults import building
 from raysim.cluster.inspection import without_cuda
 from raysim.cluster.memory import keep_freed_memory
@@ -33,7 +34,6 @@ from raysim.execution.client_state import CarriedStates, StateRows
 from raysim.execution.facts import Packed
 from raysim.execution.memory import gpu_fraction
 from raysim.execution.small_rounds import whole_rounds
-from raysim.execution.work import Int64
 from raysim.user_code import user_code
 
 

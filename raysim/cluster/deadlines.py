@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from raysim.arrays import Int64
 from raysim.config.faults import FaultsConfig
 from raysim.execution import CostModel, LeaseReport
-from raysim.execution.work import Int64
 
 MARGIN = 10.0
 """How much longer than expected a call may take: other work on the machine slows it down, too."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from raysim.arrays import Float32
 from raysim.cluster.actors import Aggregator
 from raysim.cluster.batches import Batches, Element
 from raysim.cluster.faults import FaultBook, unwrapped
@@ -36,7 +37,6 @@ from raysim.execution.fleet import placer
 from raysim.execution.memory import Skeleton, actor_memory
 from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.upcoming import Upcoming
-from raysim.execution.work import Float32
 from raysim.user_code import user_code
 
 

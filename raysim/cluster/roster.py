@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Float64, Int64
 from raysim.cluster.actors import ClientActor
 from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime
@@ -17,7 +18,6 @@ from raysim.errors import PlacementError
 from raysim.execution import Job, Node
 from raysim.execution.assignment import Crew
 from raysim.execution.placement import Placement, Placer, Seat
-from raysim.execution.scheduling import Float64, Int64
 from raysim.execution.speeds import Speeds
 
 START_SECONDS = 600.0

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.cluster.faults import first_line
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
@@ -21,7 +22,7 @@ from raysim.execution.client_state import StateRows
 from raysim.execution.faults import Loss
 from raysim.execution.scheduling import Homes
 from raysim.execution.state_store import StateStore, load_pieces, save_piece
-from raysim.execution.work import NOBODY, Int64
+from raysim.execution.work import NOBODY
 
 PROBE_SECONDS = 10.0
 """How long a keeper may take to say that it lives."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raysim.arrays import Int32
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, loss_of, unwrapped
 from raysim.cluster.reduction import Hop, NodeSum, ReductionTree, Traffic
@@ -14,7 +15,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
 from raysim.execution import ServerHandle
 from raysim.execution.faults import Fault
-from raysim.execution.work import Int32, StepFacts
+from raysim.execution.work import StepFacts
 
 RESTART_SECONDS = 60.0
 """What a step may take longer than its deadline: an aggregator that died takes its time to come back."""

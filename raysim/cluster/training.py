@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from raysim.arrays import Int64
 from raysim.cluster.faults import first_line
 from raysim.cluster.flights import Call, Flight, Setting, Waiting
 from raysim.cluster.reduction import NodeSum
@@ -13,7 +14,6 @@ from raysim.cluster.states import KeptAfter, Written
 from raysim.errors import RunError
 from raysim.execution import Lease, LeaseReport, RoundTask, Trained
 from raysim.execution.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
-from raysim.execution.work import Int64
 
 Samples = Callable[[Int64], Int64]
 """Training samples of clients."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from raysim.arrays import Array, Bools, Int64
 from raysim.config.data import DataConfig
 from raysim.config.partition import NaturalPartitionConfig
 from raysim.config.transforms import MissingConfig, TransformConfig
 from raysim.data.dataset import Columns, Dataset, Pool, holes
-from raysim.data.federation import Array, DataInfo, Int64
+from raysim.data.federation import DataInfo
 from raysim.data.left_out import GRAVE, LeftOut, Unit, listed
 from raysim.data.partition import Partition, Traits
 from raysim.data.transforms.features import feature_name
 from raysim.errors import DataError
-
-Bool = npt.NDArray[np.bool_]
 
 _EMPTY = {Columns: "is empty", np.ndarray: "is not finite"}
 
@@ -96,7 +94,7 @@ class Account:
             found.append(("client", pool.client))
         return found
 
-    def _lost(self, kind: str, groups: Array, gone: Bool, before: Pool, part: str) -> list[str]:
+    def _lost(self, kind: str, groups: Array, gone: Bools, before: Pool, part: str) -> list[str]:
         """What has lost all samples, in words; an error in the training part unless it is allowed."""
         left = np.unique(groups[~gone])
         lost = np.setdiff1d(np.unique(groups), left)
@@ -140,7 +138,7 @@ def _integers(values: Array) -> bool:
     return values.dtype.kind in "iu"
 
 
-def _holes_by_feature(pool: Pool, rows: Bool) -> list[tuple[str, int]]:
+def _holes_by_feature(pool: Pool, rows: Bools) -> list[tuple[str, int]]:
     """How many of these samples have a hole in each feature, most first; features without holes are left out."""
     if isinstance(pool.x, Columns):
         names: tuple[str, ...] | None = pool.x.names

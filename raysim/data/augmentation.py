@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Array, Int64
 from raysim.config.imbalance import (
     AugmentationConfig,
     BaseAugmentationConfig,
@@ -20,7 +21,7 @@ from raysim.config.imbalance import (
     NoAugmentationConfig,
     SmoteConfig,
 )
-from raysim.data.federation import Array, DataInfo, Int64, Samples
+from raysim.data.federation import DataInfo, Samples
 from raysim.data.warping import rotated_and_shifted
 from raysim.errors import ConfigError, DataError
 from raysim.keyed import Purpose, generator, integer

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Array, Int64
 from raysim.config.base import CustomConfig
 from raysim.config.data import DataConfig
 from raysim.config.sources import InMemoryConfig, SyntheticVirtualConfig
 from raysim.data.augmentation import augmented, smote_version
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.dividing import Parts, divide, pool_features
-from raysim.data.federation import Array, DataInfo, FederationSpec, Int64, Samples
+from raysim.data.federation import DataInfo, FederationSpec, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
 from raysim.data.noise import mislabelled
 from raysim.data.sources import load_source

@@ -14,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from raysim.data.federation import Array, DataInfo, Int64
+from raysim.arrays import Array, Bools, Int64
+from raysim.data.federation import DataInfo
 from raysim.data.left_out import LeftOut
 
 InputKind = Literal["real", "pixels", "tokens"]
 
 
-def holes(values: Array) -> npt.NDArray[np.bool_]:
+def holes(values: Array) -> Bools:
     """Which values are missing: None in a column of text, NaN or infinity among numbers; of the shape of `values`."""
     missing = [value is None for value in values.tolist()] if values.dtype == object else ~np.isfinite(values)
     return np.asarray(missing, dtype=np.bool_)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Array, Int64
 from raysim.config.data import DataConfig
 from raysim.config.partition import NaturalPartitionConfig
 from raysim.data.accounting import Account
 from raysim.data.augmentation import check_augmentation
 from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, Pool
-from raysim.data.federation import Array, DataInfo, Int64
+from raysim.data.federation import DataInfo
 from raysim.data.imbalance import imbalanced
 from raysim.data.left_out import LeftOut
 from raysim.data.noise import check_noise

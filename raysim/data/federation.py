@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from raysim.arrays import Array, Int64
 from raysim.data.left_out import LeftOut
 
-Array = npt.NDArray[Any]
-Int64 = npt.NDArray[np.int64]
 ClientPart = Literal["train", "holdout", "test"]
 """`holdout`: kept from the client's own training samples. `test`: what of the test set is its own."""
 ServerPart = Literal["validation", "test"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from raysim.arrays import Array, Int64
 from raysim.config.data import LabelNoiseConfig
-from raysim.data.federation import Array, DataInfo, Int64
+from raysim.data.federation import DataInfo
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Array, Int64
 from raysim.data.dataset import Pool
-from raysim.data.federation import Array, Int64
 from raysim.data.partition import Partition
 from raysim.data.partition.base import collect
 from raysim.errors import DataError

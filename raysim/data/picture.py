@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raysim.data.federation import Array, Federation, Int64
+from raysim.arrays import Array, Int64
+from raysim.data.federation import Federation
 from raysim.data.summary import LabelCounts, Summary, count_labels, describe
 from raysim.files import replacing, storing
 from raysim.outputs import PICTURE

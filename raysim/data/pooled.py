@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.data.federation import Array, ClientPart, Federation, FederationSpec, Int64, Samples, ServerPart
+from raysim.arrays import Array, Int64
+from raysim.data.federation import ClientPart, Federation, FederationSpec, Samples, ServerPart
 from raysim.data.left_out import LeftOut
 
 

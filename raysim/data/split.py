@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.data.federation import Array, Int64
+from raysim.arrays import Array, Int64
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits, uniform
 

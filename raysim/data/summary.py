@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.data.federation import Array, Federation, Int64
+from raysim.arrays import Array, Int64
+from raysim.data.federation import Federation
 
 INSPECTED = 1000
 """Clients whose labels are looked at where the population is larger, evenly spread over it."""

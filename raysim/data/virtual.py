@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config.sources import SyntheticVirtualConfig
-from raysim.data.federation import ClientPart, DataInfo, Federation, Int64, Samples, ServerPart
+from raysim.data.federation import ClientPart, DataInfo, Federation, Samples, ServerPart
 from raysim.data.room import check_room
 from raysim.data.sources.synthetic import synthetic_client
 from raysim.data.split import holdout_sizes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysim.data.federation import Array
+from raysim.arrays import Array
 
 
 def rotated_and_shifted(images: Array, angle: Array, shift: Array) -> Array:

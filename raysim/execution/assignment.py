@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.execution.scheduling import Float64, Homes, Int64, schedule
+from raysim.arrays import Float64, Int64
+from raysim.execution.scheduling import Homes, schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from torch.func import functional_call, vmap
 from raysim import keyed
 from raysim.aggregation.rows import ClientRows, WeightChooser
 from raysim.algorithms import Algorithm
+from raysim.arrays import Float32, Float64
 from raysim.config import Experiment, load
 from raysim.config.server import LearnedWeightsConfig
 from raysim.data import Federation, Samples
 from raysim.errors import ConfigError, RunError, UserCodeError
 from raysim.execution.cohort import cohort_size
-from raysim.execution.work import Chosen, Float32, Float64, Job
+from raysim.execution.work import Chosen, Job
 from raysim.models import exclusive_torch
 from raysim.training import ParameterLayout, resolve_loss, torch_threads
 from raysim.training.batches import Shard, model_input, target

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config.classes import DEFAULT, ClientClassConfig
 from raysim.config.running import ExecutionConfig
 from raysim.errors import ConfigError
-from raysim.execution.work import Int64
 
 _CHUNK = 1 << 20
 

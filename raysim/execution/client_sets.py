@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config import Experiment
 from raysim.data import Federation
-from raysim.execution.work import Int64
 from raysim.tracking import ClientSet
 
 

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim.algorithms import ClientVector
-from raysim.execution.work import Float32, Int64
+from raysim.arrays import Bools, Float32, Int64
 from raysim.training import copy_into, to_device
 from raysim.training.layout import TURN
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

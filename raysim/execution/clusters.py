@@ -5,15 +5,12 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim import keyed
+from raysim.arrays import Float64, Int64
 from raysim.config.server import ClusteredConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 16
 

@@ -6,10 +6,10 @@ from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim import keyed
 from raysim.aggregation import Weighting
+from raysim.arrays import Bools, Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.server import ClusteredConfig, ExplicitWeightsConfig, PoissonConfig, RoundRobinConfig, WeightsConfig
@@ -18,8 +18,6 @@ from raysim.errors import ConfigError
 from raysim.execution.clusters import clusters_of, draw_stratified
 from raysim.execution.work import RoundTask
 from raysim.training import LocalWork, lr_factor
-
-Int64 = npt.NDArray[np.int64]
 
 
 def cohort_size(experiment: Experiment, population: int) -> int:
@@ -144,7 +142,7 @@ _LOOKED_THROUGH = 100
 
 def _stragglers(
     experiment: Experiment, work: LocalWork, round_number: int, clients: Int64, samples: Int64
-) -> tuple[npt.NDArray[np.bool_], Int64]:
+) -> tuple[Bools, Int64]:
     """Which clients of the cohort straggle, and the local steps that each would have done by the end, int64 `[m]`.
 
     Raises:

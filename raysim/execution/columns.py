@@ -12,8 +12,8 @@ import numpy as np
 
 from raysim.aggregation import Buffers, ColumnSums, sum_fields
 from raysim.algorithms import Algorithm
+from raysim.arrays import Float32, Float64
 from raysim.errors import RunError
-from raysim.execution.work import Float32, Float64
 from raysim.training import ParameterLayout
 
 RANGE = 1 << 15

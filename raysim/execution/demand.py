@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from raysim.arrays import Int64
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution.slots import Node, Share
-from raysim.execution.work import Int64
 
 
 @dataclass(frozen=True, slots=True)

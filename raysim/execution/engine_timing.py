@@ -13,12 +13,13 @@ import torch
 
 from raysim import keyed
 from raysim.algorithms import Algorithm
+from raysim.arrays import Float64, Int64
 from raysim.data import Federation
 from raysim.errors import RaysimError
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.local_training import local_update
 from raysim.execution.scheduling import even_blocks
-from raysim.execution.work import Float64, Int64, Job, RoundTask
+from raysim.execution.work import Job, RoundTask
 from raysim.training import (
     BatchPlan,
     Block,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from raysim.arrays import Float64, Int64
 from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.data.federation import ServerPart
@@ -22,9 +22,6 @@ from raysim.execution.work import ClientRange, Evaluated, EvaluationRange, Serve
 from raysim.tracking import OVER_CLIENTS, ClientMetrics, ClientSet
 from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
 from raysim.training.metrics import Counted, Scores, merged
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 DISTRIBUTION = ("mean", "worst10", "best10", "std", "gini", "jain")
 """How a metric is summarised over the clients: worst and best are means of a tenth of the clients, `gini` and

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
+from raysim.arrays import Float32
 from raysim.execution.faults import Fault
-from raysim.execution.work import Evaluated, EvaluationRange, Float32, RoundDone, RoundWork, ServerHandle
+from raysim.execution.work import Evaluated, EvaluationRange, RoundDone, RoundWork, ServerHandle
 
 
 class Executor(ABC):

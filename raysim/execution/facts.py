@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from raysim.arrays import Int32
 from raysim.errors import RunError
 from raysim.execution.faults import NOBODY
-from raysim.execution.work import Applied, Chosen, Evaluated, Int32, RoundFacts, RoundTask, Trained
+from raysim.execution.work import Applied, Chosen, Evaluated, RoundFacts, RoundTask, Trained
 from raysim.tracking.rows import CLIENT_SCHEMA, PARTS, RoundRow
-
-Float64 = npt.NDArray[np.float64]
 
 _WEIGHT = CLIENT_SCHEMA.get_field_index("weight")
 

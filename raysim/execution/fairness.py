@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from raysim.arrays import Float64, Int64
 from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.errors import ConfigError, RunError
 from raysim.execution.client_sets import client_sets
 from raysim.tracking import ClientMetrics, ClientSet, RunDirectory, read_holdouts
-
-Float64 = npt.NDArray[np.float64]
 
 _KEY = "evaluation.local_baseline"
 
@@ -103,7 +101,7 @@ class LocalBaseline:
 
     def share_below(
         self,
-        clients: npt.NDArray[np.int64],
+        clients: Int64,
         name: str,
         values: Float64,
         of: ClientSet = "holdout",

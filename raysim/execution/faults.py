@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config.faults import FaultKind, Policy
 from raysim.errors import ClientError, DataError, RaysimError, UserCodeError
-from raysim.execution.work import Int64, Lease, LeaseReport
+from raysim.execution.work import Lease, LeaseReport
 from raysim.tracking.rows import PARTS, client_batch
 from raysim.user_code import out_of_memory, told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raysim.arrays import Int64
 from raysim.config.running import ExecutionConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError
@@ -13,7 +14,6 @@ from raysim.execution.demand import demands
 from raysim.execution.memory import ActorMemory, Skeleton
 from raysim.execution.placement import Placer
 from raysim.execution.slots import Node
-from raysim.execution.work import Int64
 from raysim.training import LocalWork
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from raysim.aggregation import Weighting
 from raysim.algorithms import Algorithm
+from raysim.arrays import Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.server import ExplicitWeightsConfig, OortConfig, PoissonConfig, PowerOfChoiceConfig
@@ -21,8 +21,6 @@ from raysim.execution.cohort import cohort_size
 from raysim.execution.holdouts import tuning_work
 from raysim.models import refusal_of_one
 from raysim.training import LocalWork
-
-Int64 = npt.NDArray[np.int64]
 
 
 def check_batches(model: nn.Module, experiment: Experiment, federation: Federation, algorithm: Algorithm) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim.algorithms import Algorithm
+from raysim.arrays import Bools, Float64, Int64
 from raysim.config import Experiment
 from raysim.config.client import SgdConfig
 from raysim.config.fine_tuning import FineTuneConfig
@@ -23,7 +23,7 @@ from raysim.execution.client_state import ClientStates, StateLayout
 from raysim.execution.label_counts import LossContexts
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
-from raysim.execution.work import Evaluated, Float64, Int64, Job
+from raysim.execution.work import Evaluated, Job
 from raysim.tracking import ClientSet
 from raysim.training import (
     CannotCapture,
@@ -167,7 +167,7 @@ def with_fine_tuning(
     return experiment
 
 
-def _moves(layout: ParameterLayout, config: FineTuneConfig) -> npt.NDArray[np.bool_] | None:
+def _moves(layout: ParameterLayout, config: FineTuneConfig) -> Bools | None:
     """Which columns `[P]` change; None is all of them."""
     if config.layers is None:
         return None

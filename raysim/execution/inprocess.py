@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
+from raysim.arrays import Float32
 from raysim.execution.client_state import ClientStates
 from raysim.execution.environment import bits_fingerprint, environment
 from raysim.execution.executor import Executor
 from raysim.execution.server import Server
 from raysim.execution.small_rounds import whole_round
 from raysim.execution.state_store import StateStore, StoredStates, load_pieces, save_piece
-from raysim.execution.work import Evaluated, EvaluationRange, Float32, Job, RoundDone, RoundWork, ServerHandle
+from raysim.execution.work import Evaluated, EvaluationRange, Job, RoundDone, RoundWork, ServerHandle
 from raysim.execution.worker import ClientWorker
 
 

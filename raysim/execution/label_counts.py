@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.arrays import Int64
 from raysim.data import Federation
 from raysim.errors import ConfigError
-from raysim.execution.work import Int64
 from raysim.training import BalancedLoss, Loss, to_device
 
 

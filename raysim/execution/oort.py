@@ -23,12 +23,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from raysim import keyed
+from raysim.arrays import Float64, Int64
 from raysim.config import Experiment
 from raysim.config.server import OortConfig
 from raysim.data import Federation
 from raysim.execution.evaluation import train_ranges
 from raysim.execution.selection import Measure, Selection, State, losses_of, without_replacement
-from raysim.execution.work import Evaluated, EvaluationRange, Float64, Int64
+from raysim.execution.work import Evaluated, EvaluationRange
 from raysim.training import LocalWork
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 
+from raysim.arrays import Int64
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution.demand import Demand, demands, holds
 from raysim.execution.slots import Node, Occupancy, Share, slots_on
-from raysim.execution.work import Int64
 
 ACTOR_BYTES = 180 * 1024 * 1024
 """Memory of an actor beyond what it shares: a Python process with torch, without model and data."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from raysim.arrays import Float64, Int64
 from raysim.execution.assignment import Crew, assign
 from raysim.execution.classes import ClientClasses
 from raysim.execution.cohort import cohort_size, draw_round
@@ -20,7 +21,7 @@ from raysim.execution.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.scheduling import CostModel, schedule_by_owner
 from raysim.execution.slots import Node
 from raysim.execution.upcoming import Upcoming
-from raysim.execution.work import Float64, Int64, RoundWork
+from raysim.execution.work import RoundWork
 from raysim.user_code import user_code
 
 _WEIGHT = 8

@@ -12,11 +12,12 @@ from statistics import median
 
 import pyarrow as pa
 
+from raysim.arrays import Int64
 from raysim.config.running import ExecutionConfig
 from raysim.config.server import BaseSelectionConfig
 from raysim.execution.scheduling import CostModel
 from raysim.execution.upcoming import Upcoming
-from raysim.execution.work import Int64, RoundFacts, RoundWork
+from raysim.execution.work import RoundFacts, RoundWork
 
 OVERHEAD = 0.004
 """Seconds that sharing a round costs beyond the arithmetic, until it was measured: calls to actors and back."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from raysim.arrays import Float64, Int64
 
 SEAL_SECONDS = 30.0
 """A worker seals its partial sum after about so much work: what a dead worker can lose."""

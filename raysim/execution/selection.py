@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim import keyed
+from raysim.arrays import Array, Float64, Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.server import OortConfig, PowerOfChoiceConfig
@@ -22,10 +21,10 @@ from raysim.errors import ConfigError, RunError
 from raysim.execution.cohort import cohort_size, draw_clients
 from raysim.execution.evaluation import train_ranges
 from raysim.execution.vectors import read_vectors, save_vectors
-from raysim.execution.work import Evaluated, EvaluationRange, Float64, Int64
+from raysim.execution.work import Evaluated, EvaluationRange
 from raysim.training import LocalWork
 
-State = Mapping[str, npt.NDArray[Any]]
+State = Mapping[str, Array]
 Measure = Callable[[Iterable[EvaluationRange]], list[Evaluated]]
 """Evaluates ranges of the model that the round begins with."""
 

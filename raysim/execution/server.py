@@ -13,12 +13,13 @@ import torch
 
 from raysim.aggregation import ClientRows, ColumnSums, PartialSum, join_rows, sum_fields, union, weighed
 from raysim.algorithms import build_algorithm
+from raysim.arrays import Float32, Int32
 from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.candidates import WeightLearner
 from raysim.execution.columns import ServerStep, State
 from raysim.execution.vectors import read_vectors, save_tensors, save_vectors
-from raysim.execution.work import Chosen, Float32, Int32, Job, StepFacts
+from raysim.execution.work import Chosen, Job, StepFacts
 from raysim.models import copy_module
 from raysim.training import ParameterLayout
 from raysim.user_code import naming

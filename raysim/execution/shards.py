@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.arrays import Int64
 from raysim.data import Federation, Samples
-from raysim.execution.work import Int64
 from raysim.training import Shard, Shards, copy_into
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from raysim.execution.scheduling import Float64
+from raysim.arrays import Float64
 
 _FADE = 0.8
 """What an older round counts for, beside the one after it."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from raysim.arrays import Bools, Float32, Int64
 from raysim.errors import RunError, StorageError
-from raysim.execution.client_state import Bools, StateRows
+from raysim.execution.client_state import StateRows
 from raysim.execution.vectors import read_vectors, save_vectors
-from raysim.execution.work import Float32, Int64
 
 CHUNK_BYTES = 16 * 1024 * 1024
 """The store grows by so much at a time."""

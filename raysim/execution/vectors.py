@@ -6,20 +6,19 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file as save_torch
 from torch import Tensor
 
+from raysim.arrays import Array
 from raysim.errors import RunError
 
 
-def read_vectors(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_vectors(path: Path) -> dict[str, Array]:
     """The arrays of a safetensors file.
 
     Raises:
@@ -32,7 +31,7 @@ def read_vectors(path: Path) -> dict[str, npt.NDArray[Any]]:
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def save_vectors(path: str | Path, vectors: Mapping[str, npt.NDArray[Any]]) -> None:
+def save_vectors(path: str | Path, vectors: Mapping[str, Array]) -> None:
     """Write NumPy arrays by name.
 
     Raises:

@@ -11,17 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from torch import nn
 
+from raysim.arrays import Float64, Int32, Int64
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import FrozenBase, build_model, copy_module, exclusive_torch
 from raysim.tracking.rows import RoundRow
 from raysim.training import EngineChoice, ExactSums, torch_threads
 from raysim.training.metrics import Scores
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 NOBODY: Int64 = np.empty(0, dtype=np.int64)
 

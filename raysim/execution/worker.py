@@ -12,6 +12,7 @@ import torch
 
 from raysim.aggregation import Buffers, ClientRows, Field, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
 from raysim.algorithms import build_algorithm
+from raysim.arrays import Float32, Float64, Int32, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
 from raysim.execution.client_sets import client_sets
 from raysim.execution.client_state import ClientStates, StateLayout, split_vectors
@@ -23,20 +24,7 @@ from raysim.execution.label_counts import LossContexts
 from raysim.execution.local_training import local_trainer, local_update
 from raysim.execution.scheduling import even_blocks
 from raysim.execution.shards import DeviceShards
-from raysim.execution.work import (
-    NOBODY,
-    ClientRange,
-    Evaluated,
-    EvaluationRange,
-    Float32,
-    Float64,
-    Int32,
-    Int64,
-    Job,
-    Lease,
-    LeaseReport,
-    TrainRange,
-)
+from raysim.execution.work import NOBODY, ClientRange, Evaluated, EvaluationRange, Job, Lease, LeaseReport, TrainRange
 from raysim.models import FrozenWatch, exclusive_torch
 from raysim.tracking.rows import PARTS, client_batch
 from raysim.training import (

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysim.arrays import Float64, Int64
 from raysim.errors import RunError
 from raysim.files import storing
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet
 from raysim.tracking.tables import write_parquet
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class ClientMetrics:
         values: `[n, m]`; NaN where a metric has no value.
     """
 
-    clients: npt.NDArray[np.int64]
+    clients: Int64
     names: tuple[str, ...]
     values: Float64
 

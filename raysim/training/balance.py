@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float64, Int64
 from raysim.config.balance import (
     AdjustedLogitsConfig,
     ClassWeightsConfig,
@@ -29,9 +29,6 @@ from raysim.config.client import TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.losses import Loss, cross_entropy, loss_name, resolve_loss, row_cross_entropy
-
-Counts = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 NONE_AT_ALL = 1e-8
 """Samples that FedLC takes a class for of which the client has none: its logit falls by 100 tau, out of the softmax."""
@@ -78,7 +75,7 @@ class BalancedLoss:
             elements = elements * given["weight"].gather(0, target.long())
         return elements
 
-    def context(self, own: Counts, everybody: Counts | None) -> Tensor:
+    def context(self, own: Int64, everybody: Int64 | None) -> Tensor:
         """What clients with these label counts `[K, classes]` are given, float32 `[K, *shape]`.
 
         Args:
@@ -124,7 +121,7 @@ def resolve_client_loss(training: TrainingConfig, info: DataInfo) -> Loss | Bala
     return BalancedLoss(row_cross_entropy if loss is cross_entropy else loss, parts, classes, weights, logits)
 
 
-def class_weights(config: ClassWeightsConfig, own: Counts, everybody: Counts | None) -> Float64:
+def class_weights(config: ClassWeightsConfig, own: Int64, everybody: Int64 | None) -> Float64:
     """What a sample of each class counts, `[K, classes]` or `[classes]`.
 
     Weights made from counts are scaled so that the samples that were counted weigh 1 on average: the learning rate
@@ -146,7 +143,7 @@ def class_weights(config: ClassWeightsConfig, own: Counts, everybody: Counts | N
     return scaled
 
 
-def offsets(config: LogitsConfig, own: Counts, everybody: Counts | None) -> Float64:
+def offsets(config: LogitsConfig, own: Int64, everybody: Int64 | None) -> Float64:
     """What is added to logits, `[K, classes]` or `[classes]`.
 
     Logit adjustment: tau · log π (Menon et al. 2021, equation 10), with the shares π of the federation's labels; a
@@ -162,13 +159,13 @@ def offsets(config: LogitsConfig, own: Counts, everybody: Counts | None) -> Floa
     return calibrated
 
 
-def restricted(config: LogitsConfig, own: Counts) -> Float64:
+def restricted(config: LogitsConfig, own: Int64) -> Float64:
     """Scales of logits, `[K, classes]`: 1 of the client's own classes, alpha of the others (Li & Zhan 2021)."""
     assert isinstance(config, FedRsLogitsConfig)
     return np.where(own > 0, 1.0, config.alpha)
 
 
-def _known(everybody: Counts | None) -> Counts:
+def _known(everybody: Int64 | None) -> Int64:
     assert everybody is not None, "whoever needs the federation's counts says so"
     return everybody
 

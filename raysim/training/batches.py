@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim import keyed
+from raysim.arrays import Bools, Int64
 from raysim.data import DataInfo, Samples
 from raysim.training.transfer import copied
-
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ class LocalWork:
             return np.maximum(samples // self.batch_size, np.minimum(samples, 1))
         return -(-samples // self.batch_size)
 
-    def meets_one(self, samples: Int64) -> npt.NDArray[np.bool_]:
+    def meets_one(self, samples: Int64) -> Bools:
         """Whether clients with so many samples take a step on a single one."""
         steps, batches = self.count(samples) // self.repeats, self.per_epoch(samples)
         size = samples if self.batch_size is None else np.minimum(samples, self.batch_size)
         last = np.minimum(samples - (batches - 1) * size, size)
-        found: npt.NDArray[np.bool_] = (steps > 0) & ((size == 1) | ((last == 1) & (steps >= batches)))
+        found: Bools = (steps > 0) & ((size == 1) | ((last == 1) & (steps >= batches)))
         return found
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from raysim.arrays import Int64
 from raysim.config.client import OptimizerConfig, SgdConfig
-
-Int64 = npt.NDArray[np.int64]
 
 PLAIN = SgdConfig()
 """SGD without momentum or weight decay."""

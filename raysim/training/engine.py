@@ -10,11 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from raysim.arrays import Int64
 from raysim.data import DataInfo
 from raysim.models.modes import TrainingModes
 from raysim.training.batches import BatchPlan, Shards, gather
@@ -24,8 +23,6 @@ from raysim.training.foreach import add_each, copy_each
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, weighted_mean
 from raysim.training.transfer import to_device
-
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

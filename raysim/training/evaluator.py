@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from raysim.arrays import Float64
 from raysim.data import DataInfo, Samples
 from raysim.models import copy_module
 from raysim.training.batches import Shard, model_input, target
@@ -30,7 +30,7 @@ def add_exact(parts: Sequence[ExactSums]) -> ExactSums:
     return tuple(_total(column) for column in zip(*parts, strict=True))
 
 
-def merge_exact(parts: Sequence[ExactSums]) -> npt.NDArray[np.float64]:
+def merge_exact(parts: Sequence[ExactSums]) -> Float64:
     """The float64 sums `[width]` over several ranges; NaN where a range was not finite."""
     return np.array([math.nan if total is None else float(total) / 2.0**SUM_BITS for total in add_exact(parts)])
 
@@ -64,11 +64,11 @@ class Evaluator:
         """Evaluate this model `[P]` from now on."""
         self._row.copy_(model)
 
-    def sums(self, samples: Samples) -> npt.NDArray[np.float64]:
+    def sums(self, samples: Samples) -> Float64:
         """Sums of every metric's contributions, float64 `[width]`."""
         return self._measured(samples, None)
 
-    def values(self, samples: Samples) -> npt.NDArray[np.float64]:
+    def values(self, samples: Samples) -> Float64:
         """Every metric of these samples alone, `[metrics]`; NaN where there is nothing to measure."""
         scores = self._collector(samples, None)
         sums = self._measured(samples, scores)
@@ -95,7 +95,7 @@ class Evaluator:
             return None
         return Collector(self._ranked, WholeSet.of(samples) if whole is None else whole, self.device)
 
-    def _measured(self, samples: Samples, scores: Collector | None) -> npt.NDArray[np.float64]:
+    def _measured(self, samples: Samples, scores: Collector | None) -> Float64:
         # A module that draws random numbers even now draws the same ones, whoever was evaluated before.
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)

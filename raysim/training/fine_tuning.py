@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysim.arrays import Bools, Int64
 from raysim.training.batches import LocalWork, Shards
 from raysim.training.context import PLAIN, ClientContext, Given, RoundSetting
 from raysim.training.engine import Engine
 from raysim.training.optimizers import row_optimizer
 from raysim.training.trainer import Trainer
 from raysim.training.transfer import to_device
-
-Int64 = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 BEFORE_ANY_ROUND = 0
 """The round of whose key the order of samples is: a client has the same one whenever it fine-tunes."""

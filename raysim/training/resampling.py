@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from raysim import keyed
+from raysim.arrays import Float64, Int64, UInt64
 from raysim.config.balance import BalancedResamplingConfig, CappedResamplingConfig, NoResamplingConfig, ResamplingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.batches import BatchPlan, LocalWork, Shards
 
-Int64 = npt.NDArray[np.int64]
 _QUOTA, _SAMPLE = 0, 1
 
 
@@ -76,7 +75,7 @@ class Resampling:
             found[row] = ordered[first[label] + turn % counts[label]]
         return found
 
-    def _wanted(self, counts: Int64) -> npt.NDArray[np.float64]:
+    def _wanted(self, counts: Int64) -> Float64:
         """How often each class is wanted, in proportion, `[classes]`."""
         present = counts > 0
         if isinstance(self.config, BalancedResamplingConfig):
@@ -86,7 +85,7 @@ class Resampling:
         return np.minimum(counts.astype(np.float64), most)
 
 
-def _shares(wanted: npt.NDArray[np.float64], n: int, score: keyed.UInt64) -> Int64:
+def _shares(wanted: Float64, n: int, score: UInt64) -> Int64:
     """n places in such proportions, by largest remainders, int64 `[epochs, classes]`; of equal ones the lower score."""
     exact = n * wanted / wanted.sum()
     whole = np.floor(exact).astype(np.int64)

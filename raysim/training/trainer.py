@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysim import keyed
+from raysim.arrays import Float64, Int64
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shards, gather
 from raysim.training.context import ClientContext, Given, RoundSetting
 from raysim.training.engine import Block, Engine
@@ -23,10 +23,7 @@ from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.resampling import Resampling
 from raysim.training.transfer import to_device
 
-Int64 = npt.NDArray[np.int64]
-
-
-Solver = Callable[[Tensor, Sequence[Batch], Sequence[Int64], ClientContext], npt.NDArray[np.float64]]
+Solver = Callable[[Tensor, Sequence[Batch], Sequence[Int64], ClientContext], Float64]
 
 
 class ClientRule(Protocol):
@@ -50,7 +47,7 @@ class BlockResult:
     """
 
     sent: Mapping[str, Tensor]
-    loss: npt.NDArray[np.float64]
+    loss: Float64
     seconds: Mapping[str, float]
 
 

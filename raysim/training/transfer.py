@@ -7,13 +7,10 @@ nothing is copied that need not be.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Array = npt.NDArray[Any]
+from raysim.arrays import Array
 
 
 def to_device(values: Array | Tensor, device: torch.device) -> Tensor:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from raysim.aggregation import Weighting
+from raysim.arrays import Float64, Int64
 from raysim.config.server import WeightsConfig
 from raysim.config.tuning import (
     AsConfiguredConfig,
@@ -24,9 +24,6 @@ from raysim.config.tuning import (
 from raysim.data import ArrowFederation, Federation
 from raysim.errors import ConfigError
 from raysim.keyed import Purpose, integer
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 MOST = 200
 """Weights that a study may look for; more cannot be found by trying."""
@@ -191,7 +188,7 @@ def _by_labels(count: int, federation: Federation, seed: int) -> Mapping[str, In
     return {f"labels {_most(histograms[m].sum(axis=0))} ({i + 1})": m for i, m in enumerate(members)}
 
 
-def _most(counts: npt.NDArray[np.int64]) -> str:
+def _most(counts: Int64) -> str:
     """The labels that make up most of a histogram."""
     order = np.argsort(-counts, kind="stable")
     needed = int(np.searchsorted(np.cumsum(counts[order]), 0.6 * counts.sum())) + 1

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import create_trial
 
 from raysim.aggregation.rows import Scores
+from raysim.arrays import Float64
 from raysim.tuning.simplex import BOUNDS, to_box, to_weights
-
-Float64 = npt.NDArray[np.float64]
 
 AT_ONCE = 16
 """Candidates that are evaluated at once."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -18,6 +17,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from raysim.arrays import Float64
 from raysim.config.tuning import (
     AshaConfig,
     CmaEsConfig,
@@ -33,8 +33,6 @@ from raysim.config.tuning import (
 from raysim.errors import ConfigError
 from raysim.keyed import Purpose, integer
 from raysim.tuning.space import Space
-
-Float64 = npt.NDArray[np.float64]
 
 
 def build_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from raysim.arrays import Float64
+
 Coordinates = Literal["sticks", "logs"]
 
 LEAST = 1e-6

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from optuna import Trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.config.tuning import AsConfiguredConfig, CmaEsConfig, DimensionConfig
 from raysim.errors import ConfigError
@@ -20,7 +20,6 @@ from raysim.tuning.groups import Groups
 from raysim.tuning.keys import changed, find_key
 from raysim.tuning.simplex import BOUNDS, Coordinates, size, to_box, to_weights
 
-Float64 = npt.NDArray[np.float64]
 Pick = Mapping[str, Any]
 """What Optuna picked, by the name of the parameter."""
 

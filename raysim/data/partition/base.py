@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Array, Int64
 from raysim.data.dataset import Pool
-from raysim.data.federation import Array, DataInfo, Int64
+from raysim.data.federation import DataInfo
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config.partition import ClassesPartitionConfig
-from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, by_label, collect, shuffled
 from raysim.errors import DataError
 from raysim.keyed import Purpose, bits

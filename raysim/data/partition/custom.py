@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config.base import CustomConfig
 from raysim.config.imports import load
-from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits
 from raysim.errors import ConfigError, DataError
 from raysim.user_code import user_code

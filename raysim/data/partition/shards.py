@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from raysim.arrays import Int64
 from raysim.config.partition import ShardsPartitionConfig
-from raysim.data.federation import Int64
 from raysim.data.partition.base import Partition, Traits, equal_shares, grouped, shuffled
 from raysim.errors import DataError
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, InputKind, Pool
-from raysim.data.federation import Array, DataInfo
+from raysim.data.federation import DataInfo
 from raysim.data.owners import owner_name
 from raysim.data.sources.targets import Place, Task, count_classes, index_text, labels, targets, task_of
 from raysim.errors import DataError

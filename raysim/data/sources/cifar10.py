@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.config.sources import Cifar10Config
 from raysim.data.dataset import Dataset
-from raysim.data.federation import Array
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.files import read_bytes, search_path
 from raysim.errors import DataError

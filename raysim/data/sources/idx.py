@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.config.sources import IdxConfig
 from raysim.data.dataset import Dataset, InputKind
-from raysim.data.federation import Array
 from raysim.data.room import check_room
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.files import opened, read_exactly

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raysim.data.federation import Array
+from raysim.arrays import Array
 from raysim.data.sources.arrays import to_numpy
 from raysim.data.sources.targets import Place
 from raysim.errors import DataError

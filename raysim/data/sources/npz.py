@@ -11,9 +11,9 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.lib import format as npy
 
+from raysim.arrays import Array
 from raysim.config.sources import NpzConfig
 from raysim.data.dataset import Dataset
-from raysim.data.federation import Array
 from raysim.data.room import check_room
 from raysim.data.sources.arrays import from_arrays
 from raysim.data.sources.files import existing, first_line, read_exactly

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from raysim.data.federation import Array
+from raysim.arrays import Array
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _OTHER_SPELLING = re.compile(r"\s*[+-]?\d{1,3}(([ ,'\u2019]\d{3})+(\.\d+)?|(\.\d{3})*,\d+)\s*")

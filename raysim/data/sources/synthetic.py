@@ -16,16 +16,13 @@ from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from raysim.arrays import Float32, Float64, Int64
 from raysim.config.sources import SyntheticConfig
 from raysim.data.dataset import Dataset, Pool
-from raysim.data.federation import DataInfo, Int64
+from raysim.data.federation import DataInfo
 from raysim.data.room import check_room
 from raysim.keyed import Purpose, generator, uniform
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 
 class _Stream(IntEnum):

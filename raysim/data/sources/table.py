@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.config.sources import TableConfig
 from raysim.data.dataset import Columns, Dataset, Pool, holes
-from raysim.data.federation import Array, DataInfo
+from raysim.data.federation import DataInfo
 from raysim.data.owners import owner_name
 from raysim.data.sources.csv_file import read_csv, with_holes
 from raysim.data.sources.files import existing, read_parquet

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.data.dataset import Pool
-from raysim.data.federation import Array
 from raysim.errors import DataError
 
 Task = Literal["classification", "regression", "by_type"]

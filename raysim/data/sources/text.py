@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.config.parsing import Malformed, parse_json
 from raysim.config.sources import TextConfig
 from raysim.data.dataset import Dataset, Pool
-from raysim.data.federation import Array, DataInfo
+from raysim.data.federation import DataInfo
 from raysim.data.left_out import LeftOut, listed
 from raysim.data.room import check_room
 from raysim.data.sources.files import existing, read_bytes, read_parquet

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysim.data.federation import Array
+from raysim.arrays import Array
 
 TEXT = "utf8"
 """`dtype` of a column of strings."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysim.data.federation import Array, Int64
+from raysim.arrays import Array, Int64
 from raysim.data.store.columns import TEXT, Column, FileEntry, content
 from raysim.errors import DataError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raysim.data.federation import Array, ClientPart, Federation, Int64, Samples, ServerPart
+from raysim.arrays import Array, Int64
+from raysim.data.federation import ClientPart, Federation, Samples, ServerPart
 from raysim.data.left_out import LeftOut
 from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TESTS, TRAIN, Manifest
 from raysim.data.store.mapped import MappedColumns

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from raysim.data.federation import Array, DataInfo, Int64, Samples, ServerPart
+from raysim.arrays import Array, Int64
+from raysim.data.federation import DataInfo, Samples, ServerPart
 from raysim.data.left_out import LeftOut
 from raysim.data.store.columns import TEXT, Column, ColumnWriter, FileEntry
 from raysim.data.store.manifest import HISTOGRAMS, INDEX, SERVER_FILES, TESTS, TRAIN, Manifest

@@ -7,14 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from raysim.arrays import Array, Float64
 from raysim.data.dataset import Columns, Pool, holes
-from raysim.data.federation import Array
 from raysim.data.transforms.memory import check_room
 from raysim.errors import DataError
-
-Float64 = npt.NDArray[np.float64]
 
 # Numbers in flight at once: float64 copies of a large data set are made a piece at a time.
 _BLOCK = 1 << 22

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.config.transforms import MinMaxConfig, MissingConfig, OneHotConfig, StandardiseConfig, TransformConfig
 from raysim.data.dataset import Columns, Pool
-from raysim.data.federation import Array, DataInfo
+from raysim.data.federation import DataInfo
 from raysim.data.transforms.categories import Encode, fit_one_hot
 from raysim.data.transforms.features import feature_name, is_numeric, source_row
 from raysim.data.transforms.memory import check_room

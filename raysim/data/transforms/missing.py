@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysim.arrays import Float64
 from raysim.config.transforms import MissingConfig
 from raysim.data.dataset import Columns, Pool, holes
-from raysim.data.transforms.features import Float64, layout, measure, refuse_tokens, rewrite
+from raysim.data.transforms.features import layout, measure, refuse_tokens, rewrite
 
 
 @dataclass(frozen=True, slots=True)

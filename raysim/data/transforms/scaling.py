@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysim.arrays import Float64
 from raysim.config.transforms import MinMaxConfig, StandardiseConfig
 from raysim.data.dataset import Pool
-from raysim.data.transforms.features import Float64, measure, refuse_tokens, rewrite
+from raysim.data.transforms.features import measure, refuse_tokens, rewrite
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from raysim.arrays import Array
 from raysim.data.dataset import Pool
-from raysim.data.federation import Array
 from raysim.data.sources.arrays import compact
 
 UNKNOWN = 0

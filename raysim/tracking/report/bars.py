@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raysim.tracking.report.recorded import Float64, Participation, RecordedRun
+from raysim.arrays import Float64
+from raysim.tracking.report.recorded import Participation, RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, legend, logarithmic, whole_numbers
 from raysim.tracking.rows import PHASES
 from raysim.tracking.units import duration

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from raysim.arrays import Float64
 from raysim.tracking.metric_names import by_class, words
 from raysim.tracking.report.curves import MARKERS, file_name, line_width, opacity
 from raysim.tracking.report.markup import Content, Html, table
-from raysim.tracking.report.recorded import Float64, RecordedRun
+from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, color, legend, whole_numbers
 from raysim.tracking.units import figure
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from raysim.arrays import Float64, Int64
 from raysim.config import Experiment, read_yaml
 from raysim.errors import ConfigError
 from raysim.tracking.configuration import chosen_keys, flatten
@@ -21,9 +21,6 @@ from raysim.tracking.log import FINISHED, STARTED, read_events
 from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import gathered, read_clients, read_rounds
 from raysim.tracking.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 SHOWN_WARNINGS = 50
 

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from raysim.arrays import Float64
 from raysim.tracking.headline import ClientSet, smaller_is_better
 from raysim.tracking.metric_names import words
 from raysim.tracking.report.curves import file_name, line_width, opacity
-from raysim.tracking.report.recorded import Float64, RecordedRun
+from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, color, legend
 
 POINTS = 400

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float64
 from raysim.data import DataInfo
 from raysim.training.losses import element_weight
 from raysim.training.metrics.classes import predicted_class, weighted_predictions
-from raysim.training.metrics.metric import MeanMetric, Metric, Sums, by_sample
+from raysim.training.metrics.metric import MeanMetric, Metric, by_sample
 
 
 class Recall(MeanMetric):
@@ -61,7 +62,7 @@ class Precision(_Counted):
         hits, _, predictions = self.counts(output, target, weight)
         return torch.stack([hits, predictions], dim=1)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
 
 
@@ -75,5 +76,5 @@ class F1(_Counted):
         hits, targets, predictions = self.counts(output, target, weight)
         return torch.stack([hits, targets + predictions], dim=1)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         return float(2 * sums[0] / sums[1]) if sums[1] > 0 else math.nan

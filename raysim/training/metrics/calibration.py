@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float64
 from raysim.data import DataInfo
 from raysim.training.losses import element_weight
 from raysim.training.metrics.classes import class_logits
-from raysim.training.metrics.metric import MeanMetric, Metric, Sums, by_sample
+from raysim.training.metrics.metric import MeanMetric, Metric, by_sample
 
 BINS = 15
 """Bins of confidence, as in Guo et al. 2017."""
@@ -61,6 +62,6 @@ class CalibrationError(Metric):
             rows[:, row].scatter_add_(1, bins, by_sample(amounts))
         return rows.flatten(1)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         confidence, hits, targets = sums.reshape(3, BINS)
         return float(np.abs(hits - confidence).sum() / targets.sum()) if targets.sum() > 0 else math.nan

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float64
 from raysim.data import DataInfo
 from raysim.training.losses import classes_last, element_weight
-from raysim.training.metrics.metric import MeanMetric, Metric, Sums, by_sample
+from raysim.training.metrics.metric import MeanMetric, Metric, by_sample
 
 
 def predicted_class(output: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -98,7 +99,7 @@ class BalancedAccuracy(Metric):
         hits = weights * (predicted == target)
         return torch.cat([_by_class(target, hits, self.classes), _by_class(target, weights, self.classes)], dim=1)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         hits, targets = sums.reshape(2, -1)
         present = targets > 0
         return float(np.mean(hits[present] / targets[present])) if present.any() else float("nan")
@@ -124,7 +125,7 @@ class MacroF1(Metric):
         either = _by_class(target, weights, self.classes) + _by_class(predicted, weights, self.classes)
         return torch.cat([hits, either], dim=1)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         hits, either = sums.reshape(2, -1)
         present = either > 0
         return float(np.mean(2 * hits[present] / either[present])) if present.any() else float("nan")

@@ -5,16 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float64
 from raysim.data import DataInfo
 from raysim.training.losses import element_weight
 from raysim.user_code import user_code
-
-Sums = npt.NDArray[np.float64]
 
 
 class Metric(ABC):
@@ -54,7 +51,7 @@ class Metric(ABC):
         """
 
     @abstractmethod
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         """The metric of a sum of rows, float64 `[width]`; NaN where there is nothing to measure."""
 
 
@@ -78,7 +75,7 @@ class MeanMetric(Metric):
         weighted = torch.where(weights == 0, 0.0, weights * measured)
         return torch.stack([by_sample(part).sum(1) for part in (weighted, weights)], dim=1)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         return float(sums[0] / sums[1]) if sums[1] > 0 else float("nan")
 
 
@@ -111,7 +108,7 @@ def total_of(
     return contributions_of(metrics, output, target, losses, weight).sum(dim=0)
 
 
-def value_of(metric: Metric, sums: Sums) -> float:
+def value_of(metric: Metric, sums: Float64) -> float:
     """The metric's value of a sum of rows, `[width]`.
 
     Raises:

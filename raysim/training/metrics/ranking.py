@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float32, Float64, Int64
 from raysim.data import DataInfo, Samples
 from raysim.training.losses import element_weight
 from raysim.training.metrics.classes import class_logits
-from raysim.training.metrics.metric import Metric, Sums, by_sample
+from raysim.training.metrics.metric import Metric, by_sample
 from raysim.training.transfer import to_device
 
 LISTED = 1 << 22
@@ -29,8 +29,6 @@ CELLS = 1 << 18
 """Bins of all classes together, beyond; each class has the same power of two of them."""
 LARGEST = 2.0**20
 """Log-odds beyond which all scores of a side share a bin."""
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Curve(NamedTuple):
@@ -52,8 +50,8 @@ class Listed:
         weights: float64 `[t]`; None is 1 everywhere.
     """
 
-    values: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    values: Float32
+    labels: Int64
     weights: Float64 | None
 
     def curves(self) -> list[Curve]:
@@ -80,7 +78,7 @@ class Counted:
         unit: a power of two (`WholeSet.unit`).
     """
 
-    cells: npt.NDArray[np.int64]
+    cells: Int64
     unit: float
 
     def curves(self) -> list[Curve]:
@@ -217,7 +215,7 @@ class RankMetric(Metric):
     def contributions(self, output: Tensor, target: Tensor, losses: Tensor, weight: Tensor | None) -> Tensor:
         return torch.zeros((len(target), 0), dtype=torch.float64, device=target.device)
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         return math.nan
 
 

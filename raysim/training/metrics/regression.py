@@ -6,8 +6,9 @@ import math
 
 from torch import Tensor
 
+from raysim.arrays import Float64
 from raysim.training.losses import one_a_target
-from raysim.training.metrics.metric import MeanMetric, Sums
+from raysim.training.metrics.metric import MeanMetric
 
 
 class MeanAbsoluteError(MeanMetric):
@@ -29,5 +30,5 @@ class RootMeanSquaredError(MeanMetric):
     def measure(self, output: Tensor, target: Tensor, losses: Tensor) -> Tensor:
         return (one_a_target(output, target).double() - target.double()).square()
 
-    def value(self, sums: Sums) -> float:
+    def value(self, sums: Float64) -> float:
         return math.sqrt(super().value(sums))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raysim.training.metrics.metric import Metric, Sums, value_of
+from raysim.arrays import Float64
+from raysim.training.metrics.metric import Metric, value_of
 from raysim.training.metrics.ranking import RankMetric, Scores
 
 
-def values_of(metrics: Sequence[Metric], sums: Sums, scores: Scores | None = None) -> dict[str, float]:
+def values_of(metrics: Sequence[Metric], sums: Float64, scores: Scores | None = None) -> dict[str, float]:
     """The metrics' values by name.
 
     Args:

@@ -6,17 +6,15 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
+from raysim.arrays import Float64
 from raysim.tracking.report.style import HEIGHT, Picture, Theme, axes, legend, logarithmic, whole_numbers
 from raysim.tuning.report.told import WEIGHT, ToldStudy, value_of
 from raysim.tuning.words import spoken
-
-Float64 = npt.NDArray[np.float64]
 
 SHOWN = 8
 """Parameters in the pictures that show several."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.data.build import prepare
 from raysim.errors import RunError
@@ -20,7 +20,6 @@ from raysim.tuning.directory import StudyDirectory
 from raysim.tuning.groups import Groups, form_groups
 from raysim.tuning.study import read_study
 
-Float64 = npt.NDArray[np.float64]
 WEIGHT = "weights."
 """What the coordinates of weights are called in the study."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from raysim.arrays import Float64
 from raysim.tracking.report.markup import Content, Html, table
 from raysim.tracking.report.style import Picture, Theme, axes, legend
-from raysim.tuning.report.told import Float64, GroupFacts, ToldStudy, last_weights
+from raysim.tuning.report.told import GroupFacts, ToldStudy, last_weights
 
 SHOWN = 40
 
