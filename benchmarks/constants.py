@@ -19,10 +19,15 @@ import numpy as np
 
 from raysim import Experiment
 from raysim.aggregation import Buffers, PartialSum, combine
-from raysim.execution import Lease, Server, cohort_facts, draw_round, prepare_job
-from raysim.execution.assignment import Crew, assign
-from raysim.execution.work import LeaseReport, RoundTask, Trained
-from raysim.tracking.rows import PARTS, client_batch
+from raysim.execution.preparation.prepare import prepare_job
+from raysim.execution.scheduling.assignment import Crew, assign
+from raysim.execution.server.server import Server
+from raysim.rounds.facts import cohort_facts
+from raysim.rounds.lease import Lease, LeaseReport
+from raysim.rounds.results import Trained
+from raysim.rounds.rows import PARTS, client_batch
+from raysim.rounds.task import RoundTask
+from raysim.selection.cohort import draw_round
 
 RESULTS = Path(__file__).parent / "results" / "constants.md"
 POPULATION, COHORT, ACTORS, LEASES = 1_000_000, 100_000, 400, 2_000

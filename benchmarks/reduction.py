@@ -36,7 +36,8 @@ from raysim.cluster.reduction import NodeSum, Reduction, ReductionTree
 from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime, import_ray
 from raysim.cluster.steps import ServerSteps
-from raysim.execution import ServerHandle, prepare_job
+from raysim.execution.preparation.prepare import prepare_job
+from raysim.rounds.results import ServerHandle
 
 RESULTS = Path(__file__).parent / "results" / "reduction.md"
 NODES, ACTORS = 3, 8

@@ -17,21 +17,14 @@ from torch import nn
 from raysim.aggregation import ClientRows, PartialSum
 from raysim.arrays import Int64
 from raysim.errors import ClientError, RunError
-from raysim.execution import (
-    InProcessExecutor,
-    Lease,
-    LeaseReport,
-    Prepared,
-    RoundTask,
-    RoundWork,
-    Selection,
-    ServerHandle,
-    bits_fingerprint,
-    build_selection,
-    draw_round,
-    prepare_job,
-)
-from raysim.execution.selection import State, load_state
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.rounds.environment import bits_fingerprint
+from raysim.rounds.lease import Lease, LeaseReport
+from raysim.rounds.results import ServerHandle
+from raysim.rounds.task import RoundTask, RoundWork
+from raysim.selection.adaptive import Selection, State, build_selection, load_state
+from raysim.selection.cohort import draw_round
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 

@@ -9,20 +9,16 @@ from functools import partial
 from typing import Any
 
 from raysim.config.server import LearnedWeightsConfig
-from raysim.execution import (
-    EvaluationPlan,
-    Executor,
-    InProcessExecutor,
-    Job,
-    Prepared,
-    Selection,
-    ServerHandle,
-    build_selection,
-)
-from raysim.execution.candidates import LEARNED_METRICS
-from raysim.execution.resuming import refuse_other_bits
-from raysim.execution.selection import State, load_state
+from raysim.evaluation.ranges import EvaluationPlan
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.execution.preparation.prepare import Prepared
+from raysim.execution.server.learned_weights import LEARNED_METRICS
+from raysim.rounds.executor import Executor
+from raysim.rounds.job import Job
+from raysim.rounds.results import ServerHandle
+from raysim.selection.adaptive import Selection, State, build_selection, load_state
 from raysim.tracking import Checkpoint, NoteLevel, Progress, Recorder, RunDirectory, Stopping, read_rounds
+from raysim.tracking.resuming import refuse_other_bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,32 +16,19 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.errors import LostError, RaysimError, RunError
-from raysim.execution import (
-    Evaluated,
-    EvaluationRange,
-    Prepared,
-    RoundDone,
-    RoundWork,
-    draw_round,
-    own_metrics,
-    prepare_job,
-    summarise,
-)
-from raysim.execution.resuming import ALLOW, may_change, refuse_other_curve
-from raysim.execution.selection import save_state
+from raysim.evaluation.ranges import own_metrics, summarise
+from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up
 from raysim.models import load_weights
 from raysim.opening import Opening, open_run
-from raysim.tracking import (
-    CheckpointFolder,
-    CheckpointPlace,
-    NoteLevel,
-    Progress,
-    QuietProgress,
-    RoundRow,
-    RunDirectory,
-    RunSummary,
-)
+from raysim.rounds.ranges import Evaluated, EvaluationRange
+from raysim.rounds.results import RoundDone
+from raysim.rounds.rows import RoundRow, RunSummary
+from raysim.rounds.task import RoundWork
+from raysim.selection.adaptive import save_state
+from raysim.selection.cohort import draw_round
+from raysim.tracking import CheckpointFolder, CheckpointPlace, NoteLevel, Progress, QuietProgress, RunDirectory
+from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
 from raysim.training import ParameterLayout
 
 

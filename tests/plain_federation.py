@@ -12,8 +12,12 @@ from plain_orders import orders
 from raysim.config import Experiment
 from raysim.config.loading import apply_overrides
 from raysim.data import Federation
-from raysim.execution import InProcessExecutor, Job, RoundTask, RoundWork, ServerHandle, draw_round
-from raysim.execution.preparation import fit_algorithm
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.execution.preparation.prepare import fit_algorithm
+from raysim.rounds.job import Job
+from raysim.rounds.results import ServerHandle
+from raysim.rounds.task import RoundTask, RoundWork
+from raysim.selection.cohort import draw_round
 from raysim.training import EngineChoice, LocalWork
 
 SIZES = (12, 30, 1, 0, 7, 18)

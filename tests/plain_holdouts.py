@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from plain_federation import COLUMNS, Plain, Run
 
-from raysim.execution import ClientRange, Evaluated, RoundWork
+from raysim.rounds.ranges import ClientRange, Evaluated
+from raysim.rounds.task import RoundWork
 
 BIASES = np.arange(COLUMNS) >= 16
 """Their columns in the models of `plain_federation`."""

@@ -50,7 +50,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 @pytest.mark.usefixtures("_empty_folder")
 @pytest.mark.parametrize("page", [page for page in READ_BY_PEOPLE if blocks(page, "python")], ids=name)
 def test_every_example_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raysim.execution import InProcessExecutor
+    from raysim.execution.inprocess.executor import InProcessExecutor
 
     # An example that says nothing of where it runs would start Ray, and come to the same bits.
     monkeypatch.setattr("raysim.opening._executor", InProcessExecutor)

@@ -13,7 +13,7 @@ import pytest
 from federations import digits
 
 from raysim import Experiment, Simulation, tune
-from raysim.execution.faults import Fault
+from raysim.rounds.faults import Fault
 from raysim.tracking import RunDirectory, recorder
 from raysim.training.metrics.resolve import list_metrics
 from raysim.tuning.directory import StudyDirectory

@@ -167,7 +167,7 @@ def test_a_configuration_cannot_name_a_call(tmp_path: Path, mark: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A copy of a shard store."""
-    from raysim.execution import prepare_job
+    from raysim.execution.preparation.prepare import prepare_job
 
     spec = prepare_job(digits(tmp_path)).job.federation
     return Path(shutil.copytree(spec.path, tmp_path / "store"))

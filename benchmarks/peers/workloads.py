@@ -198,7 +198,7 @@ def _read(folder: Path, name: str) -> bytes:
 def _cohorts(workload: Workload) -> Array:
     """raysim's own draws: the other sides are told whom to train, so that all of them train the same clients."""
     from raysim import Experiment
-    from raysim.execution import draw_cohort
+    from raysim.selection.cohort import draw_cohort
 
     experiment = Experiment.parse({"seed": SEED, "cohort": workload.cohort})
     rounds = range(1, ROUNDS_DRAWN + 1)

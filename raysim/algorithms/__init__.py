@@ -15,7 +15,7 @@ from raysim.algorithms.ditto import Ditto
 from raysim.algorithms.dual import Cocoa
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
-from raysim.algorithms.fairness import QFedAvg, Term
+from raysim.algorithms.fair_averaging import QFedAvg, Term
 from raysim.algorithms.meta_learning import PerFedAvg
 from raysim.algorithms.mime import Mime, MimeLite
 from raysim.algorithms.mixture import Apfl

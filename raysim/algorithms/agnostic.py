@@ -20,7 +20,7 @@ from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
-from raysim.config.fairness import AflConfig
+from raysim.config.fair_averaging import AflConfig
 from raysim.config.server import UniformWeightsConfig
 from raysim.errors import ConfigError
 from raysim.training import ClientContext, ParameterLayout, to_device

@@ -66,7 +66,7 @@ def show(
     experiment = read_experiment(config, overrides, command="data show")
     file = PICTURE.check(png or f"{experiment.name}-partition.png")  # before shards are built
     spec, federation = _open(experiment)
-    from raysim.data.picture import partition_picture
+    from raysim.tracking.report.partition import partition_picture
 
     names = federation.info.class_names
     printing.facts(data_facts(experiment, spec, federation))

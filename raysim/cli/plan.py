@@ -17,9 +17,10 @@ from raysim.config.running import ExecutionConfig
 from raysim.machine import actors_memory, cores, gpu_memory, name
 
 if TYPE_CHECKING:
-    from raysim.execution import Node, Prepared
-    from raysim.execution.placement import Placement
-    from raysim.execution.plan import Plan, RoundPlan
+    from raysim.execution.placement.placing import Placement
+    from raysim.execution.placement.slots import Node
+    from raysim.execution.preparation.estimate import Plan, RoundPlan
+    from raysim.execution.preparation.prepare import Prepared
 
 
 @app.command(
@@ -41,8 +42,8 @@ def plan(
     be placed is refused, with what is short and what to change.
     """
     experiment = read_experiment(config, overrides, command="plan")
-    from raysim.execution import prepare_job
-    from raysim.execution.plan import make_plan
+    from raysim.execution.preparation.estimate import make_plan
+    from raysim.execution.preparation.prepare import prepare_job
 
     prepared = prepare_job(experiment)
     made = make_plan(prepared, _nodes(prepared.experiment.execution, gpus=prepared.job.engine.device == "cuda"))
@@ -67,7 +68,7 @@ def _nodes(execution: ExecutionConfig, *, gpus: bool) -> list[Node]:
             runtime.close()
     import torch
 
-    from raysim.execution import Node
+    from raysim.execution.placement.slots import Node
 
     count = torch.cuda.device_count()
     memory = (execution.gpu_memory or gpu_memory()) if count else None

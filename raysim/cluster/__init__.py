@@ -1,7 +1,6 @@
 """The only room that imports Ray: actors, placement on nodes, leases in flight, the reduction across nodes."""
 
 from raysim.cluster.executor import RayExecutor
-from raysim.cluster.hosts import ObjectHosts
 from raysim.cluster.runtime import Runtime
 
-__all__ = ["ObjectHosts", "RayExecutor", "Runtime"]
+__all__ = ["RayExecutor", "Runtime"]

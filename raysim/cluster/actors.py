@@ -18,22 +18,18 @@ from raysim.cluster.memory import keep_freed_memory
 from raysim.cluster.references import Reference
 from raysim.cluster.runtime import import_ray
 from raysim.errors import PlacementError
-from raysim.execution import (
-    ClientWorker,
-    Evaluated,
-    EvaluationRange,
-    Job,
-    Lease,
-    LeaseReport,
-    RoundWork,
-    Server,
-    ServerHandle,
-    bits_fingerprint,
-)
-from raysim.execution.client_state import CarriedStates, StateRows
-from raysim.execution.facts import Packed
-from raysim.execution.memory import gpu_fraction
-from raysim.execution.small_rounds import whole_rounds
+from raysim.execution.clients.state import CarriedStates, StateRows
+from raysim.execution.clients.worker import ClientWorker
+from raysim.execution.inprocess.whole_round import whole_rounds
+from raysim.execution.placement.memory import gpu_fraction
+from raysim.execution.server.server import Server
+from raysim.rounds.environment import bits_fingerprint
+from raysim.rounds.facts import Packed
+from raysim.rounds.job import Job
+from raysim.rounds.lease import Lease, LeaseReport
+from raysim.rounds.ranges import Evaluated, EvaluationRange
+from raysim.rounds.results import ServerHandle
+from raysim.rounds.task import RoundWork
 from raysim.user_code import user_code
 
 

@@ -12,11 +12,12 @@ from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.runtime import Runtime
 from raysim.errors import LostError, RaysimError, RunError
-from raysim.execution import RoundDone, RoundFacts, RoundWork, ServerHandle
-from raysim.execution.facts import Packed
-from raysim.execution.faults import Fault, Loss, reason_of, to_blame
-from raysim.execution.round_costs import RoundCosts
-from raysim.execution.upcoming import Upcoming
+from raysim.execution.scheduling.round_costs import RoundCosts
+from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.rounds.facts import Packed
+from raysim.rounds.faults import Fault, Loss, reason_of, to_blame
+from raysim.rounds.results import RoundDone, RoundFacts, ServerHandle
+from raysim.rounds.task import RoundWork
 
 IN_FLIGHT = 2
 """Calls at a time: the actor has the next one at hand when it is done with one."""

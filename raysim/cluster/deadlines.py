@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from raysim.arrays import Int64
 from raysim.config.faults import FaultsConfig
-from raysim.execution import CostModel, LeaseReport
+from raysim.execution.scheduling.schedule import CostModel
+from raysim.rounds.lease import LeaseReport
 
 MARGIN = 10.0
 """How much longer than expected a call may take: other work on the machine slows it down, too."""

@@ -22,21 +22,17 @@ from raysim.cluster.shared import SharedRounds
 from raysim.cluster.states import NodeStates
 from raysim.cluster.steps import ServerSteps
 from raysim.errors import ModelError, RunError
-from raysim.execution import (
-    Evaluated,
-    EvaluationRange,
-    Executor,
-    Job,
-    RoundDone,
-    RoundWork,
-    ServerHandle,
-    environment,
-)
-from raysim.execution.faults import Fault
-from raysim.execution.fleet import placer
-from raysim.execution.memory import Skeleton, actor_memory
-from raysim.execution.round_costs import RoundCosts, rounds_ahead
-from raysim.execution.upcoming import Upcoming
+from raysim.execution.placement.census import placer
+from raysim.execution.placement.memory import Skeleton, actor_memory
+from raysim.execution.scheduling.round_costs import RoundCosts, rounds_ahead
+from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.rounds.environment import environment
+from raysim.rounds.executor import Executor
+from raysim.rounds.faults import Fault
+from raysim.rounds.job import Job
+from raysim.rounds.ranges import Evaluated, EvaluationRange
+from raysim.rounds.results import RoundDone, ServerHandle
+from raysim.rounds.task import RoundWork
 from raysim.user_code import user_code
 
 

@@ -12,8 +12,8 @@ from raysim.cluster.runtime import import_ray
 from raysim.config.faults import FaultKind, Policy
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError, RaysimError, RunError
-from raysim.execution.faults import Fault, Loss, reason_of, to_blame
-from raysim.tracking import RoundRow
+from raysim.rounds.faults import Fault, Loss, reason_of, to_blame
+from raysim.rounds.rows import RoundRow
 from raysim.user_code import failure, passes, told
 
 

@@ -13,9 +13,9 @@ from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook
 from raysim.cluster.states import KeptAfter
 from raysim.errors import RaysimError, RunError
-from raysim.execution import Evaluated, EvaluationRange, spread
-from raysim.execution.evaluation import clients_of, gathered
-from raysim.execution.faults import Fault, Loss, elsewhere
+from raysim.evaluation.ranges import clients_of, gathered, spread
+from raysim.rounds.faults import Fault, Loss, elsewhere
+from raysim.rounds.ranges import Evaluated, EvaluationRange
 
 
 @dataclass(frozen=True, slots=True)

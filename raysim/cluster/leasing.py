@@ -13,10 +13,12 @@ from raysim.cluster.roster import Roster
 from raysim.cluster.states import NodeStates
 from raysim.cluster.training import Samples
 from raysim.config.running import ExecutionConfig
-from raysim.execution import CostModel, Lease, RoundTask, schedule_by_owner
-from raysim.execution.assignment import assign
-from raysim.execution.classes import ClientClasses
-from raysim.execution.memory import LEASE_STATE_BYTES
+from raysim.execution.placement.classes import ClientClasses
+from raysim.execution.placement.memory import LEASE_STATE_BYTES
+from raysim.execution.scheduling.assignment import assign
+from raysim.execution.scheduling.schedule import CostModel, schedule_by_owner
+from raysim.rounds.lease import Lease
+from raysim.rounds.task import RoundTask
 
 
 class Leasing:

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from raysim.execution import RoundFacts
-from raysim.tracking import PHASES, RoundRow
+from raysim.rounds.results import RoundFacts
+from raysim.rounds.rows import PHASES, RoundRow
 
 COUNTERS = {
     "raysim_rounds": "Finished rounds.",

@@ -17,11 +17,9 @@ from raysim.cluster.states import KeptAfter
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
 from raysim.errors import DataError, LostError, RaysimError, RunError
-from raysim.execution import (
-    EvaluationRange,
-    RoundTask,
-)
-from raysim.execution.faults import Fault, Loss, to_blame
+from raysim.rounds.faults import Fault, Loss, to_blame
+from raysim.rounds.ranges import EvaluationRange
+from raysim.rounds.task import RoundTask
 
 _F = TypeVar("_F", bound=Flight)
 

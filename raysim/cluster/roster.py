@@ -15,10 +15,11 @@ from raysim.cluster.actors import ClientActor
 from raysim.cluster.references import Reference
 from raysim.cluster.runtime import Runtime
 from raysim.errors import PlacementError
-from raysim.execution import Job, Node
-from raysim.execution.assignment import Crew
-from raysim.execution.placement import Placement, Placer, Seat
-from raysim.execution.speeds import Speeds
+from raysim.execution.placement.placing import Placement, Placer, Seat
+from raysim.execution.placement.slots import Node
+from raysim.execution.scheduling.assignment import Crew
+from raysim.execution.scheduling.speeds import Speeds
+from raysim.rounds.job import Job
 
 START_SECONDS = 600.0
 """How long actors may take to start, importing torch on a slow machine included."""

@@ -18,7 +18,7 @@ from raysim.cluster.health import CHECK_SECONDS, Health
 from raysim.cluster.token import guard_token
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
-from raysim.execution import Node
+from raysim.execution.placement.slots import Node
 from raysim.machine import cores, gpu_memory
 
 _ASK_SECONDS = 60.0

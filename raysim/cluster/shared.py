@@ -17,20 +17,12 @@ from raysim.cluster.states import KeptAfter, NodeStates
 from raysim.cluster.steps import ServerSteps, Step, StepLost
 from raysim.cluster.training import Training
 from raysim.errors import RunError
-from raysim.execution import (
-    Applied,
-    RoundDone,
-    RoundFacts,
-    RoundWork,
-    ServerHandle,
-    cohort_facts,
-    nobody,
-    round_row,
-)
-from raysim.execution.facts import empty_row, with_chosen
-from raysim.execution.round_costs import RoundCosts
-from raysim.execution.upcoming import Upcoming
-from raysim.tracking import RoundRow
+from raysim.execution.scheduling.round_costs import RoundCosts
+from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.rounds.facts import cohort_facts, empty_row, nobody, round_row, with_chosen
+from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle
+from raysim.rounds.rows import RoundRow
+from raysim.rounds.task import RoundWork
 from raysim.user_code import naming
 
 

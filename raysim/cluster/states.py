@@ -18,11 +18,11 @@ from raysim.cluster.faults import first_line
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
 from raysim.errors import RunError
-from raysim.execution.client_state import StateRows
-from raysim.execution.faults import Loss
-from raysim.execution.scheduling import Homes
-from raysim.execution.state_store import StateStore, load_pieces, save_piece
-from raysim.execution.work import NOBODY
+from raysim.execution.clients.state import StateRows
+from raysim.execution.clients.state_store import StateStore, load_pieces, save_piece
+from raysim.execution.scheduling.schedule import Homes
+from raysim.rounds.faults import Loss
+from raysim.rounds.lease import NOBODY
 
 PROBE_SECONDS = 10.0
 """How long a keeper may take to say that it lives."""

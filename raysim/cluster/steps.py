@@ -13,9 +13,8 @@ from raysim.cluster.faults import FaultBook, loss_of, unwrapped
 from raysim.cluster.reduction import Hop, NodeSum, ReductionTree, Traffic
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
-from raysim.execution import ServerHandle
-from raysim.execution.faults import Fault
-from raysim.execution.work import StepFacts
+from raysim.rounds.faults import Fault
+from raysim.rounds.results import ServerHandle, StepFacts
 
 RESTART_SECONDS = 60.0
 """What a step may take longer than its deadline: an aggregator that died takes its time to come back."""

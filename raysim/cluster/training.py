@@ -12,8 +12,10 @@ from raysim.cluster.flights import Call, Flight, Setting, Waiting
 from raysim.cluster.reduction import NodeSum
 from raysim.cluster.states import KeptAfter, Written
 from raysim.errors import RunError
-from raysim.execution import Lease, LeaseReport, RoundTask, Trained
-from raysim.execution.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
+from raysim.rounds.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
+from raysim.rounds.lease import Lease, LeaseReport
+from raysim.rounds.results import Trained
+from raysim.rounds.task import RoundTask
 
 Samples = Callable[[Int64], Int64]
 """Training samples of clients."""

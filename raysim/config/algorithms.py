@@ -9,7 +9,7 @@ from pydantic import Field, Tag
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, DataFacts
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
 from raysim.config.bounds import Arguments
-from raysim.config.fairness import AflConfig, QFedAvgConfig, TermConfig
+from raysim.config.fair_averaging import AflConfig, QFedAvgConfig, TermConfig
 from raysim.config.personal import (
     ApflConfig,
     DittoConfig,

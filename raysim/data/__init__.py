@@ -1,7 +1,7 @@
 """Sources, cleaning, partitioners and the shard store. Knows nothing of algorithms.
 
 `prepare` turns the `data` section of an experiment into a spec: a small picklable value from which any worker opens the
-same federation, memory-mapped from disk or made client by client. `describe` and `partition_picture` show it to people.
+same federation, memory-mapped from disk or made client by client. `describe` sums it up.
 """
 
 from raysim.data.build import prepare
@@ -9,7 +9,6 @@ from raysim.data.dataset import Columns, Dataset, Pool
 from raysim.data.federation import ClientPart, DataInfo, Federation, FederationSpec, Samples, ServerPart
 from raysim.data.importing import import_dataset
 from raysim.data.partition import PARTITIONERS, Partition
-from raysim.data.picture import partition_picture
 from raysim.data.pooled import PooledFederation, PooledSpec
 from raysim.data.sources import SOURCES, from_arrays
 from raysim.data.store import ArrowFederation, StoreSpec
@@ -39,6 +38,5 @@ __all__ = [
     "describe",
     "from_arrays",
     "import_dataset",
-    "partition_picture",
     "prepare",
 ]

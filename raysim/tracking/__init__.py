@@ -10,17 +10,13 @@ from raysim.tracking.progress import NoteLevel, Progress, QuietProgress, progres
 from raysim.tracking.reading import read_clients, read_rounds
 from raysim.tracking.recorder import Recorder
 from raysim.tracking.report import write_report
-from raysim.tracking.rows import CLIENT_SCHEMA, PHASES, TOTAL, RoundRow, RunSummary, client_batch
 from raysim.tracking.stopping import Stopping
 from raysim.tracking.tables import RunTables
 
 __all__ = [
-    "CLIENT_SCHEMA",
     "FINISHED",
     "OVER_CLIENTS",
-    "PHASES",
     "STARTED",
-    "TOTAL",
     "Checkpoint",
     "CheckpointFolder",
     "CheckpointPlace",
@@ -32,12 +28,9 @@ __all__ = [
     "Progress",
     "QuietProgress",
     "Recorder",
-    "RoundRow",
     "RunDirectory",
-    "RunSummary",
     "RunTables",
     "Stopping",
-    "client_batch",
     "headline_metric",
     "improves",
     "is_vacant",

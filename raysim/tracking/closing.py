@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from raysim.rounds.rows import RunSummary
 from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import by_class, parts_of
-from raysim.tracking.rows import RunSummary
 from raysim.tracking.units import duration, figure
 
 WIDTH = 110

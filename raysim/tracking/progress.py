@@ -9,11 +9,11 @@ from dataclasses import fields
 from typing import Literal, Protocol, TextIO
 
 from raysim.config import Experiment
+from raysim.rounds.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.closing import closing_lines
 from raysim.tracking.headline import headline_metric, improves
 from raysim.tracking.log import json_line
 from raysim.tracking.metric_names import parts_of
-from raysim.tracking.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.units import duration, figure, rate, time_left
 
 Mode = Literal["auto", "plain", "json", "quiet"]

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysim.errors import RunError
+from raysim.rounds.rows import CLIENT_SCHEMA, round_schema
 from raysim.tracking.directory import RunDirectory
-from raysim.tracking.rows import CLIENT_SCHEMA, round_schema
 
 BATCH_ROWS = 1 << 16
 SMALL_BATCHES = 64

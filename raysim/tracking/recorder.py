@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from raysim.config import Experiment
 from raysim.errors import StorageError
 from raysim.files import storing, sync_replace, temporary_for
+from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import ClientSet
@@ -22,7 +23,6 @@ from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_h
 from raysim.tracking.log import EventLog
 from raysim.tracking.progress import NoteLevel, Progress
 from raysim.tracking.report import write_report
-from raysim.tracking.rows import RoundRow, RunSummary
 from raysim.tracking.tables import RunTables
 
 _NAMED_DROPS = 5

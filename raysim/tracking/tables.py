@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysim.files import storing, sweep, sync_replace, temporary_for
+from raysim.rounds.rows import CLIENT_SCHEMA, RoundRow, round_batch, round_schema
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
-from raysim.tracking.rows import CLIENT_SCHEMA, RoundRow, round_batch, round_schema
 
 ROW_GROUP = 1 << 16
 SMALL_STREAM = 16 * 1024 * 1024

@@ -11,9 +11,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from raysim.config import Experiment
+from raysim.rounds.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.closing import closing_lines
 from raysim.tracking.progress import Best, NoteLevel, Pace, Shown
-from raysim.tracking.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.units import duration, figure, rate, time_left
 
 SHOWN_ROUNDS = 6

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from raysim.cluster import ObjectHosts, Runtime
+from raysim.cluster import Runtime
 from raysim.config import Experiment
 from raysim.errors import ConfigError, PlacementError, RaysimError, StorageError
+from raysim.tuning.hosts import ObjectHosts
 from raysim.tuning.trial_run import Progressed, TrialRun
 
 PATIENCE = 0.2

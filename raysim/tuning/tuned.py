@@ -16,7 +16,8 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.config.showing import hidden
 from raysim.errors import LostError, RunError, StorageError
-from raysim.execution import EvaluationPlan, Prepared, prepare_job
+from raysim.evaluation.ranges import EvaluationPlan
+from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import storing
 from raysim.tracking import headline_metric
 from raysim.tracking.units import figure

@@ -12,7 +12,7 @@ from plain_orders import orders
 
 from raysim import Simulation
 from raysim.data import PooledFederation, PooledSpec
-from raysim.execution import prepare_job
+from raysim.execution.preparation.prepare import prepare_job
 from raysim.training import LocalWork
 
 

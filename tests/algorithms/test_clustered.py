@@ -11,8 +11,11 @@ from plain_federation import COLUMNS, Plain, Run, experiment_of
 
 from raysim.config import Experiment
 from raysim.data import DataInfo, Samples
-from raysim.execution import InProcessExecutor, Job, RoundWork, draw_round
-from raysim.execution.work import ClientRange
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.rounds.job import Job
+from raysim.rounds.ranges import ClientRange
+from raysim.rounds.task import RoundWork
+from raysim.selection.cohort import draw_round
 from raysim.training import EngineChoice, LocalWork
 
 ROUNDS = 4

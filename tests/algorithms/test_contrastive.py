@@ -11,7 +11,7 @@ from federations import digits
 from plain_federation import Plain, Run, experiment_of
 from torch import nn
 
-from raysim.execution import prepare_job
+from raysim.execution.preparation.prepare import prepare_job
 from raysim.training import FeatureLoss, ParameterLayout
 from raysim.training.features import FeatureTerm
 

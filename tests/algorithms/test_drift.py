@@ -11,7 +11,10 @@ from plain_federation import COLUMNS, Plain, Run, experiment_of
 
 from raysim.config import Experiment
 from raysim.data import DataInfo, Samples
-from raysim.execution import InProcessExecutor, Job, RoundWork, draw_round
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.rounds.job import Job
+from raysim.rounds.task import RoundWork
+from raysim.selection.cohort import draw_round
 from raysim.training import EngineChoice, LocalWork
 
 ROUNDS = 6

@@ -15,7 +15,7 @@ from plain_orders import orders
 from raysim import Simulation
 from raysim.config.fine_tuning import FineTuneConfig
 from raysim.errors import ConfigError
-from raysim.execution import prepare_job
+from raysim.execution.preparation.prepare import prepare_job
 from raysim.training import LocalWork
 
 STEPS = 7

@@ -15,7 +15,7 @@ from torch import nn
 from raysim import Simulation
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
-from raysim.execution import RoundWork
+from raysim.rounds.task import RoundWork
 from raysim.training import ParameterLayout
 
 ROUNDS = 4

@@ -131,7 +131,7 @@ def test_a_disk_that_takes_no_model_is_one_line_and_nothing_is_half_written(
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("raysim.execution.server.Server.export", full)
+    monkeypatch.setattr("raysim.execution.server.server.Server.export", full)
     result = raysim("run", "tiny.yaml", "--quiet", "--directory", "run")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (

@@ -15,9 +15,9 @@ from typer.testing import Result
 
 from raysim import Experiment
 from raysim.cli.signals import exit_code, terminable, uninterrupted
-from raysim.execution.resuming import may_change
 from raysim.tracking import RunDirectory, read_rounds
 from raysim.tracking.configuration import differences
+from raysim.tracking.resuming import may_change
 
 Raysim = Callable[..., Result]
 
@@ -215,7 +215,7 @@ def test_a_disk_without_room_for_what_clients_keep_is_one_line_and_exit_code_2(
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         save_file(tensors, file)
 
-    monkeypatch.setattr("raysim.execution.vectors.save_arrays", full)
+    monkeypatch.setattr("raysim.rounds.vectors.save_arrays", full)
     arguments = ["tiny.yaml", "rounds=3", "algorithm=scaffold", "tracking.checkpoint_every=2", "--directory", "out"]
     result = raysim("run", *arguments)
     assert result.exit_code == 2

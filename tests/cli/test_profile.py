@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from raysim.rounds.rows import PARTS
 from raysim.tracking import RunDirectory, read_rounds
-from raysim.tracking.rows import PARTS
 
 Raysim = Callable[..., Result]
 

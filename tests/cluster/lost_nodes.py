@@ -23,7 +23,7 @@ from raysim import Simulation, opening
 from raysim.aggregation import chunks
 from raysim.cluster.runtime import import_ray
 from raysim.cluster.steps import ServerSteps
-from raysim.execution.round_costs import RoundCosts
+from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.tracking.log import read_events
 
 QUICK = {

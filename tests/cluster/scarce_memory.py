@@ -21,7 +21,7 @@ from federations import digits, sha256
 from raysim import Experiment, Simulation
 from raysim.cluster.runtime import import_ray
 from raysim.errors import RunError
-from raysim.execution.round_costs import RoundCosts
+from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.tracking.log import read_events
 
 STORE = 80 * 2**20

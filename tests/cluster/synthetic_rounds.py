@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raysim.execution import RoundFacts
-from raysim.tracking import RoundRow, client_batch
+from raysim.rounds.results import RoundFacts
+from raysim.rounds.rows import RoundRow, client_batch
 
 
 def facts_of(

@@ -7,8 +7,8 @@ import pytest
 
 from raysim.cluster.deadlines import MARGIN, UNMEASURED, Deadlines
 from raysim.config.faults import FaultsConfig
-from raysim.execution import LeaseReport
-from raysim.tracking import client_batch
+from raysim.rounds.lease import LeaseReport
+from raysim.rounds.rows import client_batch
 
 
 def report(steps: list[int], a_step: float) -> LeaseReport:

@@ -58,7 +58,7 @@ def test_an_actor_whose_torch_sees_no_gpu_says_so_and_names_its_node(
 ) -> None:
     from raysim.cluster.actors import ClientActor
     from raysim.cluster.references import Reference
-    from raysim.execution import prepare_job
+    from raysim.execution.preparation.prepare import prepare_job
 
     monkeypatch.chdir(tmp_path)
     failing = Failing(tmp_path, "nowhere", "value")

@@ -19,9 +19,10 @@ from raysim.cluster import steps
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.steps import ServerSteps, Step
 from raysim.errors import ClientError, RunError
-from raysim.execution import round_costs
-from raysim.execution.round_costs import RoundCosts
-from raysim.tracking import RoundRow, RunDirectory
+from raysim.execution.scheduling import round_costs
+from raysim.execution.scheduling.round_costs import RoundCosts
+from raysim.rounds.rows import RoundRow
+from raysim.tracking import RunDirectory
 from raysim.tracking.log import read_events
 from raysim.tracking.reading import read_clients, read_rounds
 

@@ -12,8 +12,8 @@ from raysim import Experiment, Simulation
 from raysim.cluster.batches import Batches
 from raysim.cluster.pool import ClientPool
 from raysim.errors import ClientError, RunError
-from raysim.execution import round_costs
-from raysim.execution.round_costs import RoundCosts
+from raysim.execution.scheduling import round_costs
+from raysim.execution.scheduling.round_costs import RoundCosts
 
 pytestmark = pytest.mark.ray
 

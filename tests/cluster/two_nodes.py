@@ -21,9 +21,9 @@ from raysim.cluster.runtime import Runtime, import_ray
 from raysim.cluster.states import NodeStates
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
-from raysim.execution import CostModel, place
-from raysim.execution.placement import Seat
-from raysim.execution.speeds import Speeds
+from raysim.execution.placement.placing import Seat, place
+from raysim.execution.scheduling.schedule import CostModel
+from raysim.execution.scheduling.speeds import Speeds
 
 FAKE = ["execution.executor=ray", "execution.device=cpu", "execution.num_cpus=0.1"]
 
@@ -49,8 +49,8 @@ class Told:
 
 def gpus_given(runtime: Runtime, nodes: list, execution: ExecutionConfig, census: object = None) -> Counter:
     """How many actors of each class Ray gives each GPU of each node, if they start as a run's do."""
-    from raysim.execution.demand import demands
-    from raysim.execution.placement import Placer
+    from raysim.execution.placement.demand import demands
+    from raysim.execution.placement.placing import Placer
 
     wanted = demands(execution, population=1000, cohort=1000, census=census)
     placer = Placer(nodes, wanted, cohort=1000, actor_bytes=0)

@@ -14,7 +14,7 @@ from raysim.config.sources import InMemoryConfig
 from raysim.data.dataset import Dataset
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, DataError, ModelError
-from raysim.execution import prepare_job
+from raysim.execution.preparation.prepare import prepare_job
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
 Y = np.arange(12) % 3

@@ -62,7 +62,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for done in simulation:
             if done.number == 2:
                 break
-    from raysim.execution import prepare_job
+    from raysim.execution.preparation.prepare import prepare_job
 
     shutil.copytree(prepare_job(digits(folder)).job.federation.path, folder / "store")
     return folder

@@ -20,14 +20,16 @@ from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import NodeSum, ReductionTree
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RaysimError
-from raysim.execution import InProcessExecutor, Node, Prepared, prepare_job
-from raysim.execution.evaluation import EvaluationPlan
-from raysim.execution.faults import Loss, judge
-from raysim.execution.fleet import placer
-from raysim.execution.memory import Skeleton, actor_memory
-from raysim.execution.plan import make_plan
-from raysim.execution.round_costs import rounds_ahead
-from raysim.execution.work import Lease
+from raysim.evaluation.ranges import EvaluationPlan
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.execution.placement.census import placer
+from raysim.execution.placement.memory import Skeleton, actor_memory
+from raysim.execution.placement.slots import Node
+from raysim.execution.preparation.estimate import make_plan
+from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.execution.scheduling.round_costs import rounds_ahead
+from raysim.rounds.faults import Loss, judge
+from raysim.rounds.lease import Lease
 from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import resolve_goals
 from raysim.tuning.sampling import build_pruner, build_sampler

@@ -12,7 +12,7 @@ from federations import digits, final_sha256, sha256
 from raysim import Simulation
 from raysim.config import Experiment
 from raysim.errors import ConfigError
-from raysim.execution import engine_choice
+from raysim.execution.preparation import engine_choice
 
 pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
 

@@ -22,7 +22,8 @@ from torch.utils.data import Dataset
 from raysim import Experiment, Simulation
 from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
-from raysim.execution import InProcessExecutor, RoundDone
+from raysim.execution.inprocess.executor import InProcessExecutor
+from raysim.rounds.results import RoundDone
 from raysim.tracking import QuietProgress
 
 
@@ -424,7 +425,7 @@ class Telling(QuietProgress):
 
 def test_what_takes_seconds_before_the_first_round_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysim.opening._executor", InProcessExecutor)
-    monkeypatch.setattr("raysim.execution.engine_choice.WORTH_TIMING", 0)
+    monkeypatch.setattr("raysim.execution.preparation.engine_choice.WORTH_TIMING", 0)
     own = ["training.engine=auto", "execution.executor=ray", f"data.cache={tmp_path / 'cache'}", "rounds=1"]
     first, again, resumed = Telling(), Telling(), Telling()
     timing, starting = "timing the engines on clients of the first round", "starting Ray and the client actors"

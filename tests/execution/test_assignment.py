@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysim.execution.assignment import Assignment, Crew, assign
-from raysim.execution.scheduling import Homes, schedule
-from raysim.execution.speeds import Speeds
+from raysim.execution.scheduling.assignment import Assignment, Crew, assign
+from raysim.execution.scheduling.schedule import Homes, schedule
+from raysim.execution.scheduling.speeds import Speeds
 
 
 def crew(*workers: int, slowness: list[float] | None = None) -> Crew:

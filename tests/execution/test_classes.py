@@ -10,8 +10,8 @@ import pytest
 from raysim import Experiment
 from raysim.config.running import ExecutionConfig
 from raysim.errors import ConfigError
-from raysim.execution import prepare_job
-from raysim.execution.classes import ClientClasses
+from raysim.execution.placement.classes import ClientClasses
+from raysim.execution.preparation.prepare import prepare_job
 
 SIZES = np.array([5, 50, 500, 5000, 50, 5])
 STEPS = SIZES // 5
@@ -51,7 +51,7 @@ def test_a_census_counts_clients_and_steps_of_every_class() -> None:
 
 def test_a_census_of_many_clients_is_that_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = classes(a={"min_samples": 500}, b={"clients": [0]}).census(SIZES, STEPS)
-    monkeypatch.setattr("raysim.execution.classes._CHUNK", 4)
+    monkeypatch.setattr("raysim.execution.placement.classes._CHUNK", 4)
     parts = classes(a={"min_samples": 500}, b={"clients": [0]}).census(SIZES, STEPS)
     assert [one.tolist() for one in whole] == [one.tolist() for one in parts]
 

@@ -16,7 +16,7 @@ from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
 from raysim.errors import RunError
-from raysim.execution.columns import ServerStep
+from raysim.execution.server.columns import ServerStep
 from raysim.training import ParameterLayout
 
 LAYOUT = ParameterLayout(nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7), nn.Linear(7, 3)))  # T < P

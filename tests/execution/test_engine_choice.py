@@ -15,9 +15,10 @@ from older_torch import lacking
 from torch import nn
 
 from raysim import Experiment, Simulation
-from raysim.execution import draw_round, engine_choice
-from raysim.execution.engine_timing import Measured
-from raysim.execution.preparation import Prepared, prepare_job
+from raysim.execution.preparation import engine_choice
+from raysim.execution.preparation.engine_timing import Measured
+from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.selection.cohort import draw_round
 from raysim.tracking import QuietProgress, RunDirectory
 from raysim.training import CannotCapture
 from raysim.training.rows import RowsEngine

@@ -13,8 +13,8 @@ from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.data import DataInfo
 from raysim.errors import ConfigError, RaysimError
-from raysim.execution import draw_round
-from raysim.execution.foresight import check_batches, idle_rounds
+from raysim.execution.preparation.foresight import check_batches, idle_rounds
+from raysim.selection.cohort import draw_round
 from raysim.training import LocalWork, ParameterLayout
 
 

@@ -16,11 +16,16 @@ from torch import Tensor, nn
 
 from raysim import Experiment, Simulation
 from raysim.errors import ModelError, RunError
-from raysim.execution import ClientWorker, Job, RoundWork, Server, draw_round, memory, prepare_job
-from raysim.execution.preparation import Prepared
-from raysim.execution.small_rounds import whole_round
-from raysim.execution.work import ServerHandle
+from raysim.execution.clients.worker import ClientWorker
+from raysim.execution.inprocess.whole_round import whole_round
+from raysim.execution.placement import memory
+from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.execution.server.server import Server
 from raysim.models import copy_module
+from raysim.rounds.job import Job
+from raysim.rounds.results import ServerHandle
+from raysim.rounds.task import RoundWork
+from raysim.selection.cohort import draw_round
 
 WIDTH = 167
 """Odd, so that a tensor of a base is known by its size."""

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from raysim import Experiment
 from raysim.config.running import ExecutionConfig
-from raysim.execution import gpu_rows
-from raysim.execution.gpu_rows import GpuReading, RowMemory, actor_bytes
-from raysim.execution.memory import CUDA_CONTEXT
-from raysim.execution.preparation import Prepared, prepare_job
+from raysim.execution.placement.memory import CUDA_CONTEXT
+from raysim.execution.preparation import gpu_rows
+from raysim.execution.preparation.gpu_rows import GpuReading, RowMemory, actor_bytes
+from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.training import EngineChoice
 
 MIB = 1024 * 1024
@@ -89,7 +89,7 @@ def test_a_gpu_bounds_the_rows_by_its_memory_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     FakeGpu(monkeypatch, 400 * MIB, [0, 90 * MIB, 230 * MIB, 90 * MIB, 830 * MIB])  # 30 MiB anyway and 100 for each row
-    monkeypatch.setattr("raysim.execution.engine_choice.CLEARLY", float("inf"))  # so that `auto` takes rows
+    monkeypatch.setattr("raysim.execution.preparation.engine_choice.CLEARLY", float("inf"))  # so that `auto` takes rows
     found = prepared(tmp_path, f"training.engine={asked}", "rounds=1000").engine
     assert (found.engine.name, found.engine.rows, found.replaced) == ("rows", 3, False)
     assert "3 clients at once fit into 400 MiB of the GPU" in found.reason

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
-from raysim.execution import ACTOR_BYTES, Node, Placement, place
-from raysim.execution.demand import demands
-from raysim.execution.placement import Placer, Seat
-from raysim.execution.slots import Share, fits_gpus, slots_on
+from raysim.execution.placement.demand import demands
+from raysim.execution.placement.placing import ACTOR_BYTES, Placement, Placer, Seat, place
+from raysim.execution.placement.slots import Node, Share, fits_gpus, slots_on
 
 GIB = 1024**3
 

@@ -9,12 +9,14 @@ import pytest
 
 from raysim import Experiment
 from raysim.errors import PlacementError
-from raysim.execution import ACTOR_BYTES, ClientWorker, Lease, Node, draw_cohort, draw_round, prepare_job
-from raysim.execution.memory import CUDA_CONTEXT, actor_memory, gpu_fraction
-from raysim.execution.placement import Placement, Seat
-from raysim.execution.plan import make_plan, plan_round
-from raysim.execution.preparation import Prepared
-from raysim.execution.slots import Share
+from raysim.execution.clients.worker import ClientWorker
+from raysim.execution.placement.memory import CUDA_CONTEXT, actor_memory, gpu_fraction
+from raysim.execution.placement.placing import ACTOR_BYTES, Placement, Seat
+from raysim.execution.placement.slots import Node, Share
+from raysim.execution.preparation.estimate import make_plan, plan_round
+from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.rounds.lease import Lease
+from raysim.selection.cohort import draw_cohort, draw_round
 
 
 def _seed_of_nobody() -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raysim.execution import RoundTask, RoundWork
-from raysim.execution.round_costs import RoundCosts
-from raysim.tracking import client_batch
+from raysim.execution.scheduling.round_costs import RoundCosts
+from raysim.rounds.rows import client_batch
+from raysim.rounds.task import RoundTask, RoundWork
 
 STEPS = np.array([30, 5, 3, 2])
 WORK = RoundWork(RoundTask(7, 0.1, np.arange(4), np.full(4, 0.25), STEPS), (), kept=False)

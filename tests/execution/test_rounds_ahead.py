@@ -11,22 +11,18 @@ from listed_federation import ListedFederation, ListedSpec
 
 from raysim.config import Experiment
 from raysim.errors import ClientError, RunError
-from raysim.execution import (
-    ClientWorker,
-    Job,
-    RoundFacts,
-    RoundTask,
-    RoundWork,
-    Server,
-    ServerHandle,
-    ServerRange,
-    draw_round,
-)
-from raysim.execution import round_costs as costs_of_rounds
-from raysim.execution.round_costs import RoundCosts, rounds_ahead
-from raysim.execution.small_rounds import whole_round, whole_rounds
-from raysim.execution.upcoming import Upcoming
-from raysim.tracking import RoundRow, client_batch
+from raysim.execution.clients.worker import ClientWorker
+from raysim.execution.inprocess.whole_round import whole_round, whole_rounds
+from raysim.execution.scheduling import round_costs as costs_of_rounds
+from raysim.execution.scheduling.round_costs import RoundCosts, rounds_ahead
+from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.execution.server.server import Server
+from raysim.rounds.job import Job
+from raysim.rounds.ranges import ServerRange
+from raysim.rounds.results import RoundFacts, ServerHandle
+from raysim.rounds.rows import RoundRow, client_batch
+from raysim.rounds.task import RoundTask, RoundWork
+from raysim.selection.cohort import draw_round
 from raysim.training import EngineChoice
 
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.execution import CostModel, Schedule, schedule, schedule_by_owner
-from raysim.execution.scheduling import SEAL_SECONDS, Homes
+from raysim.execution.scheduling.schedule import SEAL_SECONDS, CostModel, Homes, Schedule, schedule, schedule_by_owner
 
 COSTS = st.lists(st.floats(0, 200), max_size=60).map(np.array)
 

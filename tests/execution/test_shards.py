@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from listed_federation import ListedFederation
 
 from raysim.data import Samples
-from raysim.execution.shards import DeviceShards
+from raysim.execution.clients.shards import DeviceShards
 
 SIZES = [10, 10, 10, 10, 40, 0]
 EACH = 10 * (4 * 4 + 8)

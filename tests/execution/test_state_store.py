@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysim.errors import RunError, StorageError
-from raysim.execution.client_state import CarriedStates, StateRows
-from raysim.execution.state_store import StateStore, load_pieces, save_piece
+from raysim.execution.clients.state import CarriedStates, StateRows
+from raysim.execution.clients.state_store import StateStore, load_pieces, save_piece
 
 WIDTH = 32
 
@@ -127,7 +127,7 @@ def test_places_are_used_again(store: StateStore, monkeypatch: pytest.MonkeyPatc
 
 
 def test_memory_stays_within_the_budget_and_files_have_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raysim.execution.state_store.CHUNK_BYTES", 4 * WIDTH * 2)
+    monkeypatch.setattr("raysim.execution.clients.state_store.CHUNK_BYTES", 4 * WIDTH * 2)
     store = StateStore(100, WIDTH, 3 * 4 * WIDTH * 2, str(tmp_path))
     store.write(1, np.arange(100), rows(*range(100)))
     kinds = [isinstance(chunk, np.memmap) for chunk in store._chunks]
@@ -143,7 +143,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_what_is_saved_comes_back_in_pieces(store: StateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raysim.execution.state_store.PIECE_BYTES", 4 * WIDTH * 2)
+    monkeypatch.setattr("raysim.execution.clients.state_store.PIECE_BYTES", 4 * WIDTH * 2)
     store.write(1, ids(1, 2, 7), rows(1.0, 2.0, 7.0))
     store.write(2, ids(2, 9), rows(2.5, 9.5))
     for version, expected in ((1, {1: 1.0, 2: 2.0, 7: 7.0}), (2, {1: 1.0, 2: 2.5, 7: 7.0, 9: 9.5})):

@@ -9,7 +9,7 @@ import pytest
 from plain_federation import Run, experiment_of
 
 from raysim.errors import ConfigError
-from raysim.execution import RoundTask, RoundWork
+from raysim.rounds.task import RoundTask, RoundWork
 
 SIZES = [20] * 30
 LATE = "client.stragglers.share=0.9"

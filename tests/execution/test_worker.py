@@ -16,16 +16,13 @@ from raysim.algorithms import Algorithm
 from raysim.config import Experiment
 from raysim.data import Samples
 from raysim.errors import ClientError, RunError
-from raysim.execution import (
-    ClientWorker,
-    Job,
-    Lease,
-    RoundTask,
-    ServerRange,
-    bits_fingerprint,
-    draw_round,
-    environment,
-)
+from raysim.execution.clients.worker import ClientWorker
+from raysim.rounds.environment import bits_fingerprint, environment
+from raysim.rounds.job import Job
+from raysim.rounds.lease import Lease
+from raysim.rounds.ranges import ServerRange
+from raysim.rounds.task import RoundTask
+from raysim.selection.cohort import draw_round
 from raysim.training import ClientContext, EngineChoice, torch_threads
 
 ENGINE = EngineChoice("sequential")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from raysim.tracking import RoundRow, client_batch
+from raysim.rounds.rows import RoundRow, client_batch
 
 METRICS = ["train/loss", "test/accuracy", "clients/accuracy/mean"]
 

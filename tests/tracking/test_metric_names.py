@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raysim.tracking import RunSummary, smaller_is_better
+from raysim.rounds.rows import RunSummary
+from raysim.tracking import smaller_is_better
 from raysim.tracking.closing import WIDTH, closing_lines
 from raysim.tracking.metric_names import by_class, has_best, parts_of, words
 

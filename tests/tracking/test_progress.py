@@ -9,7 +9,8 @@ from rich.console import Console
 from synthetic_runs import make_row
 
 from raysim.config import Experiment
-from raysim.tracking import Progress, QuietProgress, RunSummary, progress_for
+from raysim.rounds.rows import RunSummary
+from raysim.tracking import Progress, QuietProgress, progress_for
 from raysim.tracking.progress import JsonProgress, Pace, PlainProgress
 from raysim.tracking.terminal import RichProgress
 

@@ -19,9 +19,9 @@ from synthetic_runs import METRICS, make_clients, make_row
 
 from raysim.config import Experiment
 from raysim.errors import RunError
+from raysim.rounds.rows import CLIENT_SCHEMA, PHASES, round_batch, round_schema
 from raysim.tracking import RunDirectory, RunTables, read_clients, read_rounds
 from raysim.tracking.reading import SMALL_BATCHES, gathered
-from raysim.tracking.rows import CLIENT_SCHEMA, PHASES, round_batch, round_schema
 from raysim.tracking.tables import TableWriter
 
 

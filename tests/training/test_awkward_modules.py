@@ -11,7 +11,7 @@ from test_rows import BATCH, CPU, drawn, samples_of, trained
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
-from raysim.execution.engine_choice import has_compiler
+from raysim.execution.preparation.engine_choice import has_compiler
 from raysim.training import CannotCapture, EngineChoice, LocalWork, ParameterLayout, SequentialEngine, build_engine
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raysim.config.client import SgdConfig, TrainingConfig
 from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
-from raysim.execution import engine_choice
+from raysim.execution.preparation import engine_choice
 from raysim.training import (
     BalancedLoss,
     BatchPlan,

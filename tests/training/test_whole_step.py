@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.data import DataInfo, Samples
-from raysim.execution import engine_choice
+from raysim.execution.preparation import engine_choice
 from raysim.training import (
     BlockResult,
     ClientContext,

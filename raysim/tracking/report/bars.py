@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raysim.arrays import Float64
+from raysim.rounds.rows import PHASES
 from raysim.tracking.report.recorded import Participation, RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, legend, logarithmic, whole_numbers
-from raysim.tracking.rows import PHASES
 from raysim.tracking.units import duration
 
 BARS = 40

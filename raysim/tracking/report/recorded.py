@@ -13,6 +13,7 @@ import pyarrow as pa
 from raysim.arrays import Float64, Int64
 from raysim.config import Experiment, read_yaml
 from raysim.errors import ConfigError
+from raysim.rounds.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 from raysim.tracking.configuration import chosen_keys, flatten
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
@@ -20,7 +21,6 @@ from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, read_events
 from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import gathered, read_clients, read_rounds
-from raysim.tracking.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 
 SHOWN_WARNINGS = 50
 

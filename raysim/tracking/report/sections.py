@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from raysim.config.parsing import as_yaml
+from raysim.rounds.rows import FAULTS
 from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import parts_of
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
@@ -16,7 +17,6 @@ from raysim.tracking.report.markup import Content, Html, element, folded, join, 
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import Picture
-from raysim.tracking.rows import FAULTS
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
 Place = Callable[[Iterable[Picture]], Html]

@@ -1,0 +1,1 @@
+"""What an evaluation consists of, and the statistics of what it measured."""

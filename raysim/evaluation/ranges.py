@@ -1,0 +1,266 @@
+"""Cutting an evaluation into fixed ranges, and putting the pieces together again.
+
+The ranges depend on the data and the configuration alone, never on who evaluates them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from raysim.arrays import Float64, Int64
+from raysim.config import Experiment
+from raysim.data import Federation
+from raysim.data.federation import ServerPart
+from raysim.evaluation.client_sets import client_sets, own_sizes
+from raysim.evaluation.fairness import LocalBaseline, gini, jain
+from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, ServerRange, TrainRange
+from raysim.tracking import OVER_CLIENTS, ClientMetrics, ClientSet
+from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
+from raysim.training.metrics import Counted, Scores, merged
+
+DISTRIBUTION = ("mean", "worst10", "best10", "std", "gini", "jain")
+"""How a metric is summarised over the clients: worst and best are means of a tenth of the clients, `gini` and
+`jain` the indices of `raysim.evaluation.fairness`."""
+_ALWAYS = DISTRIBUTION[:4]
+BELOW_LOCAL = "below_local"
+"""Share of the clients that their own local model serves better, where there is a baseline."""
+
+UNTUNED = "untuned_"
+"""In front of them where models are fine-tuned, of the models as they were before."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """What is evaluated in which round.
+
+    Attributes:
+        rounds: the last of them is always evaluated.
+        server: ranges of the server's sets, due every `server_every` rounds; 0 is never.
+        clients: ranges of the clients' own sets, due every `clients_every` rounds.
+        names: of all metrics that may come out.
+    """
+
+    rounds: int
+    server: tuple[EvaluationRange, ...]
+    server_every: int
+    clients: tuple[EvaluationRange, ...]
+    clients_every: int
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, experiment: Experiment, federation: Federation, metrics: Sequence[Metric]) -> EvaluationPlan:
+        """The plan that the configuration describes."""
+        evaluation = experiment.evaluation
+        every = evaluation.every
+        clients_every = every if evaluation.clients_every is None else evaluation.clients_every
+        parts: tuple[ServerPart, ...] = evaluation.sets if every else ()
+        server = {part: server_ranges(federation, part, evaluation.batch_size) for part in parts}
+        sets = client_sets(experiment, federation) if clients_every else ()
+        clients = client_ranges(federation, sets, evaluation.batch_size)
+        measured = [part for part, ranges in server.items() if ranges]
+        tuned = evaluation.fine_tune is not None
+        local = evaluation.local_baseline is not None
+        names = metric_names(metrics, measured, clients=sets, tuned=tuned, local=local)
+        together = tuple(one for ranges in server.values() for one in ranges)
+        return cls(experiment.rounds, together, every, tuple(clients), clients_every, tuple(names))
+
+    def due(self, round_number: int) -> tuple[EvaluationRange, ...]:
+        """What to evaluate after this round."""
+        ranges: tuple[EvaluationRange, ...] = ()
+        for every, planned in ((self.server_every, self.server), (self.clients_every, self.clients)):
+            if every and (round_number % every == 0 or round_number == self.rounds):
+                ranges += planned
+        return ranges
+
+
+def server_ranges(federation: Federation, part: ServerPart, batch_size: int) -> list[ServerRange]:
+    """Ranges of one batch each; none where there is no such set."""
+    samples = federation.server(part)
+    count = 0 if samples is None else len(samples)
+    return [ServerRange(part, start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+
+
+def client_ranges(federation: Federation, sets: tuple[ClientSet, ...], batch_size: int) -> list[ClientRange]:
+    """All clients that have one of these sets, in ranges of about a batch of samples."""
+    sizes = own_sizes(federation, sets)
+    clients = np.flatnonzero(sizes > 0)
+    return [ClientRange(part) for part in _pieces(clients, sizes[clients], batch_size)]
+
+
+def train_ranges(federation: Federation, clients: Int64, batch_size: int) -> list[TrainRange]:
+    """These clients, in ranges of about a batch of training samples."""
+    return [TrainRange(part) for part in _pieces(clients, federation.sizes("train", clients), batch_size)]
+
+
+def _pieces(clients: Int64, sizes: Int64, batch_size: int) -> list[Int64]:
+    if not len(clients):
+        return []
+    piece = (np.cumsum(sizes) - 1) // batch_size
+    return np.split(clients, np.flatnonzero(np.diff(piece)) + 1)
+
+
+def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
+    """All clients that are evaluated on their own sets in these ranges."""
+    clients = [part.clients for part in ranges if isinstance(part, ClientRange)]
+    return np.concatenate(clients) if clients else np.empty(0, dtype=np.int64)
+
+
+def gathered(ranges: Sequence[EvaluationRange], groups: Sequence[Int64]) -> list[EvaluationRange]:
+    """The ranges, in which clients of a group are beside each other: cut anew, about as many at a time.
+
+    Where clients are evaluated with models of their own, it makes no difference who is in whose range.
+
+    Args:
+        groups: disjoint, of some of the clients; the others are one more.
+    """
+    clients, cut = clients_of(ranges), sum(isinstance(part, ClientRange) for part in ranges)
+    found: list[EvaluationRange] = [part for part in ranges if not isinstance(part, ClientRange)]
+    alone = clients[~np.isin(clients, np.concatenate([clients[:0], *groups]))]
+    for group in (*groups, alone):
+        if len(group):
+            pieces = np.array_split(group, -(-cut * len(group) // len(clients)))
+            found += [ClientRange(piece) for piece in pieces]
+    return found
+
+
+def spread(ranges: Sequence[EvaluationRange], workers: int) -> list[list[EvaluationRange]]:
+    """Consecutive ranges for each worker; at most one list a worker, none of them empty."""
+    bounds = np.linspace(0, len(ranges), min(workers, len(ranges)) + 1).astype(int)
+    return [list(ranges[a:b]) for a, b in pairwise(bounds.tolist()) if b > a]
+
+
+def metric_names(
+    metrics: Sequence[Metric],
+    parts: Sequence[str],
+    *,
+    clients: Sequence[ClientSet],
+    tuned: bool = False,
+    local: bool = False,
+) -> list[str]:
+    """Names of all that `summarise` may return.
+
+    Args:
+        metrics: what is measured.
+        parts: the server's sets that are evaluated.
+        clients: the clients' own sets that are.
+        tuned: whether that is after fine-tuning.
+        local: whether there is a local baseline.
+    """
+    names = [f"{part}/{metric.name}" for part in parts for metric in metrics]
+    before = [f"{UNTUNED}{what}" for what in DISTRIBUTION] if tuned else []
+    summaries = [*DISTRIBUTION, *([BELOW_LOCAL] if local else []), *before]
+    return names + [
+        f"{OVER_CLIENTS[of]}{metric.name}/{what}" for of in clients for metric in metrics for what in summaries
+    ]
+
+
+def together(results: Iterable[Evaluated]) -> list[Evaluated]:
+    """Results of one worker with those of one set as one, where scores are counted: bins are many numbers a range.
+
+    They are added up as they come, so that the bins of two ranges are in memory, however many ranges there are.
+    """
+    found, counted = list[Evaluated](), dict[str, Evaluated]()
+    for one in results:
+        if not isinstance(one.scores, Counted):
+            found.append(one)
+        elif (known := counted.get(one.part)) is None:
+            counted[one.part] = one
+        else:
+            sums = add_exact([each.sums for each in (known, one) if isinstance(each.sums, tuple)])
+            scores = merged([each.scores for each in (known, one) if each.scores is not None])
+            counted[one.part] = Evaluated(one.part, sums, scores=scores)
+    return [*found, *counted.values()]
+
+
+def client_metrics(
+    results: Iterable[Evaluated], metrics: Sequence[Metric], of: ClientSet = "holdout", *, untuned: bool = False
+) -> ClientMetrics | None:
+    """Each client's own metrics, by ascending id, whatever the order of arrival; None where that set is not there.
+
+    Args:
+        results: of all ranges.
+        metrics: in the order of the values.
+        of: the set that they are measured on.
+        untuned: of the models as they were before fine-tuning, where there was any.
+    """
+    part = "holdout" if of == "holdout" else "client test"
+    mine = [(one.clients, one.untuned if untuned else one.sums) for one in results if one.part == part]
+    found = [(ids, values) for ids, values in mine if ids is not None and isinstance(values, np.ndarray)]
+    if not found:
+        return None
+    clients = np.concatenate([ids for ids, _ in found])
+    order = np.argsort(clients)
+    values: Float64 = np.concatenate([values for _, values in found])[order]
+    return ClientMetrics(clients[order], tuple(metric.name for metric in metrics), values)
+
+
+def summarise(
+    results: Iterable[Evaluated],
+    metrics: Sequence[Metric],
+    measured: Mapping[ClientSet, ClientMetrics] | None = None,
+    local: LocalBaseline | None = None,
+) -> dict[str, float]:
+    """Metrics by name: `test/accuracy`, `validation/loss`, `clients/accuracy/worst10`, `clients/test/loss/mean`, ….
+
+    Clients where a metric is NaN do not count in its summaries.
+
+    Args:
+        results: of all ranges.
+        metrics: in the order of the sums and values.
+        measured: `own_metrics` of these results, where the caller has them already.
+        local: what the clients reach alone.
+    """
+    results = list(results)
+    server: dict[str, tuple[list[ExactSums], list[Scores]]] = {}
+    for result in results:
+        if isinstance(result.sums, tuple):
+            sums, scores = server.setdefault(result.part, ([], []))
+            sums.append(result.sums)
+            scores += [] if result.scores is None else [result.scores]
+    values: dict[str, float] = {}
+    for part, (sums, scores) in sorted(server.items()):
+        by_name = values_of(metrics, merge_exact(sums), merged(scores) if scores else None)
+        values |= {f"{part}/{name}": value for name, value in by_name.items()}
+    measured = own_metrics(results, metrics) if measured is None else measured
+    for of, front in OVER_CLIENTS.items():
+        if (found := measured.get(of)) is not None:
+            for metric in metrics:
+                over_clients = _over_clients(found, metric, of, local)
+                values |= {f"{front}{metric.name}/{what}": value for what, value in over_clients.items()}
+        if (before := client_metrics(results, metrics, of, untuned=True)) is not None:
+            for metric in metrics:
+                over_clients = _over_clients(before, metric, of, None)
+                values |= {f"{front}{metric.name}/{UNTUNED}{what}": value for what, value in over_clients.items()}
+    return values
+
+
+def own_metrics(results: Sequence[Evaluated], metrics: Sequence[Metric]) -> dict[ClientSet, ClientMetrics]:
+    """`client_metrics` on each of the clients' own sets that is there."""
+    found = {of: client_metrics(results, metrics, of) for of in OVER_CLIENTS}
+    return {of: measured for of, measured in found.items() if measured is not None}
+
+
+def _over_clients(
+    measured: ClientMetrics, metric: Metric, of: ClientSet, local: LocalBaseline | None
+) -> dict[str, float]:
+    """Summaries of a metric over the clients; those that it does not have are left out."""
+    by_client = measured.column(metric.name)
+    ordered = np.sort(by_client)
+    ordered = ordered[~np.isnan(ordered)]
+    if not len(ordered):
+        return {}
+    tenth = max(1, round(len(ordered) / 10))
+    low, high = float(ordered[:tenth].mean()), float(ordered[-tenth:].mean())
+    worst, best = (low, high) if metric.higher_is_better else (high, low)
+    indices = (gini(ordered), jain(ordered))
+    summary = dict(zip(DISTRIBUTION, (float(ordered.mean()), worst, best, float(ordered.std()), *indices), strict=True))
+    if local is not None:
+        summary[BELOW_LOCAL] = local.share_below(
+            measured.clients, metric.name, by_client, of, higher=metric.higher_is_better
+        )
+    return {what: value for what, value in summary.items() if what in _ALWAYS or not math.isnan(value)}

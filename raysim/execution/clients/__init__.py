@@ -1,0 +1,1 @@
+"""The worker: it trains leases of clients and evaluates models."""

@@ -1,0 +1,333 @@
+"""What a worker does, wherever it runs: trains leases of clients and evaluates the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from raysim.aggregation import Buffers, ClientRows, Field, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
+from raysim.algorithms import build_algorithm
+from raysim.arrays import Float32, Float64, Int32, Int64
+from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
+from raysim.evaluation.client_sets import client_sets
+from raysim.evaluation.ranges import together
+from raysim.execution.clients.holdouts import Holdouts, fine_tuner
+from raysim.execution.clients.local_training import local_trainer, local_update
+from raysim.execution.clients.loss_contexts import LossContexts
+from raysim.execution.clients.shards import DeviceShards
+from raysim.execution.clients.state import ClientStates, StateLayout, split_vectors
+from raysim.execution.scheduling.schedule import even_blocks
+from raysim.models import FrozenWatch, exclusive_torch
+from raysim.rounds.environment import pin_gpu_bits
+from raysim.rounds.faults import client_error
+from raysim.rounds.job import Job
+from raysim.rounds.lease import NOBODY, Lease, LeaseReport
+from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, TrainRange
+from raysim.rounds.rows import PARTS, client_batch
+from raysim.training import (
+    BlockResult,
+    CannotCapture,
+    Evaluator,
+    Given,
+    ParameterLayout,
+    RoundSetting,
+    build_engine,
+    copied,
+    copy_into,
+    resolve_client_loss,
+    resolve_loss,
+    resolve_metrics,
+    to_device,
+    torch_threads,
+)
+from raysim.training.metrics import WholeSet
+from raysim.user_code import passes, user_code
+
+
+class ClientWorker:
+    """Hosts clients: their shards, one engine, one evaluator. Keeps nothing between rounds but caches."""
+
+    def __init__(self, job: Job, index: int) -> None:
+        self.job, self.index = job, index
+        self.federation = job.federation.open()
+        self.device = job.engine.torch_device
+        if self.device.type == "cuda":
+            pin_gpu_bits()
+        with self._own_setting():
+            self._build()
+
+    def _build(self) -> None:
+        job, experiment, info = self.job, self.job.experiment, self.federation.info
+        module = job.build_module(info).to(self.device)
+        layout = self._layout = ParameterLayout(module)
+        loss = resolve_loss(experiment.training, info)
+        client_loss = resolve_client_loss(experiment.training, info)
+        self.contexts = LossContexts(client_loss, self.federation, self.device)
+        self.algorithm = build_algorithm(experiment.algorithm, layout)
+        self.weighting = Weighting(experiment.aggregation.weights)
+        evaluation = experiment.evaluation
+        self.metrics = resolve_metrics(evaluation.metrics, info, experiment.training.loss, evaluation.positive)
+        self.evaluator = Evaluator(
+            module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
+        )
+        self._frozen = FrozenWatch(module, self.evaluator.module)
+        update, features = local_update(job, self.algorithm), self.algorithm.feature_loss()
+        self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
+        work = self.algorithm.work(experiment.client)
+        try:
+            engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features)
+        except CannotCapture as reason:
+            raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
+        self._frozen.check()
+        self.trainer = local_trainer(job, self.algorithm, engine, update, info)
+        self.states = StateLayout(self.algorithm.client_state())
+        tuner, seed = fine_tuner(job, self.algorithm, layout, engine), experiment.seed
+        self.holdouts = Holdouts(
+            self.federation,
+            self.evaluator,
+            self.algorithm,
+            self.states,
+            self.shards,
+            self.contexts,
+            tuner,
+            seed,
+            client_sets(experiment, self.federation),
+        )
+        first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
+        self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
+        self._whole_sets: dict[str, WholeSet] = {}
+        self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
+        self._broadcast, self._buffers = torch.zeros(layout.size, device=self.device), Buffers()
+
+    def train(
+        self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
+    ) -> tuple[PartialSum | ClientRows, LeaseReport]:
+        """Train the lease's clients from the model `[P]`, which is only read; their sum and the facts about them.
+
+        A lease that keeps rows comes back with the clients' records as they are instead of their sum.
+
+        Args:
+            shared: the server's vectors that clients may read, where there are any (`Server.shared`).
+            states: what the clients keep from round to round, where they keep something.
+
+        Raises:
+            ClientError: a client's own code failed; names the client, the round and the error.
+            RunError: a frozen parameter was written to.
+        """
+        with self._own_setting(), torch.enable_grad():
+            trained = self._train(lease, model, shared, states)
+        self._frozen.check()
+        return trained
+
+    def prefetch(self, clients: Int64) -> None:
+        """Get hold of shards that are trained next, while there is nothing else to do."""
+        with suppress(DataError):  # who trains them says what is wrong
+            self.shards.prefetch(clients)
+
+    def _train(
+        self, lease: Lease, model: Float32, shared: Float32 | None, states: ClientStates | None
+    ) -> tuple[PartialSum | ClientRows, LeaseReport]:
+        began = time.perf_counter()
+        self._receive(model)
+        server = self._server_vectors(shared)
+        received = time.perf_counter()
+        running: RunningSum | KeptRows
+        if lease.rows:
+            running = KeptRows(lease.round, self._fields, self._named)
+        else:
+            running = RunningSum(lease.round, self._fields, self.device, self._buffers, self._named)
+        experiment = self.job.experiment
+        setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
+        count = len(lease.clients)
+        weight, loss, seconds = np.zeros(count), np.full(count, np.nan), np.zeros(count)
+        dropped: list[str | None] = [None] * count
+        clamped, keepers = 0, [NOBODY]
+        sizes = self.federation.sizes("train", lease.clients)
+        steps = lease.steps
+        parts = dict.fromkeys(PARTS, 0.0)
+        for block in even_blocks(count, self.trainer.engine.capacity):
+            block_began = time.perf_counter()
+            state = None
+            if states is not None:
+                state = self.states.taken_up(states, lease.clients[block], self._broadcast)
+            given = Given(steps[block], None, server, {} if state is None else self.states.views(state))
+            result, factor, clamps = self._block(setting, lease.clients[block], given)
+            trained = time.perf_counter() - block_began
+            weight[block], loss[block] = lease.weights[block] * factor, result.loss
+            try:
+                dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent, state)
+            except BaseException as error:  # what the algorithm sends is not what it declares, or nothing to add up
+                if passes(error):
+                    raise
+                raise client_error(lease.clients[block], lease.round, error) from error
+            if states is not None and state is not None:
+                kept = np.array([reason is None for reason in dropped[block]]) & (steps[block] > 0)
+                states.write(lease.clients[block][kept], state.cpu().numpy()[kept])
+                keepers.append(lease.clients[block][kept])
+            clamped += clamps
+            spent = time.perf_counter() - block_began
+            seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
+            parts["train/shards"] += trained - sum(result.seconds.values())
+            parts["train/batches"] += result.seconds["batches"]
+            parts["train/steps"] += result.seconds["steps"]
+            parts["train/fold"] += spent - trained
+        weight[[reason is not None for reason in dropped]] = 0.0
+        total = running.seal()
+        facts = client_batch(
+            round=lease.round,
+            client=lease.clients,
+            samples=sizes,
+            steps=steps,
+            weight=weight,
+            loss=loss,
+            seconds=seconds,
+            worker=np.full(count, self.index),
+            dropped=dropped,
+        )
+        phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
+        return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes, np.concatenate(keepers))
+
+    def _block(self, setting: RoundSetting, clients: Int64, given: Given) -> tuple[BlockResult, Float64, int]:
+        """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
+        try:
+            shards = self.shards.of(clients)
+            loss = self._losses(clients)
+            factors, clamped = self._factors(loss, shards.count)
+            if self.algorithm.needs_loss:
+                given = replace(given, loss=to_device(loss, self.device))
+            if len(candidates := self.algorithm.candidates(given.server)):
+                self._check_candidates(candidates)
+                given = replace(given, losses=to_device(self._losses_under(candidates, clients), self.device))
+            if (context := self.contexts.of(clients)) is not None:
+                given = replace(given, context=context)
+            return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
+        except (ClientError, RunError):
+            raise
+        except BaseException as error:  # the user's code may raise anything
+            if isinstance(error, KeyboardInterrupt) and passes(error):
+                raise
+            if len(clients) > 1:  # one of them is to blame
+                for one in range(len(clients)):
+                    self._block(setting, clients[one : one + 1], given.only(one))
+            if isinstance(error, RaysimError) and passes(error) and not isinstance(error, UserCodeError):
+                if len(clients) == 1:
+                    error.client, error.round = int(clients[0]), setting.round
+                raise
+            users = isinstance(error, UserCodeError)
+            raise client_error(clients, setting.round, error) from (error.__cause__ if users else error)
+
+    def _fold(
+        self,
+        running: RunningSum | KeptRows,
+        positions: Int32,
+        weights: Float64,
+        sent: Mapping[str, torch.Tensor],
+        state: torch.Tensor | None,
+    ) -> list[str | None]:
+        """Add a block's records to the sum; why clients were left out."""
+        if not isinstance(sent, Mapping) or not all(isinstance(one, torch.Tensor) for one in sent.values()):
+            what = {name: type(one).__name__ for name, one in sent.items()} if isinstance(sent, Mapping) else type(sent)
+            raise TypeError(f"the algorithm's send returned {what}; expected a tensor for each of its fields by name")
+        known = np.isfinite(weights)
+        sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
+        if sound.all():
+            return running.fold(positions, weights, sent)
+        rows = to_device(np.flatnonzero(sound), self.device)
+        reasons = iter(running.fold(positions[sound], weights[sound], {name: t[rows] for name, t in sent.items()}))
+        blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
+        return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
+
+    def _named(self, field: Field, column: int) -> str:
+        """The parameter that a column of a field belongs to, where the field has those of the model."""
+        return self._layout.name_at(column) if field.size in (self._layout.size, self._layout.trainable) else ""
+
+    def _losses(self, clients: Int64) -> Float64:
+        """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""
+        if self.weighting.needs_loss or self.algorithm.needs_loss:
+            return self._losses_under([self._broadcast], clients)[:, 0]
+        return np.ones(len(clients))
+
+    def _check_candidates(self, found: Sequence[torch.Tensor]) -> None:
+        """Refuse what `load` would spread over a whole model."""
+        for one in found:
+            if not isinstance(one, torch.Tensor) or one.shape != self._broadcast.shape:
+                what = f"shape {list(one.shape)}" if isinstance(one, torch.Tensor) else type(one).__name__
+                raise ValueError(f"candidates returned {what}; expected models of shape {list(self._broadcast.shape)}")
+
+    def _losses_under(self, models: Sequence[torch.Tensor], clients: Int64) -> Float64:
+        """Mean losses of models `[P]` on the clients' training samples, `[clients, models]`; 1 without samples."""
+        losses, shards = np.ones((len(clients), len(models))), [self.federation.shard(c) for c in clients.tolist()]
+        for j, model in enumerate(models):
+            self.evaluator.load(model)
+            for i, shard in enumerate(shards):
+                if len(shard):
+                    losses[i, j] = self.evaluator.mean_loss(shard)
+        return losses
+
+    def _factors(self, losses: Float64, samples: Int64) -> tuple[Float64, int]:
+        """What these losses say about each client's weight, and how many were clamped."""
+        pairs = zip(losses.tolist(), samples.tolist(), strict=True)
+        found = [self.weighting.factor(loss) if count else (1.0, False) for loss, count in pairs]
+        return np.array([factor for factor, _ in found]), sum(clamped for _, clamped in found)
+
+    def evaluate(
+        self,
+        ranges: Sequence[EvaluationRange],
+        model: Float32,
+        states: ClientStates | None = None,
+        shared: Float32 | None = None,
+    ) -> list[Evaluated]:
+        """What the model `[P]` measures over each range; of clients' own sets the models that clients would use."""
+        with self._own_setting():
+            self._receive(model)
+            server = self._server_vectors(shared) if self.algorithm.personal else {}
+            evaluated = together(self._evaluated(ranges, states, server))
+        self._frozen.check()
+        return evaluated
+
+    def _evaluated(
+        self, ranges: Sequence[EvaluationRange], states: ClientStates | None, server: Mapping[str, torch.Tensor]
+    ) -> Iterator[Evaluated]:
+        for part in ranges:
+            with user_code(part.text):
+                found = self._evaluate(part, states, server)
+            yield from found
+
+    def _evaluate(
+        self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
+    ) -> list[Evaluated]:
+        if isinstance(part, ClientRange):
+            return self.holdouts.evaluate(part.clients, self._broadcast, states, server)
+        self.evaluator.load(self._broadcast)
+        if isinstance(part, TrainRange):
+            losses = [self.evaluator.loss_moments(self.federation.shard(client)) for client in part.clients.tolist()]
+            return [Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)]
+        samples = self.federation.server(part.part)
+        assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
+        if part.part not in self._whole_sets:
+            self._whole_sets[part.part] = WholeSet.of(samples)
+        whole = self._whole_sets[part.part]
+        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole)
+        return [Evaluated(part.part, sums, scores=scores)]
+
+    def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:
+        """The server's vectors that clients may read, on the device."""
+        if shared is None:
+            return {}
+        return split_vectors(self._shared_sizes, copied(shared, self.device))  # a copy, as of the model
+
+    @contextmanager
+    def _own_setting(self) -> Iterator[None]:
+        """Torch for this thread alone, with the run's number of threads and generators that may be moved; the caller's
+        come back afterwards."""
+        with exclusive_torch(self.device), torch_threads(self.job.engine.threads):
+            yield
+
+    def _receive(self, model: Float32) -> None:
+        # A copy: the array is shared with other processes, and torch would not stop a write to it.
+        copy_into(self._broadcast, model)

@@ -1,0 +1,1 @@
+"""How many actors fit on which machine."""

@@ -1,0 +1,186 @@
+"""What one client actor needs of its machine's memory, and of its GPU's, before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raysim.aggregation import Field, chunks_of, sum_fields
+from raysim.algorithms import Algorithm, build_algorithm
+from raysim.data import Federation
+from raysim.execution.clients.state import StateLayout
+from raysim.execution.placement.placing import ACTOR_BYTES
+from raysim.models import model_on_meta
+from raysim.rounds.job import Job
+from raysim.selection.cohort import cohort_size
+from raysim.training import ParameterLayout, row_optimizer
+
+CUDA_CONTEXT = 500 * 1024 * 1024
+"""What a process takes of a GPU before it computes anything: between 300 and 500 MB, by the GPU and the driver."""
+
+LEASE_STATE_BYTES = 128 * 1024 * 1024
+"""What the clients of a lease may keep: it travels as one object, there and back."""
+
+_FLOAT32 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ActorMemory:
+    """Estimated bytes of one client actor. What a model's own activations take is not known, and not counted.
+
+    Attributes:
+        process: a Python process with torch.
+        model: the broadcast, the rows that train, their gradients and updates, the evaluator's model.
+        optimizer: the local optimiser's state.
+        sums: the running partial sum.
+        shard: the samples that it keeps from round to round, at least those of a block of the largest clients.
+        state: what the clients that train at once, and those of a lease, keep from round to round.
+        gpu: what it needs of its GPU; there all but the process itself are counted once more.
+    """
+
+    process: int
+    model: int
+    optimizer: int
+    sums: int
+    shard: int
+    state: int = 0
+    gpu: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of the machine's memory."""
+        return self.process + self.model + self.optimizer + self.sums + self.shard + self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A job's model without values, and its algorithm: what sizes are derived from before anything starts.
+
+    Attributes:
+        frozen: bytes of frozen parameters, which all modules of a process share.
+        kept: bytes of buffers that are no part of the layout, of which every module has its own.
+    """
+
+    job: Job
+    layout: ParameterLayout
+    algorithm: Algorithm
+    frozen: int
+    kept: int
+
+    @classmethod
+    def of(cls, job: Job) -> Skeleton:
+        """Build the model once, on the meta device.
+
+        Raises:
+            DataError, ModelError: the job's data or model cannot be used.
+        """
+        experiment, info = job.experiment, job.federation.open().info
+        module = model_on_meta(experiment.model, info, loss=experiment.training.loss, module=job.module)
+        layout = ParameterLayout(module)
+        inside = {segment.name for segment in layout.segments}
+        frozen = sum(one.nbytes for name, one in module.named_parameters() if name not in inside)
+        kept = sum(one.nbytes for name, one in module.named_buffers() if name not in inside)
+        return cls(job, layout, build_algorithm(experiment.algorithm, layout), frozen, kept)
+
+    @property
+    def columns(self) -> int:
+        """P, of the model vector."""
+        return self.layout.size
+
+    @property
+    def sum_chunks(self) -> int:
+        """Chunks that a partial sum travels in between nodes."""
+        return chunks_of(self.summed)
+
+    @property
+    def summed(self) -> tuple[Field, ...]:
+        """The fields of a partial sum."""
+        return sum_fields(self.algorithm.fields(), exact=self.job.experiment.aggregation.exact)
+
+    @property
+    def state_width(self) -> int:
+        """Values that a client keeps from round to round."""
+        return StateLayout(self.algorithm.client_state()).width
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
+        return _FLOAT32 * (self.layout.size + _shared_values(self.layout, self.algorithm))
+
+
+def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
+    """Estimate what one client actor of a job needs.
+
+    Args:
+        skeleton: of the job, or of one with another engine, where there is one already.
+
+    Raises:
+        DataError, ModelError: the job's data or model cannot be used.
+    """
+    federation, skeleton = job.federation.open(), skeleton or Skeleton.of(job)
+    layout, algorithm = skeleton.layout, skeleton.algorithm
+    rows, columns, trainable = job.engine.rows, layout.size, layout.trainable
+    cuda = job.engine.device == "cuda"
+    # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
+    # what the algorithm computes in, and the gradients as autograd returns them and as the trainer takes them. A GPU
+    # has the broadcast in the host's memory as well, on its way.
+    vectors = (2 + cuda) * columns + rows * ((2 + len(algorithm.scratch)) * columns + 2 * trainable)
+    if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
+        vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
+    # Buffers beside the rows: the engine's, their first values, the evaluator's.
+    model = _FLOAT32 * vectors + skeleton.frozen + 3 * skeleton.kept
+    handed_over = 0 if job.module is None else _FLOAT32 * columns + skeleton.kept  # modules are copied from it
+    optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
+    sums = sum(field.nbytes for field in skeleton.summed)
+    shard = _shard_bytes(job, federation)
+    state = _state_bytes(algorithm, rows, cohort_size(job.experiment, federation.population))
+    return ActorMemory(
+        process=ACTOR_BYTES,
+        model=model + handed_over,
+        optimizer=optimizer,
+        sums=sums,
+        shard=shard,
+        state=state,
+        gpu=CUDA_CONTEXT + model + optimizer + sums + shard + state if cuda else 0,
+    )
+
+
+def gpu_fraction(num_gpus: float, gpu_memory: int) -> float:
+    """Share of a GPU's memory that torch may take in an actor: the actor's own, less what CUDA takes beside torch."""
+    return max(0.01, min(num_gpus, 1.0) - CUDA_CONTEXT / gpu_memory)
+
+
+def _state_bytes(algorithm: Algorithm, rows: int, cohort: int) -> int:
+    """Of a block on the device, and of a lease's rows as they come and as they go."""
+    row = _FLOAT32 * StateLayout(algorithm.client_state()).width
+    return rows * row + 2 * min(cohort * row, max(row, LEASE_STATE_BYTES))
+
+
+def _shared_values(layout: ParameterLayout, algorithm: Algorithm) -> int:
+    if not algorithm.broadcast_state:
+        return 0
+    first = algorithm.init(np.zeros(layout.size, dtype=np.float32))
+    return sum(len(first[name]) for name in algorithm.broadcast_state)
+
+
+def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:
+    config = algorithm.local_optimizer(job.experiment.client)
+    if config is None:
+        return 0
+    optimizer = row_optimizer(config)
+    optimizer.start(torch.empty((rows, trainable), device="meta"))
+    return sum(state.nbytes for state in optimizer.state)
+
+
+def _shard_bytes(job: Job, federation: Federation) -> int:
+    """As `DeviceShards` holds them: of all clients that it may be given, as far as `execution.shard_memory` goes."""
+    execution, sizes = job.experiment.execution, federation.sizes("train")
+    largest = int(np.argmax(sizes))
+    shard = federation.shard(largest)
+    nbytes = shard.x.nbytes + shard.y.nbytes + (0 if shard.weight is None else shard.weight.nbytes)
+    per_actor = execution.clients_per_actor
+    samples = int(sizes.sum()) if per_actor is None else per_actor * int(sizes[largest])
+    kept = min(execution.shard_memory, nbytes * samples // max(1, int(sizes[largest])))
+    return max(job.engine.rows * nbytes, kept)

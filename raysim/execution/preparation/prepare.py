@@ -1,0 +1,207 @@
+"""From an experiment to a job: data built, model checked against them, every automatic choice made once, here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from raysim.algorithms import build_algorithm
+from raysim.config import Experiment
+from raysim.config.algorithm_base import DataFacts
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.model import InMemoryModelConfig
+from raysim.config.server import PoissonConfig
+from raysim.config.sources import InMemoryConfig
+from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
+from raysim.data.build import Tell, prepare, say_nothing
+from raysim.data.identity import dataset_identity
+from raysim.data.sources import load_source
+from raysim.errors import ConfigError, ModelError
+from raysim.evaluation.fairness import LocalBaseline
+from raysim.execution.clients.holdouts import with_fine_tuning
+from raysim.execution.clients.loss_contexts import LossContexts
+from raysim.execution.placement.census import census
+from raysim.execution.preparation.engine_choice import Chosen, choose_engine
+from raysim.execution.preparation.foresight import check_batches, idle_rounds
+from raysim.execution.server.learned_weights import check_learned
+from raysim.models import check_fit, fingerprint, model_on_meta
+from raysim.rounds.job import Job
+from raysim.selection.adaptive import check_selection
+from raysim.selection.cohort import check_weights, cohort_size, draw_first
+from raysim.training import (
+    EngineChoice,
+    LocalWork,
+    Metric,
+    ParameterLayout,
+    Resampling,
+    check_loss,
+    check_metrics,
+    resolve_client_loss,
+    resolve_loss,
+    resolve_metrics,
+)
+from raysim.training.losses import loss_name
+from raysim.user_code import user_code
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job, and what the driver keeps of it.
+
+    Attributes:
+        experiment: resolved: nothing in it is automatic any more.
+        federation: the driver's own view of the data.
+        metrics: what is evaluated.
+        work: what a client does in a round.
+        parameters: trainable values.
+        columns: P, the length of a model as it travels.
+        engine: how clients are trained, and why so.
+        local: what clients reach alone, where `evaluation.local_baseline` says.
+        warning: what is worth knowing before the first round.
+    """
+
+    experiment: Experiment
+    job: Job
+    federation: Federation
+    metrics: tuple[Metric, ...]
+    work: LocalWork
+    parameters: int
+    columns: int
+    engine: Chosen
+    local: LocalBaseline | None = None
+    warning: str | None = None
+
+    @property
+    def info(self) -> DataInfo:
+        """What a sample looks like."""
+        return self.federation.info
+
+
+def prepare_job(
+    experiment: Experiment, *, model: nn.Module | None = None, data: Any = None, tell: Tell = say_nothing
+) -> Prepared:
+    """Build the data and check everything that can be checked before a worker starts.
+
+    Args:
+        experiment: what to run.
+        model: a module of the user's own; it is not changed.
+        data: arrays or datasets of the user's own (see `raysim.data.prepare`).
+        tell: told what is about to be done, where that may take seconds.
+
+    Raises:
+        ConfigError, DataError, ModelError, UserCodeError: one line each.
+    """
+    if model is not None and not isinstance(model, nn.Module):
+        raise ModelError(f"model: expected a torch.nn.Module, got {_described(model)}")
+    if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
+        data = load_source(InMemoryConfig(), seed=experiment.data_seed, arrays=data, task=experiment.training.task)
+    experiment = _resolve(experiment, model, data)
+    targets = experiment.training.task
+    spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, task=targets, tell=tell)
+    if isinstance(experiment.algorithm, CentralisedConfig):
+        spec = PooledSpec(spec)
+    federation = spec.open()
+    experiment = fit_algorithm(experiment, federation)
+    check_weights(experiment.aggregation.weights, federation)
+    local = LocalBaseline.of(experiment, federation)
+    info, loss = federation.info, experiment.training.loss
+    loss_function = resolve_loss(experiment.training, info)
+    client_loss = resolve_client_loss(experiment.training, info)
+    LossContexts(client_loss, federation, torch.device("cpu"))  # finds out whether labels have been counted
+    Resampling.of(experiment.client.resampling, info)
+    meta = model_on_meta(experiment.model, info, loss=loss, module=model)
+    output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
+    metrics = resolve_metrics(experiment.evaluation.metrics, info, loss, experiment.evaluation.positive)
+    if ":" in loss:
+        check_loss(loss_function, output_shape, info, name=loss)
+    check_metrics(metrics, loss_function, output_shape, info)
+    layout = ParameterLayout(meta)
+    algorithm = build_algorithm(experiment.algorithm, layout)
+    algorithm.check(experiment)
+    experiment = with_fine_tuning(experiment, algorithm, layout, federation)
+    check_learned(experiment, federation, algorithm)
+    execution = experiment.execution
+    device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
+    if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():
+        raise ConfigError("execution.device: this process sees no GPU; set execution.device=cpu and num_gpus=0")
+    precision, threads = experiment.training.precision, execution.threads_per_client
+    engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
+    work = algorithm.work(experiment.client)
+    check_selection(experiment, federation, work)
+    if execution.classes:
+        census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
+    check_batches(meta, experiment, federation, algorithm)
+    warning = idle_rounds(experiment, federation)
+    task = draw_first(experiment, federation, work)
+    with user_code("training.engine: trying the engines on clients of the first round"):
+        chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
+    experiment = _with_engine(experiment, chosen.engine)
+    job = Job(experiment, spec, chosen.engine, model)
+    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local, warning)
+
+
+def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
+    """The experiment with what its algorithm wants to know of the data made concrete.
+
+    Raises:
+        ConfigError: a knob of the algorithm does not suit the data.
+    """
+    config, cohort = experiment.algorithm, cohort_size(experiment, federation.population)
+    try:
+        fitted = config.fitted(
+            DataFacts(
+                federation.population,
+                federation.population if isinstance(experiment.selection, PoissonConfig) else cohort,
+                loss_name(experiment.training, federation.info),
+                samples=lambda: int(federation.sizes("train").sum()),
+                largest=lambda: int(federation.sizes("train").max()),
+                targets=prod(federation.info.target_shape),
+            )
+        )
+    except ValueError as error:
+        raise ConfigError(f"algorithm.{error}") from None
+    return experiment if fitted == config else Experiment.parse(experiment.to_dict() | {"algorithm": fitted.to_dict()})
+
+
+def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
+    values = experiment.to_dict()
+    rows = engine.rows if engine.name == "rows" else None
+    values["training"] |= {"engine": engine.name, "rows": rows, "compile": engine.compiled}
+    return Experiment.parse(values)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make an instance of it: model={value.__name__}(…)"
+    return f"{type(value).__name__}; a model by name goes into the configuration"
+
+
+def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | None) -> Experiment:
+    """Every `auto` made concrete, and what was handed over named by its fingerprint."""
+    values = experiment.to_dict()
+    execution = experiment.execution
+    gpus = max(execution.num_gpus, *(one.num_gpus for one in execution.classes.values()), 0.0)
+    if execution.device == "cuda" and execution.executor == "ray" and gpus == 0:
+        raise ConfigError("execution.device: cuda needs a share of a GPU for each actor; set execution.num_gpus")
+    if experiment.execution.device == "auto":
+        values["execution"]["device"] = "cuda" if gpus > 0 else "cpu"
+    if model is not None:
+        values["model"] = InMemoryModelConfig(fingerprint=_model_fingerprint(experiment, model)).to_dict()
+    elif isinstance(experiment.model, InMemoryModelConfig):
+        raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
+    if data is not None and not isinstance(experiment.data.source, InMemoryConfig):
+        values["data"]["source"] = InMemoryConfig(fingerprint=dataset_identity(data)).to_dict()
+    elif data is None and isinstance(experiment.data.source, InMemoryConfig):
+        raise ConfigError("data.source: the run was started with arrays of your own; pass them again as data=…")
+    return Experiment.parse(values)
+
+
+def _model_fingerprint(experiment: Experiment, model: nn.Module) -> str:
+    found = fingerprint(model)
+    if isinstance(experiment.model, InMemoryModelConfig) and experiment.model.fingerprint not in ("", found):
+        raise ConfigError("model: this is not the module that the run was started with; pass the same model=…")
+    return found

@@ -1,0 +1,158 @@
+"""What the server does, wherever it runs: the first model, a round's step, checkpoints. It keeps nothing of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysim.aggregation import ClientRows, ColumnSums, PartialSum, join_rows, sum_fields, union, weighed
+from raysim.algorithms import build_algorithm
+from raysim.arrays import Float32, Int32
+from raysim.config.parsing import parse_json
+from raysim.errors import RunError
+from raysim.execution.server.columns import ServerStep, State
+from raysim.execution.server.learned_weights import WeightLearner
+from raysim.models import copy_module
+from raysim.rounds.job import Job
+from raysim.rounds.results import Chosen, StepFacts
+from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
+from raysim.training import ParameterLayout
+from raysim.user_code import naming
+
+VECTORS = "server.safetensors"
+LAYOUT = "layout.json"
+
+
+class Server:
+    """Pure functions of (state, model, sums) under one experiment."""
+
+    def __init__(self, job: Job) -> None:
+        experiment = job.experiment
+        self.job = job
+        info = job.federation.open().info
+        self.module = job.build_module(info)
+        self.layout = ParameterLayout(self.module)
+        self._step = ServerStep(
+            partial(build_algorithm, experiment.algorithm), self.layout, exact=experiment.aggregation.exact
+        )
+        self.algorithm = self._step.algorithm
+        self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
+        self._learner: WeightLearner | None = None
+
+    def first(self) -> tuple[State, Float32]:
+        """State and model before the first round."""
+        model = self.algorithm.first_model(self.layout.pack(self.module).numpy())
+        return self.algorithm.init(model), model
+
+    def shared(self, state: State) -> Float32 | None:
+        """The vectors of the state that clients may read, one after the other in float32."""
+        names = self.algorithm.broadcast_state
+        return np.concatenate([state[name] for name in names]).astype(np.float32) if names else None
+
+    def apply(
+        self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum | ClientRows
+    ) -> tuple[State, Float32, StepFacts]:
+        """The next state and model, and facts about the step.
+
+        Adding up the last few sums is part of applying: it is done range of columns by range.
+
+        Args:
+            expected: positions of the cohort that must be in the sums, each once: all but the recorded drops.
+            sums: whole ones, or all chunks of each; or rows, where weights are learned.
+
+        Raises:
+            RunError: the sums do not cover the cohort, or the weights sum to zero.
+            UserCodeError: a step of the user's own fails, or returns what it should not.
+        """
+        began = time.perf_counter()
+        rows = [part for part in sums if isinstance(part, ClientRows)]
+        total = None if rows else ColumnSums([part for part in sums if isinstance(part, PartialSum)], self._fields)
+        positions, weight = union(rows if total is None else [total])
+        if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
+            raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
+        if weight == 0:
+            raise RunError(
+                f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
+                "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
+            )
+        checked = time.perf_counter()
+        chosen = None
+        with naming(f"round {round_number}"):
+            if total is None:
+                learned, chosen = self._weigh(join_rows(rows), state, model)
+                total = ColumnSums([learned], self._fields)
+            next_state, next_model = self._step(total, state, model)
+        return next_state, next_model, StepFacts(checked - began, time.perf_counter() - checked, chosen)
+
+    def _weigh(self, rows: ClientRows, state: State, model: Float32) -> tuple[PartialSum, Chosen]:
+        """The sum of the rows with weights that are learned from them."""
+        if self._learner is None:
+            self._learner = WeightLearner(self.job, copy_module(self.module), self.layout, self.algorithm)
+        chosen = self._learner.choose(rows, state, model)
+        return weighed(rows, chosen.weights, self._fields), chosen
+
+    def save(self, folder: str, state: State, model: Float32) -> None:
+        """Write state and model into a checkpoint's folder.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        vectors = {"model": np.asarray(model, order="C")} | {
+            f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
+        }
+        save_vectors(Path(folder) / VECTORS, vectors)
+        (Path(folder) / LAYOUT).write_text(json.dumps({"layout": self.layout.fingerprint}), encoding="utf-8")
+
+    def load(self, folder: str) -> tuple[State, Float32]:
+        """State and model from a checkpoint's folder.
+
+        Raises:
+            RunError: the checkpoint is of another model, or not what `save` writes.
+        """
+        try:
+            written = parse_json((Path(folder) / LAYOUT).read_bytes())["layout"]
+            if written != self.layout.fingerprint:
+                raise RunError(
+                    f"{folder}: the checkpoint is of another model; pass the one that the run was started with"
+                )
+            vectors = read_vectors(Path(folder) / VECTORS)
+            model = vectors.pop("model")
+            state = {key.removeprefix("state."): value for key, value in vectors.items()}
+            self._check_like_first(state, model)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder}: not a checkpoint of raysim ({type(error).__name__}: {error})") from None
+        return state, model
+
+    def _check_like_first(self, state: State, model: Float32) -> None:
+        """Raise a ValueError if state or model are not of the form that they have before the first round."""
+        first_state, first_model = self.first()
+        found: dict[str, Any] = {"model": model, **state}
+        for name, first in {"model": first_model, **first_state}.items():
+            like = np.asarray(first)
+            if name not in found or (found[name].shape, found[name].dtype) != (like.shape, like.dtype):
+                raise ValueError(f"{name!r} is not there, or not {like.dtype} of shape {like.shape}")
+        if more := sorted(set(found) - set(first_state) - {"model"}):
+            raise ValueError(f"{more[0]!r} is not in the state of {self.job.experiment.algorithm.name}")
+
+    def export(self, path: str, model: Float32) -> None:
+        """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        module = copy_module(self.module)
+        self.layout.unpack(torch.from_numpy(model.copy()), module)
+        tensors: dict[str, torch.Tensor] = {}
+        taken: set[int] = set()
+        for name, tensor in module.state_dict().items():
+            memory = tensor.untyped_storage().data_ptr()
+            # The format refuses memory that is shared, as that of tied parameters is.
+            tensors[name] = (tensor.detach().clone() if memory in taken else tensor.detach()).contiguous()
+            taken.add(memory)
+        save_tensors(path, tensors)

@@ -1,0 +1,83 @@
+"""Leases: some of a round's clients for one worker, and the report of a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raysim.arrays import Float64, Int32, Int64
+from raysim.rounds.task import RoundTask
+
+NOBODY: Int64 = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Some of a round's clients, all of one class, handed to one worker. One given out again has a higher `attempt`.
+
+    Attributes:
+        home: id of the node that has most of what they keep from round to round; None where they keep nothing yet.
+    """
+
+    round: int
+    attempt: int
+    lr: float
+    positions: Int32
+    clients: Int64
+    weights: Float64
+    steps: Int64
+    participation: float = 1.0
+    group: int = 0
+    rows: bool = False
+    home: str | None = None
+
+    @classmethod
+    def of(cls, task: RoundTask, positions: npt.ArrayLike, group: int = 0) -> Lease:
+        """The lease of these positions, longest client first."""
+        chosen = np.asarray(positions, dtype=np.int32)
+        chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
+        clients, weights, steps = task.clients[chosen], task.weights[chosen], task.steps[chosen]
+        return cls(task.round, 0, task.lr, chosen, clients, weights, steps, task.participation, group, task.rows)
+
+    def cut(self, most: int) -> list[Lease]:
+        """Leases of at most so many clients."""
+        if len(self.clients) <= most:
+            return [self]
+        parts = [slice(start, start + most) for start in range(0, len(self.clients), most)]
+        return [
+            replace(
+                self,
+                positions=self.positions[part],
+                clients=self.clients[part],
+                weights=self.weights[part],
+                steps=self.steps[part],
+            )
+            for part in parts
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """Small facts about a finished lease.
+
+    Attributes:
+        facts: a row for each client (`raysim.rounds.rows.CLIENT_SCHEMA`), in the order of `positions`; `weight` is
+            not yet normalised.
+        positions: positions of these clients in the cohort.
+        clamped: clients whose weight was clamped to the stated range.
+        seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
+            (`raysim.rounds.rows.PARTS`).
+        bytes_up: bytes of the partial sum.
+        keepers: clients with a new state.
+    """
+
+    facts: pa.RecordBatch
+    positions: Int32
+    clamped: int
+    seconds: Mapping[str, float]
+    bytes_up: int
+    keepers: Int64 = field(default_factory=lambda: NOBODY)

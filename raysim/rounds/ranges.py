@@ -1,0 +1,69 @@
+"""Ranges of samples or clients that are evaluated by themselves, and what was measured over one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from raysim.arrays import Float64, Int64
+from raysim.training import ExactSums
+from raysim.training.metrics import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRange:
+    """Evaluate the model on samples `[start, stop)` of the server's set."""
+
+    part: Literal["validation", "test"]
+    start: int
+    stop: int
+
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"evaluating samples {self.start} to {self.stop - 1} of the {self.part} set"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRange:
+    """Evaluate the model on what these clients, `[n]`, have for it (`client_sets`), each by itself."""
+
+    clients: Int64
+
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"evaluating {_some(self.clients)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRange:
+    """The loss of the broadcast model on all training samples of these clients, `[n]`, each by itself."""
+
+    clients: Int64
+
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"the training loss of {_some(self.clients)}"
+
+
+def _some(clients: Int64) -> str:
+    return f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, …"
+
+
+EvaluationRange = ServerRange | ClientRange | TrainRange
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, and
+    `scores` where a metric looks at their order; for a `ClientRange`, for each set of the clients' own, a row of the
+    metrics' values for each client that has it, and another as it was `untuned` where models are fine-tuned; for a
+    `TrainRange` each client's mean and mean squared loss."""
+
+    part: Literal["validation", "test", "holdout", "client test", "train"]
+    sums: ExactSums | Float64
+    clients: Int64 | None = None
+    untuned: Float64 | None = None
+    scores: Scores | None = None

@@ -1,0 +1,110 @@
+"""What comes of a round: partial sums, the server's step, the recorded facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from raysim.arrays import Float64
+from raysim.rounds.lease import LeaseReport
+from raysim.rounds.ranges import Evaluated
+from raysim.rounds.rows import RoundRow
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHandle:
+    """The server after some round; with Ray, references that the driver never looks into.
+
+    Attributes:
+        state: of the algorithm.
+        model: `[P]`.
+        shared: the vectors of the state that clients may read, one after the other in float32; None where there are
+            none.
+        version: the round whose client states go with it.
+    """
+
+    state: Any
+    model: Any
+    shared: Any = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A round's training, before the server has looked at it.
+
+    Attributes:
+        sums: partial sums, or references to them.
+        reports: of each lease.
+        workers: workers that took part.
+        wall: seconds from the first lease given out to the last report.
+        broadcasts: workers or nodes that the model was sent to.
+    """
+
+    sums: tuple[Any, ...]
+    reports: tuple[LeaseReport, ...]
+    workers: int
+    wall: float
+    broadcasts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Weights that the server chose for a round.
+
+    Attributes:
+        weights: of the clients that made it, in the order of their positions, `[k]`, summing to 1.
+        metrics: what is recorded of the choice.
+    """
+
+    weights: Float64
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What is known of a server's step: seconds of checking and of applying, and what was chosen, if anything was."""
+
+    check: float
+    apply: float
+    chosen: Chosen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A round after the server's step: the new handle and how long reducing and applying took, in seconds."""
+
+    server: ServerHandle
+    reduce: float
+    apply: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """What is recorded of a finished round. Small, whatever the model.
+
+    Attributes:
+        row: all but the metrics of `evaluated`.
+        clients: a row for each client of the cohort (`CLIENT_SCHEMA`), by ascending id.
+        evaluated: sums over the ranges that were asked for, in any order.
+    """
+
+    row: RoundRow
+    clients: pa.RecordBatch
+    evaluated: tuple[Evaluated, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """A finished round: its facts, and the server after it.
+
+    Attributes:
+        arrived: rounds that came back in one call, this one the first of them; 0 for those behind it.
+    """
+
+    facts: RoundFacts
+    server: ServerHandle
+    arrived: int = 1

@@ -1,0 +1,44 @@
+"""A round as the driver draws it: what to train, and what to evaluate afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysim.arrays import Float64, Int64
+from raysim.rounds.ranges import EvaluationRange
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTask:
+    """A round as the driver draws it: who takes part, and with what weight.
+
+    Attributes:
+        round: from 1.
+        lr: client learning rate.
+        clients: the cohort's ids, `[m]`; a client's index here is its position.
+        weights: base weights `[m]`, summing to 1 (see `Weighting`).
+        steps: local steps of each, `[m]`: also what the work is estimated by.
+        participation: the cohort's share of the whole population's weight.
+        rows: whether what clients send is kept one by one (`raysim.aggregation.rows`), not summed by the workers.
+    """
+
+    round: int
+    lr: float
+    clients: Int64
+    weights: Float64
+    steps: Int64
+    participation: float = 1.0
+    rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoundWork:
+    """All of a round: what to train, and what to evaluate afterwards.
+
+    Attributes:
+        kept: the server after this round will be asked for (a checkpoint), so that it is best kept ready to hand.
+    """
+
+    task: RoundTask
+    ranges: tuple[EvaluationRange, ...] = ()
+    kept: bool = False

@@ -1,0 +1,197 @@
+"""Who takes part in a round, and with what weight: a pure function of (seed, round)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from raysim import keyed
+from raysim.aggregation import Weighting
+from raysim.arrays import Bools, Int64
+from raysim.config import Experiment
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.server import ClusteredConfig, ExplicitWeightsConfig, PoissonConfig, RoundRobinConfig, WeightsConfig
+from raysim.data import Federation
+from raysim.errors import ConfigError
+from raysim.rounds.task import RoundTask
+from raysim.selection.clusters import clusters_of, draw_stratified
+from raysim.training import LocalWork, lr_factor
+
+
+def cohort_size(experiment: Experiment, population: int) -> int:
+    """Clients of a round (their expected number, for Poisson sampling).
+
+    Raises:
+        ConfigError: more clients than there are.
+    """
+    if isinstance(experiment.algorithm, CentralisedConfig):
+        return 1
+    if isinstance(experiment.cohort, float):
+        return max(1, round(experiment.cohort * population))
+    if experiment.cohort > population:
+        raise ConfigError(experiment.cohort_too_large(population))
+    return experiment.cohort
+
+
+def check_weights(weights: WeightsConfig, federation: Federation) -> None:
+    """Refuse a table of weights that does not fit the population.
+
+    Raises:
+        ConfigError: it names a client that does not exist, or gives weight to nobody who has training samples.
+    """
+    if not isinstance(weights, ExplicitWeightsConfig):
+        return
+    population = federation.population
+    strangers = [client for client in weights.table if not 0 <= client < population]
+    if strangers:
+        raise ConfigError(
+            f"aggregation.weights.table: there is no client {strangers[0]}; clients are 0 to {population - 1}"
+        )
+    named = np.array([client for client, weight in weights.table.items() if weight > 0], dtype=np.int64)
+    if weights.default == 0 and not federation.sizes("train", named).any():
+        raise ConfigError(
+            "aggregation.weights.table: no client with a weight above 0 has training samples; name others, or set "
+            "aggregation.weights.default above 0"
+        )
+
+
+def draw_cohort(experiment: Experiment, population: int, round_number: int) -> Int64:
+    """Ids of the round's clients, ascending; empty only under Poisson sampling.
+
+    Selections that look at the clients (clustered, adaptive ones) stand in here with a uniform draw.
+    """
+    size = cohort_size(experiment, population)
+    if isinstance(experiment.algorithm, CentralisedConfig):
+        return np.zeros(1, dtype=np.int64)  # who has all samples (`raysim.data.PooledFederation`)
+    if isinstance(experiment.selection, PoissonConfig):
+        draw = keyed.uniform(experiment.seed, keyed.Purpose.COHORT, round_number, np.arange(population))
+        return np.flatnonzero(draw < size / population)
+    if size == population:
+        return np.arange(population)
+    if isinstance(experiment.selection, RoundRobinConfig):
+        places = (np.arange(size) + (round_number - 1) * size) % population
+        return np.sort(_rotation(experiment.seed, population)[places])
+    if size * 8 > population:
+        key = keyed.bits(experiment.seed, keyed.Purpose.COHORT, round_number, np.arange(population))
+        return np.sort(np.argsort(key, kind="stable")[:size])
+    return np.sort(_few(experiment.seed, round_number, size, population))
+
+
+def draw_clients(experiment: Experiment, federation: Federation, round_number: int) -> Int64:
+    """`draw_cohort` for selections that also look at the federation.
+
+    Raises:
+        ConfigError: its clients cannot be put into clusters.
+    """
+    if isinstance(experiment.selection, ClusteredConfig) and not isinstance(experiment.algorithm, CentralisedConfig):
+        labels = clusters_of(experiment.seed, experiment.selection, federation)
+        return draw_stratified(experiment.seed, round_number, cohort_size(experiment, len(labels)), labels)
+    return draw_cohort(experiment, federation.population, round_number)
+
+
+def draw_round(
+    experiment: Experiment, federation: Federation, work: LocalWork, round_number: int, clients: Int64 | None = None
+) -> RoundTask:
+    """The round's cohort, its weights and its learning rate.
+
+    Args:
+        experiment: says how.
+        federation: the clients.
+        work: what each does.
+        round_number: from 1.
+        clients: the cohort, where the selection is adaptive; a uniform draw stands in for it in plans.
+
+    Returns:
+        The task. A cohort without any weight has nothing to teach the model, so its round has no clients.
+    """
+    drawn = work.drawn_in(round_number)
+    if clients is None:
+        clients = draw_clients(experiment, federation, drawn)
+    samples = federation.sizes("train", clients)
+    weighting = Weighting(experiment.aggregation.weights)
+    weights = weighting.base(clients, samples)
+    if not weights.any():
+        clients, samples, weights = clients[:0], samples[:0], weights[:0]
+    lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
+    rows, steps = weighting.keeps_rows(round_number), work.count(samples) * (round_number % work.rounds == 0)
+    share = _share(experiment, federation, clients, samples)
+    if experiment.client.stragglers.share:
+        late, done = _stragglers(experiment, work, drawn, clients, samples)
+        if not experiment.client.stragglers.keep:
+            kept = ~late
+            share *= float(weights[kept].sum())
+            weights = weighting.base(clients[kept], samples[kept])
+            kept[kept] = weights.any()  # all of them or, where none has weight, nobody
+            return RoundTask(round_number, lr, clients[kept], weights[: kept.sum()], steps[kept], share, rows)
+        steps = np.where(late, np.minimum(done, steps), steps)
+    return RoundTask(round_number, lr, clients, weights, steps, share, rows)
+
+
+def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:
+    """The first round in which somebody takes steps, to time engines on; the first of all if none is near."""
+    tasks = (draw_round(experiment, federation, work, work.rounds * (i + 1)) for i in range(_LOOKED_THROUGH))
+    first = next(tasks)
+    return first if first.steps.any() else next((task for task in tasks if task.steps.any()), first)
+
+
+_LOOKED_THROUGH = 100
+"""Rounds, in search of one with clients."""
+
+
+def _stragglers(
+    experiment: Experiment, work: LocalWork, round_number: int, clients: Int64, samples: Int64
+) -> tuple[Bools, Int64]:
+    """Which clients of the cohort straggle, and the local steps that each would have done by the end, int64 `[m]`.
+
+    Raises:
+        ConfigError: there is only one epoch (or step) to do, of which there is no part.
+    """
+    key = (experiment.seed, keyed.Purpose.STRAGGLERS, round_number, clients)
+    count = round(experiment.client.stragglers.share * len(clients))
+    late = np.isin(np.arange(len(clients)), np.argsort(keyed.bits(*key, 0), kind="stable")[:count])
+    whole = work.epochs if work.steps is None else work.steps
+    if whole < 2 and experiment.client.stragglers.keep:
+        what = "epochs" if work.steps is None else "steps"
+        raise ConfigError(f"client.stragglers: nobody can do part of one; set client.{what} to 2 or more")
+    part = 1 + np.floor(keyed.uniform(*key, 1) * (whole - 1)).astype(np.int64)
+    done = part * (work.per_epoch(samples) if work.steps is None else 1) * work.repeats
+    return late, np.where(samples > 0, done, 0)
+
+
+def _share(experiment: Experiment, federation: Federation, clients: Int64, samples: Int64) -> float:
+    """The cohort's share of the population's weight."""
+    if len(clients) == federation.population:
+        return 1.0
+    config = experiment.aggregation.weights
+    known = _POPULATION.get(federation)
+    if known is None or known[0] != config:
+        everybody = np.arange(federation.population)
+        known = config, float(Weighting(config).raw(everybody, federation.sizes("train")).sum())
+        _POPULATION[federation] = known
+    total = float(Weighting(config).raw(clients, samples).sum())
+    return min(total / known[1], 1.0) if known[1] else 0.0
+
+
+_POPULATION: WeakKeyDictionary[Federation, tuple[WeightsConfig, float]] = WeakKeyDictionary()
+"""The weight of each federation's whole population, which takes a look at all clients, once."""
+
+
+@lru_cache(maxsize=1)
+def _rotation(seed: int, population: int) -> Int64:
+    """The order in which a round robin goes through the population."""
+    return np.argsort(keyed.bits(seed, keyed.Purpose.ROTATION, np.arange(population)), kind="stable")
+
+
+def _few(seed: int, round_number: int, size: int, population: int) -> Int64:
+    """`size` different clients of many more, in time that does not grow with the population: draw, skip repeats."""
+    chosen: Int64 = np.empty(0, dtype=np.int64)
+    drawn = 0
+    while len(chosen) < size:
+        counter = np.arange(drawn, drawn + 2 * size)
+        key = keyed.bits(seed, keyed.Purpose.COHORT, round_number, counter)
+        candidates = np.concatenate([chosen, (key % np.uint64(population)).astype(np.int64)])
+        _, first = np.unique(candidates, return_index=True)
+        chosen, drawn = candidates[np.sort(first)][:size], drawn + 2 * size
+    return chosen

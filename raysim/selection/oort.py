@@ -1,0 +1,115 @@
+"""Oort (Lai, Zhu, Madhyastha & Chowdhury 2021, algorithm 1): clients that teach the most in the time that they take.
+
+The utility of a client that took part, with t_i its local steps in a round and T the preferred number of them:
+
+    Util(i) = (|B_i| √(1/|B_i| Σ loss²) + √(0.1 ln R / L_i)) · (T / t_i)^α   (the last factor only where T < t_i)
+
+|B_i| √… is clipped at a percentile of those known; L_i is the round in which it last took part. A share ε of the
+cohort is of clients that never took part, drawn in proportion to their speed 1 / t_i. The others are drawn in
+proportion to their utility, among those with at least c times the utility of the last that would be in by rank. The
+pacer raises T, a percentile of the clients' steps, where the cohorts' utilities of a window of rounds sum to less than
+in the one before.
+
+Otherwise than in the paper: time is local steps and nothing that a clock says, or the cohort would depend on the
+machine; losses are those of the model that the round made, not those met on the way; and nobody is barred for taking
+part often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from raysim import keyed
+from raysim.arrays import Float64, Int64
+from raysim.config import Experiment
+from raysim.config.server import OortConfig
+from raysim.data import Federation
+from raysim.evaluation.ranges import train_ranges
+from raysim.rounds.ranges import Evaluated, EvaluationRange
+from raysim.selection.adaptive import Measure, Selection, State, losses_of, without_replacement
+from raysim.training import LocalWork
+
+
+class Utilities(Selection):
+    """Oort. Remembers of each client that took part its id, its statistical utility and the round; of the pacer the
+    utilities of the last two windows of rounds, and its percentile."""
+
+    adaptive = True
+
+    def __init__(self, experiment: Experiment, federation: Federation, work: LocalWork) -> None:
+        super().__init__(experiment, federation, work)
+        assert isinstance(experiment.selection, OortConfig)
+        self.config = experiment.selection
+        self._eligible = self._with_samples()
+        self._steps = work.count(federation.sizes("train", self._eligible)).astype(np.float64)
+
+    def first(self) -> State:
+        nobody = np.empty(0, dtype=np.int64)
+        none = np.empty(0)
+        percentile = np.array([self.config.percentile])
+        return {"clients": nobody, "utility": none, "last": nobody, "sums": none, "percentile": percentile}
+
+    def cohort(self, round_number: int, state: State, measure: Measure) -> Int64:
+        explored: Int64 = state["clients"]
+        rest = np.setdiff1d(self._eligible, explored, assume_unique=True)
+        share = self.config.exploration * self.config.exploration_decay ** (round_number - 1)
+        wanted = round(max(share, self.config.exploration_floor) * self.size)
+        new = min(max(wanted, self.size - len(explored)), len(rest))
+        seed = self.experiment.seed
+        fast = without_replacement(seed, keyed.Purpose.EXPLORATION, round_number, rest, 1 / self._steps_of(rest), new)
+        utility = self.utility(round_number, state)
+        count = self.size - new
+        chosen = explored[:0]
+        if count:
+            cut = self.config.cutoff * np.sort(utility)[::-1][count - 1]
+            admitted = utility >= cut
+            chosen = without_replacement(
+                seed, keyed.Purpose.COHORT, round_number, explored[admitted], utility[admitted], count
+            )
+        return np.sort(np.concatenate([fast, chosen]))
+
+    def utility(self, round_number: int, state: State) -> Float64:
+        """Util of each client that took part, as of this round, `[n]`."""
+        known: Float64 = state["utility"]
+        if not len(known):
+            return known
+        clipped = np.minimum(known, np.percentile(known, self.config.clip))
+        util = clipped + np.sqrt(0.1 * math.log(round_number) / state["last"])
+        preferred = float(np.percentile(self._steps, float(state["percentile"][0])))
+        return np.asarray(util * np.minimum(1.0, preferred / self._steps_of(state["clients"])) ** self.config.alpha)
+
+    def ranges(self, clients: Int64) -> tuple[EvaluationRange, ...]:
+        took_part = clients[np.isin(clients, self._eligible)]
+        return tuple(train_ranges(self.federation, took_part, self.experiment.evaluation.batch_size))
+
+    def after(self, round_number: int, state: State, evaluated: Iterable[Evaluated]) -> State:
+        results = [one for one in evaluated if one.part == "train" and one.clients is not None]
+        if not results:
+            return state
+        clients = np.sort(np.concatenate([one.clients for one in results if one.clients is not None]))
+        squares = losses_of(results, clients)[:, 1]
+        utility = self.federation.sizes("train", clients) * np.sqrt(squares)
+        utility = np.where(np.isfinite(utility), utility, 0.0)
+        stay = ~np.isin(state["clients"], clients)
+        everybody = np.concatenate([state["clients"][stay], clients])
+        order = np.argsort(everybody)
+        window = self.config.window
+        sums = np.append(state["sums"], math.fsum(utility.tolist()))[-2 * window :]
+        percentile = float(state["percentile"][0])
+        before, lately = math.fsum(sums[:window].tolist()), math.fsum(sums[window:].tolist())
+        if len(sums) == 2 * window and round_number % window == 0 and before > lately:
+            percentile = min(100.0, percentile + self.config.pacer_step)
+        return {
+            "clients": everybody[order],
+            "utility": np.concatenate([state["utility"][stay], utility])[order],
+            "last": np.concatenate([state["last"][stay], np.full(len(clients), round_number)])[order],
+            "sums": sums,
+            "percentile": np.array([percentile]),
+        }
+
+    def _steps_of(self, clients: Int64) -> Float64:
+        steps: Float64 = self._steps[np.searchsorted(self._eligible, clients)]
+        return steps
