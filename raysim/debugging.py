@@ -23,7 +23,7 @@ from raysim.rounds.environment import bits_fingerprint
 from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork
-from raysim.selection.adaptive import Selection, State, build_selection, load_state
+from raysim.selection import Selection, State, load_state
 from raysim.selection.cohort import draw_round
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
@@ -89,7 +89,7 @@ def debug(
     directory = RunDirectory.open(run)
     experiment = directory.experiment().updated(["execution.executor=inprocess"])
     prepared = prepare_job(experiment, model=model, data=data)
-    selection = build_selection(prepared.experiment, prepared.federation, prepared.work)
+    selection = prepared.selection
     if not selection.adaptive:
         _check_client(prepared, _task(prepared, round), client)
     executor = InProcessExecutor(prepared.job)
@@ -101,7 +101,7 @@ def debug(
         drawn = _task(prepared, number, _cohort(selection, number, selected, executor, handle))
         again = _without(drawn, left_out.get(number, set()))
         done = next(executor.rounds(iter([RoundWork(again, selection.ranges(drawn.clients))]), handle))
-        handle, selected = done.server, selection.after(number, selected, done.facts.evaluated)
+        handle, selected = done.server, selection.after(number, selected, drawn.clients, done.facts.evaluated)
     task = _task(prepared, round, _cohort(selection, round, selected, executor, handle))
     _check_client(prepared, task, client)
     lease = Lease.of(task, np.flatnonzero(task.clients == client))

@@ -16,7 +16,7 @@ from raysim.execution.server.learned_weights import LEARNED_METRICS
 from raysim.rounds.executor import Executor
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
-from raysim.selection.adaptive import Selection, State, build_selection, load_state
+from raysim.selection import Selection, State, load_state
 from raysim.tracking import Checkpoint, NoteLevel, Progress, Recorder, RunDirectory, Stopping, read_rounds
 from raysim.tracking.resuming import refuse_other_bits
 
@@ -79,7 +79,7 @@ def open_run(
         if not experiment.aggregation.exact:
             bits["sums"] = "float32, the result depends on who trained whom"
         refuse_other_bits(recorded_bits or {}, bits)
-        selection = build_selection(experiment, federation, prepared.work)
+        selection = prepared.selection
         selected = selection.first() if checkpoint is None else load_state(checkpoint.path, selection)
         server = executor.first() if checkpoint is None else executor.load(str(checkpoint.path.resolve()))
         run = directory()

@@ -25,7 +25,7 @@ from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.rounds.results import RoundDone
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.rounds.task import RoundWork
-from raysim.selection.adaptive import save_state
+from raysim.selection import save_state
 from raysim.selection.cohort import draw_round
 from raysim.tracking import CheckpointFolder, CheckpointPlace, NoteLevel, Progress, QuietProgress, RunDirectory
 from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
@@ -272,7 +272,8 @@ class Simulation:
         seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         row = replace(facts.row, seconds=seconds, metrics=metrics)
-        selected = self._selection.after(row.round, self._selected, facts.evaluated)
+        cohort = facts.clients["client"].to_numpy()
+        selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
         self._recorder.commit(row, facts.clients, measured)
         # Only now: an interrupt leaves the last committed round.
         self.number, self._server, self._selected = row.round, done.server, selected

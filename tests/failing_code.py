@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from raysim.algorithms import Algorithm, ClientVector
+from raysim.selection import Selection
 from raysim.training import FeatureLoss
 from raysim.training.metrics.metric import MeanMetric
 
@@ -114,6 +115,30 @@ class Hits(MeanMetric):
         return super().value(sums)
 
 
+class Chosen(Selection):
+    adaptive = True
+
+    def __init__(self, *given):
+        here("selection")
+        super().__init__(*given)
+
+    def first(self):
+        here("first")
+        return {{"seen": np.zeros(1)}}
+
+    def cohort(self, round_number, state, measure):
+        here("cohort")
+        return np.arange(self.size)
+
+    def ranges(self, clients):
+        here("ranges")
+        return self.train_ranges(clients)
+
+    def after(self, round_number, state, clients, evaluated):
+        here("after")
+        return {{"seen": state["seen"] + 1}}
+
+
 class Rule(Algorithm):
     """FedAvg, but for one method."""
 
@@ -149,6 +174,7 @@ HOOKS = [
 ]
 """Every method of the contract."""
 
+IN_SELECTION = ("selection", "first", "cohort", "ranges", "after")
 IN_CLIENTS = ("candidates", "start", "correct", "solve", "peers", "local_step", "send")
 
 PLACES = {
@@ -166,6 +192,11 @@ PLACES = {
     "metric": r"evaluation\.metrics: '\w+:Hits' cannot be made from the data's info alone",
     "measure": r"round 1: evaluating samples 0 to 7 of the \w+ set: metric \w+:Hits: contributions",
     "value": r"(\w.*: )?metric \w+:Hits: value",
+    "selection": r"selection \w+:Chosen",
+    "first": r"selection \w+:Chosen: first",
+    "cohort": r"round 1: selection \w+:Chosen: cohort",
+    "ranges": r"selection \w+:Chosen: ranges",
+    "after": r"round 1: selection \w+:Chosen: after",
     "algorithm": r"algorithm \w+:Rule",
     **{
         name: r"client \d, round 1" if name in IN_CLIENTS else rf"(\w.*: )?algorithm \w+:Rule: {name}" for name in HOOKS
@@ -227,6 +258,7 @@ class Failing:
                 "holdout": 0.2,
             },
             "model": f"{self.name}:model",
+            "selection": f"{self.name}:Chosen" if self.place in IN_SELECTION else "uniform",
             "algorithm": f"{self.name}:Rule",
             "aggregation": {"weights": learned if self.place == "chooser" else "samples"},
             "training": {"loss": f"{self.name}:loss", "engine": "sequential"},

@@ -152,9 +152,10 @@ def _steps(a_round: RoundPlan) -> str:
 
 def _pace(experiment: Experiment, a_round: RoundPlan) -> str:
     """Who works on a round, and why."""
+    from raysim.selection import is_adaptive
     from raysim.tracking.units import duration
 
-    execution, selection = experiment.execution, experiment.selection
+    execution = experiment.execution
     step = f"{'a measured' if a_round.timed else 'a guess of'} {duration(a_round.a_step)} a local step"
     if execution.executor == "inprocess":
         return f"about {duration(a_round.alone)} a round at {step}"
@@ -164,8 +165,9 @@ def _pace(experiment: Experiment, a_round: RoundPlan) -> str:
     if execution.classes:
         return f"{workers}, each for the clients of its class, never several rounds in a call"
     why = f"at {step} {duration(a_round.alone)} on one worker, {duration(a_round.shared)} shared"
-    if selection.adaptive:
-        return f"{workers}, one round after the other (selection {selection.name} looks at the round before); {why}"
+    if is_adaptive(experiment):
+        name = experiment.selection.name
+        return f"{workers}, one round after the other (selection {name} looks at the round before); {why}"
     if execution.rounds_ahead == 0:
         return f"{workers}, one round after the other (execution.rounds_ahead is 0); {why}"
     if a_round.batch:

@@ -85,7 +85,7 @@ class RayExecutor(Executor):
         self.workers = placement.actors
         columns, down = skeleton.columns, skeleton.bytes_down
         self._reads_server = down > 4 * columns
-        self._ahead = rounds_ahead(execution, job.experiment.selection)
+        self._ahead = rounds_ahead(job.experiment)
         self._own_actors = own or bool(execution.classes)
         steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
         self._shared = SharedRounds(

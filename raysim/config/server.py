@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Tag, field_validator, model_validator
 
-from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, ImportString, Section
 from raysim.config.bounds import BYTES
 
 
@@ -133,32 +133,25 @@ class AggregationConfig(Section):
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 
 
-class BaseSelectionConfig(Section):
-    """What every way to draw a cohort takes."""
-
-    adaptive: ClassVar[bool] = False
-    """Whether a cohort depends on the rounds before it, so that no round can be worked on ahead."""
-
-
-class UniformConfig(BaseSelectionConfig):
+class UniformConfig(Section):
     """`cohort` different clients, each subset equally likely."""
 
     name: Literal["uniform"] = "uniform"
 
 
-class PoissonConfig(BaseSelectionConfig):
+class PoissonConfig(Section):
     """Every client by itself with probability cohort / population: the cohort's size varies and may be zero."""
 
     name: Literal["poisson"] = "poisson"
 
 
-class RoundRobinConfig(BaseSelectionConfig):
+class RoundRobinConfig(Section):
     """Everybody once before anybody twice, in one random order that begins again at its end."""
 
     name: Literal["round_robin"] = "round_robin"
 
 
-class ClusteredConfig(BaseSelectionConfig):
+class ClusteredConfig(Section):
     """Of each cluster of clients with similar labels as many as its size asks for; everybody equally likely."""
 
     name: Literal["clustered"] = "clustered"
@@ -168,20 +161,18 @@ class ClusteredConfig(BaseSelectionConfig):
     """Steps of k-means, at most."""
 
 
-class PowerOfChoiceConfig(BaseSelectionConfig):
+class PowerOfChoiceConfig(Section):
     """Of some candidates those with the highest loss under the broadcast model (Cho, Wang & Joshi 2022)."""
 
-    adaptive: ClassVar[bool] = True
     name: Literal["power_of_choice"] = "power_of_choice"
     candidates: int | None = Field(None, ge=1)
     """Candidates d, drawn in proportion to their samples; by default twice the cohort, at most everybody. With no more
     than the cohort no loss decides."""
 
 
-class OortConfig(BaseSelectionConfig):
+class OortConfig(Section):
     """Clients of high loss that take few steps, and a share of new ones (Lai et al. 2021)."""
 
-    adaptive: ClassVar[bool] = True
     name: Literal["oort"] = "oort"
     exploration: float = Field(0.9, ge=0, le=1)
     """Share ε of the first cohort that has never taken part."""
@@ -209,7 +200,8 @@ SelectionConfig = Annotated[
     | Annotated[RoundRobinConfig, Tag("round_robin")]
     | Annotated[ClusteredConfig, Tag("clustered")]
     | Annotated[PowerOfChoiceConfig, Tag("power_of_choice")]
-    | Annotated[OortConfig, Tag("oort")],
+    | Annotated[OortConfig, Tag("oort")]
+    | Annotated[CustomConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,
 ]

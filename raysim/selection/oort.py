@@ -27,13 +27,13 @@ from raysim.arrays import Float64, Int64
 from raysim.config import Experiment
 from raysim.config.server import OortConfig
 from raysim.data import Federation
-from raysim.evaluation.ranges import train_ranges
-from raysim.rounds.ranges import Evaluated, EvaluationRange
-from raysim.selection.adaptive import Measure, Selection, State, losses_of, without_replacement
+from raysim.rounds.ranges import Evaluated, TrainRange
+from raysim.selection.base import Measure, Selection, State, losses_of
+from raysim.selection.sampling import without_replacement
 from raysim.training import LocalWork
 
 
-class Utilities(Selection):
+class Oort(Selection):
     """Oort. Remembers of each client that took part its id, its statistical utility and the round; of the pacer the
     utilities of the last two windows of rounds, and its percentile."""
 
@@ -43,7 +43,7 @@ class Utilities(Selection):
         super().__init__(experiment, federation, work)
         assert isinstance(experiment.selection, OortConfig)
         self.config = experiment.selection
-        self._eligible = self._with_samples()
+        self._eligible = self.with_samples()
         self._steps = work.count(federation.sizes("train", self._eligible)).astype(np.float64)
 
     def first(self) -> State:
@@ -81,16 +81,14 @@ class Utilities(Selection):
         preferred = float(np.percentile(self._steps, float(state["percentile"][0])))
         return np.asarray(util * np.minimum(1.0, preferred / self._steps_of(state["clients"])) ** self.config.alpha)
 
-    def ranges(self, clients: Int64) -> tuple[EvaluationRange, ...]:
-        took_part = clients[np.isin(clients, self._eligible)]
-        return tuple(train_ranges(self.federation, took_part, self.experiment.evaluation.batch_size))
+    def ranges(self, clients: Int64) -> tuple[TrainRange, ...]:
+        return self.train_ranges(clients)
 
-    def after(self, round_number: int, state: State, evaluated: Iterable[Evaluated]) -> State:
-        results = [one for one in evaluated if one.part == "train" and one.clients is not None]
-        if not results:
+    def after(self, round_number: int, state: State, clients: Int64, evaluated: Iterable[Evaluated]) -> State:
+        clients = clients[np.isin(clients, self._eligible)]
+        if not len(clients):
             return state
-        clients = np.sort(np.concatenate([one.clients for one in results if one.clients is not None]))
-        squares = losses_of(results, clients)[:, 1]
+        squares = losses_of(evaluated, clients)[:, 1]
         utility = self.federation.sizes("train", clients) * np.sqrt(squares)
         utility = np.where(np.isfinite(utility), utility, 0.0)
         stay = ~np.isin(state["clients"], clients)

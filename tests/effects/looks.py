@@ -114,7 +114,7 @@ def verdicts(lab: Lab, overrides: tuple[str, ...]) -> Any:
 
 def ahead(lab: Lab, overrides: tuple[str, ...]) -> Any:
     """Rounds that are worked on before those in front of them are committed."""
-    return rounds_ahead(lab.experiment(overrides)[0].execution)
+    return rounds_ahead(lab.experiment(overrides)[0])
 
 
 def told(lab: Lab, overrides: tuple[str, ...]) -> Any:

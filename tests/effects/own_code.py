@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from raysim.algorithms.averaging import FedAvg
+from raysim.selection import Selection
 
 
 def source(count: int = 40) -> Any:
@@ -30,6 +31,18 @@ def keep(default: Any, scores: Any, /, *, trials: int, seed: int) -> Any:
 def by_trials(default: Any, scores: Any, /, *, trials: int, seed: int) -> Any:
     weights = np.arange(1.0, len(default) + 1) ** trials
     return weights / weights.sum()
+
+
+class Window(Selection):
+    """As many clients in a row, from a keyed one on."""
+
+    def __init__(self, experiment: Any, federation: Any, work: Any, shift: int = 0) -> None:
+        super().__init__(experiment, federation, work)
+        self._shift = shift
+
+    def cohort(self, round_number: int, state: Any, measure: Any) -> Any:
+        start = int(self.uniform(round_number) * self.federation.population) + self._shift
+        return np.sort((start + np.arange(self.size)) % self.federation.population)
 
 
 class Half(FedAvg):

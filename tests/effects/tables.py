@@ -58,6 +58,8 @@ selection=oort.pacer_step | 100 | @oort; selection.percentile=0; selection.alpha
 selection=oort.window | 1 | @oort; selection.percentile=0; selection.alpha=9; selection.pacer_step=100
 selection=oort.cutoff | 0 | @oort
 selection=oort.clip | 1 | @oort; selection.alpha=0; selection.clip=100
+selection=custom | {name: "own_code:Window"} |
+selection=custom.args | {shift: 1} | selection.name=own_code:Window
 model=softmax.weights | <FOLDER>/softmax.safetensors |
 model=softmax.bias | false |
 model=mlp.weights | <FOLDER>/softmax.safetensors | model.hidden=[6]

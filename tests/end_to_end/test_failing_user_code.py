@@ -139,5 +139,5 @@ def test_every_import_string_of_the_schema_has_its_place_here() -> None:
             return 0
         return (schema.get("pattern") == IMPORT_STRING) + sum(map(strings, schema.values()))
 
-    # Of the model, the loss, the algorithm, the chooser, and of `Custom`, which is a source or a partitioner.
+    # Of the model, the loss, the algorithm, the chooser, and of `CustomConfig`: a source, a partitioner or a selection.
     assert strings(Experiment.model_json_schema()) == 5, "give the new one a place in tests/failing_code.py"

@@ -38,6 +38,28 @@ CASES = [
     ("Rule.broadcast_state = ('nothing',)", "broadcast_state names 'nothing', of which init makes no vector"),
     ("Rule.turns = 0", "turns is 0; expected a whole number"),
     ("Rule.personal = True", "personal is set, but the method client_model is not there"),
+    ("Chosen.first = lambda self: {'a': 3}", r"selection .*: first returned a int as 'a'; expected a NumPy array"),
+    ("Chosen.first = lambda self: [3]", "first returned a list; expected a mapping of names to NumPy arrays"),
+    ("Chosen.cohort = lambda *given: [1, 2]", r"round 1: selection .*: cohort returned a list; expected client ids"),
+    ("Chosen.cohort = lambda *given: np.array([np.nan])", r"an array of shape \[1\] and type float64; expected client"),
+    ("Chosen.cohort = lambda *given: np.array([0, 9])", "cohort returned client 9; clients are 0 to 3"),
+    ("Chosen.cohort = lambda *given: np.array([-1, 2])", "cohort returned client -1; clients are 0 to 3"),
+    ("Chosen.cohort = lambda *given: np.array([0, 2, 2])", "cohort returned client 2 twice; name each client once"),
+    ("Chosen.cohort = lambda *given: np.array([2, 0])", "cohort returned ids that are not ascending; return np.sort"),
+    ("Chosen.cohort = lambda self, n, state, measure: measure([3])", "cohort: measure was given a list; expected what"),
+    ("Chosen.cohort = lambda self, n, s, measure: s['seen'].fill(1)", "cohort: ValueError: assignment destination is"),
+    (
+        "Chosen.ranges = lambda self, clients: clients",
+        "ranges returned an array of shape .*; expected what self.train_",
+    ),
+    (
+        "Chosen.after = lambda self, *given: None",
+        r"round 1: selection .*: after returned a NoneType; expected a mapping",
+    ),
+    ("Chosen.after = lambda self, *given: {}", r"after returned a state of nothing; expected that of first: seen \(f"),
+    ("Chosen.adaptive = 'yes'", "selection .*: adaptive is 'yes'; expected True or False"),
+    ("Chosen.adaptive = False", "first returned a state; only an adaptive selection knows of the rounds before; set"),
+    ("Chosen = Rule", "selection.name: mine.*:Chosen is not a subclass of raysim.selection.Selection"),
     ("choose = 3", r"aggregation\.weights\.chooser: mine\w+:choose is a int, not a function"),
     ("def choose(default): pass", "cannot be called as a chooser"),
     ("def choose(*given, **named): return [0.25] * 4", "returned a list; expected a NumPy array of 4 finite weights"),
@@ -51,7 +73,7 @@ def test_what_a_component_returns_is_named_with_what_was_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: str, line: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    place = "chooser" if "choose" in patch else "nowhere"
+    place = "chooser" if "choose" in patch else "selection" if "Chosen" in patch else "nowhere"
     failing = Failing(tmp_path, place, f"none{CASES.index((patch, line))}")
     failing.write(f"{patch}\n")
     with pytest.raises(RaysimError) as caught, Simulation(failing.experiment()) as simulation:

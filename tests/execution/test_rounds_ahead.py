@@ -157,7 +157,7 @@ def test_a_call_ends_with_what_is_kept_and_is_bounded_in_rounds_seconds_and_byte
 
 def test_the_configuration_says_how_far_ahead() -> None:
     def of(value: Any) -> int:
-        return rounds_ahead(Experiment.parse({"execution": {"rounds_ahead": value}}).execution)
+        return rounds_ahead(Experiment.parse({"execution": {"rounds_ahead": value}}))
 
     assert (of(0), of(7)) == (0, 7)
     assert of("auto") > 2 * costs_of_rounds.BATCH_ROUNDS

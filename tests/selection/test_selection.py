@@ -23,10 +23,11 @@ from raysim.execution.preparation.prepare import prepare_job
 from raysim.execution.scheduling.round_costs import rounds_ahead
 from raysim.rounds.ranges import Evaluated, TrainRange
 from raysim.rounds.task import RoundWork
-from raysim.selection.adaptive import build_selection, load_state, save_state, without_replacement
+from raysim.selection import build_selection, load_state, save_state
 from raysim.selection.clusters import clusters_of, draw_stratified, k_means
 from raysim.selection.cohort import draw_cohort, draw_round
-from raysim.selection.oort import Utilities
+from raysim.selection.oort import Oort
+from raysim.selection.sampling import without_replacement
 
 SIZES = (12, 30, 1, 0, 7, 18)
 
@@ -108,7 +109,7 @@ def test_oort_follows_algorithm_1_of_the_paper() -> None:
     sizes = (12, 30, 5, 0, 7, 18, 40, 9, 22, 3)
     options = "{name: oort, exploration: 0.8, exploration_decay: 0.7, exploration_floor: 0.25, window: 2, clip: 80}"
     _, selection = selection_run(options, "cohort=4", sizes=sizes)
-    assert isinstance(selection, Utilities)
+    assert isinstance(selection, Oort)
     eligible = [client for client, size in enumerate(sizes) if size]
     t = {client: 2 * -(-sizes[client] // 5) for client in eligible}  # two epochs in batches of five
     state: Any = selection.first()
@@ -141,7 +142,7 @@ def test_oort_follows_algorithm_1_of_the_paper() -> None:
         assert cohort.tolist() == sorted(chosen)
 
         squares = generator.uniform(0.1, 4, 4) / number
-        state = selection.after(number, state, losses(cohort, squares.tolist()))
+        state = selection.after(number, state, cohort, losses(cohort, squares.tolist()))
         mine = [sizes[client] * math.sqrt(s) for client, s in zip(cohort, squares, strict=True)]
         utility |= dict(zip(cohort.tolist(), mine, strict=True))
         last |= dict.fromkeys(cohort.tolist(), number)
@@ -202,14 +203,14 @@ def test_a_replay_without_checkpoints_finds_the_same_cohort(tmp_path: Path, sele
 def test_no_round_is_worked_on_ahead_of_the_one_that_decides_its_cohort() -> None:
     for selection, ahead in (("oort", 0), ("power_of_choice", 0), ("uniform", 7), ("clustered", 7)):
         experiment = experiment_of("fedavg", f"selection={selection}", "execution.rounds_ahead=7")
-        assert rounds_ahead(experiment.execution, experiment.selection) == ahead
+        assert rounds_ahead(experiment) == ahead
 
 
 def test_what_a_selection_remembers_survives_a_file_and_must_be_its_own(tmp_path: Path) -> None:
     _, oort = selection_run("oort")
     with pytest.raises(RunError, match="cannot be read as safetensors"):
         load_state(tmp_path, oort)
-    state = oort.after(1, oort.first(), losses(np.array([0, 4]), [1.0, 2.0]))
+    state = oort.after(1, oort.first(), np.array([0, 4]), losses(np.array([0, 4]), [1.0, 2.0]))
     save_state(tmp_path, state)
     found = load_state(tmp_path, oort)
     assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in state.items()}

@@ -147,7 +147,7 @@ def _rounds_ahead(prepared: Prepared, costs: RoundCosts, work: RoundWork) -> tup
     """Seconds on one worker and shared, and the rounds of a call, if later rounds are like this one."""
     execution, every = prepared.experiment.execution, prepared.experiment.tracking.checkpoint_every
     alone, shared = costs.alone(work), costs.shared(work)
-    ahead = rounds_ahead(execution, prepared.experiment.selection)
+    ahead = rounds_ahead(prepared.experiment)
     whose = execution.executor == "inprocess" or execution.clients_per_actor is not None or execution.classes
     if whose or not ahead or alone > shared:
         return alone, shared, 0

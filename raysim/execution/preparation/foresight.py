@@ -13,6 +13,7 @@ from raysim.algorithms import Algorithm
 from raysim.arrays import Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
+from raysim.config.base import CustomConfig
 from raysim.config.server import ExplicitWeightsConfig, OortConfig, PoissonConfig, PowerOfChoiceConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError, ModelError
@@ -97,8 +98,10 @@ def idle_rounds(experiment: Experiment, federation: Federation) -> str | None:
     Such a round is no error: its cohort is recorded as empty.
     """
     selection, population = experiment.selection, federation.population
-    if isinstance(selection, OortConfig | PowerOfChoiceConfig) or isinstance(experiment.algorithm, CentralisedConfig):
-        return None  # these draw nobody without samples
+    if isinstance(selection, CustomConfig) or isinstance(experiment.algorithm, CentralisedConfig):
+        return None  # cohorts that are not known yet, and the one client that has all samples
+    if isinstance(selection, OortConfig | PowerOfChoiceConfig):
+        return None  # they choose among clients with samples
     weights = experiment.aggregation.weights
     raw = Weighting(weights).raw(np.arange(population), federation.sizes("train"))
     idle, size = int(np.count_nonzero(raw == 0)), cohort_size(experiment, population)

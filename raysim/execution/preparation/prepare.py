@@ -30,7 +30,7 @@ from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.server.learned_weights import check_learned
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.rounds.job import Job
-from raysim.selection.adaptive import check_selection
+from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first
 from raysim.training import (
     EngineChoice,
@@ -57,6 +57,7 @@ class Prepared:
         federation: the driver's own view of the data.
         metrics: what is evaluated.
         work: what a client does in a round.
+        selection: chooses the cohorts.
         parameters: trainable values.
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
@@ -69,6 +70,7 @@ class Prepared:
     federation: Federation
     metrics: tuple[Metric, ...]
     work: LocalWork
+    selection: Selection
     parameters: int
     columns: int
     engine: Chosen
@@ -131,7 +133,7 @@ def prepare_job(
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
-    check_selection(experiment, federation, work)
+    selection = build_selection(experiment, federation, work)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
     check_batches(meta, experiment, federation, algorithm)
@@ -141,7 +143,8 @@ def prepare_job(
         chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
-    return Prepared(experiment, job, federation, metrics, work, layout.count, layout.size, chosen, local, warning)
+    counts = layout.count, layout.size
+    return Prepared(experiment, job, federation, metrics, work, selection, *counts, chosen, local, warning)
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:

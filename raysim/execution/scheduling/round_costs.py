@@ -13,12 +13,12 @@ from statistics import median
 import pyarrow as pa
 
 from raysim.arrays import Int64
-from raysim.config.running import ExecutionConfig
-from raysim.config.server import BaseSelectionConfig
+from raysim.config import Experiment
 from raysim.execution.scheduling.schedule import CostModel
 from raysim.execution.scheduling.upcoming import Upcoming
 from raysim.rounds.results import RoundFacts
 from raysim.rounds.task import RoundWork
+from raysim.selection import is_adaptive
 
 OVERHEAD = 0.004
 """Seconds that sharing a round costs beyond the arithmetic, until it was measured: calls to actors and back."""
@@ -50,11 +50,12 @@ AHEAD = 3 * BATCH_ROUNDS
 """Rounds that are worked on ahead if the configuration leaves it open: two calls, and one that is being committed."""
 
 
-def rounds_ahead(execution: ExecutionConfig, selection: BaseSelectionConfig | None = None) -> int:
+def rounds_ahead(experiment: Experiment) -> int:
     """Rounds that may be worked on before those in front of them are finished; none where cohorts depend on those."""
-    if selection is not None and selection.adaptive:
+    if is_adaptive(experiment):
         return 0
-    return AHEAD if execution.rounds_ahead == "auto" else execution.rounds_ahead
+    ahead = experiment.execution.rounds_ahead
+    return AHEAD if ahead == "auto" else ahead
 
 
 @dataclass(slots=True)
