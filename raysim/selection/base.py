@@ -44,22 +44,14 @@ class Selection(ABC):
         size: clients of a cohort, at most.
 
     Example:
-        The clients that have waited the longest, ties in keyed order:
+        The next clients in turn:
 
-        >>> class Waiting(Selection):
-        ...     adaptive = True
-        ...
-        ...     def first(self):
-        ...         return {"last": np.zeros(self.federation.population, dtype=np.int64)}
-        ...
+        >>> class InTurn(Selection):
         ...     def cohort(self, round_number, state, measure):
-        ...         order = np.lexsort((self.uniform(round_number, np.arange(len(state["last"]))), state["last"]))
-        ...         return np.sort(order[: self.size])
-        ...
-        ...     def after(self, round_number, state, clients, evaluated):
-        ...         last = state["last"].copy()
-        ...         last[clients] = round_number
-        ...         return {"last": last}
+        ...         first = (round_number - 1) * self.size
+        ...         return np.sort((first + np.arange(self.size)) % self.federation.population)
+
+        One with a state, which checkpoints hold, is in `docs/python-api.md`.
     """
 
     adaptive: bool = False
