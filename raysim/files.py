@@ -95,8 +95,11 @@ def looked_up(path: Path | str) -> Path:
     """A path of the user's, whether there is something or not.
 
     Raises:
-        StorageError: nothing can ever be there: it is too long, has a NUL byte, or its links go round in a circle.
+        StorageError: it is no path, or one where nothing can ever be: too long, with a NUL byte, or with links that go
+            round in a circle.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise StorageError(f"{path!r}: expected the path of a file or folder, got {type(path).__name__}")
     file = Path(path)
     try:
         file.stat()

@@ -17,7 +17,7 @@ from raysim.rounds.executor import Executor
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
 from raysim.selection import Selection, State, load_state
-from raysim.tracking import Checkpoint, NoteLevel, Progress, Recorder, RunDirectory, Stopping, read_rounds
+from raysim.tracking import Checkpoint, Fanout, NoteLevel, Recorder, RunDirectory, Stopping, read_rounds
 from raysim.tracking.resuming import refuse_other_bits
 
 
@@ -47,7 +47,7 @@ class Opening:
 def open_run(
     prepared: Prepared,
     directory: Callable[[], RunDirectory],
-    progress: Progress,
+    observers: Fanout,
     *,
     checkpoint: Checkpoint | None = None,
     recorded_bits: Mapping[str, Any] | None = None,
@@ -72,7 +72,7 @@ def open_run(
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:
         if experiment.execution.executor == "ray":
-            progress.preparing("starting Ray and the client actors")
+            observers.preparing("starting Ray and the client actors")
         executor = undo.enter_context(_executor(prepared.job))
         environment = executor.environment()
         bits = {**environment["bits"], "data": federation.fingerprint}
@@ -87,7 +87,7 @@ def open_run(
             undo.push(partial(_no_trace, run))
         executor.call(run.path.resolve().name)
         after_round = 0 if checkpoint is None else checkpoint.round
-        recorder = Recorder(run, experiment, names, progress, after_round=after_round)
+        recorder = Recorder(run, experiment, names, observers, after_round=after_round)
         undo.callback(recorder.close)
         if checkpoint is not None:
             run.write_config(experiment)

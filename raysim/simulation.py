@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from raysim.config import Experiment
-from raysim.errors import LostError, RaysimError, RunError
+from raysim.errors import LostError, RaysimError, RunError, StorageError
 from raysim.evaluation.ranges import own_metrics, summarise
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up
@@ -27,7 +27,7 @@ from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.rounds.task import RoundWork
 from raysim.selection import save_state
 from raysim.selection.cohort import draw_round
-from raysim.tracking import CheckpointFolder, CheckpointPlace, NoteLevel, Progress, QuietProgress, RunDirectory
+from raysim.tracking import CheckpointFolder, CheckpointPlace, NoteLevel, Observing, RunDirectory, open_observers
 from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
 from raysim.training import ParameterLayout
 
@@ -68,7 +68,7 @@ class Simulation:
         model: nn.Module | None = None,
         data: Any = None,
         directory: str | Path | None = None,
-        progress: Progress | None = None,
+        progress: Observing = None,
     ) -> None:
         """Prepare data, workers and a run directory; what is wrong with any of them is found out here.
 
@@ -80,12 +80,14 @@ class Simulation:
                 of pairs `(x, y)`, a tuple of two (training, test), or a mapping with `train` and perhaps `test` instead
                 of the first four arrays.
             directory: the run directory; by default a new one below `experiment.tracking.directory`.
-            progress: how to tell people; by default only warnings are printed.
+            progress: who is told how the run goes, besides `experiment.tracking.observers`: `terminal`, `plain`, `json`
+                or `quiet`, an `Observer` of your own, or a list of several; by default `quiet`, which prints warnings.
 
         Raises:
             RaysimError: the configuration, the data, the model or the placement is wrong; one line.
         """
         experiment = Experiment.of(experiment)
+        observers = open_observers(progress, experiment.tracking.observers)
         place = CheckpointPlace(experiment.tracking.checkpoints)
         if directory is None:
             looked_up(experiment.tracking.directory)
@@ -93,8 +95,7 @@ class Simulation:
             RunDirectory.refuse_taken(directory)
             place.refuse_taken(Path(directory).resolve().name)
         place.prove()
-        progress = progress or QuietProgress()
-        prepared = prepare_job(experiment, model=model, data=data, tell=progress.preparing)
+        prepared = prepare_job(experiment, model=model, data=data, tell=observers.preparing)
         resolved = prepared.experiment
 
         def create() -> RunDirectory:
@@ -105,7 +106,7 @@ class Simulation:
         notes: list[tuple[str, NoteLevel]] = []
         if model is not None or data is not None:
             notes.append(("the model or the data were handed over in memory: a resume needs them again", "info"))
-        self._start(prepared, open_run(prepared, create, progress, notes=notes), after_round=0)
+        self._start(prepared, open_run(prepared, create, observers, notes=notes), after_round=0)
 
     @classmethod
     def resume(
@@ -116,7 +117,7 @@ class Simulation:
         model: nn.Module | None = None,
         data: Any = None,
         allow_different_bits: bool = False,
-        progress: Progress | None = None,
+        progress: Observing = None,
     ) -> Self:
         """Continue a run after its newest usable checkpoint, to the bits that it would have come to anyway.
 
@@ -126,7 +127,7 @@ class Simulation:
             model: the module that the run was started with, if it was handed over.
             data: the arrays that the run was started with, if they were handed over.
             allow_different_bits: go on although torch, the device or the processor differ from the recorded ones.
-            progress: how to tell people.
+            progress: as for `Simulation`.
 
         Raises:
             RunError: there is no usable checkpoint, the model or data are others, or the bits would differ.
@@ -134,9 +135,9 @@ class Simulation:
         directory = RunDirectory.open(run)
         before = directory.experiment()
         experiment, recorded_place = before.updated(overrides), before.tracking.checkpoints
+        observers = open_observers(progress, experiment.tracking.observers)
         refuse_other_curve(directory, experiment)
-        progress = progress or QuietProgress()
-        prepared = prepare_job(experiment, model=model, data=data, tell=progress.preparing)
+        prepared = prepare_job(experiment, model=model, data=data, tell=observers.preparing)
         directory.check_same_config(prepared.experiment, ignore=may_change(prepared.experiment))
         place = prepared.experiment.tracking.checkpoints
         CheckpointPlace(place).prove()
@@ -149,7 +150,7 @@ class Simulation:
             opening = open_run(
                 prepared,
                 lambda: directory,
-                progress,
+                observers,
                 checkpoint=checkpoint,
                 recorded_bits={} if allow_different_bits else recorded,
                 notes=[
@@ -304,7 +305,7 @@ class Simulation:
             return
         try:
             if reason == "interrupted":  # at once: saving may have to wait for what the workers are doing
-                with suppress(Exception):  # a closed terminal keeps no round from being saved
+                with suppress(StorageError):  # a full disk takes no note, but perhaps the checkpoint
                     said = f"interrupted; saving round {self.number} (a second one stops at once)"
                     self._recorder.note(said, "warning")
             if self._rounds is not None:

@@ -32,6 +32,7 @@ KINDS: Mapping[str, str] = {
     "schedules": "client.schedule",
     "weights": "aggregation.weights",
     "selections": "selection",
+    "observers": "tracking.observers",
     "tuned-weights": "tuning.weights",
     "samplers": "tuning.sampler",
     "pruners": "tuning.pruner",

@@ -18,7 +18,6 @@ from raysim.files import looked_up
 
 if TYPE_CHECKING:
     from raysim.simulation import Simulation
-    from raysim.tracking import Progress
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only warnings, and the run directory at the end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line: start, round, note, finish.")]
@@ -55,7 +54,7 @@ def run(
     and a report; the last lines say where. Ctrl-C and SIGTERM save the rounds so far, and `raysim resume` goes on from
     there; before the first round they leave nothing. A second one stops at once.
     """
-    progress = _progress(quiet, json, plain, profile)
+    progress = _display(quiet, json, plain, profile)
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
     _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
@@ -92,7 +91,7 @@ def resume(
     evaluation.clients_every and evaluation.local_baseline, data.cache, and rounds, unless client.schedule is cosine: a
     curve over all rounds.
     """
-    progress = _progress(quiet, json, plain, profile)
+    progress = _display(quiet, json, plain, profile)
     _load(progress)
     from raysim.simulation import Simulation
 
@@ -136,7 +135,7 @@ def report(
 
 
 def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
-    """Train to the end, or to Ctrl-C; how it went is said by the simulation's own progress."""
+    """Train to the end, or to Ctrl-C; the simulation's observers say how it went."""
     simulation: Simulation | None = None
     try:
         with start() as simulation:
@@ -156,10 +155,12 @@ def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
         typer.echo(simulation.directory)
 
 
-def _load(progress: Progress, executor: str = "inprocess") -> None:
+def _load(progress: str, executor: str = "inprocess") -> None:
     """Import what takes seconds to import, and say so; Ctrl-C waits, for a library that is half there may crash."""
     if "torch" not in sys.modules:
-        progress.preparing("loading torch" if executor == "inprocess" else "loading torch and Ray")
+        from raysim.tracking import open_observers
+
+        open_observers(progress).preparing("loading torch" if executor == "inprocess" else "loading torch and Ray")
     with uninterrupted():
         import raysim.simulation  # noqa: F401
 
@@ -169,14 +170,13 @@ def _load(progress: Progress, executor: str = "inprocess") -> None:
             import_ray()
 
 
-def _progress(quiet: bool, json: bool, plain: bool, profile: bool) -> Progress:
-    from raysim.tracking import progress_for
-
+def _display(quiet: bool, json: bool, plain: bool, profile: bool) -> str:
+    """The built-in observer that the options ask for."""
     if quiet + json + plain > 1:
         raise ConfigError("--quiet, --json and --plain exclude each other; give one of them")
     if json and profile:
         raise ConfigError("--json and --profile exclude each other; rounds.parquet has the same as seconds/…")
-    return progress_for("quiet" if quiet else "json" if json else "plain" if plain else "auto")
+    return "quiet" if quiet else "json" if json else "plain" if plain else "terminal"
 
 
 def _without_report(no_report: bool) -> list[str]:

@@ -13,6 +13,7 @@ from raysim.config.bounds import BYTES, SECONDS
 from raysim.config.classes import DEFAULT, MOST_ACTORS, MOST_CORES, ClassName, ClientClassConfig
 from raysim.config.faults import FaultsConfig
 from raysim.config.fine_tuning import FineTuneConfig
+from raysim.config.observers import ObserverConfig
 
 _METRIC = (
     r"^(accuracy|top\d{1,6}|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|(precision|recall|f1)(/.+)?|mae|rmse|loss"
@@ -148,6 +149,9 @@ class TrackingConfig(Section):
     kept, below the name of the run directory; by default in the run directory."""
     report: bool = True
     """Write `report.html` at the end."""
+    observers: tuple[ObserverConfig, ...] = ()
+    """Who is told how the run goes, besides the terminal: by name or import string. One that fails is dropped with a
+    warning, and the run goes on."""
     clients: bool = True
     """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet` and
     `client_tests.parquet`, a row for every client of the last evaluation on its holdout and on its test samples."""

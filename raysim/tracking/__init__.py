@@ -1,12 +1,12 @@
-"""What a run leaves behind and says on the way: its directory, tables, checkpoints, log, progress and report."""
+"""What a run leaves behind and says on the way: its directory, tables, checkpoints, log, observers and report."""
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
 from raysim.tracking.directory import RunDirectory, is_vacant
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
+from raysim.tracking.observers import Fanout, NoteLevel, Observer, Observing, QuietObserver, open_observers
 from raysim.tracking.places import CheckpointPlace
-from raysim.tracking.progress import NoteLevel, Progress, QuietProgress, progress_for
 from raysim.tracking.reading import read_clients, read_rounds
 from raysim.tracking.recorder import Recorder
 from raysim.tracking.report import write_report
@@ -24,9 +24,11 @@ __all__ = [
     "ClientSet",
     "Damaged",
     "EventLog",
+    "Fanout",
     "NoteLevel",
-    "Progress",
-    "QuietProgress",
+    "Observer",
+    "Observing",
+    "QuietObserver",
     "Recorder",
     "RunDirectory",
     "RunTables",
@@ -35,7 +37,7 @@ __all__ = [
     "improves",
     "is_vacant",
     "measure",
-    "progress_for",
+    "open_observers",
     "read_clients",
     "read_events",
     "read_holdouts",

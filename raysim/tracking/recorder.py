@@ -21,7 +21,7 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.headline import ClientSet
 from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_holdouts
 from raysim.tracking.log import EventLog
-from raysim.tracking.progress import NoteLevel, Progress
+from raysim.tracking.observers import Failure, Fanout, NoteLevel
 from raysim.tracking.report import write_report
 from raysim.tracking.tables import RunTables
 
@@ -40,7 +40,7 @@ class Recorder:
         run: RunDirectory,
         experiment: Experiment,
         metrics: Sequence[str],
-        progress: Progress,
+        observers: Fanout,
         *,
         after_round: int = 0,
     ) -> None:
@@ -50,7 +50,7 @@ class Recorder:
             RunError: somebody else writes the run, or its tables are damaged.
             StorageError: the disk, or the place of the checkpoints, refuses.
         """
-        self.run, self.experiment, self.progress = run, experiment, progress
+        self.run, self.experiment, self.observers = run, experiment, observers
         self._began = self._until = time.monotonic()
         self._lock = run.lock()
         try:
@@ -68,6 +68,7 @@ class Recorder:
         self._measured: dict[ClientSet, tuple[int, ClientMetrics]] = {}
         self._rounds = after_round
         self._open = True
+        observers.log_failures(self._log_failure)
 
     @property
     def seconds(self) -> float:
@@ -83,17 +84,17 @@ class Recorder:
         """The run is about to begin its first round of this sitting."""
         self.run.write_environment(environment)
         self._log.info("started", after_round=self._rounds, **facts)
-        self.progress.start(self.experiment, facts, after_round=self._rounds)
+        self.observers.start(self.experiment, facts, after_round=self._rounds)
 
     def note(self, text: str, level: NoteLevel = "info") -> None:
         """Say something aloud and in the log."""
         (self._log.warning if level == "warning" else self._log.info)(text)
-        self.progress.note(text, level)
+        self.observers.note(text, level)
 
     def fault(self, text: str, /, **fields: Any) -> None:
         """Something went wrong and was dealt with: the text for people, the fields for the log."""
         self._log.warning("fault", **fields)
-        self.progress.note(text, "warning")
+        self.observers.note(text, "warning")
 
     def commit(
         self, row: RoundRow, clients: pa.RecordBatch, measured: Mapping[ClientSet, ClientMetrics] | None = None
@@ -119,7 +120,7 @@ class Recorder:
 
     def tell(self, row: RoundRow) -> None:
         """Show people a round that was recorded."""
-        self.progress.round(row)
+        self.observers.round(row)
 
     def checkpoint(self, round: int, fill: Callable[[Path], object], *, last: bool = False) -> None:
         """Make the rounds so far durable; `fill` writes the server after this round into the folder it is given.
@@ -183,7 +184,7 @@ class Recorder:
             self.close()
         report = self._report() if self.experiment.tracking.report and self._rounds else None
         summary = RunSummary(self._rounds, reason, self.worked, dict(self._latest), self.run.path, report)
-        self.progress.finish(summary)
+        self.observers.finish(summary)
         return summary
 
     def fail(self, error: BaseException) -> None:
@@ -204,10 +205,10 @@ class Recorder:
         with suppress(StorageError):  # what cannot be written is not needed
             self.close()
         self.run.discard()
-        self.progress.finish(RunSummary(0, reason, self.worked))
+        self.observers.finish(RunSummary(0, reason, self.worked))
 
     def _say_failed(self) -> None:
-        self.progress.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
+        self.observers.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
 
     def close(self) -> None:
         """Close the files and give the lock back. Does nothing the second time."""
@@ -218,6 +219,16 @@ class Recorder:
             finally:
                 self._log.close()
                 self._lock.release()
+
+    def _log_failure(self, failure: Failure) -> None:
+        """Write down that an observer was dropped; one that fails in `finish` does so after the log was closed."""
+        event = {"observer": failure.observer, "call": failure.call, "error": failure.error}
+        with suppress(StorageError):  # the disk may be full
+            if self._open:
+                self._log.warning("observer dropped", **event, traceback=failure.traceback)
+            else:
+                with EventLog(self.run.log) as log:
+                    log.warning("observer dropped", **event, traceback=failure.traceback)
 
     def _save_measured(self) -> None:
         while self._measured:
@@ -230,7 +241,7 @@ class Recorder:
         with suppress(StorageError):  # the log is perhaps on the same disk
             self._log.warning("checkpoint failed", round=round, error=str(error))
         every = self.experiment.tracking.checkpoint_every
-        self.progress.note(
+        self.observers.note(
             f"{error}. The run goes on; older checkpoints are kept, and the next one is tried after round "
             f"{min(round + every, self.experiment.rounds)}",
             "warning",
@@ -250,7 +261,7 @@ class Recorder:
         try:
             return write_report([self.run.path])
         except Exception as error:
-            self.progress.note(f"no report could be written ({type(error).__name__}: {error})", "warning")
+            self.observers.note(f"no report could be written ({type(error).__name__}: {error})", "warning")
             return None
 
     def _name_drops(self, row: RoundRow, clients: pa.RecordBatch) -> None:
@@ -259,4 +270,4 @@ class Recorder:
             self._log.warning("client dropped", round=row.round, client=client["client"], reason=client["dropped"])
         named = ", ".join(f"client {one['client']} ({one['dropped']})" for one in left_out[:_NAMED_DROPS])
         more = f" and {len(left_out) - _NAMED_DROPS} more" if len(left_out) > _NAMED_DROPS else ""
-        self.progress.note(f"round {row.round}: left out {named}{more}", "warning")
+        self.observers.note(f"round {row.round}: left out {named}{more}", "warning")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
+from raysim.errors import ConfigError
 from raysim.tracking.log import json_line
 from raysim.tracking.units import duration, figure
 from raysim.tuning.words import spoken
@@ -72,6 +73,22 @@ class QuietStudy:
 
     def finish(self, lines: Sequence[str], values: Mapping[str, Any]) -> None:
         """Nothing."""
+
+
+def checked_progress(progress: StudyProgress | None) -> StudyProgress:
+    """What a study tells: by default nothing.
+
+    Raises:
+        ConfigError: it has not the methods of a `StudyProgress`.
+    """
+    if progress is None:
+        return QuietStudy()
+    if not all(callable(getattr(progress, name, None)) for name in ("start", "trial", "note", "finish")):
+        raise ConfigError(
+            "progress: expected an object with the methods start, trial, note and finish, as "
+            f"raysim.tuning.telling.PlainStudy(), got {type(progress).__name__}"
+        )
+    return progress
 
 
 @dataclass

@@ -18,7 +18,7 @@ from raysim.config.showing import hidden
 from raysim.errors import LostError, RunError, StorageError
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.preparation.prepare import Prepared, prepare_job
-from raysim.files import storing
+from raysim.files import looked_up, storing
 from raysim.tracking import headline_metric
 from raysim.tracking.units import figure
 from raysim.tuning.bench import Bench, open_bench
@@ -30,7 +30,7 @@ from raysim.tuning.sampling import check_sampling
 from raysim.tuning.searching import Search
 from raysim.tuning.space import Space
 from raysim.tuning.study import TunedStudy
-from raysim.tuning.telling import QuietStudy, StudyProgress
+from raysim.tuning.telling import StudyProgress, checked_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,9 @@ def tune(
         >>> tuned = tune(Experiment.from_yaml("configs/tune_lr.yaml"))
         >>> print(tuned.trial.params, tuned.confirmed)
     """
+    progress = checked_progress(progress)
+    if directory is not None:
+        looked_up(directory)
     if experiment is None:
         if directory is None or not StudyDirectory.is_study(directory):
             raise RunError(f"{directory or 'tune'}: no study to go on with; give an experiment")
@@ -90,7 +93,7 @@ def tune(
     experiment = Experiment.of(experiment)
     if overrides:
         experiment = experiment.updated(overrides)
-    return _Tuning(experiment, directory, model, data, progress or QuietStudy()).run()
+    return _Tuning(experiment, directory, model, data, progress).run()
 
 
 class _Tuning:

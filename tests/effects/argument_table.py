@@ -21,7 +21,7 @@ from outcomes import linear
 
 from raysim import Experiment, Simulation, debug, tune
 from raysim.errors import RaysimError
-from raysim.tracking import QuietProgress
+from raysim.tracking import QuietObserver
 from raysim.tuning.telling import QuietStudy
 
 SETTING: Mapping[str, Any] = {
@@ -49,7 +49,7 @@ def data(seed: int = 0) -> Any:
     return random.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
 
 
-class RunTold(QuietProgress):
+class RunTold(QuietObserver):
     """Keeps the rounds that a run tells of."""
 
     def __init__(self) -> None:

@@ -53,6 +53,15 @@ execution.faults.error | drop |
 execution.faults.deadline | 3 |
 execution.faults.least_deadline | 3 |
 """,
+    "printed": """
+tracking.observers=terminal | [terminal] |
+tracking.observers=plain | [plain] |
+tracking.observers=json | [json] |
+tracking.observers=quiet | [quiet] | tracking.observers=[plain]
+tracking.observers=custom | ["own_code:Teller"] |
+tracking.observers=custom.args | [{name: "own_code:Teller", args: {word: bye}}] |
+    tracking.observers=[{name: "own_code:Teller"}]
+""",
     "ahead": """
 execution.rounds_ahead | 0 |
 """,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, patch
@@ -12,7 +14,7 @@ import numpy as np
 import optuna
 from outcomes import Lab, Look
 
-from raysim import tune
+from raysim import Experiment, tune
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook
 from raysim.cluster.metrics import run_metrics
@@ -30,6 +32,7 @@ from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.execution.scheduling.round_costs import rounds_ahead
 from raysim.rounds.faults import Loss, judge
 from raysim.rounds.lease import Lease
+from raysim.tracking import open_observers
 from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import resolve_goals
 from raysim.tuning.sampling import build_pruner, build_sampler
@@ -110,6 +113,14 @@ def verdicts(lab: Lab, overrides: tuple[str, ...]) -> Any:
         for kind in kinds
     }
     return found, Deadlines(execution.faults).of("step")
+
+
+def printed(lab: Lab, overrides: tuple[str, ...]) -> Any:
+    """What the observers print of a run that begins."""
+    experiment = lab.experiment(overrides)[0]
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        open_observers(None, experiment.tracking.observers).start(Experiment(), {})
+    return out.getvalue(), err.getvalue()
 
 
 def ahead(lab: Lab, overrides: tuple[str, ...]) -> Any:

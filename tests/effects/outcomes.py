@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from raysim import Experiment, Simulation
 from raysim.config.loading import apply_overrides
 from raysim.errors import RaysimError
-from raysim.tracking import QuietProgress
+from raysim.tracking import QuietObserver
 
 BASE: dict[str, Any] = {
     "rounds": 3,
@@ -36,7 +36,7 @@ FOLDER = "<FOLDER>"
 """In a value: the folder of the files that `write_files` makes."""
 
 
-class Notes(QuietProgress):
+class Notes(QuietObserver):
     """Keeps what people are told."""
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from raysim.algorithms.averaging import FedAvg
 from raysim.selection import Selection
+from raysim.tracking import Observer
 
 
 def source(count: int = 40) -> Any:
@@ -43,6 +44,16 @@ class Window(Selection):
     def cohort(self, round_number: int, state: Any, measure: Any) -> Any:
         start = int(self.uniform(round_number) * self.federation.population) + self._shift
         return np.sort((start + np.arange(self.size)) % self.federation.population)
+
+
+class Teller(Observer):
+    """Says a word at the beginning of a run."""
+
+    def __init__(self, word: str = "hello") -> None:
+        self._word = word
+
+    def start(self, *arguments: Any, **named: Any) -> None:
+        print(self._word)
 
 
 class Half(FedAvg):

@@ -44,6 +44,8 @@ def of_algorithms() -> dict[str, tuple[str, tuple[str, ...]]]:
 LOOKED = {key: look for look, table in LOOKED_AT.items() for key in lines(table)}
 TABLE = lines(RUNS) | lines(DATA) | of_algorithms()
 TABLE |= {key: row for table in LOOKED_AT.values() for key, row in lines(table).items()}
+LISTS = ("data.transforms", "tracking.observers")
+"""Lists of components, whose elements are given whole."""
 INERT = {
     "data.source=synthetic.alpha": "as in the authors' code, it moves all classes of a client alike",
     "data.source=synthetic_virtual.alpha": "the same recipe",
@@ -56,9 +58,9 @@ def pair(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     path, _, choice = key.partition("=")
     value, base = TABLE.get(key, (choice, ()))
     name, _, option = choice.partition(".")
-    if option and path != "data.transforms" and not any(one.startswith(f"{path}=") for one in base):
+    if option and path not in LISTS and not any(one.startswith(f"{path}=") for one in base):
         base = (f"{path}.name={name}", *base)
-    where = f"{path}.{option}" if option and path != "data.transforms" else path
+    where = f"{path}.{option}" if option and path not in LISTS else path
     for whole in ("tuning.space", "tuning.objective", "execution.classes"):  # their elements are given whole
         where = whole if where.startswith(f"{whole}.") else where
     return base, (*base, f"{where}={value}")

@@ -24,7 +24,7 @@ from raysim.algorithms import Algorithm
 from raysim.errors import ClientError, ConfigError, ModelError, RunError
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.rounds.results import RoundDone
-from raysim.tracking import QuietProgress
+from raysim.tracking import QuietObserver
 
 
 def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_a_closed_simulation_gives_its_model_and_refuses_to_train(tmp_path: Path
         simulation.run()
 
 
-class Telling(QuietProgress):
+class Telling(QuietObserver):
     """Remembers what was being prepared."""
 
     def __init__(self) -> None:
@@ -438,7 +438,7 @@ def test_what_takes_seconds_before_the_first_round_is_told(tmp_path: Path, monke
     assert resumed.told[-1:] == [starting]
 
 
-class Interrupted(QuietProgress):
+class Interrupted(QuietObserver):
     """Ctrl-C while the run is shown for the first time."""
 
     def start(self, *arguments: object, **more: object) -> None:
@@ -481,7 +481,7 @@ def test_an_interrupt_of_a_resumed_run_before_its_next_round_loses_nothing(tmp_p
 
 
 def test_an_interrupt_saves_the_last_round_although_nothing_can_be_shown_any_more(tmp_path: Path) -> None:
-    class Closed(QuietProgress):
+    class Closed(QuietObserver):
         def note(self, *arguments: object, **more: object) -> None:
             raise BrokenPipeError("no terminal")
 
@@ -497,16 +497,6 @@ def test_an_interrupt_saves_the_last_round_although_nothing_can_be_shown_any_mor
     assert simulation.saved_round == 1
     with Simulation.resume(simulation.directory) as again:
         assert again.run().rounds == 4
-
-
-def test_a_display_that_fails_at_the_start_leaves_no_run(tmp_path: Path) -> None:
-    class Broken(QuietProgress):
-        def start(self, *arguments: object, **more: object) -> None:
-            raise OSError("no terminal")
-
-    with pytest.raises(OSError, match="no terminal"):
-        Simulation(digits(tmp_path), progress=Broken(), directory=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_never_evaluated_is_neither_recorded_nor_waited_for(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from raysim.execution.preparation import engine_choice
 from raysim.execution.preparation.engine_timing import Measured
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.selection.cohort import draw_round
-from raysim.tracking import QuietProgress, RunDirectory
+from raysim.tracking import QuietObserver, RunDirectory
 from raysim.training import CannotCapture
 from raysim.training.rows import RowsEngine
 
@@ -30,7 +30,7 @@ def prepared(tmp_path: Path, *overrides: str) -> Prepared:
     return prepare_job(digits(tmp_path, *overrides))
 
 
-class Telling(QuietProgress):
+class Telling(QuietObserver):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

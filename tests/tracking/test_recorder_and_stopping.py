@@ -8,7 +8,7 @@ from synthetic_runs import METRICS, make_clients, make_row
 
 from raysim.config import Experiment
 from raysim.errors import ConfigError, RunError
-from raysim.tracking import CheckpointFolder, QuietProgress, Recorder, RunDirectory, Stopping, read_events, read_rounds
+from raysim.tracking import CheckpointFolder, Fanout, Recorder, RunDirectory, Stopping, read_events, read_rounds
 
 
 def fill(folder: Path) -> None:
@@ -17,7 +17,7 @@ def fill(folder: Path) -> None:
 
 def recorder(run: RunDirectory, after_round: int = 0) -> Recorder:
     experiment = Experiment(rounds=10).updated(["tracking.report=false", "tracking.keep=1"])
-    return Recorder(run, experiment, METRICS, QuietProgress(), after_round=after_round)
+    return Recorder(run, experiment, METRICS, Fanout([]), after_round=after_round)
 
 
 def test_a_recorded_run_can_be_read_and_resumed(run: RunDirectory) -> None:

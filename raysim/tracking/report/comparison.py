@@ -17,7 +17,10 @@ from raysim.tracking.report.style import LIGHT
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
 # Where and how a run writes and computes; seldom what one compares.
-_NOT_COMPARED = ("name", "tracking.directory", "tracking.checkpoint_every", "tracking.keep", "tracking.clients")
+_NOT_COMPARED = (
+    "name",
+    *(f"tracking.{key}" for key in ("directory", "checkpoint_every", "keep", "clients", "observers")),
+)
 
 
 def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:

@@ -10,16 +10,17 @@ from synthetic_runs import make_row
 
 from raysim.config import Experiment
 from raysim.rounds.rows import RunSummary
-from raysim.tracking import Progress, QuietProgress, progress_for
-from raysim.tracking.progress import JsonProgress, Pace, PlainProgress
-from raysim.tracking.terminal import RichProgress
+from raysim.tracking import Observer, QuietObserver
+from raysim.tracking.observers import JsonObserver, PlainObserver
+from raysim.tracking.observers.display import Pace
+from raysim.tracking.observers.terminal import TerminalObserver
 
 SUMMARY = RunSummary(
     4, "the target is reached", 2.0, {"test/accuracy": 0.75}, Path("runs/x"), Path("runs/x/report.html")
 )
 
 
-def drive(progress: Progress) -> None:
+def drive(progress: Observer) -> None:
     """A run that has everything odd: a NaN, a drop, a round without metrics, markup in a note."""
     progress.start(Experiment(name="digits", rounds=10), {"clients": 20, "path": "a [red]b[/red]"})
     progress.round(make_row(1))
@@ -33,7 +34,12 @@ def drive(progress: Progress) -> None:
 
 def test_people_are_told_what_is_being_prepared_and_programs_are_not(capsys: pytest.CaptureFixture[str]) -> None:
     plain, rich = io.StringIO(), io.StringIO()
-    shown: list[Progress] = [PlainProgress(plain), RichProgress(Console(file=rich)), QuietProgress(), JsonProgress()]
+    shown: list[Observer] = [
+        PlainObserver(plain),
+        TerminalObserver(Console(file=rich)),
+        QuietObserver(),
+        JsonObserver(),
+    ]
     for progress in shown:
         progress.preparing("building the [red] shards")
     assert plain.getvalue().strip() == rich.getvalue().strip() == "building the [red] shards …"
@@ -42,7 +48,7 @@ def test_people_are_told_what_is_being_prepared_and_programs_are_not(capsys: pyt
 
 def test_plain_progress_is_a_line_a_round() -> None:
     out = io.StringIO()
-    drive(PlainProgress(out))
+    drive(PlainObserver(out))
     lines = out.getvalue().splitlines()
     assert lines[:3] == ["digits: 10 rounds", "  clients: 20", "  path: a [red]b[/red]"]
     rounds = [line for line in lines if line.startswith("round ")]
@@ -55,7 +61,7 @@ def test_plain_progress_is_a_line_a_round() -> None:
 
 def test_json_progress_is_strict_json_lines() -> None:
     out = io.StringIO()
-    drive(JsonProgress(out))
+    drive(JsonObserver(out))
     events = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in out.getvalue().splitlines()]
     assert [event["event"] for event in events] == [
         "start", "round", "round", "note", "round", "round", "note", "finish",
@@ -66,18 +72,18 @@ def test_json_progress_is_strict_json_lines() -> None:
 
 
 def test_json_goes_to_stdout_and_people_read_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    drive(JsonProgress())
+    drive(JsonObserver())
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 8
     assert captured.err == ""
-    drive(PlainProgress())
+    drive(PlainObserver())
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err
 
 
 def test_quiet_says_only_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    drive(QuietProgress())
+    drive(QuietObserver())
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "warning: client 7 [bold] was dropped\n"
@@ -87,7 +93,7 @@ def test_quiet_says_only_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_live_display_shows_the_rounds_and_the_best(width: int) -> None:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=True, color_system=None, highlight=False)
-    drive(RichProgress(console))
+    drive(TerminalObserver(console))
     text = out.getvalue()
     assert "digits" in text
     assert "a [red]b[/red]" in text
@@ -100,20 +106,10 @@ def test_the_live_display_shows_the_rounds_and_the_best(width: int) -> None:
 
 def test_the_live_display_ends_even_if_nothing_happened() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
-    progress = RichProgress(console)
+    progress = TerminalObserver(console)
     progress.start(Experiment(), {})
     progress.finish(RunSummary(0, "interrupted", 0.1))
-    RichProgress(console).finish(RunSummary(0, "failed", 0.0))
-
-
-def test_the_mode_chooses_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(progress_for("quiet"), QuietProgress)
-    assert isinstance(progress_for("json"), JsonProgress)
-    assert isinstance(progress_for("plain"), PlainProgress)
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert isinstance(progress_for("auto"), PlainProgress)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert isinstance(progress_for("auto"), RichProgress)
+    TerminalObserver(console).finish(RunSummary(0, "failed", 0.0))
 
 
 def test_a_resumed_run_counts_its_pace_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +131,8 @@ def test_single_classes_are_no_columns_unless_the_run_stops_by_one() -> None:
     for override, shown in ((None, False), ("stop.metric=test/recall/7", True)):
         experiment = Experiment(rounds=9).updated([override, "stop.patience=3"] if override else [])
         plain, rich = io.StringIO(), io.StringIO()
-        live = RichProgress(Console(file=rich, width=120, force_terminal=True, color_system=None))
-        for progress in (PlainProgress(plain), live):
+        live = TerminalObserver(Console(file=rich, width=120, force_terminal=True, color_system=None))
+        for progress in (PlainObserver(plain), live):
             progress.start(experiment, {})
             progress.round(make_row(1, metrics=metrics))
             progress.finish(RunSummary(1, "done", 1.0, {}))

@@ -13,7 +13,8 @@ from rich.text import Text
 from raysim.config import Experiment
 from raysim.rounds.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.closing import closing_lines
-from raysim.tracking.progress import Best, NoteLevel, Pace, Shown
+from raysim.tracking.observers.base import NoteLevel, Observer
+from raysim.tracking.observers.display import Best, Pace, Shown
 from raysim.tracking.units import duration, figure, rate, time_left
 
 SHOWN_ROUNDS = 6
@@ -21,7 +22,7 @@ SHOWN_METRICS = 5
 _NOTE_STYLE: Mapping[NoteLevel, str] = {"info": "dim", "warning": "yellow", "error": "bold red"}
 
 
-class RichProgress:
+class TerminalObserver(Observer):
     """Redraws a few lines at the foot of the terminal; notes scroll by above them."""
 
     def __init__(self, console: Console | None = None) -> None:
