@@ -1,52 +1,29 @@
-"""The round loop: draw cohorts, have them worked on, commit a finished round at a time."""
+"""`Simulation`: a run as a user has it in hand, from its opening over its rounds to its end."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow as pa
 import torch
 from torch import nn
 
 from raysim.config import Experiment
 from raysim.errors import LostError, RaysimError, RunError, StorageError
-from raysim.evaluation.ranges import own_metrics, summarise
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up
 from raysim.models import load_weights
 from raysim.opening import Opening, open_run
-from raysim.rounds.ranges import Evaluated, EvaluationRange
-from raysim.rounds.results import RoundDone
-from raysim.rounds.rows import RoundRow, RunSummary
-from raysim.rounds.task import RoundWork
-from raysim.selection import save_state
-from raysim.selection.cohort import draw_round
+from raysim.round_loop import Round, RoundLoop
+from raysim.rounds.rows import RunSummary
 from raysim.tracking import CheckpointFolder, CheckpointPlace, NoteLevel, Observing, RunDirectory, open_observers
 from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
 from raysim.training import ParameterLayout
 
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """A committed round.
-
-    Attributes:
-        number: from 1.
-        metrics: what was measured, by name.
-        row: all that is recorded of it.
-        clients: a row for each client of the cohort, by ascending id.
-    """
-
-    number: int
-    metrics: Mapping[str, float]
-    row: RoundRow
-    clients: pa.RecordBatch
+__all__ = ["Round", "Simulation"]
 
 
 class Simulation:
@@ -162,16 +139,12 @@ class Simulation:
         return self
 
     def _start(self, prepared: Prepared, opening: Opening, *, after_round: int) -> None:
-        self.experiment, self.number = prepared.experiment, after_round
+        self.experiment, self._prepared = prepared.experiment, prepared
+        self._executor, self._recorder = opening.executor, opening.recorder
+        self._loop = RoundLoop(prepared, opening, after_round=after_round)
         self.directory: Path = opening.recorder.run.path
-        self._prepared = prepared
-        self._executor, self._server, self._recorder = opening.executor, opening.server, opening.recorder
-        self._selection, self._selected = opening.selection, opening.selected
-        self._evaluation, self._stopping = opening.evaluation, opening.stopping
         self._finished: RunSummary | None = None
         self._closed = False
-        self._rounds: Generator[RoundDone] | None = None
-        self._checkpoint_seconds = self._share = 0.0
 
     def __iter__(self) -> Iterator[Round]:
         """Train to the end, a committed round at a time.
@@ -182,16 +155,8 @@ class Simulation:
         """
         if self._closed:
             raise RunError(f"{self.directory}: this simulation is closed; continue the run with Simulation.resume")
-        self._since = time.perf_counter() - self._checkpoint_seconds
         try:
-            while (reason := self._reason_to_stop()) is None:
-                committed = self._commit(self._next_round())
-                every = self.experiment.tracking.checkpoint_every
-                if every and self.number % every == 0:
-                    self._checkpoint(last=self.number == self.experiment.rounds)
-                left = time.perf_counter()
-                yield committed
-                self._since += time.perf_counter() - left  # the caller's own time is no round's
+            reason = yield from self._loop.rounds()
         except KeyboardInterrupt:
             self._finish("interrupted")
             raise
@@ -215,7 +180,7 @@ class Simulation:
         if self._closed:
             load_weights(module, str(self._recorder.run.model), name=self.experiment.model.name)
         else:
-            ParameterLayout(module).unpack(torch.from_numpy(self._executor.fetch(self._server).copy()), module)
+            ParameterLayout(module).unpack(torch.from_numpy(self._executor.fetch(self._loop.server).copy()), module)
         return module
 
     def close(self) -> None:
@@ -233,6 +198,11 @@ class Simulation:
         self.close()
 
     @property
+    def number(self) -> int:
+        """The last committed round; 0 for none."""
+        return self._loop.number
+
+    @property
     def saved_round(self) -> int | None:
         """Round of the newest checkpoint, from which a resume goes on; None where there is none."""
         return self._recorder.saved_round or None
@@ -241,60 +211,6 @@ class Simulation:
     def parameters(self) -> int:
         """Trainable values of the model."""
         return self._prepared.parameters
-
-    def _next_round(self) -> RoundDone:
-        """The next finished round. Who stops iterating and begins again goes on with the rounds under way."""
-        if self._rounds is None:
-            self._rounds = self._executor.rounds(self._works(), self._server)
-        return next(self._rounds)
-
-    def _works(self) -> Iterator[RoundWork]:
-        """The rounds that are left, drawn when the executor gets to them."""
-        every, last = self.experiment.tracking.checkpoint_every, self.experiment.rounds
-        for number in range(self.number + 1, last + 1):
-            clients = self._selection.cohort(number, self._selected, self._measure)
-            task = draw_round(self.experiment, self._prepared.federation, self._prepared.work, number, clients)
-            kept = number == last or (every > 0 and number % every == 0)
-            yield RoundWork(task, self._evaluation.due(number) + self._selection.ranges(task.clients), kept)
-
-    def _measure(self, ranges: Iterable[EvaluationRange]) -> list[Evaluated]:
-        """The model that the next round begins with, over these ranges."""
-        return self._executor.evaluate(list(ranges), self._server)
-
-    def _commit(self, done: RoundDone) -> Round:
-        facts = done.facts
-        measured = own_metrics(facts.evaluated, self._prepared.metrics)
-        summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
-        metrics = {**facts.row.metrics, **summary}
-        now = time.perf_counter()
-        spent = now - self._since
-        if done.arrived:  # the wait for a call is that of all its rounds
-            self._share, spent = spent / done.arrived, 0.0
-        seconds = {**facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
-        self._since, self._checkpoint_seconds = now, 0.0
-        row = replace(facts.row, seconds=seconds, metrics=metrics)
-        cohort = facts.clients["client"].to_numpy()
-        selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
-        self._recorder.commit(row, facts.clients, measured)
-        # Only now: an interrupt leaves the last committed round.
-        self.number, self._server, self._selected = row.round, done.server, selected
-        self._stopping.see(metrics)
-        self._recorder.tell(row)  # a round that people see is one that an interrupt saves
-        return Round(row.round, metrics, row, facts.clients)
-
-    def _reason_to_stop(self) -> str | None:
-        if self.number >= self.experiment.rounds:
-            return "all rounds are done"
-        return self._stopping.reason(self._recorder.seconds)
-
-    def _checkpoint(self, *, last: bool = False) -> None:
-        began = time.perf_counter()
-        self._recorder.checkpoint(self.number, self._save, last=last)
-        self._checkpoint_seconds += time.perf_counter() - began
-
-    def _save(self, folder: Path) -> None:
-        self._executor.save(str(folder.resolve()), self._server)
-        save_state(folder, self._selected)
 
     def _finish(self, reason: str) -> None:
         """Make everything durable and let go of the workers. Does nothing the second time."""
@@ -308,10 +224,9 @@ class Simulation:
                 with suppress(StorageError):  # a full disk takes no note, but perhaps the checkpoint
                     said = f"interrupted; saving round {self.number} (a second one stops at once)"
                     self._recorder.note(said, "warning")
-            if self._rounds is not None:
-                self._rounds.close()
-            self._checkpoint(last=True)
-            self._recorder.export(lambda path: self._executor.export(str(path.resolve()), self._server))
+            self._loop.close()
+            self._loop.checkpoint(last=True)
+            self._recorder.export(lambda path: self._executor.export(str(path.resolve()), self._loop.server))
         except BaseException as error:
             self._abandon(error, rescue=False)  # saving is what was tried
             raise
@@ -328,8 +243,10 @@ class Simulation:
             self._recorder.discard()
 
     def _abandon(self, error: BaseException, *, rescue: bool = True) -> None:
-        """End the run with an error. Without a round there is nothing to resume, and a directory stays only where
-        `raysim debug` can show the error."""
+        """End the run with an error.
+
+        Without a round there is nothing to resume: the directory stays only where `raysim debug` can show the error.
+        """
         if not self._closed:
             can_debug = isinstance(error, RaysimError) and None not in (error.client, error.round)
             if isinstance(error, RaysimError) and can_debug:
@@ -355,6 +272,5 @@ class Simulation:
     def _rescue(self) -> None:
         """Make the last committed round durable after an error, where that can still be done."""
         with suppress(Exception):  # what ended the run is what is told, not what it may have broken besides
-            if self._rounds is not None:
-                self._rounds.close()
-            self._checkpoint(last=True)
+            self._loop.close()
+            self._loop.checkpoint(last=True)

@@ -70,9 +70,9 @@ def test_the_driver_holds_references_and_leaves_a_ray_that_it_did_not_start_alon
 ) -> None:
     assert every_cpu_is_free(ray_session), "an earlier test still holds CPUs"
     with Simulation(on_ray(tmp_path)) as simulation:
-        first = simulation._server
+        first = simulation._loop.server
         next(iter(simulation))
-        after = simulation._server
+        after = simulation._loop.server
         handles = (first.model, first.state, after.model, after.state)
         assert all(isinstance(one, ray_session.ObjectRef) for one in handles)
         broadcast = ray_session.get(first.model)

@@ -64,7 +64,9 @@ def test_the_first_round_of_a_call_says_how_many_came_with_it(
     tmp_path: Path, ray_session: Any, calls: list[list[int]]
 ) -> None:
     with Simulation(on_ray(tmp_path, *EIGHT)) as simulation:
-        arrived = [done.arrived for done in simulation._executor.rounds(simulation._works(), simulation._server)]
+        arrived = [
+            done.arrived for done in simulation._executor.rounds(simulation._loop.works(), simulation._loop.server)
+        ]
     assert arrived == [3, 0, 0, 3, 0, 0, 2, 0]
 
 

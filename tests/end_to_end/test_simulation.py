@@ -76,7 +76,7 @@ def test_rounds_that_come_back_together_share_the_time_that_they_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("raysim.simulation.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("raysim.round_loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
     simulation = Simulation(digits(tmp_path, "tracking.checkpoint_every=0", "rounds=5"))
     rounds = simulation._executor.rounds
 

@@ -1,0 +1,139 @@
+"""The round loop: draw cohorts, have them worked on, commit a finished round at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from raysim.evaluation.ranges import own_metrics, summarise
+from raysim.execution.preparation.prepare import Prepared
+from raysim.opening import Opening
+from raysim.rounds.ranges import Evaluated, EvaluationRange
+from raysim.rounds.results import RoundDone
+from raysim.rounds.rows import RoundRow
+from raysim.rounds.task import RoundWork
+from raysim.selection import save_state
+from raysim.selection.cohort import draw_round
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A committed round.
+
+    Attributes:
+        number: from 1.
+        metrics: what was measured, by name.
+        row: all that is recorded of it.
+        clients: a row for each client of the cohort, by ascending id.
+    """
+
+    number: int
+    metrics: Mapping[str, float]
+    row: RoundRow
+    clients: pa.RecordBatch
+
+
+class RoundLoop:
+    """The rounds of an open run, and its state after the last committed one.
+
+    Attributes:
+        number: the last committed round; 0 for none.
+        server: the state of the federation after it.
+    """
+
+    def __init__(self, prepared: Prepared, opening: Opening, *, after_round: int) -> None:
+        """Continue after `after_round`, whose state `opening` has."""
+        self.number, self.server = after_round, opening.server
+        self._prepared, self._executor, self._recorder = prepared, opening.executor, opening.recorder
+        self._selection, self._selected = opening.selection, opening.selected
+        self._evaluation, self._stopping = opening.evaluation, opening.stopping
+        self._rounds: Generator[RoundDone] | None = None
+        self._since = self._checkpoint_seconds = self._share = 0.0
+
+    def rounds(self) -> Generator[Round, None, str]:
+        """Committed rounds, with checkpoints between them. Returns why the run is over.
+
+        Rounds under way stay so where the caller stops iterating: the next call goes on with them.
+        """
+        self._since = time.perf_counter() - self._checkpoint_seconds
+        while (reason := self._reason_to_stop()) is None:
+            committed = self._commit(self._next_round())
+            every = self._prepared.experiment.tracking.checkpoint_every
+            if every and self.number % every == 0:
+                self.checkpoint(last=self.number == self._prepared.experiment.rounds)
+            left = time.perf_counter()
+            yield committed
+            self._since += time.perf_counter() - left  # the caller's own time is no round's
+        return reason
+
+    def checkpoint(self, *, last: bool = False) -> None:
+        """Make the committed rounds durable.
+
+        Raises:
+            StorageError: the `last` checkpoint cannot be written.
+        """
+        began = time.perf_counter()
+        self._recorder.checkpoint(self.number, self._save, last=last)
+        self._checkpoint_seconds += time.perf_counter() - began
+
+    def close(self) -> None:
+        """Throw away the rounds that are not committed."""
+        if self._rounds is not None:
+            self._rounds.close()
+
+    def works(self) -> Iterator[RoundWork]:
+        """The rounds that are left, drawn when the executor gets to them."""
+        experiment = self._prepared.experiment
+        every, last = experiment.tracking.checkpoint_every, experiment.rounds
+        for number in range(self.number + 1, last + 1):
+            clients = self._selection.cohort(number, self._selected, self._measure)
+            task = draw_round(experiment, self._prepared.federation, self._prepared.work, number, clients)
+            kept = number == last or (every > 0 and number % every == 0)
+            yield RoundWork(task, self._evaluation.due(number) + self._selection.ranges(task.clients), kept)
+
+    def _next_round(self) -> RoundDone:
+        if self._rounds is None:
+            self._rounds = self._executor.rounds(self.works(), self.server)
+        return next(self._rounds)
+
+    def _measure(self, ranges: Iterable[EvaluationRange]) -> list[Evaluated]:
+        """The model that the next round begins with, over these ranges."""
+        return self._executor.evaluate(list(ranges), self.server)
+
+    def _commit(self, done: RoundDone) -> Round:
+        facts = done.facts
+        measured = own_metrics(facts.evaluated, self._prepared.metrics)
+        summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
+        metrics = {**facts.row.metrics, **summary}
+        row = replace(facts.row, seconds=self._seconds(done), metrics=metrics)
+        cohort = facts.clients["client"].to_numpy()
+        selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
+        self._recorder.commit(row, facts.clients, measured)
+        # Only now: an interrupt leaves the last committed round.
+        self.number, self.server, self._selected = row.round, done.server, selected
+        self._stopping.see(metrics)
+        self._recorder.tell(row)  # a round that people see is one that an interrupt saves
+        return Round(row.round, metrics, row, facts.clients)
+
+    def _seconds(self, done: RoundDone) -> dict[str, float]:
+        """The phases of a round that is about to be committed, with the time since the commit before."""
+        now = time.perf_counter()
+        spent = now - self._since
+        if done.arrived:  # the wait for a call is that of all its rounds
+            self._share, spent = spent / done.arrived, 0.0
+        phases = {**done.facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
+        self._since, self._checkpoint_seconds = now, 0.0
+        return phases
+
+    def _reason_to_stop(self) -> str | None:
+        if self.number >= self._prepared.experiment.rounds:
+            return "all rounds are done"
+        return self._stopping.reason(self._recorder.seconds)
+
+    def _save(self, folder: Path) -> None:
+        self._executor.save(str(folder.resolve()), self.server)
+        save_state(folder, self._selected)
