@@ -15,7 +15,7 @@ import yaml
 from raysim import Experiment
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 READ_BY_PEOPLE = [page for page in PAGES if page.name != "reference.md"]
 
 _FILE = re.compile(r"# (\w+\.py)\n")
@@ -32,7 +32,7 @@ def head(table: str) -> str:
 
 
 def name(page: Path) -> str:
-    return page.name
+    return str(page.relative_to(ROOT))
 
 
 @pytest.fixture
