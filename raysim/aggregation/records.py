@@ -77,7 +77,6 @@ class PartialSum:
         positions: positions in the cohort of the clients in the sum, sorted, int32.
         weight: sum of their weights, in units of 2^-52.
         totals: for each field the sum of `w·field`, `[size]`: int64, or float32 where sums are not exact.
-        start: the first of the columns that it has of each field, if it is a chunk of a sum (`chunks.cut`).
         large: for fields that had addends out of their format's range, the sum of those; `totals` are without them.
     """
 
@@ -85,7 +84,6 @@ class PartialSum:
     positions: Int32
     weight: int
     totals: Mapping[str, Array]
-    start: int = 0
     large: Mapping[str, LargeSum] = field(default_factory=dict)
 
     @property
@@ -116,18 +114,15 @@ def combine(sums: Iterable[PartialSum], buffers: Buffers | None = None) -> Parti
     """The sum over the union of the clients; a single sum is returned as it is.
 
     Args:
-        sums: whole ones, or chunks of the same columns.
         buffers: where to take the totals from.
 
     Raises:
-        ValueError: see `union`; or chunks of different columns.
+        ValueError: see `union`.
     """
     parts = list(sums)
     if len(parts) == 1:
         return parts[0]
     positions, weight = union(parts)
-    if len({part.start for part in parts}) != 1:
-        raise ValueError(f"chunks that begin at different columns: {sorted({part.start for part in parts})}")
     buffers = Buffers() if buffers is None else buffers
     totals = {name: buffers.take(len(one), one.dtype) for name, one in parts[0].totals.items()}
     for name, total in totals.items():
@@ -136,7 +131,7 @@ def combine(sums: Iterable[PartialSum], buffers: Buffers | None = None) -> Parti
             _add_up([part.totals[name][columns] for part in parts], total[columns])
     names = dict.fromkeys(name for part in parts for name in part.large)
     large = {name: add_large([part.large[name] for part in parts if name in part.large]) for name in names}
-    return PartialSum(parts[0].round, positions, weight, totals, parts[0].start, large)
+    return PartialSum(parts[0].round, positions, weight, totals, large)
 
 
 def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
@@ -149,6 +144,30 @@ def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
         raise ZeroDivisionError("the weights sum to zero")  # NumPy would only warn
     weight = total.weight / WEIGHT.scale
     return {one.name: column_mean([total], one, weight, slice(0, one.size)) for one in fields}
+
+
+class ColumnSums:
+    """Disjoint sums of a round, read by ranges of columns without adding up whole vectors first.
+
+    Attributes:
+        round: the round that they belong to.
+        positions: of all their clients, sorted.
+        weight: sum of all their weights, in units of 2^-52.
+    """
+
+    def __init__(self, sums: Sequence[PartialSum]) -> None:
+        """Keep the sums, without a copy.
+
+        Raises:
+            ValueError: see `union`.
+        """
+        self._sums = sums
+        self.positions, self.weight = union(sums)
+        self.round = sums[0].round
+
+    def mean(self, field: Field, columns: slice) -> Float64:
+        """The weighted mean of one field in these columns, or its sum where the field says so."""
+        return column_mean(self._sums, field, self.weight / WEIGHT.scale, columns)
 
 
 def column_mean(sums: Sequence[PartialSum], of: Field, weight: float, columns: slice) -> Float64:

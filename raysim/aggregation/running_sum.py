@@ -93,7 +93,7 @@ class RunningSum:
             totals[field.name] = total.numpy()
         self._totals = {}
         positions = np.array(sorted(self._positions), dtype=np.int32)
-        return PartialSum(self.round, positions, self._weight, totals, large=self._large)
+        return PartialSum(self.round, positions, self._weight, totals, self._large)
 
     def _fold_large(self, field: Field, form: FixedPoint, total: Tensor, values: Tensor, weight: Float64) -> None:
         """Add the values `[size]` of one client that has some out of range, each to the sum that it belongs to."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, cut, join_rows
+from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, join_rows
 from raysim.arrays import Int64
 from raysim.cluster.faults import building
 from raysim.cluster.inspection import without_cuda
@@ -52,13 +52,12 @@ class ClientActor:
         return bits_fingerprint(self._worker().job.engine)
 
     def train(
-        self, lease: Lease, model: Any, shared: Any, chunks: int, *kept: StateRows
-    ) -> tuple[PartialSum | ClientRows | StateRows | LeaseReport | None, ...]:
-        """The partial sum as so many objects, and what the clients keep, which stay in the object store; the report."""
+        self, lease: Lease, model: Any, shared: Any, *kept: StateRows
+    ) -> tuple[PartialSum | ClientRows, StateRows | None, LeaseReport]:
+        """The partial sum, and what the clients keep, which stay in the object store; the report."""
         states = self._states(kept)
         total, report = self._worker().train(lease, model, shared, states)
-        parts = cut(total, chunks) if isinstance(total, PartialSum) else [total]
-        return *parts, None if states is None else states.written(), report
+        return total, None if states is None else states.written(), report
 
     def prefetch(self, clients: Int64) -> None:
         """Read what the next lease needs, while its model is not there yet."""
@@ -135,9 +134,6 @@ class Aggregator:
         state, model, step = self._server().apply(round_number, expected, state, model, *sums)
         return *self._whole(state, model), (step, self._life, [one.nbytes for one in sums])
 
-    def receive(self, *sums: PartialSum) -> None:
-        """Have sums brought to this node, before all is there that a step needs."""
-
     def alive(self) -> str:
         """The name of this actor's present life, once it could take a step."""
         self._server()
@@ -180,8 +176,7 @@ class NodeReducer:
         self._buffers, self._life = Buffers(), uuid.uuid4().hex
 
     def combine(self, *sums: PartialSum | ClientRows) -> tuple[PartialSum | ClientRows, tuple[str, list[int]]]:
-        """One sum, or chunk, for those of many, or the rows of all; beside it this actor's present life, and the bytes
-        of each."""
+        """One sum for those of many, or the rows of all; beside it this actor's present life, and the bytes of each."""
         facts = self._life, [one.nbytes for one in sums]
         rows = [part for part in sums if isinstance(part, ClientRows)]
         if rows:

@@ -41,14 +41,12 @@ class ClientPool:
         book: FaultBook,
         samples: Samples,
         beyond_help: Callable[[Loss], RaysimError | None],
-        chunks: int,
     ) -> None:
-        """All actors of the roster are idle; a partial sum that goes from node to node has so many chunks."""
+        """All actors of the roster are idle."""
         self._runtime, self._ray, self._roster = runtime, runtime.ray, roster
         self._leasing, self._samples = leasing, samples
         self._max_retries, self._wait_for_nodes = execution.max_retries, execution.wait_for_nodes
         self._setting = Setting(book, Deadlines(execution.faults), roster.node, roster.suits, beyond_help)
-        self._home, self._chunks = runtime.home, chunks
         self._idle = set(roster.workers)
         self._flights: list[Flight] = []
         self._calls: dict[Any, Call] = {}
@@ -100,12 +98,7 @@ class ClientPool:
         while not self._roster.workers:
             self._wait_for_new_ones()
         first, rest = self._leasing.cut(task, self._up())
-        away = any(self.node_of(worker) != self._home for worker in self._roster.workers)
-        chunks = self._chunks if away and not task.rows else 1  # on one node nothing is fetched
-        samples = self._samples
-        return self.depart(
-            Training(self._setting, task, model, first, rest, samples, shared=shared, kept=kept, chunks=chunks)
-        )
+        return self.depart(Training(self._setting, task, model, first, rest, self._samples, shared=shared, kept=kept))
 
     def evaluate(
         self,

@@ -12,15 +12,15 @@ from raysim.cluster.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class NodeSum:
-    """References to the chunks of a partial sum, and the node whose object store holds them."""
+    """A reference to a partial sum, and the node whose object store holds it."""
 
-    chunks: tuple[Any, ...]
+    total: Any
     node: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Sums, or chunks of the same columns of them, that are added up in one place.
+    """Sums that are added up in one place.
 
     Attributes:
         node: where.
@@ -62,8 +62,7 @@ class ReductionTree:
     """One resident reducer on every node with clients but the driver's, where the aggregator itself adds up.
 
     Within a node sums are read from shared memory without a copy, so a flat sum is the fastest; between nodes each
-    sends one sum, and at most `fan_in` sums meet in one place. Chunks are added up one call after the other, so that
-    those of a sum travel on while the next ones are fetched and added.
+    sends one sum, and at most `fan_in` sums meet in one place.
     """
 
     def __init__(self, runtime: Runtime, nodes: Sequence[str], fan_in: int) -> None:
@@ -110,9 +109,6 @@ class ReductionTree:
         if len(sums) == 1:
             return sums[0]
         combine, sources = self._reducers[node].combine.options(num_returns=2), tuple(one.node for one in sums)
-        total = []
-        for same in zip(*(one.chunks for one in sums), strict=True):
-            added, facts = combine.remote(*same)
-            total.append(added)
-            hops.append(Hop(node, sources, facts))
-        return NodeSum(tuple(total), node)
+        total, facts = combine.remote(*(one.total for one in sums))
+        hops.append(Hop(node, sources, facts))
+        return NodeSum(total, node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,15 +73,14 @@ class ServerSteps:
         """Reduce a round's sums, and have them applied to this server."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
-        self._fetch(reduction.sums)
         state, model, shared, facts = self._aggregator.apply.options(num_returns=4).remote(
             round_number,
             expected,
             server.state,
             server.model,
-            *(chunk for one in reduction.sums for chunk in one.chunks),
+            *(one.total for one in reduction.sums),
         )
-        sources = tuple(one.node for one in reduction.sums for _ in one.chunks)
+        sources = tuple(one.node for one in reduction.sums)
         after = ServerHandle(state, model, shared, round_number)
         return Step(round_number, after, facts, reduction.hops, sources, began)
 
@@ -146,12 +145,6 @@ class ServerSteps:
         size = 4 * self._columns
         return size * (len(away) if size <= INLINE_BYTES else len(set(away)))
 
-    def _fetch(self, sums: Sequence[NodeSum]) -> None:
-        """Have chunks come from other nodes while the next ones are added up: for the step Ray waits until all are."""
-        away = [one.chunks for one in sums if one.node != self._runtime.home and len(one.chunks) > 1]
-        for same in zip(*away, strict=True):
-            self._aggregator.receive.options(num_returns=0).remote(*same)
-
     def _compare_lives(self, step: Step, lives: Mapping[str, str]) -> None:
         """Say which actors died during a step, and were started again."""
         for who, name in lives.items():
@@ -162,7 +155,7 @@ class ServerSteps:
 
     def _is_there(self, one: NodeSum) -> bool:
         try:
-            self._runtime.ray.get(list(one.chunks), timeout=PROBE_SECONDS)
+            self._runtime.ray.get(one.total, timeout=PROBE_SECONDS)
         except self._runtime.ray.exceptions.RayError:
             return False
         return True

@@ -44,13 +44,11 @@ class Training(Flight):
         *,
         shared: Any = None,
         kept: KeptAfter | None = None,
-        chunks: int = 1,
     ) -> None:
-        """`shared` is what clients may read of the server's state, `kept` what they keep from round to round, and
-        `chunks` are the objects that each lease's partial sum comes back as."""
+        """`shared` is what clients may read of the server's state, `kept` what they keep from round to round."""
         super().__init__(setting, task.round, model)
         self.task, self._first, self._samples = task, first, samples
-        self._shared, self._kept, self._chunks = shared, kept, chunks
+        self._shared, self._kept = shared, kept
         self.queue.extend(map(Waiting, rest))
         self._began = time.perf_counter()
         self._wall = 0.0
@@ -91,9 +89,9 @@ class Training(Flight):
         if self.ready_since is None:  # the actor would wait for the model
             actor.prefetch.options(num_returns=0).remote(piece.clients)
         kept = [] if self._kept is None else self._kept.read(piece.clients, node)
-        train = actor.train.options(num_returns=self._chunks + 2)
-        *total, rows, report = train.remote(piece, self.model, self._shared, self._chunks, *kept)
-        return report, (tuple(total), rows)
+        train = actor.train.options(num_returns=3)
+        total, rows, report = train.remote(piece, self.model, self._shared, *kept)
+        return report, (total, rows)
 
     def receive(self, call: Call, result: LeaseReport) -> bool:
         lease: Lease = call.piece

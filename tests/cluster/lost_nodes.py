@@ -20,7 +20,6 @@ from federations import digits, sha256
 from trouble import PatchySpec
 
 from raysim import Simulation, opening
-from raysim.aggregation import chunks
 from raysim.cluster.runtime import import_ray
 from raysim.cluster.steps import ServerSteps
 from raysim.execution.scheduling.round_costs import RoundCosts
@@ -107,9 +106,8 @@ def main(folder: Path) -> None:
         def fill_the_store(running: Simulation) -> None:
             ballast.extend(ray.put(np.ones(10 * 2**17)) for _ in range(9))
 
-        chunks.CHUNK_BYTES = 200_000
         actions = {2: stop_and_kill_a_reducer, 3: fill_the_store, 4: lambda _: cluster.remove_node(other, False)}
-        run("nodes", folder / "nodes", *spread, at=actions)  # the sums in two chunks each
+        run("nodes", folder / "nodes", *spread, at=actions)
         spilled = Path(ray._private.worker._global_node.get_session_dir_path()).glob("ray_spilled_objects*/*")
         print(json.dumps({"name": "store", "spilled": len(list(spilled))}))
     finally:

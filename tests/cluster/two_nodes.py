@@ -14,7 +14,6 @@ import pytest
 from federations import digits, final_sha256, sha256
 
 from raysim import Simulation
-from raysim.aggregation.chunks import CHUNK_BYTES
 from raysim.cluster import RayExecutor
 from raysim.cluster.roster import Roster
 from raysim.cluster.runtime import Runtime, import_ray
@@ -100,23 +99,19 @@ def check_classes(folder: Path, expected: str) -> None:
 def check_links(folder: Path) -> None:
     """The same bits over two nodes as in process; between them go one sum up and one model down a round.
 
-    The model, and each of four chunks of a sum, are large enough for the object store: smaller ones go with every call.
+    The model and a sum are large enough for the object store: smaller ones go with every call.
     """
     large = digits(folder, "rounds=2", "cohort=1.0", "model.hidden=[800]", "execution.rounds_ahead=0")
     expected = final_sha256(large)
     spread = [*FAKE, "execution.actors=4", "execution.num_gpus=0.5"]
-    for chunks, chunk_bytes in ((1, CHUNK_BYTES), (4, 160_000)):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("raysim.aggregation.chunks.CHUNK_BYTES", chunk_bytes)
-            with Simulation(large.updated(spread)) as simulation:
-                rows = [committed.row for committed in simulation]
-                found, columns = sha256(simulation.model()), simulation._prepared.columns
-        assert found == expected, "two nodes give other bits than one process"
-        for row in rows:
-            heads = row.bytes_up_within - row.bytes_up  # every chunk names its clients
-            assert 0 <= heads <= 500 * (chunks - 1), "each actor's sum is read where it was made"
-            assert 8 * columns < row.bytes_up_across < 8 * columns + 100 * chunks
-            assert row.bytes_down_across == 4 * columns
+    with Simulation(large.updated(spread)) as simulation:
+        rows = [committed.row for committed in simulation]
+        found, columns = sha256(simulation.model()), simulation._prepared.columns
+    assert found == expected, "two nodes give other bits than one process"
+    for row in rows:
+        assert row.bytes_up_within == row.bytes_up, "each actor's sum is read where it was made"
+        assert 8 * columns < row.bytes_up_across < 8 * columns + 100
+        assert row.bytes_down_across == 4 * columns
 
 
 def state_across(folder: Path, algorithm: str) -> list[int]:

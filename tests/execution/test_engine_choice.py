@@ -18,6 +18,7 @@ from raysim import Experiment, Simulation
 from raysim.execution.preparation import engine_choice
 from raysim.execution.preparation.engine_timing import Measured
 from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.execution.scheduling.round_costs import SHARING
 from raysim.selection.cohort import draw_round
 from raysim.tracking import QuietObserver, RunDirectory
 from raysim.training import CannotCapture
@@ -94,7 +95,7 @@ def test_rounds_that_are_shared_and_rounds_that_are_not_are_compared(
     """One worker trains the rows of a whole cohort in the time of a few clients; two workers share the clients."""
 
     def timed(self: object, choice: Any) -> Measured:
-        ks, step = np.arange(1, choice.rows + 1), engine_choice.SHARING
+        ks, step = np.arange(1, choice.rows + 1), SHARING
         return Measured(ks, np.full(len(ks), step * (1.8 if choice.name == "rows" else 1.0)), 0.0)
 
     monkeypatch.setattr(engine_choice.Timing, "of", timed)
@@ -103,7 +104,7 @@ def test_rounds_that_are_shared_and_rounds_that_are_not_are_compared(
     )
     assert found.engine.engine.name == "rows"
     assert "72 ms in rows, 88 ms one client at a time" in found.engine.reason  # 5 · 1.8 · 8; two clients' 5 · 8, and 8
-    assert found.engine.a_step == pytest.approx(5 * 1.8 * engine_choice.SHARING / 20)
+    assert found.engine.a_step == pytest.approx(5 * 1.8 * SHARING / 20)
 
 
 def test_a_real_timing_ends_in_an_engine_that_trains(tmp_path: Path) -> None:

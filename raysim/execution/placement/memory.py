@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raysim.aggregation import Field, chunks_of, sum_fields
+from raysim.aggregation import Field, sum_fields
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
 from raysim.execution.clients.state import StateLayout
@@ -88,11 +88,6 @@ class Skeleton:
     def columns(self) -> int:
         """P, of the model vector."""
         return self.layout.size
-
-    @property
-    def sum_chunks(self) -> int:
-        """Chunks that a partial sum travels in between nodes."""
-        return chunks_of(self.summed)
 
     @property
     def summed(self) -> tuple[Field, ...]:

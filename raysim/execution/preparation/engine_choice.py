@@ -17,6 +17,7 @@ from raysim.errors import ConfigError
 from raysim.execution.clients.local_training import local_update
 from raysim.execution.preparation.engine_timing import MOST_ROWS, Measured, Timing, build, partly
 from raysim.execution.preparation.gpu_rows import affordable_rows, release
+from raysim.execution.scheduling.round_costs import SHARING
 from raysim.machine import cores
 from raysim.models import exclusive_torch
 from raysim.rounds.environment import pin_gpu_bits
@@ -31,8 +32,6 @@ WORTH_TIMING = 2000
 """Client-steps of a whole run below which any engine is done before it is timed."""
 WORTH_COMPILING = 60.0
 """Seconds of a whole run below which a compilation, of 5 to 20 s, would not be paid back."""
-SHARING = 8e-3
-"""Seconds that a round takes longer where it is shared, for all that workers have to tell each other."""
 CLEARLY = 0.9
 """Another engine is chosen where it takes less than this share of the time: it changes the last bits."""
 

@@ -20,8 +20,8 @@ from raysim.rounds.results import RoundFacts
 from raysim.rounds.task import RoundWork
 from raysim.selection import is_adaptive
 
-OVERHEAD = 0.004
-"""Seconds that sharing a round costs beyond the arithmetic, until it was measured: calls to actors and back."""
+SHARING = 8e-3
+"""Seconds that sharing a round costs beyond the arithmetic, until a run has measured its own: calls and answers."""
 
 BATCH_SECONDS = 0.25
 """Work of one call with several rounds: long beside what a call costs, short beside what an interrupt may lose."""
@@ -81,7 +81,7 @@ class RoundCosts:
     def overhead(self) -> float:
         """Seconds that sharing a round takes beyond what is predicted of it. Fewer than none where rounds overlap, or
         where a client costs less among others than what steps alone say."""
-        return median(self._overheads) if self._overheads else OVERHEAD
+        return median(self._overheads) if self._overheads else SHARING
 
     @property
     def measured(self) -> bool:

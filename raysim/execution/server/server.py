@@ -64,7 +64,7 @@ class Server:
 
         Args:
             expected: positions of the cohort that must be in the sums, each once: all but the recorded drops.
-            sums: whole ones, or all chunks of each; or rows, where weights are learned.
+            sums: of all workers and nodes; or rows, where weights are learned.
 
         Raises:
             RunError: the sums do not cover the cohort, or the weights sum to zero.
@@ -72,7 +72,7 @@ class Server:
         """
         began = time.perf_counter()
         rows = [part for part in sums if isinstance(part, ClientRows)]
-        total = None if rows else ColumnSums([part for part in sums if isinstance(part, PartialSum)], self._fields)
+        total = None if rows else ColumnSums([part for part in sums if isinstance(part, PartialSum)])
         positions, weight = union(rows if total is None else [total])
         if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
             raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
@@ -86,7 +86,7 @@ class Server:
         with naming(f"round {round_number}"):
             if total is None:
                 learned, chosen = self._weigh(join_rows(rows), state, model)
-                total = ColumnSums([learned], self._fields)
+                total = ColumnSums([learned])
             next_state, next_model = self._step(total, state, model)
         return next_state, next_model, StepFacts(checked - began, time.perf_counter() - checked, chosen)
 
