@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from raysim.aggregation import ClientRows, PartialSum
+from raysim.aggregation import Record
 from raysim.arrays import Int64
 from raysim.errors import ClientError, RunError
 from raysim.execution.inprocess.executor import InProcessExecutor
@@ -176,7 +176,7 @@ def _without(task: RoundTask, clients: set[int]) -> RoundTask:
     return replace(task, clients=task.clients[kept], weights=task.weights[kept], steps=task.steps[kept])
 
 
-def _under_debugger(train: Callable[[], tuple[PartialSum | ClientRows, LeaseReport]]) -> LeaseReport:
+def _under_debugger(train: Callable[[], tuple[Record, LeaseReport]]) -> LeaseReport:
     def only_the_report() -> LeaseReport:
         return train()[1]
 

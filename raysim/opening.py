@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from raysim.config.server import LearnedWeightsConfig
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import Prepared
-from raysim.execution.server.learned_weights import LEARNED_METRICS
 from raysim.rounds.executor import Executor
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
@@ -66,9 +64,7 @@ def open_run(
     """
     experiment, federation = prepared.experiment, prepared.federation
     evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics)
-    names = ["train/loss", *evaluation.names]
-    if isinstance(experiment.aggregation.weights, LearnedWeightsConfig):
-        names += LEARNED_METRICS
+    names = ["train/loss", *evaluation.names, *prepared.rule.metrics]
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:
         if experiment.execution.executor == "ray":

@@ -1,15 +1,15 @@
 """What clients send, summed where it was made: one partial sum for a lease of clients.
 
 A record has named fields, each a vector with its own format. A partial sum adds up `w·field` over the clients that it
-names by their position in the round's cohort. Partial sums form a commutative monoid; `combine` refuses overlapping
-ones, so that work done twice (a lease given out again) cannot be counted twice.
+names by their position in the round's cohort. Records form a commutative monoid; `combine` refuses overlapping ones, so
+that work done twice (a lease given out again) cannot be counted twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -44,13 +44,8 @@ class Field:
         return self.size * self.format.dtype.itemsize
 
 
-def sum_fields(fields: Sequence[Field], *, exact: bool) -> tuple[Field, ...]:
-    """The fields as they are summed: each in its own fixed point, or all in float32."""
-    return tuple(fields if exact else (replace(one, format=FloatSum()) for one in fields))
-
-
-class Positioned(Protocol):
-    """What a lease hands over: records of the clients at these positions of a round's cohort."""
+class Record(Protocol):
+    """What a lease hands over of its clients. Records of disjoint clients form a commutative monoid (`combine`)."""
 
     @property
     def round(self) -> int:
@@ -66,6 +61,18 @@ class Positioned(Protocol):
     def weight(self) -> int:
         """Sum of their weights, in units of 2^-52."""
         ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that travel."""
+        ...
+
+    def joined(self, parts: Sequence[Self], buffers: Buffers) -> Self:
+        """The record of the clients of all parts, at least two, this one the first of them; see `combine`."""
+        ...
+
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +99,20 @@ class PartialSum:
         totals, large = self.totals.values(), self.large.values()
         return self.positions.nbytes + 8 + sum(one.nbytes for one in totals) + sum(one.nbytes for one in large)
 
+    def joined(self, parts: Sequence[PartialSum], buffers: Buffers) -> PartialSum:
+        """The sum over the clients of all parts, in new vectors."""
+        positions, weight = union(parts)
+        totals = {name: buffers.take(len(one), one.dtype) for name, one in self.totals.items()}
+        for name, total in totals.items():
+            for start in range(0, len(total), _CACHED):  # the total stays in the cache, every part is read once
+                columns = slice(start, start + _CACHED)
+                _add_up([part.totals[name][columns] for part in parts], total[columns])
+        names = dict.fromkeys(name for part in parts for name in part.large)
+        large = {name: add_large([part.large[name] for part in parts if name in part.large]) for name in names}
+        return PartialSum(self.round, positions, weight, totals, large)
 
-def union(sums: Sequence[Positioned]) -> tuple[Int32, int]:
+
+def union(sums: Sequence[Record]) -> tuple[Int32, int]:
     """The clients of disjoint partial sums, as sorted positions, and the sum of their weights in units.
 
     Raises:
@@ -110,28 +129,20 @@ def union(sums: Sequence[Positioned]) -> tuple[Int32, int]:
     return positions, sum(part.weight for part in sums)
 
 
-def combine(sums: Iterable[PartialSum], buffers: Buffers | None = None) -> PartialSum:
-    """The sum over the union of the clients; a single sum is returned as it is.
+def combine(records: Iterable[R], buffers: Buffers | None = None) -> R:
+    """The record of the union of the clients; a single one is returned as it is.
 
     Args:
-        buffers: where to take the totals from.
+        records: of one rule, at least one.
+        buffers: where to take large vectors from.
 
     Raises:
         ValueError: see `union`.
     """
-    parts = list(sums)
-    if len(parts) == 1:
-        return parts[0]
-    positions, weight = union(parts)
-    buffers = Buffers() if buffers is None else buffers
-    totals = {name: buffers.take(len(one), one.dtype) for name, one in parts[0].totals.items()}
-    for name, total in totals.items():
-        for start in range(0, len(total), _CACHED):  # the total stays in the cache, every part is read once
-            columns = slice(start, start + _CACHED)
-            _add_up([part.totals[name][columns] for part in parts], total[columns])
-    names = dict.fromkeys(name for part in parts for name in part.large)
-    large = {name: add_large([part.large[name] for part in parts if name in part.large]) for name in names}
-    return PartialSum(parts[0].round, positions, weight, totals, large)
+    parts = list(records)
+    if not parts:
+        raise ValueError("nothing to combine")
+    return parts[0] if len(parts) == 1 else parts[0].joined(parts, Buffers() if buffers is None else buffers)
 
 
 def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:

@@ -1,22 +1,22 @@
 """The road of rows: what clients send is kept as it is, a row each, for rules that look at clients one by one.
 
-A worker's rows travel where its partial sum would. The server puts them in the order of their positions, whoever they
-came from, so that whatever is computed from them depends on the cohort alone. A rule ends in a `PartialSum`, which the
-server's step takes as it takes any: learned weights fold the rows again with other weights (`weighed`); a rule that
-makes a vector of its own, such as a median, would round it into one.
+A worker's rows travel where its partial sum would, and are joined in the order of their positions, so that what is
+computed from them depends on the cohort alone. A rule on rows ends in a `PartialSum`, which the server's step takes as
+it takes any: learned weights fold the rows again with other weights (`weighed`); a rule that makes a vector of its own,
+such as a median, would round it into one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysim.aggregation.records import WEIGHT, Field, PartialSum
+from raysim.aggregation.buffers import Buffers
+from raysim.aggregation.records import WEIGHT, Field, PartialSum, union
 from raysim.aggregation.running_sum import Named, RunningSum
 from raysim.arrays import Float32, Float64, Int32, Int64
 
@@ -46,6 +46,15 @@ class ClientRows:
     def nbytes(self) -> int:
         """Bytes that travel."""
         return self.positions.nbytes + self.weights.nbytes + sum(rows.nbytes for rows in self.rows.values())
+
+    def joined(self, parts: Sequence[ClientRows], buffers: Buffers) -> ClientRows:
+        """The rows of all parts, by position."""
+        union(parts)
+        positions = np.concatenate([part.positions for part in parts])
+        order = np.argsort(positions, kind="stable")
+        rows = {name: np.concatenate([part.rows[name] for part in parts])[order] for name in self.rows}
+        weights = np.concatenate([part.weights for part in parts])[order]
+        return ClientRows(self.round, positions[order], weights, rows)
 
 
 class KeptRows:
@@ -81,45 +90,9 @@ class KeptRows:
         return ClientRows(self.round, positions, np.array(self._weights)[order], rows)
 
 
-def join_rows(parts: Sequence[ClientRows]) -> ClientRows:
-    """The rows of disjoint parts, by position."""
-    positions = np.concatenate([part.positions for part in parts])
-    order = np.argsort(positions, kind="stable")
-    rows = {name: np.concatenate([part.rows[name] for part in parts])[order] for name in parts[0].rows}
-    weights = np.concatenate([part.weights for part in parts])[order]
-    return ClientRows(parts[0].round, positions[order], weights, rows)
-
-
 def weighed(rows: ClientRows, weights: Float64, fields: Sequence[Field]) -> PartialSum:
     """The partial sum of the rows with these weights, `[k]`, summing to at most 1; the bits of one made by workers."""
     total = RunningSum(rows.round, fields, torch.device("cpu"))
     reasons = total.fold(rows.positions, weights, {name: torch.from_numpy(r) for name, r in rows.rows.items()})
     assert not any(reasons), "rows were checked when they were kept"
     return total.seal()
-
-
-class Scores(Protocol):
-    """How good weights are: for `[c, k]` weights of k clients, each summing to 1, `[c]` losses."""
-
-    def __call__(self, weights: Float64, /) -> Float64:
-        """Losses, lower is better; NaN or infinity where a candidate is no model."""
-        ...
-
-
-class WeightChooser(Protocol):
-    """Chooses the weights of a round's clients.
-
-    Contract: a pure function of its arguments, `seed` for whatever it draws; what it returns is one of the candidates
-    that it had scored, and never worse than `default`.
-    """
-
-    def __call__(self, default: Float64, scores: Scores, /, *, trials: int, seed: int) -> Float64:
-        """Weights `[k]`, summing to 1.
-
-        Args:
-            default: the weights that the clients would have otherwise, `[k]`, summing to 1.
-            scores: of any candidates; many at once are cheaper than one by one.
-            trials: candidates to try.
-            seed: keyed by the round.
-        """
-        ...

@@ -65,10 +65,6 @@ class Weighting:
             return np.array([table.get(client, default) for client in clients.tolist()], dtype=np.float64)
         return np.ones(len(clients))
 
-    def keeps_rows(self, round_number: int) -> bool:
-        """Whether the clients' records of this round are kept one by one instead of summed where they are made."""
-        return isinstance(self.config, LearnedWeightsConfig) and round_number % self.config.every == 0
-
     def factor(self, loss: float) -> tuple[float, bool]:
         """The factor for a client of this loss, in (0, 1], and whether the loss had to be clamped to the stated range.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from raysim.aggregation import Buffers, ClientRows, PartialSum, combine, join_rows
+from raysim.aggregation import Buffers, Record, combine
 from raysim.arrays import Int64
 from raysim.cluster.faults import building
 from raysim.cluster.inspection import without_cuda
@@ -53,8 +53,8 @@ class ClientActor:
 
     def train(
         self, lease: Lease, model: Any, shared: Any, *kept: StateRows
-    ) -> tuple[PartialSum | ClientRows, StateRows | None, LeaseReport]:
-        """The partial sum, and what the clients keep, which stay in the object store; the report."""
+    ) -> tuple[Record, StateRows | None, LeaseReport]:
+        """The lease's record, and what the clients keep, which stay in the object store; the report."""
         states = self._states(kept)
         total, report = self._worker().train(lease, model, shared, states)
         return total, None if states is None else states.written(), report
@@ -128,11 +128,11 @@ class Aggregator:
         """State, model and what clients may read of the state, before the first round; this actor's present life."""
         return *self._whole(*self._server().first()), self._life
 
-    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *sums: PartialSum | ClientRows) -> Any:
+    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *records: Record) -> Any:
         """The next state, model and what clients may read, facts about the step, this actor's present life, and the
-        bytes of each sum."""
-        state, model, step = self._server().apply(round_number, expected, state, model, *sums)
-        return *self._whole(state, model), (step, self._life, [one.nbytes for one in sums])
+        bytes of each record."""
+        state, model, step = self._server().apply(round_number, expected, state, model, *records)
+        return *self._whole(state, model), (step, self._life, [one.nbytes for one in records])
 
     def alive(self) -> str:
         """The name of this actor's present life, once it could take a step."""
@@ -170,15 +170,11 @@ class Aggregator:
 
 
 class NodeReducer:
-    """Adds up the partial sums of its node before they travel. Keeps nothing but memory to use again."""
+    """Combines the records of its node before they travel. Keeps nothing but memory to use again."""
 
     def __init__(self) -> None:
         self._buffers, self._life = Buffers(), uuid.uuid4().hex
 
-    def combine(self, *sums: PartialSum | ClientRows) -> tuple[PartialSum | ClientRows, tuple[str, list[int]]]:
-        """One sum for those of many, or the rows of all; beside it this actor's present life, and the bytes of each."""
-        facts = self._life, [one.nbytes for one in sums]
-        rows = [part for part in sums if isinstance(part, ClientRows)]
-        if rows:
-            return join_rows(rows), facts
-        return combine((part for part in sums if isinstance(part, PartialSum)), self._buffers), facts
+    def combine(self, *records: Record) -> tuple[Record, tuple[str, list[int]]]:
+        """One record for many; beside it this actor's present life, and the bytes of each."""
+        return combine(records, self._buffers), (self._life, [one.nbytes for one in records])

@@ -19,7 +19,7 @@ from raysim.cluster.training import Training
 from raysim.errors import RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
-from raysim.rounds.facts import cohort_facts, empty_row, nobody, round_row, with_chosen
+from raysim.rounds.facts import after_step, cohort_facts, empty_row, nobody, round_row
 from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle
 from raysim.rounds.rows import RoundRow
 from raysim.rounds.task import RoundWork
@@ -157,7 +157,7 @@ class SharedRounds:
                     self._step_taken(applying, evaluation)
                     self._costs.saw_step(taken.check + taken.apply)
                     seconds |= {"reduce": time.perf_counter() - step.began - taken.apply, "apply": taken.apply}
-                    row, clients = with_chosen(applying.row, applying.clients, taken.chosen)
+                    row, clients = after_step(applying.row, applying.clients, taken)
                 break
             except StepLost as error:
                 losses += 1

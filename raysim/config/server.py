@@ -105,7 +105,7 @@ class LearnedWeightsConfig(Section):
     budget: int = Field(1024**3, ge=1, le=BYTES)
     """Bytes that the updates of a round may take."""
     chooser: ImportString = "raysim.tuning.learned:choose"
-    """Function that chooses (see `raysim.aggregation.rows.WeightChooser`); a study with Optuna by default."""
+    """Function that chooses (see `raysim.aggregation.learned.WeightChooser`); a study with Optuna by default."""
 
 
 WeightsConfig = Annotated[

@@ -13,7 +13,7 @@ from raysim.arrays import Int32
 from raysim.errors import RunError
 from raysim.rounds.faults import NOBODY
 from raysim.rounds.ranges import Evaluated
-from raysim.rounds.results import Applied, Chosen, RoundFacts, Trained
+from raysim.rounds.results import Applied, RoundFacts, StepFacts, Trained
 from raysim.rounds.rows import CLIENT_SCHEMA, PARTS, RoundRow
 from raysim.rounds.task import RoundTask
 
@@ -109,15 +109,15 @@ def train_loss(clients: pa.RecordBatch) -> float:
     return math.fsum((weights * losses).tolist()) / total if total else math.nan
 
 
-def with_chosen(row: RoundRow, clients: pa.RecordBatch, chosen: Chosen | None) -> tuple[RoundRow, pa.RecordBatch]:
-    """The round's row and its clients, with the weights that the server chose after it had their updates."""
-    if chosen is None:
-        return row, clients
-    weights = np.zeros(len(clients))
-    weights[clients["dropped"].is_null().to_numpy(zero_copy_only=False)] = chosen.weights
-    clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), pa.array(weights))
-    loss = train_loss(clients)
-    metrics = {**row.metrics, **({} if math.isnan(loss) else {"train/loss": loss}), **chosen.metrics}
+def after_step(row: RoundRow, clients: pa.RecordBatch, step: StepFacts) -> tuple[RoundRow, pa.RecordBatch]:
+    """The round's row and its clients, with what the server's step recorded and the weights that it gave them."""
+    metrics = {**row.metrics, **step.metrics}
+    if step.weights is not None:
+        weights = np.zeros(len(clients))
+        weights[clients["dropped"].is_null().to_numpy(zero_copy_only=False)] = step.weights
+        clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), pa.array(weights))
+        loss = train_loss(clients)
+        metrics |= {} if math.isnan(loss) else {"train/loss": loss}
     return replace(row, metrics=metrics), clients
 
 

@@ -32,7 +32,6 @@ class Lease:
     steps: Int64
     participation: float = 1.0
     group: int = 0
-    rows: bool = False
     home: str | None = None
 
     @classmethod
@@ -41,7 +40,7 @@ class Lease:
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
         clients, weights, steps = task.clients[chosen], task.weights[chosen], task.steps[chosen]
-        return cls(task.round, 0, task.lr, chosen, clients, weights, steps, task.participation, group, task.rows)
+        return cls(task.round, 0, task.lr, chosen, clients, weights, steps, task.participation, group)
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most so many clients."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -52,25 +52,20 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """Weights that the server chose for a round.
+class StepFacts:
+    """What is known of a server's step.
 
     Attributes:
-        weights: of the clients that made it, in the order of their positions, `[k]`, summing to 1.
-        metrics: what is recorded of the choice.
+        check, apply: seconds.
+        metrics: what the rule recorded.
+        weights: of the clients that contributed, by position, `[k]`, summing to 1, where the rule gave them others than
+            they came with.
     """
-
-    weights: Float64
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class StepFacts:
-    """What is known of a server's step: seconds of checking and of applying, and what was chosen, if anything was."""
 
     check: float
     apply: float
-    chosen: Chosen | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weights: Float64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ class RoundTask:
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
         steps: local steps of each, `[m]`: also what the work is estimated by.
         participation: the cohort's share of the whole population's weight.
-        rows: whether what clients send is kept one by one (`raysim.aggregation.rows`), not summed by the workers.
     """
 
     round: int
@@ -28,7 +27,6 @@ class RoundTask:
     weights: Float64
     steps: Int64
     participation: float = 1.0
-    rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

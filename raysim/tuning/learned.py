@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import create_trial
 
-from raysim.aggregation.rows import Scores
+from raysim.aggregation.learned import Scores
 from raysim.arrays import Float64
 from raysim.tuning.simplex import BOUNDS, to_box, to_weights
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from raysim.aggregation import Field, FixedPoint, FloatSum, PartialSum, RunningSum, combine, mean, sum_fields
+from raysim.aggregation import Field, FixedPoint, FloatSum, PartialSum, RunningSum, build_rule, combine, mean
+from raysim.config.server import AggregationConfig
 
 CPU = torch.device("cpu")
 FIELDS = (Field("update", 100), Field("tau", 1, FixedPoint(40)))
-INEXACT = sum_fields(FIELDS, exact=False)
+INEXACT = build_rule(AggregationConfig(exact=False), FIELDS).fields
 
 
 def block(clients: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -33,7 +34,7 @@ def summed(fields: tuple[Field, ...], sent: dict[str, torch.Tensor], leases: int
 
 
 def test_fields_keep_their_own_format_where_sums_are_exact() -> None:
-    assert sum_fields(FIELDS, exact=True) == FIELDS
+    assert build_rule(AggregationConfig(), FIELDS).fields == FIELDS
     assert [field.format for field in INEXACT] == [FloatSum()] * 2
 
 

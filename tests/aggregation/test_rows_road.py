@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysim.aggregation import Field, KeptRows, RunningSum, join_rows, union, weighed
+from raysim.aggregation import Field, KeptRows, RunningSum, combine, union, weighed
 
 FIELDS = (Field("update", 7), Field("tau", 1))
 
@@ -31,7 +31,7 @@ def test_rows_joined_from_any_parts_weigh_to_the_bits_of_a_sum() -> None:
     positions, weight = union(parts)
     assert positions.tolist() == list(range(6))
     assert weight == expected.weight
-    rows = join_rows(parts)
+    rows = combine(parts)
     np.testing.assert_array_equal(rows.rows["update"], records["update"].numpy())
     total = weighed(rows, rows.weights, FIELDS)
     for name, column in expected.totals.items():

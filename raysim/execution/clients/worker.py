@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from raysim.aggregation import Buffers, ClientRows, Field, KeptRows, PartialSum, RunningSum, Weighting, sum_fields
+from raysim.aggregation import Record, Weighting, build_rule
 from raysim.algorithms import build_algorithm
-from raysim.arrays import Float32, Float64, Int32, Int64
+from raysim.arrays import Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
 from raysim.evaluation.client_sets import client_sets
 from raysim.evaluation.ranges import together
+from raysim.execution.clients.folding import Folding
 from raysim.execution.clients.holdouts import Holdouts, fine_tuner
 from raysim.execution.clients.local_training import local_trainer, local_update
 from raysim.execution.clients.loss_contexts import LossContexts
@@ -101,15 +102,13 @@ class ClientWorker:
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
         self._whole_sets: dict[str, WholeSet] = {}
-        self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
-        self._broadcast, self._buffers = torch.zeros(layout.size, device=self.device), Buffers()
+        self._folding = Folding(build_rule(experiment.aggregation, self.algorithm.fields()), layout, self.device)
+        self._broadcast = torch.zeros(layout.size, device=self.device)
 
     def train(
         self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
-    ) -> tuple[PartialSum | ClientRows, LeaseReport]:
-        """Train the lease's clients from the model `[P]`, which is only read; their sum and the facts about them.
-
-        A lease that keeps rows comes back with the clients' records as they are instead of their sum.
+    ) -> tuple[Record, LeaseReport]:
+        """Train the lease's clients from the model `[P]`, which is only read; their record and the facts about them.
 
         Args:
             shared: the server's vectors that clients may read, where there are any (`Server.shared`).
@@ -131,21 +130,16 @@ class ClientWorker:
 
     def _train(
         self, lease: Lease, model: Float32, shared: Float32 | None, states: ClientStates | None
-    ) -> tuple[PartialSum | ClientRows, LeaseReport]:
+    ) -> tuple[Record, LeaseReport]:
         began = time.perf_counter()
         self._receive(model)
         server = self._server_vectors(shared)
         received = time.perf_counter()
-        running: RunningSum | KeptRows
-        if lease.rows:
-            running = KeptRows(lease.round, self._fields, self._named)
-        else:
-            running = RunningSum(lease.round, self._fields, self.device, self._buffers, self._named)
+        folding = self._folding.of(lease)
         experiment = self.job.experiment
         setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
         count = len(lease.clients)
-        weight, loss, seconds = np.zeros(count), np.full(count, np.nan), np.zeros(count)
-        dropped: list[str | None] = [None] * count
+        loss, seconds = np.full(count, np.nan), np.zeros(count)
         clamped, keepers = 0, [NOBODY]
         sizes = self.federation.sizes("train", lease.clients)
         steps = lease.steps
@@ -158,15 +152,10 @@ class ClientWorker:
             given = Given(steps[block], None, server, {} if state is None else self.states.views(state))
             result, factor, clamps = self._block(setting, lease.clients[block], given)
             trained = time.perf_counter() - block_began
-            weight[block], loss[block] = lease.weights[block] * factor, result.loss
-            try:
-                dropped[block] = self._fold(running, lease.positions[block], weight[block], result.sent, state)
-            except BaseException as error:  # what the algorithm sends is not what it declares, or nothing to add up
-                if passes(error):
-                    raise
-                raise client_error(lease.clients[block], lease.round, error) from error
+            loss[block] = result.loss
+            kept = folding.fold(block, factor, result.sent, state)
             if states is not None and state is not None:
-                kept = np.array([reason is None for reason in dropped[block]]) & (steps[block] > 0)
+                kept = kept[steps[block][kept] > 0]
                 states.write(lease.clients[block][kept], state.cpu().numpy()[kept])
                 keepers.append(lease.clients[block][kept])
             clamped += clamps
@@ -176,21 +165,20 @@ class ClientWorker:
             parts["train/batches"] += result.seconds["batches"]
             parts["train/steps"] += result.seconds["steps"]
             parts["train/fold"] += spent - trained
-        weight[[reason is not None for reason in dropped]] = 0.0
-        total = running.seal()
+        record = folding.seal()
         facts = client_batch(
             round=lease.round,
             client=lease.clients,
             samples=sizes,
             steps=steps,
-            weight=weight,
+            weight=folding.weights,
             loss=loss,
             seconds=seconds,
             worker=np.full(count, self.index),
-            dropped=dropped,
+            dropped=folding.dropped,
         )
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
-        return total, LeaseReport(facts, lease.positions, clamped, phases, total.nbytes, np.concatenate(keepers))
+        return record, LeaseReport(facts, lease.positions, clamped, phases, record.nbytes, np.concatenate(keepers))
 
     def _block(self, setting: RoundSetting, clients: Int64, given: Given) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
@@ -220,31 +208,6 @@ class ClientWorker:
                 raise
             users = isinstance(error, UserCodeError)
             raise client_error(clients, setting.round, error) from (error.__cause__ if users else error)
-
-    def _fold(
-        self,
-        running: RunningSum | KeptRows,
-        positions: Int32,
-        weights: Float64,
-        sent: Mapping[str, torch.Tensor],
-        state: torch.Tensor | None,
-    ) -> list[str | None]:
-        """Add a block's records to the sum; why clients were left out."""
-        if not isinstance(sent, Mapping) or not all(isinstance(one, torch.Tensor) for one in sent.values()):
-            what = {name: type(one).__name__ for name, one in sent.items()} if isinstance(sent, Mapping) else type(sent)
-            raise TypeError(f"the algorithm's send returned {what}; expected a tensor for each of its fields by name")
-        known = np.isfinite(weights)
-        sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
-        if sound.all():
-            return running.fold(positions, weights, sent)
-        rows = to_device(np.flatnonzero(sound), self.device)
-        reasons = iter(running.fold(positions[sound], weights[sound], {name: t[rows] for name, t in sent.items()}))
-        blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
-        return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
-
-    def _named(self, field: Field, column: int) -> str:
-        """The parameter that a column of a field belongs to, where the field has those of the model."""
-        return self._layout.name_at(column) if field.size in (self._layout.size, self._layout.trainable) else ""
 
     def _losses(self, clients: Int64) -> Float64:
         """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""

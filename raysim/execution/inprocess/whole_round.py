@@ -13,7 +13,7 @@ from raysim.execution.clients.state import ClientStates
 from raysim.execution.clients.state_store import StateStore, StoredStates
 from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.server.server import Server
-from raysim.rounds.facts import cohort_facts, empty_row, nobody, round_row, with_chosen
+from raysim.rounds.facts import after_step, cohort_facts, empty_row, nobody, round_row
 from raysim.rounds.faults import Loss, judge, left_out, reason_of, to_blame
 from raysim.rounds.lease import Lease
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
@@ -43,7 +43,7 @@ def whole_round(
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
         handle = ServerHandle(state, model, server.shared(state), task.round)
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
-        row, clients = with_chosen(row, facts.clients, step.chosen)
+        row, clients = after_step(row, facts.clients, step)
     else:
         row, clients = empty_row(task), nobody()
     began = time.perf_counter()

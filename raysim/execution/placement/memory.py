@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from raysim.aggregation import Field, sum_fields
+from raysim.aggregation import Rule, build_rule
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
 from raysim.execution.clients.state import StateLayout
 from raysim.execution.placement.placing import ACTOR_BYTES
+from raysim.machine import cores
 from raysim.models import model_on_meta
 from raysim.rounds.job import Job
 from raysim.selection.cohort import cohort_size
@@ -34,7 +36,7 @@ class ActorMemory:
         process: a Python process with torch.
         model: the broadcast, the rows that train, their gradients and updates, the evaluator's model.
         optimizer: the local optimiser's state.
-        sums: the running partial sum.
+        sums: the records of a lease, as the rule folds them.
         shard: the samples that it keeps from round to round, at least those of a block of the largest clients.
         state: what the clients that train at once, and those of a lease, keep from round to round.
         gpu: what it needs of its GPU; there all but the process itself are counted once more.
@@ -90,9 +92,9 @@ class Skeleton:
         return self.layout.size
 
     @property
-    def summed(self) -> tuple[Field, ...]:
-        """The fields of a partial sum."""
-        return sum_fields(self.algorithm.fields(), exact=self.job.experiment.aggregation.exact)
+    def rule(self) -> Rule:
+        """How the clients' records become one."""
+        return build_rule(self.job.experiment.aggregation, self.algorithm.fields())
 
     @property
     def state_width(self) -> int:
@@ -128,9 +130,10 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     model = _FLOAT32 * vectors + skeleton.frozen + 3 * skeleton.kept
     handed_over = 0 if job.module is None else _FLOAT32 * columns + skeleton.kept  # modules are copied from it
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
-    sums = sum(field.nbytes for field in skeleton.summed)
+    cohort = cohort_size(job.experiment, federation.population)
+    sums = skeleton.rule.worker_bytes(math.ceil(cohort / _workers(job)))
     shard = _shard_bytes(job, federation)
-    state = _state_bytes(algorithm, rows, cohort_size(job.experiment, federation.population))
+    state = _state_bytes(algorithm, rows, cohort)
     return ActorMemory(
         process=ACTOR_BYTES,
         model=model + handed_over,
@@ -145,6 +148,12 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
 def gpu_fraction(num_gpus: float, gpu_memory: int) -> float:
     """Share of a GPU's memory that torch may take in an actor: the actor's own, less what CUDA takes beside torch."""
     return max(0.01, min(num_gpus, 1.0) - CUDA_CONTEXT / gpu_memory)
+
+
+def _workers(job: Job) -> int:
+    """Actors that a cohort is expected to be cut over."""
+    actors = job.experiment.execution.actors
+    return max(1, int(cores())) if actors == "auto" else actors
 
 
 def _state_bytes(algorithm: Algorithm, rows: int, cohort: int) -> int:

@@ -24,8 +24,6 @@ from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import cohort_size, draw_round
 from raysim.user_code import user_code
 
-_WEIGHT = 8
-
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
@@ -138,8 +136,7 @@ def plan_round(prepared: Prepared, placement: Placement | None, skeleton: Skelet
         shared=shared,
         batch=batch,
         bytes_down=leases * skeleton.bytes_down,
-        # A partial sum also names its clients, by 32-bit positions, and carries the sum of their weights.
-        bytes_up=leases * (_WEIGHT + sum(field.nbytes for field in skeleton.summed)) + 4 * len(task.clients),
+        bytes_up=skeleton.rule.in_round(task.round).record_bytes(leases, len(task.clients)),
     )
 
 

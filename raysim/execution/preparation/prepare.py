@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from raysim.aggregation import Rule, build_rule
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
@@ -27,7 +28,6 @@ from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.preparation.engine_choice import Chosen, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
-from raysim.execution.server.learned_weights import check_learned
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
@@ -61,6 +61,7 @@ class Prepared:
         parameters: trainable values.
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
+        rule: how their records become one.
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
     """
@@ -74,6 +75,7 @@ class Prepared:
     parameters: int
     columns: int
     engine: Chosen
+    rule: Rule
     local: LocalBaseline | None = None
     warning: str | None = None
 
@@ -125,7 +127,9 @@ def prepare_job(
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
-    check_learned(experiment, federation, algorithm)
+    rule = build_rule(experiment.aggregation, algorithm.fields())
+    clients = cohort_size(experiment, federation.population)
+    rule.check(clients=clients, validation=federation.server("validation") is not None)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
     if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():
@@ -144,7 +148,7 @@ def prepare_job(
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     counts = layout.count, layout.size
-    return Prepared(experiment, job, federation, metrics, work, selection, *counts, chosen, local, warning)
+    return Prepared(experiment, job, federation, metrics, work, selection, *counts, chosen, rule, local, warning)
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:

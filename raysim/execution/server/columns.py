@@ -6,11 +6,11 @@ same operations as in one call over all columns, so the bits are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from raysim.aggregation import Buffers, ColumnSums, sum_fields
+from raysim.aggregation import Buffers, ColumnSums, Field
 from raysim.algorithms import Algorithm
 from raysim.arrays import Float32, Float64
 from raysim.errors import RunError
@@ -28,25 +28,24 @@ class ServerStep:
     Args:
         build: the algorithm on a layout.
         columns: of a range.
-        exact: whether sums are in fixed point.
     """
 
     def __init__(
-        self,
-        build: Callable[[ParameterLayout], Algorithm],
-        layout: ParameterLayout,
-        columns: int = RANGE,
-        *,
-        exact: bool = True,
+        self, build: Callable[[ParameterLayout], Algorithm], layout: ParameterLayout, columns: int = RANGE
     ) -> None:
         self.algorithm, self.layout = build(layout), layout
         self._build, self._columns = build, columns if self.algorithm.columnwise else layout.size
         self._parts: dict[tuple[int, int], Algorithm] = {(layout.size, layout.trainable): self.algorithm}
-        self._fields, self._buffers = sum_fields(self.algorithm.fields(), exact=exact), Buffers()
+        self._buffers = Buffers()
         self._part(slice(0, min(self._columns, layout.size)))  # an algorithm that cannot do with a part fails at once
 
-    def __call__(self, sums: ColumnSums, state: State, model: Float32) -> tuple[State, Float32]:
+    def __call__(
+        self, mean: ColumnSums, fields: Sequence[Field], state: State, model: Float32
+    ) -> tuple[State, Float32]:
         """The next state and model, in memory of their own; the arguments are only read.
+
+        Args:
+            mean: of the fields, each in the format that it was summed in.
 
         Raises:
             RunError: the algorithm returns a state of other names or sizes than it was given.
@@ -57,9 +56,9 @@ class ServerStep:
         for start in range(0, self.layout.size, self._columns):
             columns = slice(start, min(start + self._columns, self.layout.size))
             # A field that is no vector over the columns goes into every call whole.
-            mean = {f.name: sums.mean(f, self._cut(f.size, columns)) for f in self._fields}
+            found = {f.name: mean.mean(f, self._cut(f.size, columns)) for f in fields}
             given = {name: vector[self._cut(len(vector), columns)] for name, vector in state.items()}
-            next_model[columns], part = self._part(columns).apply(model[columns], given, mean)
+            next_model[columns], part = self._part(columns).apply(model[columns], given, found)
             self._keep(state, part, columns, next_state)
         return next_state, next_model
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysim.aggregation import ClientRows, ColumnSums, PartialSum, join_rows, sum_fields, union, weighed
+from raysim.aggregation import Record, build_rule, union
 from raysim.algorithms import build_algorithm
-from raysim.arrays import Float32, Int32
+from raysim.arrays import Float32, Float64, Int32
 from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.server.columns import ServerStep, State
-from raysim.execution.server.learned_weights import WeightLearner
-from raysim.models import copy_module
+from raysim.execution.server.validation import ValidationLoss
+from raysim.models import copy_module, exclusive_torch
 from raysim.rounds.job import Job
-from raysim.rounds.results import Chosen, StepFacts
+from raysim.rounds.results import StepFacts
 from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
-from raysim.training import ParameterLayout
+from raysim.training import ParameterLayout, torch_threads
 from raysim.user_code import naming
 
 VECTORS = "server.safetensors"
@@ -38,12 +41,10 @@ class Server:
         info = job.federation.open().info
         self.module = job.build_module(info)
         self.layout = ParameterLayout(self.module)
-        self._step = ServerStep(
-            partial(build_algorithm, experiment.algorithm), self.layout, exact=experiment.aggregation.exact
-        )
+        self._step = ServerStep(partial(build_algorithm, experiment.algorithm), self.layout)
         self.algorithm = self._step.algorithm
-        self._fields = sum_fields(self.algorithm.fields(), exact=experiment.aggregation.exact)
-        self._learner: WeightLearner | None = None
+        self.rule = build_rule(experiment.aggregation, self.algorithm.fields())
+        self._validation: ValidationLoss | None = None
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
@@ -56,25 +57,23 @@ class Server:
         return np.concatenate([state[name] for name in names]).astype(np.float32) if names else None
 
     def apply(
-        self, round_number: int, expected: Int32, state: State, model: Float32, *sums: PartialSum | ClientRows
+        self, round_number: int, expected: Int32, state: State, model: Float32, *records: Record
     ) -> tuple[State, Float32, StepFacts]:
         """The next state and model, and facts about the step.
 
         Adding up the last few sums is part of applying: it is done range of columns by range.
 
         Args:
-            expected: positions of the cohort that must be in the sums, each once: all but the recorded drops.
-            sums: of all workers and nodes; or rows, where weights are learned.
+            expected: positions of the cohort that must be in the records, each once: all but the recorded drops.
+            records: of the round's rule, from all workers and nodes.
 
         Raises:
-            RunError: the sums do not cover the cohort, or the weights sum to zero.
+            RunError: the records do not cover the cohort, or the weights sum to zero.
             UserCodeError: a step of the user's own fails, or returns what it should not.
         """
         began = time.perf_counter()
-        rows = [part for part in sums if isinstance(part, ClientRows)]
-        total = None if rows else ColumnSums([part for part in sums if isinstance(part, PartialSum)])
-        positions, weight = union(rows if total is None else [total])
-        if sums[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
+        positions, weight = union(records)
+        if records[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
             raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
         if weight == 0:
             raise RunError(
@@ -82,20 +81,18 @@ class Server:
                 "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
             )
         checked = time.perf_counter()
-        chosen = None
+        rule = self.rule.in_round(round_number)
         with naming(f"round {round_number}"):
-            if total is None:
-                learned, chosen = self._weigh(join_rows(rows), state, model)
-                total = ColumnSums([learned])
-            next_state, next_model = self._step(total, state, model)
-        return next_state, next_model, StepFacts(checked - began, time.perf_counter() - checked, chosen)
+            found = rule.finish(records, _View(self, round_number, state, model))
+            next_state, next_model = self._step(found.mean, rule.fields, state, model)
+        facts = StepFacts(checked - began, time.perf_counter() - checked, found.metrics, found.weights)
+        return next_state, next_model, facts
 
-    def _weigh(self, rows: ClientRows, state: State, model: Float32) -> tuple[PartialSum, Chosen]:
-        """The sum of the rows with weights that are learned from them."""
-        if self._learner is None:
-            self._learner = WeightLearner(self.job, copy_module(self.module), self.layout, self.algorithm)
-        chosen = self._learner.choose(rows, state, model)
-        return weighed(rows, chosen.weights, self._fields), chosen
+    def validation(self) -> ValidationLoss:
+        """Losses on the server's validation set, built when a rule first asks for them."""
+        if self._validation is None:
+            self._validation = ValidationLoss(self.job, copy_module(self.module), self.layout)
+        return self._validation
 
     def save(self, folder: str, state: State, model: Float32) -> None:
         """Write state and model into a checkpoint's folder.
@@ -156,3 +153,26 @@ class Server:
             tensors[name] = (tensor.detach().clone() if memory in taken else tensor.detach()).contiguous()
             taken.add(memory)
         save_tensors(path, tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a rule may ask about the step that it is part of (`raysim.aggregation.ServerView`)."""
+
+    server: Server
+    round: int
+    state: State
+    model: Float32
+
+    @property
+    def seed(self) -> int:
+        return self.server.job.experiment.seed
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        with exclusive_torch(), torch_threads(self.server.job.engine.threads), torch.no_grad():
+            yield
+
+    def losses(self, means: Sequence[Mapping[str, Float64]]) -> Float64:
+        apply = self.server.algorithm.apply
+        return self.server.validation().of([apply(self.model, self.state, mean)[0] for mean in means])

@@ -1,0 +1,102 @@
+"""What clients send, folded into one record a lease: which clients count, with what weight, and why others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysim.aggregation import Accumulator, Buffers, Field, Record, Rule
+from raysim.arrays import Float64, Int64
+from raysim.rounds.faults import client_error
+from raysim.rounds.lease import Lease
+from raysim.training import ParameterLayout, to_device
+from raysim.user_code import passes
+
+
+class Folding:
+    """Opens an accumulator for each lease; keeps nothing between leases but memory to use again.
+
+    Args:
+        rule: how records become one.
+        layout: of the model, whose parameters are named where a client is left out.
+        device: of the rows.
+    """
+
+    def __init__(self, rule: Rule, layout: ParameterLayout, device: torch.device) -> None:
+        self._rule, self._layout, self._device, self._buffers = rule, layout, device, Buffers()
+
+    def of(self, lease: Lease) -> LeaseFold:
+        """An empty fold of a lease."""
+        rule = self._rule.in_round(lease.round)
+        return LeaseFold(lease, rule.accumulator(lease.round, self._device, self._buffers, self._named), self._device)
+
+    def _named(self, field: Field, column: int) -> str:
+        """The parameter that a column of a field belongs to, where the field has those of the model."""
+        return self._layout.name_at(column) if field.size in (self._layout.size, self._layout.trainable) else ""
+
+
+class LeaseFold:
+    """The clients of a lease, folded block by block.
+
+    Attributes:
+        dropped: for each client of the lease None, or why it was left out.
+        weights: of each, `[n]`, not normalised; 0 for those that were left out.
+    """
+
+    def __init__(self, lease: Lease, accumulator: Accumulator, device: torch.device) -> None:
+        count = len(lease.clients)
+        self.dropped: list[str | None] = [None] * count
+        self.weights: Float64 = np.zeros(count)
+        self._lease, self._accumulator, self._device = lease, accumulator, device
+
+    def fold(self, block: slice, factors: Float64, sent: Mapping[str, Tensor], state: Tensor | None) -> Int64:
+        """Add the records of a block.
+
+        Args:
+            block: places in the lease, of k clients.
+            factors: on the clients' weights, `[k]`; one that is not finite drops its client.
+            sent: for each field a float32 tensor `[k, size]`.
+            state: what the clients keep, `[k, S]`; one that is not finite drops its client.
+
+        Returns:
+            Places in the block of the clients that count.
+
+        Raises:
+            ClientError: what the algorithm sends is not what it declares, or cannot be added up.
+        """
+        lease = self._lease
+        weights = lease.weights[block] * factors
+        try:
+            reasons = self._reasons(block, weights, sent, state)
+        except BaseException as error:
+            if passes(error):
+                raise
+            raise client_error(lease.clients[block], lease.round, error) from error
+        kept = np.flatnonzero([reason is None for reason in reasons])
+        self.dropped[block] = reasons
+        self.weights[block][kept] = weights[kept]
+        return kept
+
+    def seal(self) -> Record:
+        """The lease's record; nothing may be folded afterwards."""
+        return self._accumulator.seal()
+
+    def _reasons(
+        self, block: slice, weights: Float64, sent: Mapping[str, Tensor], state: Tensor | None
+    ) -> list[str | None]:
+        """Fold the block; why clients were left out."""
+        if not isinstance(sent, Mapping) or not all(isinstance(one, Tensor) for one in sent.values()):
+            what = {name: type(one).__name__ for name, one in sent.items()} if isinstance(sent, Mapping) else type(sent)
+            raise TypeError(f"the algorithm's send returned {what}; expected a tensor for each of its fields by name")
+        positions, known = self._lease.positions[block], np.isfinite(weights)
+        sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
+        if sound.all():
+            return self._accumulator.fold(positions, weights, sent)
+        rows = to_device(np.flatnonzero(sound), self._device)
+        some = {name: tensor[rows] for name, tensor in sent.items()}
+        reasons = iter(self._accumulator.fold(positions[sound], weights[sound], some))
+        blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
+        return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
