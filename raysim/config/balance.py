@@ -117,13 +117,13 @@ class BalancedResamplingConfig(Section):
 
 
 class CappedResamplingConfig(Section):
-    """An epoch, as long as ever, sees classes as often as if each had at most so many samples."""
+    """An epoch, as long as ever, sees classes as often as if each had at most a given number of samples."""
 
     name: Literal["capped"] = "capped"
     ratio: float | None = Field(5.0, ge=1)
-    """No class counts for more than so many times the client's smallest; null, as by default beside `cap`, is any."""
+    """No class counts for more than this multiple of the client's smallest; null (default beside `cap`) is no limit."""
     cap: int | None = Field(None, ge=1)
-    """No class counts for more than so many samples."""
+    """No class counts for more than this number of samples."""
 
     @model_validator(mode="before")
     @classmethod

@@ -26,9 +26,9 @@ class ClientClassConfig(Section):
     clients: tuple[ClientId, ...] | None = None
     """Their ids, and ranges of ids with both ends: `[3, "10-19"]`."""
     min_samples: int | None = Field(None, ge=1)
-    """All clients with at least so many training samples; of several such classes the highest that a client reaches."""
+    """All clients with at least this number of training samples; of several classes, the highest that applies."""
     min_steps: int | None = Field(None, ge=1)
-    """All clients with at least so many local steps a round; of several such classes the highest that is reached."""
+    """All clients with at least this number of local steps a round; of several classes, the highest that applies."""
     actors: Annotated[int, Field(ge=1, le=MOST_ACTORS)] | Literal["auto"] = "auto"
     """Actors of the class; `auto` shares the machines out by the work of each class."""
     num_cpus: Annotated[float, Field(gt=0, le=MOST_CORES)] | Literal["auto"] = "auto"

@@ -111,8 +111,8 @@ class StragglersConfig(Section):
     share: float = Field(0.0, ge=0, le=1)
     """Share of each cohort that straggles; who it is, and how far each gets, is drawn anew in every round."""
     keep: bool = True
-    """Keep what stragglers did: some epochs, at least one and not all (steps, where `steps` is given). False leaves
-    them out of the round, which changes nothing where nobody is left."""
+    """Keep what stragglers did: some epochs, at least one and not all (steps, where `steps` is given). False drops
+    them from the round; a round with no client left keeps the model."""
 
 
 class ClientConfig(Section):

@@ -47,7 +47,7 @@ class Experiment(Section):
     rounds: int = Field(100, ge=1)
     """Rounds of training."""
     cohort: Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, le=1)] = 10
-    """Clients of a round: a count, or a fraction of the population written with a point (`1.0` is everybody)."""
+    """Clients of a round: a count, or a fraction of the population written with a point (`1.0` is all of them)."""
     selection: SelectionConfig = UniformConfig()
     """How the cohort is drawn."""
     data: DataConfig = DataConfig()

@@ -38,7 +38,7 @@ class BaseAugmentationConfig(Section):
     to: float = Field(1.0, gt=0, le=1)
     """A client's rare classes grow to this share of the samples of its largest class."""
     most: float | None = Field(None, gt=1)
-    """No class grows to more than so many times what the client had of it."""
+    """No class grows beyond this factor."""
 
 
 class ImageAugmentationConfig(BaseAugmentationConfig):
@@ -46,9 +46,9 @@ class ImageAugmentationConfig(BaseAugmentationConfig):
 
     name: Literal["images"] = "images"
     shift: int = Field(1, ge=0)
-    """Shifted by up to so many pixels, in each direction."""
+    """Largest shift in pixels, in each direction."""
     rotate: float = Field(10.0, ge=0, le=180)
-    """Rotated by up to so many degrees, either way."""
+    """Largest rotation in degrees, in either direction."""
     noise: float = Field(0.0, ge=0)
     """Standard deviation of Gaussian noise on each value, as a share of the values' range."""
 

@@ -1,4 +1,4 @@
-"""The entries of `tracking.observers`: what else is told of a run while it goes on."""
+"""The entries of `tracking.observers`: what follows a run besides the terminal."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class ExecutionConfig(Section):
     actors: Annotated[int, Field(ge=1, le=MOST_ACTORS)] | Literal["auto"] = "auto"
     """Client actors; `auto` fills the machine."""
     clients_per_actor: int | None = Field(None, ge=1)
-    """Give every so many clients an actor of their own for the whole run; 1 is one actor a client."""
+    """Give each group of this many clients an actor of its own for the whole run; 1 is one actor a client."""
     num_cpus: Annotated[float, Field(gt=0, le=MOST_CORES)] | Literal["auto"] = "auto"
     """CPU cores of an actor; `auto` is one, or an equal share of the cores where more actors are asked for."""
     num_gpus: float = Field(0.0, ge=0, le=MOST_CORES)
@@ -108,15 +108,15 @@ class ExecutionConfig(Section):
     object_store_memory: int | None = Field(None, ge=80 * 1024 * 1024, le=BYTES)
     """Bytes of shared memory for a Ray of our own; by default Ray's choice."""
     shard_memory: int = Field(256 * 1024 * 1024, ge=0, le=BYTES)
-    """Bytes of shards that a worker keeps on its device from round to round; those that came first go first."""
+    """Bytes of shards that a worker keeps on its device from round to round; the oldest are removed first."""
     state_memory: int = Field(512 * 1024 * 1024, ge=0, le=BYTES)
     """Bytes of what clients keep from round to round that a node holds in memory; the rest is in mapped files."""
     scratch: str | None = None
     """Folder for these files, on every node; by default the system's folder for temporary files."""
     max_retries: int = Field(3, ge=0, le=1000)
-    """Times that work which came to nothing is given out again; from the second time on in smaller pieces."""
+    """Times that failed work is retried; from the second time on in smaller pieces."""
     faults: FaultsConfig = FaultsConfig()
-    """What becomes of clients whose training comes to nothing."""
+    """How clients whose training failed are handled."""
     wait_for_nodes: float = Field(60.0, ge=0, le=SECONDS)
     """Seconds to wait for nodes that can hold actors, when a run has lost all that it had."""
     rounds_ahead: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
@@ -150,7 +150,7 @@ class TrackingConfig(Section):
     report: bool = True
     """Write `report.html` at the end."""
     observers: tuple[ObserverConfig, ...] = ()
-    """Who is told how the run goes, besides the terminal: by name or import string. One that fails is dropped with a
+    """What follows the run besides the terminal, by name or import string. An observer that fails is dropped with a
     warning, and the run goes on."""
     clients: bool = True
     """Write `clients.parquet`, a row for every client of every round, and `holdouts.parquet` and

@@ -52,9 +52,9 @@ class ExplicitWeightsConfig(Section):
     """Weight of a client that the table does not name. A round that draws only clients of weight 0 keeps the model."""
 
     @model_validator(mode="after")
-    def _somebody_counts(self) -> ExplicitWeightsConfig:
+    def _some_client_counts(self) -> ExplicitWeightsConfig:
         if self.default == 0 and not any(self.table.values()):
-            raise ValueError("nobody has weight; give a client of table, or default, one above 0")
+            raise ValueError("no client has weight; give a client of table, or default, one above 0")
         return self
 
 
@@ -146,13 +146,13 @@ class PoissonConfig(Section):
 
 
 class RoundRobinConfig(Section):
-    """Everybody once before anybody twice, in one random order that begins again at its end."""
+    """Every client once before any client twice, in one random order that begins again at its end."""
 
     name: Literal["round_robin"] = "round_robin"
 
 
 class ClusteredConfig(Section):
-    """Of each cluster of clients with similar labels as many as its size asks for; everybody equally likely."""
+    """From each cluster of clients with similar labels, clients in proportion to its size; all equally likely."""
 
     name: Literal["clustered"] = "clustered"
     clusters: int = Field(10, ge=1)
@@ -166,8 +166,8 @@ class PowerOfChoiceConfig(Section):
 
     name: Literal["power_of_choice"] = "power_of_choice"
     candidates: int | None = Field(None, ge=1)
-    """Candidates d, drawn in proportion to their samples; by default twice the cohort, at most everybody. With no more
-    than the cohort no loss decides."""
+    """Candidates d, drawn in proportion to their samples; by default twice the cohort, at most all clients. With no
+    more than the cohort, losses decide nothing."""
 
 
 class OortConfig(Section):
@@ -185,7 +185,7 @@ class OortConfig(Section):
     percentile: float = Field(30.0, ge=0, le=100)
     """The preferred number of local steps T at first, as a percentile of all clients'."""
     pacer_step: float = Field(5.0, ge=0, le=100)
-    """By so many percentiles T rises when the cohorts' utility goes down."""
+    """Percentiles by which T rises when the cohorts' utility falls."""
     window: int = Field(20, ge=1)
     """Rounds whose utilities are summed and compared with those of as many rounds before."""
     cutoff: float = Field(0.95, ge=0, le=1)

@@ -117,7 +117,7 @@ SimplexConfig = Annotated[
 
 
 class ObjectiveConfig(Section):
-    """A number that a trial comes to."""
+    """A number that a trial is judged by."""
 
     metric: str | None = None
     """A recorded metric: `validation/accuracy`, `clients/accuracy/worst10`, …, or a total: `total/bytes` (models sent
@@ -226,7 +226,7 @@ class AshaConfig(Section):
     rounds: int = Field(1, ge=1)
     """Rounds of the first rung."""
     reduction: int = Field(4, ge=2)
-    """One trial of so many goes on, to so many times the rounds."""
+    """Factor η: one trial of η goes on, to η times the rounds."""
 
 
 class HyperbandConfig(Section):
@@ -236,7 +236,7 @@ class HyperbandConfig(Section):
     rounds: int = Field(1, ge=1)
     """Rounds of the shortest first rung."""
     reduction: int = Field(3, ge=2)
-    """One trial of so many goes on, to so many times the rounds."""
+    """Factor η: one trial of η goes on, to η times the rounds."""
 
 
 PrunerConfig = Annotated[

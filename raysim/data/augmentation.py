@@ -139,7 +139,7 @@ def _changed(
 
 
 def _between(config: SmoteConfig, own: Samples, label: int, size: int, count: int, key: int) -> Array:
-    """So many samples of a class between those that a client has, float64."""
+    """`count` samples of a class between those that a client has, float64."""
     flat = own.x.reshape(len(own), -1).astype(np.float64)
     smote = _smote()(
         sampling_strategy={label: size + count}, k_neighbors=min(config.neighbours, size - 1), random_state=key

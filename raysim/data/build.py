@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 
 
 def say_nothing(what: str) -> None:
-    """For whoever has nobody to tell."""
+    """Used where no one has to be told."""
 
 
 def prepare(

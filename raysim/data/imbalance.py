@@ -42,7 +42,7 @@ def imbalanced(config: ImbalanceConfig, pool: Pool, rows: Int64, info: DataInfo,
 
 
 def kept(config: ImbalanceConfig, present: Int64, seed: int) -> Int64:
-    """How many samples of each class are kept, of so many, int64 `[classes]`."""
+    """How many samples of each class are kept, of `present`, int64 `[classes]`."""
     classes = len(present)
     rank = np.arange(classes)
     if config.order == "shuffled":

@@ -18,7 +18,7 @@ from raysim.data.partition import Partition
 from raysim.data.partition.base import collect
 from raysim.errors import DataError
 
-_NOBODY = ("", "-1")
+_NO_OWNER = ("", "-1")
 _NAMED = 5
 """Owners that an error names."""
 
@@ -62,7 +62,7 @@ def owned_tests(source: Pool, test: Pool, dealt: Partition) -> Partition | None:
     known = set(place) if source.client is None else {owner_name(one) for one in np.unique(source.client).tolist()}
     owners, inverse = _distinct(test.client)
     names = [owner_name(owner) for owner in owners]
-    unknown = [i for i, name in enumerate(names) if name not in known and name is not None and name not in _NOBODY]
+    unknown = [i for i, name in enumerate(names) if name not in known and name is not None and name not in _NO_OWNER]
     if unknown:
         _refuse(test, [str(names[i]) for i in unknown], np.isin(inverse, unknown), len(clients), source.client is None)
     client = np.array([place.get(name, -1) for name in names], dtype=np.int64)[inverse]

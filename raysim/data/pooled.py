@@ -12,7 +12,7 @@ from raysim.data.left_out import LeftOut
 
 
 class PooledFederation(Federation):
-    """Client 0 has everybody's training samples, the others have none; holdouts stay with their clients."""
+    """Client 0 has the training samples of all clients, the others have none; holdouts stay with their clients."""
 
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
@@ -22,8 +22,8 @@ class PooledFederation(Federation):
     def sizes(self, part: ClientPart = "train", clients: Int64 | None = None) -> Int64:
         if part != "train":
             return self._federation.sizes(part, clients)
-        everybody = np.arange(self.population) if clients is None else clients
-        return np.where(everybody == 0, self._federation.sizes("train").sum(), 0)
+        asked = np.arange(self.population) if clients is None else clients
+        return np.where(asked == 0, self._federation.sizes("train").sum(), 0)
 
     def shard(self, client: int, part: ClientPart = "train") -> Samples:
         if part != "train":

@@ -41,7 +41,7 @@ def split(size: int, seed: int, *, test: float, validation: float, owners: Array
         owners: `[size]`; the shares are taken from each owner separately, and every owner keeps a training sample.
 
     Raises:
-        DataError: the pool is empty, or a share that is not zero comes to no sample at all.
+        DataError: the pool is empty, or a share above zero gives no sample.
     """
     if size == 0:
         raise DataError("data.source: there are no samples")

@@ -1,4 +1,4 @@
-"""Clients that exist only when somebody asks for them: each shard is made from (seed, client)."""
+"""Clients that exist only while they are used: each shard is made from (seed, client)."""
 
 from __future__ import annotations
 

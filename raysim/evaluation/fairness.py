@@ -94,7 +94,7 @@ class LocalBaseline:
         measured = {of: one for of, one in found.items() if one is not None}
         if missing := [run.own_table(of).name for of in sets if of not in measured]:
             raise ConfigError(
-                f"{_KEY}: {path} has no {missing[0]}; let it come to its end, evaluating the same sets as this run, "
+                f"{_KEY}: {path} has no {missing[0]}; let it finish, evaluating the same sets as this run, "
                 "with tracking.clients true"
             )
         return cls(measured)

@@ -195,7 +195,7 @@ class RunDirectory:
         """Take the right to write this run, until released or until this process ends.
 
         Raises:
-            RunError: somebody else is writing it.
+            RunError: another process is writing it.
         """
         return FolderLock(self.path)
 

@@ -54,7 +54,7 @@ def write_holdouts(run: RunDirectory, round: int, measured: ClientMetrics, of: C
 
 
 def drop_later_holdouts(run: RunDirectory, after_round: int) -> None:
-    """Remove tables of a round that the run has yet to come to again.
+    """Remove tables of rounds after `after_round`, which the run will do again.
 
     Raises:
         RunError: a table is damaged.

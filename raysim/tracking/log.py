@@ -44,7 +44,7 @@ class EventLog:
         self._write("info", event, fields)
 
     def warning(self, event: str, /, **fields: Any) -> None:
-        """Something that somebody should look at."""
+        """Something worth a look."""
         self._write("warning", event, fields)
 
     def error(self, event: str, /, **fields: Any) -> None:

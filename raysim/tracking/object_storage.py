@@ -15,7 +15,7 @@ from raysim.files import sweep
 from raysim.tracking.storage import MANIFEST, CheckpointStorage, files_below
 
 CHUNK = 1 << 22
-"""Bytes on their way at a time: whoever uploads a model does not hold it."""
+"""Bytes of a file in memory at a time while it is uploaded."""
 
 _PROBE = ".writable"
 

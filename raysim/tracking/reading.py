@@ -86,7 +86,7 @@ def aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Small batches put together to tables of at least so many rows, the last one excepted.
+    """Small batches put together to tables of at least `rows` rows, the last one excepted.
 
     A batch of a few rows takes many times the memory of its values. So no more than `SMALL_BATCHES` are held as they
     come: then they become one.

@@ -47,7 +47,7 @@ class Recorder:
         """Open a run for writing, after the round that it continues from (0: from the beginning).
 
         Raises:
-            RunError: somebody else writes the run, or its tables are damaged.
+            RunError: another process writes the run, or its tables are damaged.
             StorageError: the disk, or the place of the checkpoints, refuses.
         """
         self.run, self.experiment, self.observers = run, experiment, observers
@@ -87,19 +87,19 @@ class Recorder:
         self.observers.start(self.experiment, facts, after_round=self._rounds)
 
     def note(self, text: str, level: NoteLevel = "info") -> None:
-        """Say something aloud and in the log."""
+        """Write a line to the log and pass it to the observers."""
         (self._log.warning if level == "warning" else self._log.info)(text)
         self.observers.note(text, level)
 
     def fault(self, text: str, /, **fields: Any) -> None:
-        """Something went wrong and was dealt with: the text for people, the fields for the log."""
+        """A fault was handled: `text` goes to the observers, the fields to the log."""
         self._log.warning("fault", **fields)
         self.observers.note(text, "warning")
 
     def commit(
         self, row: RoundRow, clients: pa.RecordBatch, measured: Mapping[ClientSet, ClientMetrics] | None = None
     ) -> None:
-        """Record a round; clients that were left out are named. `tell` people once the round counts.
+        """Record a round and name the clients that were dropped. `tell` follows once the round counts.
 
         Args:
             row: the round.
@@ -119,7 +119,7 @@ class Recorder:
         self._until = time.monotonic()
 
     def tell(self, row: RoundRow) -> None:
-        """Show people a round that was recorded."""
+        """Tell the observers of a round that was recorded."""
         self.observers.round(row)
 
     def checkpoint(self, round: int, fill: Callable[[Path], object], *, last: bool = False) -> None:
@@ -166,7 +166,7 @@ class Recorder:
             temporary.unlink(missing_ok=True)
 
     def finish(self, reason: str) -> RunSummary:
-        """The run ended well, or was interrupted: close everything, write the report, tell people.
+        """The run ended well, or was interrupted: close everything, write the report, tell the observers.
 
         Raises:
             StorageError: the tables or the log cannot be written.
@@ -174,7 +174,7 @@ class Recorder:
         try:
             self._log.info("finished", reason=reason, rounds=self._rounds)
             self._save_measured()
-            if not self.run.config.is_file():  # somebody removed it, and without it nothing else can be read
+            if not self.run.config.is_file():  # it was removed, and without it nothing else can be read
                 self.run.write_config(self.experiment)
             self.close()
         except StorageError as error:
@@ -188,7 +188,7 @@ class Recorder:
         return summary
 
     def fail(self, error: BaseException) -> None:
-        """The run ended by an error: what is there stays readable, even on a disk that takes no word of it."""
+        """The run ended by an error: what is there stays readable, even where the disk takes no further line."""
         try:
             trace = "".join(traceback.format_exception(error))
             with suppress(StorageError):

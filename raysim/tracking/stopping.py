@@ -41,7 +41,7 @@ class Stopping:
             self.reached = True
 
     def reason(self, seconds: float) -> str | None:
-        """Why the run should end now, after so many seconds; None to go on."""
+        """Why the run should end now, after `seconds`; None to go on."""
         if self.reached:
             return f"{self.metric} reached {self.rules.target}"
         if self.rules.patience is not None and self.stale >= self.rules.patience:

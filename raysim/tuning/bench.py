@@ -138,15 +138,15 @@ class LocalBench(Bench):
 class RayBench(Bench):
     """Each trial in a process of its own, which the next one takes over.
 
-    Where a trial's share is one actor, that process does the actor's work itself, which comes to the same bits and
-    saves the messages. Otherwise it drives actors on its share of the machine.
+    Where a trial's share is one actor, that process does the actor's work itself, with the same bits and without
+    messages. Otherwise it drives actors on its share of the machine.
     """
 
     def __init__(self, experiment: Experiment, model: nn.Module | None, data: Any) -> None:
         """Start or attach to Ray, and start the processes.
 
         Raises:
-            PlacementError: so many trials do not fit at once.
+            PlacementError: `tuning.parallel` trials do not fit at once.
         """
         execution = experiment.execution
         self.capacity = experiment.tuning.parallel

@@ -105,7 +105,7 @@ class StudyDirectory:
         """Take the right to write this study, until released or until this process ends.
 
         Raises:
-            RunError: somebody else is writing it, or it cannot be made.
+            RunError: another process is writing it, or it cannot be made.
         """
         with storing(self.path, "cannot make the study's folder"):
             if not self.path.is_dir():

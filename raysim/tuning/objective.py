@@ -1,4 +1,4 @@
-"""What a trial comes to: a number for each objective, from the rounds that it ran."""
+"""The value of a trial: a number for each objective, from the rounds that it ran."""
 
 from __future__ import annotations
 

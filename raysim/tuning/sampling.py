@@ -50,7 +50,7 @@ def build_sampler(config: SamplerConfig, seed: int, number: int) -> BaseSampler:
 
 
 def build_pruner(config: PrunerConfig, rounds: int) -> BasePruner:
-    """The pruner; a trial has so many rounds."""
+    """The pruner for trials of `rounds` rounds."""
     if isinstance(config, MedianConfig):
         return MedianPruner(n_startup_trials=config.startup, n_warmup_steps=config.warmup)
     if isinstance(config, AshaConfig):
@@ -100,7 +100,7 @@ class ReplayedCmaEs(BaseSampler):
     """CMA-ES (Hansen 2016, arXiv:1604.00772) whose state is made again from the finished trials, in their order.
 
     Optuna's own sampler pickles the state into the study, and unpickles whatever it finds there; this one only reads
-    numbers. Trials come to generations in the order in which they finished.
+    numbers. Trials enter generations in the order in which they finished.
     """
 
     def __init__(self, population: int | None, seed: int) -> None:

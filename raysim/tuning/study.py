@@ -83,7 +83,7 @@ class TunedStudy:
         return next((one for one in finished if one.params == trial.params), None)
 
     def complete(self, trial: Trial, values: Sequence[float]) -> None:
-        """The trial came to these values."""
+        """The trial finished with these values of the objectives."""
         self.optuna.tell(trial, list(values))
 
     def prune(self, trial: Trial) -> None:
@@ -91,7 +91,7 @@ class TunedStudy:
         self.optuna.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, trial: Trial, reason: str, *, lost: bool) -> None:
-        """The trial came to nothing; one that was lost is queued once more."""
+        """The trial failed; one that was lost is queued once more."""
         trial.set_user_attr(LOST if lost else ERROR, reason)
         self.optuna.tell(trial, state=TrialState.FAIL)
         self._retry_lost()

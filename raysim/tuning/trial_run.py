@@ -48,7 +48,7 @@ class TrialRun:
         self._rounds: Iterator[Round] = iter(self._simulation)
 
     def advance(self, seconds: float) -> Progressed:
-        """Go on until a round was evaluated and so many seconds are over.
+        """Go on until a round was evaluated and `seconds` are over.
 
         Raises:
             RaysimError: see `Simulation.__iter__`.

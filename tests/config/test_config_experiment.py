@@ -209,7 +209,7 @@ def test_every_problem_is_told_at_once() -> None:
         ),
         (
             {"aggregation": {"weights": {"name": "explicit", "table": {0: 0.0}}}},
-            "aggregation.weights: nobody has weight; give a client of table, or default, one above 0",
+            "aggregation.weights: no client has weight; give a client of table, or default, one above 0",
         ),
         (
             {"stop": {"metric": "test/loss", "seconds": 5}},

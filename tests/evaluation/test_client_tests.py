@@ -157,7 +157,7 @@ def test_fine_tuning_and_a_local_baseline_go_by_test_samples_too(tmp_path: Path)
     worse = np.mean(mine.column("accuracy") < theirs.column("accuracy"))
     assert compared["clients/test/accuracy/below_local"] == worse
     (alone / "client_tests.parquet").unlink()
-    with pytest.raises(ConfigError, match=r"alone has no client_tests\.parquet; let it come to its end"):
+    with pytest.raises(ConfigError, match=r"alone has no client_tests\.parquet; let it finish"):
         evaluated(tmp_path, f"evaluation.local_baseline={alone}", name="refused")
 
 

@@ -169,9 +169,9 @@ def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | N
 def _owners(client: Array, place: Place) -> Array:
     """Owners of training samples: of any type that sorts; none may be missing."""
     values = client.tolist() if client.dtype.kind in "Of" else ()
-    if nobody := [i for i, owner in enumerate(values) if owner_name(owner) is None]:
+    if missing := [i for i, owner in enumerate(values) if owner_name(owner) is None]:
         raise place.error(
-            f"[{nobody[0]}] is {client[nobody[0]]}; every training sample needs an owner, or none has one"
+            f"[{missing[0]}] is {client[missing[0]]}; every training sample needs an owner, or none has one"
         )
     return client.astype(str) if client.dtype.kind == "O" else client
 

@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, Array]:
 
 
 def _array(stream: BinaryIO, name: str, size: int) -> Array:
-    """The array of a member that has so many bytes in all."""
+    """The array of a member of `size` bytes."""
     version = npy.read_magic(stream)
     if version not in _HEADERS:
         raise ValueError(f"{name!r} is in version {version} of the format")

@@ -15,8 +15,8 @@ Task = Literal["classification", "regression", "by_type"]
 """What targets are for; `by_type`: integers are classes, floats are numbers."""
 NUMBERS = "task: regression in data.source, or training.loss: mse"
 DOUBTFUL = 20
-"""Floats that are exactly 0 … C-1, each twice on average, may as well be classes for at most so many C; where a sample
-has several, for two."""
+"""Largest C for which floats that are exactly 0 … C-1, each twice on average, may be meant as classes; 2 where a sample
+has several targets."""
 
 
 def task_of(y: Array, task: Task | None, origin: str) -> Literal["classification", "regression"]:

@@ -20,7 +20,7 @@ BATCH_BYTES = 64 << 20
 
 
 class StoreWriter:
-    """Writes the files of a store into a folder that nobody reads yet.
+    """Writes the files of a store into a folder that is not read yet.
 
     `append` the clients in their order, `server` the server's sets, `tests` if clients own some of the test set, then
     `close`.

@@ -33,7 +33,7 @@ class Pace:
     """How fast a run goes and how long it has left, from the rounds seen in this sitting."""
 
     def __init__(self, rounds: int, after_round: int) -> None:
-        """A run of so many rounds, of which `after_round` are done."""
+        """A run of `rounds` rounds, of which `after_round` are done."""
         self.rounds = rounds
         self.done = after_round
         self._first = after_round

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BUBBLES = 50
-"""Up to so many clients, each is a column of bubbles; more are a heat map."""
+"""Up to this number of clients, each is a column of bubbles; more are a heat map."""
 _INK, _MUTED, _FAINT, _ACCENT = "#1f2933", "#6b7785", "#e4e8ec", "#2a7f9e"
 _SHADES = ("#f5f8fa", "#b5dbe2", "#5fb0c3", "#2a7f9e", "#1d5a85", "#14325c")
 _INCHES, _DOTS_PER_INCH = (11.0, 6.2), 130

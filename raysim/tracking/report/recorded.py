@@ -117,8 +117,8 @@ class RecordedRun:
     def seconds(self) -> dict[str, Float64]:
         """Seconds of each phase, by round; `other` is what the phases leave of the totals.
 
-        Where rounds overlap, a round's phases may come to more than its total, so what is left is taken over all rounds
-        and laid where a round has some.
+        Where rounds overlap, a round's phases may exceed its total, so the remainder is taken over all rounds and
+        assigned where a round has some.
         """
         phases = {phase: self.columns[f"seconds/{phase}"] for phase in PHASES}
         rest = self.columns[f"seconds/{TOTAL}"] - sum(phases.values(), np.zeros(self.rounds))

@@ -94,7 +94,7 @@ def importances(told: ToldStudy) -> Picture | None:
 
 
 def importance(told: ToldStudy) -> dict[str, float]:
-    """Importance of each parameter; empty where there are too few trials, or all came to the same."""
+    """Importance of each parameter; empty where there are too few trials, or all have the same value."""
     if len(told.complete) < 5 or len({value_of(trial) for trial in told.complete}) < 2:
         return {}
     several = len(told.names) > 1
@@ -144,7 +144,7 @@ def parallel_coordinates(told: ToldStudy) -> Picture:
 
 
 def stopped(told: ToldStudy) -> Picture | None:
-    """What trials came to round by round: complete ones, and those that were stopped."""
+    """The objective of trials by round: of complete ones, and of those that were stopped."""
     pruned = told.in_state(TrialState.PRUNED)
     if not pruned:
         return None

@@ -30,7 +30,7 @@ class GroupFacts:
 
     Attributes:
         samples: share of all training samples that each holds.
-        skew: total variation distance of each one's labels from everybody's, in [0, 1]; None where labels have no
+        skew: total variation distance of each group's labels from those of all clients, in [0, 1]; None where labels have no
             histograms.
     """
 
@@ -137,6 +137,6 @@ def _groups(experiment: Experiment) -> GroupFacts | None:
     if histograms is not None:
         by_group = np.stack([np.bincount(groups.of, column, len(groups.names)) for column in histograms.T], axis=1)
         shares = by_group / np.maximum(by_group.sum(axis=1, keepdims=True), 1)
-        everybody = histograms.sum(axis=0) / max(histograms.sum(), 1)
-        skew = np.abs(shares - everybody).sum(axis=1) / 2
+        overall = histograms.sum(axis=0) / max(histograms.sum(), 1)
+        skew = np.abs(shares - overall).sum(axis=1) / 2
     return GroupFacts(groups, samples.astype(np.float64), skew)
