@@ -23,7 +23,7 @@ STEEPNESS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def choose(default: Float64, scores: Scores, /, *, trials: int, seed: int) -> Float64:
-    """The best of: the default, equal weights, all clients but one, laws of the clients' own losses, the study's trials.
+    """Best of: the default, equal weights, all clients but one, laws of the clients' own losses, the study's trials.
 
     See `WeightChooser`. The candidates that need no search come first, and the study learns from them.
     """

@@ -30,7 +30,7 @@ class GroupFacts:
 
     Attributes:
         samples: share of all training samples that each holds.
-        skew: total variation distance of each group's labels from those of all clients, in [0, 1]; None where labels
+        skew: total variation distance of a group's labels from those of all clients, in [0, 1]; None where labels
             have no histograms.
     """
 
