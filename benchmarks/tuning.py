@@ -32,7 +32,7 @@ import numpy as np
 from raysim import Experiment, Simulation, tune
 from raysim.files import write_text
 from raysim.tuning import Tuned
-from raysim.tuning.telling import PlainStudy
+from raysim.tuning.progress import PlainStudy
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "tuning.json"

@@ -15,11 +15,11 @@ from raysim.cli.signals import exit_code, terminable
 from raysim.errors import LostError, RaysimError
 
 USER_ERROR = 2
-"""Exit code for everything that a user can put right."""
+"""Exit code of an error that the user can fix."""
 
 
 def examples(*lines: str) -> str:
-    """The foot of a command's help; `\\b` keeps its lines as they are."""
+    """The epilog of a command's help; `\\b` keeps its lines as they are."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
@@ -35,11 +35,11 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", callback=_remember, show_default=False, help="Show the traceback of an error."),
 ]
-"""For every command that may call code of the user's own; its callback is all that looks at it."""
+"""The option of every command that may call user code; only its callback reads the value."""
 
 
 def _show(error: RaysimError, *, debug: bool | None) -> None:
-    """Print an error as its lines, after what can be done about it; with `--debug` its traceback, without, a hint.
+    """Print an error's notes and lines; with `--debug` also its traceback, otherwise a hint at that option.
 
     Args:
         debug: None where the command has no `--debug`.
@@ -54,7 +54,7 @@ def _show(error: RaysimError, *, debug: bool | None) -> None:
 
 
 class Commands(TyperGroup):
-    """Shows an error of raysim's own as the lines that it is, without a traceback."""
+    """Shows an error of raysim's own as one line, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors that are not raysim's own keep their traceback."""
@@ -65,7 +65,7 @@ class Commands(TyperGroup):
             _show(error, debug=ctx.meta.get(_DEBUG))
             if isinstance(error, LostError):
                 sys.stdout.flush()
-                os._exit(USER_ERROR)  # at a usual end Ray's threads wait for the dead process for ever
+                os._exit(USER_ERROR)  # a normal exit would wait for ever: Ray's threads wait for the dead process
             raise typer.Exit(USER_ERROR) from None
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)

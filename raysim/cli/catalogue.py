@@ -120,7 +120,7 @@ _SHARED: Mapping[str, Mapping[str, str]] = {
 
 
 def _descriptions(kind: str) -> dict[str, str]:
-    """What is said better elsewhere than in the docstring of a section, which several names may share."""
+    """Descriptions that do not stand in the docstring of a section, which several names may share."""
     if kind == "datasets":
         from raysim.data.sources import SOURCES
 

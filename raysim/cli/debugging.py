@@ -25,11 +25,11 @@ def debug(
     client: Annotated[int, typer.Option(help="Client of the round's cohort.")],
     round: Annotated[int, typer.Option(help="Round, from 1; it need not have been reached.")],
     pdb: Annotated[
-        bool, typer.Option("--pdb", help="Under pdb: it stops before the first step, and where an error is raised.")
+        bool, typer.Option("--pdb", help="Run under pdb: stop before the first step, and where an error is raised.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train one client of a round once more, in this process, with the traceback in place.
+    """Train one client of a round again in this process, so that an error shows its own traceback.
 
     The state before the round comes from the nearest checkpoint, or from the start, and from computing the rounds in
     between again. The run directory is only read.

@@ -93,7 +93,7 @@ def torch() -> Iterator[Finding]:
 
 
 def ray() -> Iterator[Finding]:
-    """Ray, and settings of the environment that would change what it does."""
+    """Ray, and environment variables that change its behaviour."""
     try:
         from raysim.cluster.runtime import import_ray
 

@@ -12,7 +12,7 @@ Level = Literal["ok", "warn", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do where that is not well."""
+    """What one check found, and the remedy where there is a problem."""
 
     level: Level
     what: str

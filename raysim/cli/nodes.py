@@ -14,11 +14,11 @@ _CLOCKS = 1.0
 """Seconds that clocks may differ before the times in logs mislead."""
 
 Judgement = Callable[["NodeFacts"], tuple[Level, str, str]]
-"""Level, what was found, and what to do, of one node."""
+"""Level, finding and remedy of one node."""
 
 
 def node_findings(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
-    """What is to be said of these nodes, the driver's own first."""
+    """Findings on these nodes, the driver's own first."""
     home = nodes[0]
     for package in home.versions:
         yield from _each(package, nodes, _same_version(package, home))
@@ -30,7 +30,7 @@ def node_findings(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
 
 
 def _each(what: str, nodes: Sequence[NodeFacts], judge: Judgement) -> Iterator[Finding]:
-    """A line for each node that is not well; where all are, one for all of them."""
+    """A line for each node with a problem; one line for all where there is none."""
     judged = [(node.name, *judge(node)) for node in nodes]
     ill = [Finding(level, what, f"{found} on {name}", remedy) for name, level, found, remedy in judged if level != "ok"]
     if ill:

@@ -1,4 +1,4 @@
-"""`raysim plan`: what a run would take, before it takes anything."""
+"""`raysim plan`: what a run would take in memory, bytes and time, without running it."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _steps(a_round: RoundPlan) -> str:
 
 
 def _pace(experiment: Experiment, a_round: RoundPlan) -> str:
-    """Who works on a round, and why."""
+    """Which workers train a round, and why."""
     from raysim.selection import is_adaptive
     from raysim.tracking.units import duration
 

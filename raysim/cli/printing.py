@@ -18,14 +18,14 @@ _ENDLESS = 10_000
 
 
 def heading(text: str) -> None:
-    """A line above what belongs together."""
+    """A heading."""
     from rich.text import Text
 
     _show(Text(text, style="bold"))
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Lines of a name and what there is to say."""
+    """A line for each name and its value."""
     from rich.table import Column, Table
     from rich.text import Text
 

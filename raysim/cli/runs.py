@@ -74,7 +74,9 @@ def resume(
     overrides: Overrides = None,
     allow_different_bits: Annotated[
         bool,
-        typer.Option("--allow-different-bits", help="Go on although torch, the device or the processor are others."),
+        typer.Option(
+            "--allow-different-bits", help="Continue although torch, the device or the processor differ from the run's."
+        ),
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -83,9 +85,7 @@ def resume(
     debug: Debug = False,
     profile: Profile = False,
 ) -> None:
-    """Continue a run, to the same bits that it would have come to.
-
-    It goes on after the last checkpoint.
+    """Continue a run after its last checkpoint, to the same bits as without the break.
 
     Only what no past round depends on may change: the sections stop, execution, tracking and tuning, evaluation.every,
     evaluation.clients_every and evaluation.local_baseline, data.cache, and rounds, unless client.schedule is cosine: a
@@ -156,7 +156,7 @@ def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
 
 
 def _load(progress: str, executor: str = "inprocess") -> None:
-    """Import what takes seconds to import, and say so; Ctrl-C waits, for a library that is half there may crash."""
+    """Import torch and Ray, which takes seconds, and say so; Ctrl-C waits: a half-imported library may crash."""
     if "torch" not in sys.modules:
         from raysim.tracking import open_observers
 

@@ -20,7 +20,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """What the process exits with."""
+    """The exit code of the process."""
     return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
 
 
@@ -60,7 +60,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _may_handle() -> bool:
-    """Whether handlers can be set, which only the main thread may, and put back: Python can its own alone."""
+    """Whether handlers can be set, which only the main thread may, and restored: only those of Python can be."""
     if threading.current_thread() is not threading.main_thread():
         return False
     return all(signal.getsignal(kind) is not None for kind in (signal.SIGINT, signal.SIGTERM))

@@ -14,7 +14,7 @@ from raysim.errors import ConfigError
 from raysim.files import looked_up
 
 if TYPE_CHECKING:
-    from raysim.tuning.telling import StudyProgress
+    from raysim.tuning.progress import StudyProgress
 
 
 @app.command(
@@ -42,7 +42,7 @@ def tune(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Vary what the `tuning` section of CONFIG names, and see what is best.
+    """Search for the best values of the keys that the `tuning` section of CONFIG varies.
 
     Every trial is a run of the experiment with other values, judged on the validation set; the experiment as it stands
     is the first. The winner runs again beside it, on fresh seeds and on the test set. Ctrl-C and SIGTERM
@@ -75,6 +75,6 @@ def _is_study(path: str) -> bool:
 
 
 def _progress(quiet: bool, json: bool) -> StudyProgress:
-    from raysim.tuning.telling import JsonStudy, PlainStudy, QuietStudy
+    from raysim.tuning.progress import JsonStudy, PlainStudy, QuietStudy
 
     return QuietStudy() if quiet else JsonStudy() if json else PlainStudy()

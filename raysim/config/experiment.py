@@ -61,7 +61,7 @@ class Experiment(Section):
     algorithm: AlgorithmConfig = FedAvgConfig()
     """The federated algorithm, by name or import string."""
     aggregation: AggregationConfig = AggregationConfig()
-    """How the clients' updates become one."""
+    """How the clients' updates are combined."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured, and when."""
     stop: StopConfig = StopConfig()

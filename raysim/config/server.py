@@ -1,4 +1,4 @@
-"""The `aggregation` and `selection` sections: how updates become one, and who is asked for them."""
+"""The `aggregation` and `selection` sections: how updates are combined, and which clients take part."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class LearnedWeightsConfig(Section):
     every: int = Field(1, ge=1)
     """Rounds from one to the next."""
     trials: int = Field(48, ge=1)
-    """Candidates that the study tries in a round, besides the obvious ones."""
+    """Candidates that the study tries in a round, besides those that need no search."""
     budget: int = Field(1024**3, ge=1, le=BYTES)
     """Bytes that the updates of a round may take."""
     chooser: ImportString = "raysim.tuning.learned:choose"
@@ -122,13 +122,13 @@ WeightsConfig = Annotated[
 
 
 class AggregationConfig(Section):
-    """How the clients' updates become one."""
+    """How the clients' updates are combined."""
 
     weights: WeightsConfig = SamplesWeightsConfig()
     """How much each client counts; always normalised to sum to 1."""
     exact: bool = True
-    """Sums in 64-bit fixed point, which cannot depend on who trains whom. False: in float32, half the bytes, and the
-    last bits of the result depend on it."""
+    """Sums in 64-bit fixed point, which do not depend on the assignment of clients to workers. False: float32 sums,
+    half the bytes, and last bits that depend on it."""
     fan_in: int = Field(8, ge=2)
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 

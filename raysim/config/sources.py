@@ -109,7 +109,7 @@ class SyntheticConfig(Section):
     clients: int = Field(30, ge=1, le=10_000_000)
     """Natural clients; use with `partition: natural`."""
     sigma: float = Field(2.0, ge=0, le=4)
-    """How unequal they are: standard deviation of the log-normal's logarithm that sizes are drawn from."""
+    """Spread of their sizes: standard deviation of the logarithm of the log-normal that sizes are drawn from."""
     dimensions: int = Field(60, ge=1, le=UNITS)
     """Features of a sample."""
     classes: int = Field(10, ge=2, le=UNITS)

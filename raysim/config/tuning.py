@@ -1,4 +1,4 @@
-"""The `tuning` section: what a study varies, what it strives for, and how. `raysim run` does not look at it."""
+"""The `tuning` section: what a study varies, its objectives, and how it searches. `raysim run` does not look at it."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class CmaEsConfig(Section):
 
 
 class GaussianProcessConfig(Section):
-    """Bayesian optimisation with a Gaussian process: for few dimensions and dear trials."""
+    """Bayesian optimisation with a Gaussian process: for few dimensions and expensive trials."""
 
     name: Literal["gp"] = "gp"
     startup: int = Field(10, ge=1)
@@ -274,7 +274,7 @@ class TuningConfig(Section):
     objective: Annotated[tuple[ObjectiveConfig, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         ObjectiveConfig(),
     )
-    """What to strive for: one objective, or a list, of which the Pareto front is sought."""
+    """The objective, or a list of them, of which the Pareto front is sought."""
     sampler: SamplerConfig = TpeConfig()
     """What to try next."""
     pruner: PrunerConfig = NoPrunerConfig()
@@ -288,4 +288,4 @@ class TuningConfig(Section):
     storage: str | None = None
     """Where Optuna keeps the study: a database URL for several drivers, by default a journal in the study's folder."""
     confirm: ConfirmationConfig = ConfirmationConfig()
-    """Whether the winner is better, or was lucky."""
+    """Whether the winner is better than the experiment as it stands by more than chance."""

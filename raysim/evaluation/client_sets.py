@@ -1,4 +1,4 @@
-"""Which samples of their own clients are evaluated on: what they keep back, and what of the test set is theirs."""
+"""The samples of their own that clients are evaluated on: their holdouts, and their part of the test set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How evenly a model serves its clients: indices over the clients' metrics, and who is worse off than alone."""
+"""How evenly a model serves its clients: indices over the clients' metrics, and which clients would do better alone."""
 
 from __future__ import annotations
 

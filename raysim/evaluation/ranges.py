@@ -1,6 +1,6 @@
 """Cutting an evaluation into fixed ranges, and putting the pieces together again.
 
-The ranges depend on the data and the configuration alone, never on who evaluates them.
+The ranges depend on the data and the configuration alone, never on the worker that evaluates them.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def clients_of(ranges: Iterable[EvaluationRange]) -> Int64:
 def gathered(ranges: Sequence[EvaluationRange], groups: Sequence[Int64]) -> list[EvaluationRange]:
     """The ranges, in which clients of a group are beside each other: cut anew, about as many at a time.
 
-    Where clients are evaluated with models of their own, it makes no difference who is in whose range.
+    Where clients are evaluated with models of their own, the grouping makes no difference.
 
     Args:
         groups: disjoint, of some of the clients; the others are one more.

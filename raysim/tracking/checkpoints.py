@@ -1,4 +1,4 @@
-"""A run's checkpoints: a set of files for a round, complete or not there. What they hold is their writer's affair."""
+"""A run's checkpoints: a set of files for a round, complete or not there. The writer decides what they hold."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class CheckpointFolder:
                 self._storage.publish(temporary, name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError, StorageError):  # the checkpoint is there; what is too many goes with the next one
+        with suppress(OSError, StorageError):  # the checkpoint is there; surplus ones are removed with the next one
             for old in self.rounds()[:-keep]:
                 self._storage.remove(_name(old))
 

@@ -1,4 +1,4 @@
-"""Which metric a run is judged by, and which way is up."""
+"""Which metric a run is judged by, and whether larger is better."""
 
 from __future__ import annotations
 

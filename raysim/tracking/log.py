@@ -40,7 +40,7 @@ class EventLog:
                 self._append(b"\n")
 
     def info(self, event: str, /, **fields: Any) -> None:
-        """Something that happened as it should."""
+        """A normal event."""
         self._write("info", event, fields)
 
     def warning(self, event: str, /, **fields: Any) -> None:

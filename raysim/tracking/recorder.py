@@ -211,7 +211,7 @@ class Recorder:
         self.observers.finish(RunSummary(self._rounds, "failed", self.worked, dict(self._latest), self.run.path))
 
     def close(self) -> None:
-        """Close the files and give the lock back. Does nothing the second time."""
+        """Close the files and release the lock. Does nothing the second time."""
         if self._open:
             self._open = False
             try:
@@ -257,7 +257,7 @@ class Recorder:
         return StorageError(self.resumable(str(error)))
 
     def _report(self) -> Path | None:
-        """The report; without it a run is still a run, whatever went wrong with a picture."""
+        """The report; an error in drawing it does not fail the run."""
         try:
             return write_report([self.run.path])
         except Exception as error:

@@ -13,7 +13,7 @@ from raysim.tracking.storage import MANIFEST, CheckpointStorage, files_below
 
 FORMAT = 1
 CHUNK = 1 << 22
-"""Bytes that are read at a time: who checks a model does not hold it."""
+"""Bytes that are read at a time: checking a model does not load it whole."""
 
 
 class Unusable(Exception):

@@ -51,11 +51,11 @@ class CheckpointStorage(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a set, its manifest first: half of it must not pass for all of it. Nothing if there is none."""
+        """Remove a set, its manifest first, so that an incomplete set does not look complete."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Get ready for `publish`: clear away what was stored by halves. Only for who holds the run's lock."""
+        """Prepare for `publish`: remove incomplete sets. Only for the holder of the run's lock."""
 
     @abstractmethod
     def prove(self) -> None:

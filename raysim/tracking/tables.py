@@ -116,7 +116,7 @@ class TableWriter:
                 self.append(aligned(kept, self.schema))
         sync_replace(temporary, self._stream)
         if parquet.exists():
-            self.fold()  # else readers would still find the rounds that were dropped
+            self.fold()  # otherwise readers would still find the dropped rounds
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Add rows and hand them to the operating system; all of them, or none."""
@@ -132,7 +132,7 @@ class TableWriter:
                 raise
 
     def save(self) -> None:
-        """Make the rows durable, and fold them into Parquet unless that is not yet worth its price.
+        """Make the rows durable, and fold them into Parquet unless that is not worth its cost yet.
 
         Parquet cannot grow, so a fold writes the whole table again. A large table is folded only when it has doubled:
         all folds together then cost no more than a few writes of the final table. In between its stream is synced.

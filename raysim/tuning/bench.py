@@ -13,7 +13,7 @@ from raysim.cluster import Runtime
 from raysim.config import Experiment
 from raysim.errors import ConfigError, PlacementError, RaysimError, StorageError
 from raysim.tuning.hosts import ObjectHosts
-from raysim.tuning.trial_run import Progressed, TrialRun
+from raysim.tuning.trial_run import TrialProgress, TrialRun
 
 PATIENCE = 0.2
 """Seconds of rounds that a trial on another process does between two messages."""
@@ -21,7 +21,7 @@ PATIENCE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """News of a trial: rounds that it has done, or why it failed.
+    """What a trial reports: rounds that it has done, or why it failed.
 
     Attributes:
         key: what the trial was started with.
@@ -29,15 +29,15 @@ class Report:
     """
 
     key: str
-    progressed: Progressed | None = None
+    progressed: TrialProgress | None = None
     failed: str | None = None
     lost: bool = False
 
 
 class Bench(ABC):
-    """Runs experiments. Contract: `start` as long as there is `room`, then `wait` for news; `stop` ends one early.
+    """Runs experiments. Contract: `start` as long as there is `room`, then `wait` for reports; `stop` ends a run early.
 
-    A run whose report says that it has finished or failed is gone; `stop` makes one gone. Closing ends them all.
+    A run is gone once its report says that it has finished or failed, or once it was stopped. Closing ends them all.
     """
 
     capacity: int
@@ -59,7 +59,7 @@ class Bench(ABC):
 
     @abstractmethod
     def wait(self) -> Report:
-        """The next news of any run."""
+        """The next report of any run."""
 
     @abstractmethod
     def stop(self, key: str) -> None:
@@ -116,7 +116,7 @@ class LocalBench(Bench):
             if self._run is None:
                 self._run = TrialRun(experiment, directory, self._model, self._data)
             progressed = self._run.advance(0.0)
-        except StorageError:  # no other trial has a better disk
+        except StorageError:  # the disk is the same for every trial
             self._run = self._waiting = None
             raise
         except RaysimError as error:

@@ -1,4 +1,4 @@
-"""Is the winner better, or was it lucky? Both run again, on seeds that the study has not seen, and on the test set."""
+"""The confirmation: winner and baseline run again, on seeds that the study has not seen, and on the test set."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from raysim.keyed import Purpose, integer
 from raysim.tracking import smaller_is_better
 from raysim.tuning.bench import Bench
 from raysim.tuning.directory import StudyDirectory
-from raysim.tuning.objective import Seen
+from raysim.tuning.objective import TrialRound
+from raysim.tuning.progress import StudyProgress
 from raysim.tuning.searching import trial_experiment
-from raysim.tuning.telling import StudyProgress
 
 BASELINE, WINNER = "baseline", "winner"
 
@@ -48,7 +48,7 @@ class Confirmed:
         return high < 0 if smaller_is_better(self.metric) else low > 0
 
     def sentence(self) -> str:
-        """What came out, in one line."""
+        """The result in one line."""
         low, high = self.interval
         verdict = "better than" if self.gains else "no clear gain over"
         means = f"{np.mean(self.winner):.4f} against {np.mean(self.baseline):.4f}"
@@ -97,7 +97,7 @@ class Confirmation:
         return confirmed
 
     def _run(self, missing: list[tuple[str, int]], metric: str, kept: dict[str, Any]) -> None:
-        waiting, last, again = list(missing), dict[str, list[Seen]](), set[str]()
+        waiting, last, again = list(missing), dict[str, list[TrialRound]](), set[str]()
         running: dict[str, tuple[str, int]] = {}
         while waiting or running:
             while waiting and self._bench.room:
@@ -145,7 +145,7 @@ def read_confirmed(directory: StudyDirectory) -> Confirmed | None:
     return compared(kept["metric"], seeds, found[BASELINE], found[WINNER], kept["level"])
 
 
-def _final(rounds: Sequence[Seen], metric: str) -> float:
+def _final(rounds: Sequence[TrialRound], metric: str) -> float:
     for seen in reversed(rounds):
         if metric in seen.metrics:
             return seen.metrics[metric]

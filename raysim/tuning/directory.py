@@ -29,7 +29,7 @@ MAY_CHANGE = (
     "tuning.confirm",
     "tuning.storage",
 )
-"""What a resumed study may change: finished trials mean the same whatever these say."""
+"""Keys that a resumed study may change: they do not alter the meaning of finished trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class StudyDirectory:
 
     @property
     def confirmation(self) -> Path:
-        """What the runs of the confirmation came to."""
+        """The results of the confirmation's runs."""
         return self.path / "confirmation.json"
 
     @property

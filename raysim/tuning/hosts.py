@@ -16,7 +16,7 @@ from raysim.user_code import told, user_code
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call came back with.
+    """The answer to a call.
 
     Attributes:
         lost: the process died, and its object with it; another one has taken its place.

@@ -18,7 +18,7 @@ from raysim.tuning.simplex import BOUNDS, to_box, to_weights
 AT_ONCE = 16
 """Candidates that are evaluated at once."""
 EACH = 30
-"""Clients that have a weight of their own in the search; of more, a law of what each is worth by itself is tuned."""
+"""Largest number of clients that are searched one by one; with more, a law of their own losses is tuned."""
 STEEPNESS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 

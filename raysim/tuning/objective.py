@@ -14,7 +14,7 @@ TOTALS = ("total/bytes", "total/steps", "total/samples")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TrialRound:
     """A committed round of a trial.
 
     Attributes:
@@ -32,7 +32,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One objective, with nothing left to be chosen by itself.
+    """One objective, with every `auto` resolved.
 
     Attributes:
         metric: a recorded metric, or one of `TOTALS`.
@@ -60,8 +60,8 @@ class Goal:
             return f"{of.removesuffix('_to')} to {self.metric} {config.target:g}"
         return f"best {self.metric}" if of == "best" else f"mean of the last {config.last} {self.metric}"
 
-    def value(self, rounds: Sequence[Seen]) -> float:
-        """What these rounds come to; NaN where nothing was measured.
+    def value(self, rounds: Sequence[TrialRound]) -> float:
+        """The objective's value over these rounds; NaN where nothing was measured.
 
         A target that was not reached counts as one round more than the trial had.
         """
@@ -82,7 +82,7 @@ class Goal:
             else math.fsum(measured[-self.config.last :]) / len(measured[-self.config.last :])
         )
 
-    def intermediate(self, rounds: Sequence[Seen]) -> float | None:
+    def intermediate(self, rounds: Sequence[TrialRound]) -> float | None:
         """What a pruner compares after the last of these rounds, better in the objective's own direction."""
         if self.metric in TOTALS:
             return self.value(rounds)
@@ -96,12 +96,12 @@ class Goal:
         assert self.config.target is not None
         return self.config.target - value if self.upwards else value - self.config.target
 
-    def reached(self, rounds: Sequence[Seen]) -> bool:
+    def reached(self, rounds: Sequence[TrialRound]) -> bool:
         """Whether nothing more can change the objective: its target was reached."""
         return self.config.of.endswith("_to") and self._first(rounds) is not None
 
-    def _first(self, rounds: Sequence[Seen]) -> int | None:
-        """Index of the first round at the target."""
+    def _first(self, rounds: Sequence[TrialRound]) -> int | None:
+        """Index of the first round that reaches the target."""
         target = self.config.target
         assert target is not None
         for index, seen in enumerate(rounds):
@@ -110,7 +110,7 @@ class Goal:
                 return index
         return None
 
-    def _cost(self, rounds: Sequence[Seen]) -> float:
+    def _cost(self, rounds: Sequence[TrialRound]) -> float:
         first = self._first(rounds)
         counted = rounds if first is None else rounds[: first + 1]
         if self.config.of == "rounds_to":

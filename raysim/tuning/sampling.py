@@ -63,7 +63,7 @@ def build_pruner(config: PrunerConfig, rounds: int) -> BasePruner:
 
 
 def check_sampling(sampler: SamplerConfig, pruner: PrunerConfig, space: Space, objectives: int) -> None:
-    """Refuse what does not go together.
+    """Refuse combinations that do not work.
 
     Raises:
         ConfigError: one line.

@@ -15,9 +15,9 @@ from raysim.config import Experiment
 from raysim.errors import ConfigError
 from raysim.tuning.bench import Bench, Report
 from raysim.tuning.directory import StudyDirectory
-from raysim.tuning.objective import Seen
+from raysim.tuning.objective import TrialRound
+from raysim.tuning.progress import State, StudyProgress, TrialLine
 from raysim.tuning.study import TunedStudy
-from raysim.tuning.telling import State, StudyProgress, TrialLine
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class _Flight:
 
     trial: Trial
     began: float
-    rounds: list[Seen] = field(default_factory=list)
+    rounds: list[TrialRound] = field(default_factory=list)
 
 
 class Search:
@@ -164,6 +164,6 @@ def trial_experiment(experiment: Experiment, *, tests: bool = False, seed: int |
         values["seed"] = seed
     if not tests:
         values["evaluation"]["sets"] = [part for part in experiment.evaluation.sets if part != "test"]
-        if not experiment.data.holdout:  # with the clients' test samples goes what only they could be judged by
+        if not experiment.data.holdout:  # without the clients' test samples, metrics on them are left out as well
             values["evaluation"] |= {"fine_tune": None, "local_baseline": None}
     return Experiment.parse(values)

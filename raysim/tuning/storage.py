@@ -90,7 +90,7 @@ def _with_password(url: str, password: str | None) -> str:
 
 
 def _mend(journal: Path) -> None:
-    """Remove the half line and the lock that a killed driver may have left; what was told before is whole."""
+    """Remove the half line and the lock that a killed driver may have left; earlier lines are whole."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if not journal.exists():
         return

@@ -1,4 +1,4 @@
-"""One trial: a simulation that is taken a few rounds at a time, wherever it lives."""
+"""One trial: a simulation that advances a few rounds at a time, in this process or in another."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.simulation import Round, Simulation
 from raysim.tracking import RunDirectory
-from raysim.tuning.objective import Seen
+from raysim.tuning.objective import TrialRound
 
 CLIENT_BYTES = 4
 """Bytes of a parameter as it travels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
+class TrialProgress:
     """Rounds that a trial has done since it was last asked, and whether they were its last."""
 
-    rounds: tuple[Seen, ...]
+    rounds: tuple[TrialRound, ...]
     finished: bool
 
 
@@ -47,25 +47,25 @@ class TrialRun:
         self._bytes = CLIENT_BYTES * self._simulation.parameters
         self._rounds: Iterator[Round] = iter(self._simulation)
 
-    def advance(self, seconds: float) -> Progressed:
+    def advance(self, seconds: float) -> TrialProgress:
         """Go on until a round was evaluated and `seconds` are over.
 
         Raises:
             RaysimError: see `Simulation.__iter__`.
         """
         until = time.monotonic() + seconds
-        done: list[Seen] = []
+        done: list[TrialRound] = []
         for one in self._rounds:
             row = one.row
             traffic = self._bytes * (row.cohort + row.trained)
-            done.append(Seen(one.number, dict(one.metrics), row.steps, row.samples, traffic))
+            done.append(TrialRound(one.number, dict(one.metrics), row.steps, row.samples, traffic))
             if len(one.metrics) > 1 and time.monotonic() >= until:
-                return Progressed(tuple(done), finished=False)
+                return TrialProgress(tuple(done), finished=False)
         self.close()
-        return Progressed(tuple(done), finished=True)
+        return TrialProgress(tuple(done), finished=True)
 
     def close(self) -> None:
-        """End it where it is. Of its folder stay the configuration and the tables: a study has many trials."""
+        """End it. Only the configuration and the tables stay in its folder: a study has many trials."""
         self._simulation.close()
         run = RunDirectory(self._simulation.directory)
         shutil.rmtree(run.checkpoints, ignore_errors=True)

@@ -26,11 +26,11 @@ from raysim.tuning.confirming import Confirmation, Confirmed, confirmation_seeds
 from raysim.tuning.directory import StudyDirectory
 from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import Goal, resolve_goals
+from raysim.tuning.progress import StudyProgress, checked_progress
 from raysim.tuning.sampling import check_sampling
 from raysim.tuning.searching import Search
 from raysim.tuning.space import Space
 from raysim.tuning.study import TunedStudy
-from raysim.tuning.telling import StudyProgress, checked_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def tune(
         model: a module of your own instead of `experiment.model`.
         data: arrays of your own instead of `experiment.data.source`.
         overrides: `key.sub=value`, applied to the experiment.
-        progress: how to tell people; by default nothing is said.
+        progress: shows the study's trials, such as `PlainStudy()`; by default nothing is shown.
 
     Raises:
         RaysimError: space, objective, storage or experiment are wrong; one line, before anything starts.
@@ -137,7 +137,9 @@ class _Tuning:
                 error.add_note(f"continue with: raysim tune {self._directory.path}")
             raise
         except (StorageError, LostError) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, StorageError) else error  # without a trial's remedy
+            cause = (
+                error.__cause__ if isinstance(error.__cause__, StorageError) else error
+            )  # without a run's own remedy
             raise type(error)(f"{cause}, {again}") from error
         except StorageInternalError as error:
             reason = hidden((str(error).splitlines() or [type(error).__name__])[0])
@@ -184,7 +186,7 @@ class _Tuning:
 
         try:
             return write_study_report(self._directory.path)
-        except Exception as error:  # a study without a picture is still a study
+        except Exception as error:  # a report that fails does not end a study
             self._progress.note(f"no report could be written ({type(error).__name__}: {error})")
             return None
 

@@ -12,7 +12,7 @@ from raysim.tracking.report.sections import written
 
 
 def spoken(value: Any) -> str:
-    """A value as people say it: `sgd, lr 0.1, momentum 0.9` for a section, four digits of a number.
+    """A value for people: `sgd, lr 0.1, momentum 0.9` for a section, four digits of a number.
 
     A study knows sections and lists as JSON; a text that is none stays as it is.
     """

@@ -22,7 +22,7 @@ from outcomes import linear
 from raysim import Experiment, Simulation, debug, tune
 from raysim.errors import RaysimError
 from raysim.tracking import QuietObserver
-from raysim.tuning.telling import QuietStudy
+from raysim.tuning.progress import QuietStudy
 
 SETTING: Mapping[str, Any] = {
     "rounds": 1,

@@ -9,7 +9,7 @@ import pytest
 
 from raysim.config.tuning import ObjectiveConfig
 from raysim.errors import ConfigError
-from raysim.tuning.objective import Goal, Seen, resolve_goals
+from raysim.tuning.objective import Goal, TrialRound, resolve_goals
 
 NAMES = [
     "train/loss",
@@ -22,9 +22,9 @@ NAMES = [
 ACCURACY = [0.2, 0.8, 0.6, 0.7]
 
 
-def rounds(values: list[float | None] = ACCURACY) -> list[Seen]:  # type: ignore[assignment]
+def rounds(values: list[float | None] = ACCURACY) -> list[TrialRound]:  # type: ignore[assignment]
     return [
-        Seen(number, {} if value is None else {"validation/accuracy": value}, 10, 100, 1000)
+        TrialRound(number, {} if value is None else {"validation/accuracy": value}, 10, 100, 1000)
         for number, value in enumerate(values, start=1)
     ]
 

@@ -1,4 +1,4 @@
-"""Pictures of what it took: where the time went, who took part, who was left out."""
+"""Pictures of cost and participation: where the time went, which clients took part, which were dropped."""
 
 from __future__ import annotations
 

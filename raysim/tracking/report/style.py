@@ -59,7 +59,7 @@ class Picture:
     name: str
     """Of the PNG file, without its ending."""
     alt: str
-    """What it shows, for those who cannot see it."""
+    """Text alternative for readers who cannot see it."""
     draw: Callable[[Theme], Figure]
     note: str = ""
     """A sentence below it, where names need one."""

@@ -13,27 +13,27 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raysim.arrays import Float64
 from raysim.tracking.report.style import HEIGHT, Picture, Theme, axes, legend, logarithmic, whole_numbers
-from raysim.tuning.report.told import WEIGHT, ToldStudy, value_of
+from raysim.tuning.report.recorded import WEIGHT, RecordedStudy, value_of
 from raysim.tuning.words import spoken
 
 SHOWN = 8
 """Parameters in the pictures that show several."""
 
 
-def history(told: ToldStudy) -> Picture:
+def history(recorded: RecordedStudy) -> Picture:
     """The objective of every trial, and the best so far."""
 
     def draw(theme: Theme) -> Figure:
-        figure, ax = axes(theme, told.names[0], "trial")
-        complete = told.complete
+        figure, ax = axes(theme, recorded.names[0], "trial")
+        complete = recorded.complete
         numbers = [trial.number for trial in complete]
         values = np.array([value_of(trial) for trial in complete])
         ax.plot(numbers, values, "o", ms=4, color=theme.series[0], label="complete", alpha=0.8)
-        pruned = [t for t in told.in_state(TrialState.PRUNED) if t.intermediate_values]
-        if pruned and told.experiment.tuning.objective[0].of in ("last", "best", "mean"):
+        pruned = [t for t in recorded.in_state(TrialState.PRUNED) if t.intermediate_values]
+        if pruned and recorded.experiment.tuning.objective[0].of in ("last", "best", "mean"):
             last = [t.intermediate_values[max(t.intermediate_values)] for t in pruned]
             ax.plot([t.number for t in pruned], last, "x", ms=4, color=theme.series[1], label="pruned", alpha=0.8)
-        best = np.maximum.accumulate(values) if told.upwards[0] else np.minimum.accumulate(values)
+        best = np.maximum.accumulate(values) if recorded.upwards[0] else np.minimum.accumulate(values)
         ax.step(numbers, best, where="post", color=theme.series[2], label="best so far")
         if numbers and numbers[0] == 0:
             ax.axhline(values[0], color=theme.faint, linewidth=1, linestyle=":", label="as it stands")
@@ -41,24 +41,24 @@ def history(told: ToldStudy) -> Picture:
         legend(figure, ax)
         return figure
 
-    return Picture("history", f"{told.names[0]} of each trial and the best so far", draw)
+    return Picture("history", f"{recorded.names[0]} of each trial and the best so far", draw)
 
 
-def slices(told: ToldStudy) -> Picture:
+def slices(recorded: RecordedStudy) -> Picture:
     """The objective against each parameter by itself."""
-    names = told.varied[:SHOWN]
+    names = recorded.varied[:SHOWN]
 
     def draw(theme: Theme) -> Figure:
         columns = min(len(names), 2)
         rows = -(-len(names) // columns)
-        figure, first = axes(theme, f"{told.names[0]} against each parameter", names[0], height=1.0 + 1.9 * rows)
+        figure, first = axes(theme, f"{recorded.names[0]} against each parameter", names[0], height=1.0 + 1.9 * rows)
         first.remove()
         for place, name in enumerate(names, start=1):
             ax = figure.add_subplot(rows, columns, place)
             _plain(ax)
-            trials = [trial for trial in told.complete if name in told.values_of(trial)]
+            trials = [trial for trial in recorded.complete if name in recorded.values_of(trial)]
             shade = [trial.number for trial in trials]
-            x, labels = _positions([told.values_of(trial)[name] for trial in trials], _choices(trials[0], name))
+            x, labels = _positions([recorded.values_of(trial)[name] for trial in trials], _choices(trials[0], name))
             ax.scatter(x, [value_of(trial) for trial in trials], c=shade, s=12, cmap="viridis")
             if labels is not None:
                 # An option to a line: the words of a section do not fit beside each other.
@@ -75,9 +75,9 @@ def slices(told: ToldStudy) -> Picture:
     return Picture("slices", "The objective against each parameter; later trials are lighter", draw)
 
 
-def importances(told: ToldStudy) -> Picture | None:
+def importances(recorded: RecordedStudy) -> Picture | None:
     """How much of the objective's variance each parameter explains (fANOVA, Hutter et al. 2014)."""
-    found = importance(told)
+    found = importance(recorded)
     if not found:
         return None
 
@@ -93,16 +93,16 @@ def importances(told: ToldStudy) -> Picture | None:
     return Picture("importances", "Importance of each parameter as bars", draw)
 
 
-def importance(told: ToldStudy) -> dict[str, float]:
+def importance(recorded: RecordedStudy) -> dict[str, float]:
     """Importance of each parameter; empty where there are too few trials, or all have the same value."""
-    if len(told.complete) < 5 or len({value_of(trial) for trial in told.complete}) < 2:
+    if len(recorded.complete) < 5 or len({value_of(trial) for trial in recorded.complete}) < 2:
         return {}
-    several = len(told.names) > 1
+    several = len(recorded.names) > 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             found = optuna.importance.get_param_importances(
-                told.study,
+                recorded.study,
                 evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
                 target=(lambda trial: trial.values[0]) if several else None,
             )
@@ -114,15 +114,15 @@ def importance(told: ToldStudy) -> dict[str, float]:
     return dict(sorted(keys.items(), key=lambda item: -item[1])) if len(keys) > 1 else {}
 
 
-def parallel_coordinates(told: ToldStudy) -> Picture:
+def parallel_coordinates(recorded: RecordedStudy) -> Picture:
     """A line for each trial through all its values; the best in colour."""
-    names = told.varied[:SHOWN]
+    names = recorded.varied[:SHOWN]
 
     def draw(theme: Theme) -> Figure:
         figure, ax = axes(theme, "All values of each trial", "")
-        trials = sorted(told.complete, key=value_of, reverse=not told.upwards[0])
+        trials = sorted(recorded.complete, key=value_of, reverse=not recorded.upwards[0])
         best = set(range(len(trials) - max(1, len(trials) // 10), len(trials)))
-        columns = [_unit(told, trials, name) for name in names]
+        columns = [_unit(recorded, trials, name) for name in names]
         values = np.array([value_of(trial) for trial in trials])
         span = float(np.ptp(values)) or 1.0
         columns.append((values - values.min()) / span)
@@ -136,22 +136,25 @@ def parallel_coordinates(told: ToldStudy) -> Picture:
                 alpha=0.9 if chosen else 0.15,
                 linewidth=1.4 if chosen else 0.8,
             )
-        ax.set_xticks(range(len(columns)), [*names, told.names[0]], rotation=25, ha="right", fontsize=8)
+        ax.set_xticks(range(len(columns)), [*names, recorded.names[0]], rotation=25, ha="right", fontsize=8)
         ax.set_yticks([0, 1], ["low", "high"])
         return figure
 
     return Picture("parallel", "Parallel coordinates of all trials; the best tenth stands out", draw)
 
 
-def stopped(told: ToldStudy) -> Picture | None:
+def stopped(recorded: RecordedStudy) -> Picture | None:
     """The objective of trials by round: of complete ones, and of those that were stopped."""
-    pruned = told.in_state(TrialState.PRUNED)
+    pruned = recorded.in_state(TrialState.PRUNED)
     if not pruned:
         return None
 
     def draw(theme: Theme) -> Figure:
         figure, ax = axes(theme, "Stopped early", "round")
-        for trials, color, name in ((told.complete, theme.series[0], "complete"), (pruned, theme.series[1], "pruned")):
+        for trials, color, name in (
+            (recorded.complete, theme.series[0], "complete"),
+            (pruned, theme.series[1], "pruned"),
+        ):
             for number, trial in enumerate(t for t in trials if t.intermediate_values):
                 rounds = sorted(trial.intermediate_values)
                 ax.plot(
@@ -171,27 +174,27 @@ def stopped(told: ToldStudy) -> Picture | None:
     return Picture("stopped", "The objective over the rounds of complete and of pruned trials", draw)
 
 
-def pareto(told: ToldStudy) -> Picture | None:
+def pareto(recorded: RecordedStudy) -> Picture | None:
     """The first two objectives against each other, and their front."""
-    if len(told.names) < 2:
+    if len(recorded.names) < 2:
         return None
 
     def draw(theme: Theme) -> Figure:
-        figure, ax = axes(theme, "Pareto front", told.names[1])
-        front = {trial.number for trial in told.study.best_trials}
-        points = [(t.values[1], t.values[0], t.number in front) for t in told.complete]
+        figure, ax = axes(theme, "Pareto front", recorded.names[1])
+        front = {trial.number for trial in recorded.study.best_trials}
+        points = [(t.values[1], t.values[0], t.number in front) for t in recorded.complete]
         ax.plot(*_pairs([p for p in points if not p[2]]), "o", ms=4, color=theme.series[0], alpha=0.5, label="trials")
         ax.plot(*_pairs(sorted(p for p in points if p[2])), "o-", ms=5, color=theme.series[1], label="front")
-        ax.set_ylabel(told.names[0])
+        ax.set_ylabel(recorded.names[0])
         legend(figure, ax)
         return figure
 
-    return Picture("pareto", f"{told.names[0]} against {told.names[1]}, with the Pareto front", draw)
+    return Picture("pareto", f"{recorded.names[0]} against {recorded.names[1]}, with the Pareto front", draw)
 
 
-def confirmation(told: ToldStudy) -> Picture | None:
+def confirmation(recorded: RecordedStudy) -> Picture | None:
     """The winner and the baseline on each fresh seed, side by side."""
-    confirmed = told.confirmed
+    confirmed = recorded.confirmed
     if confirmed is None:
         return None
 
@@ -237,10 +240,10 @@ def _is_logarithmic(trial: FrozenTrial, name: str) -> bool:
     return bool(getattr(trial.distributions.get(name), "log", False))
 
 
-def _unit(told: ToldStudy, trials: Sequence[FrozenTrial], name: str) -> Float64:
+def _unit(recorded: RecordedStudy, trials: Sequence[FrozenTrial], name: str) -> Float64:
     """A parameter's values scaled to [0, 1]; NaN where a trial does not have it."""
-    known = [trial for trial in trials if name in told.values_of(trial)]
-    places, _ = _positions([told.values_of(trial)[name] for trial in known], _choices(known[0], name))
+    known = [trial for trial in trials if name in recorded.values_of(trial)]
+    places, _ = _positions([recorded.values_of(trial)[name] for trial in known], _choices(known[0], name))
     values = np.array(places)
     if _is_logarithmic(known[0], name):
         values = np.log(values)

@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from raysim.arrays import Float64
 from raysim.tracking.report.markup import Content, Html, table
 from raysim.tracking.report.style import Picture, Theme, axes, legend
-from raysim.tuning.report.told import GroupFacts, ToldStudy, last_weights
+from raysim.tuning.report.recorded import GroupFacts, RecordedStudy, last_weights
 
 SHOWN = 40
 
 
-def weight_bars(told: ToldStudy) -> Picture | None:
-    """A bar for each group: its weight, the share of the samples that it holds, and how odd its labels are."""
-    weights, facts = last_weights(told), told.groups
+def weight_bars(recorded: RecordedStudy) -> Picture | None:
+    """A bar for each group: its weight, the share of the samples that it holds, and its label skew."""
+    weights, facts = last_weights(recorded), recorded.groups
     if weights is None or facts is None:
         return None
-    spread = _spread(told)
+    spread = _spread(recorded)
 
     def draw(theme: Theme) -> Figure:
         shown = slice(0, SHOWN)
@@ -42,9 +42,9 @@ def weight_bars(told: ToldStudy) -> Picture | None:
     return Picture("weights", "Weight of each client or group beside its share of the samples and its label skew", draw)
 
 
-def weight_table(told: ToldStudy) -> Html | None:
+def weight_table(recorded: RecordedStudy) -> Html | None:
     """The same as numbers."""
-    weights, facts = last_weights(told), told.groups
+    weights, facts = last_weights(recorded), recorded.groups
     if weights is None or facts is None:
         return None
     head: list[Content] = ["who", "weight", "of all samples", "weight / share", "label skew"]
@@ -58,11 +58,11 @@ def _row(facts: GroupFacts, weights: Float64, k: int) -> list[Content]:
     return [facts.groups.names[k], f"{weights[k]:.3f}", f"{share:.3f}", ratio, skew]
 
 
-def _spread(told: ToldStudy) -> tuple[Float64, Float64] | None:
+def _spread(recorded: RecordedStudy) -> tuple[Float64, Float64] | None:
     """Smallest and largest weight of each group among the best tenth of the trials."""
-    known = [trial for trial in told.complete if "weights" in trial.user_attrs]
+    known = [trial for trial in recorded.complete if "weights" in trial.user_attrs]
     if len(known) < 10:
         return None
-    ordered = sorted(known, key=lambda trial: float(trial.values[0]), reverse=told.upwards[0])
+    ordered = sorted(known, key=lambda trial: float(trial.values[0]), reverse=recorded.upwards[0])
     best = np.array([trial.user_attrs["weights"] for trial in ordered[: max(2, len(known) // 10)]])
     return best.min(axis=0), best.max(axis=0)

@@ -16,7 +16,7 @@ from raysim.tracking.report.writing import Studio, page
 from raysim.tracking.units import figure, quantity, size
 from raysim.tuning.directory import StudyDirectory
 from raysim.tuning.report import pictures
-from raysim.tuning.report.told import ToldStudy, read_told, value_of
+from raysim.tuning.report.recorded import RecordedStudy, read_recorded, value_of
 from raysim.tuning.report.weights import weight_bars, weight_table
 from raysim.tuning.words import asked, spoken
 
@@ -41,72 +41,74 @@ def write_study_report(study: str | Path, out: str | Path | None = None) -> Path
         RunError: the folder is no study.
         StorageError: the report cannot be written, or something else than a report is where it would go.
     """
-    told = read_told(Path(study))
+    recorded = read_recorded(Path(study))
     file = StudyDirectory(Path(study)).report if out is None else Path(out)
     file = REPORT.check(file / "report.html" if file.is_dir() else file)
     own = file.parent.resolve() == Path(study).resolve()
     studio = Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
     with storing(file, "cannot write the report"):
-        write_text(file, page(f"{told.experiment.name}: study", _content(told, studio.place)))
+        write_text(file, page(f"{recorded.experiment.name}: study", _content(recorded, studio.place)))
     return file
 
 
-def _content(told: ToldStudy, place: Place) -> Html:
+def _content(recorded: RecordedStudy, place: Place) -> Html:
     parts: list[Content] = [
-        element("h1", f"{told.experiment.name}: a study"),
-        element("p", f"{len(told.trials)} trials in {told.path}", kind="lead"),
-        _tiles(told),
+        element("h1", f"{recorded.experiment.name}: a study"),
+        element("p", f"{len(recorded.trials)} trials in {recorded.path}", kind="lead"),
+        _tiles(recorded),
     ]
-    if told.confirmed is not None:
-        shown = [one for one in (pictures.confirmation(told),) if one is not None]
-        parts.append(section("Confirmation", element("p", told.confirmed.sentence()), place(shown)))
-    if told.complete:
-        search = [pictures.history(told), pictures.stopped(told), pictures.pareto(told)]
+    if recorded.confirmed is not None:
+        shown = [one for one in (pictures.confirmation(recorded),) if one is not None]
+        parts.append(section("Confirmation", element("p", recorded.confirmed.sentence()), place(shown)))
+    if recorded.complete:
+        search = [pictures.history(recorded), pictures.stopped(recorded), pictures.pareto(recorded)]
         parts.append(section("The search", place([one for one in search if one is not None])))
-        bars, numbers = weight_bars(told), weight_table(told)
+        bars, numbers = weight_bars(recorded), weight_table(recorded)
         if bars is not None and numbers is not None:
             parts.append(section("Weights", place([bars]), folded("As numbers", numbers)))
-        if told.varied:
-            found = [pictures.importances(told), pictures.slices(told), pictures.parallel_coordinates(told)]
+        if recorded.varied:
+            found = [pictures.importances(recorded), pictures.slices(recorded), pictures.parallel_coordinates(recorded)]
             parts.append(section("Parameters", place([one for one in found if one is not None])))
-        parts.append(section("The best trials", _best(told)))
-    parts += [_failures(told), _asked(told), _again(told)]
+        parts.append(section("The best trials", _best(recorded)))
+    parts += [_failures(recorded), _asked(recorded), _again(recorded)]
     return join(parts)
 
 
-def _tiles(told: ToldStudy) -> Html:
-    counts = {state: len(told.in_state(state)) for state in TrialState}
+def _tiles(recorded: RecordedStudy) -> Html:
+    counts = {state: len(recorded.in_state(state)) for state in TrialState}
     named = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     states = [f"{counts[state]} {word}" for state, word in named.items() if counts[state]]
-    items = [tile("trials", quantity(len(told.trials)), ", ".join(states))]
-    if told.best is not None:
-        for index, name in enumerate(told.names):
-            items.append(tile(name, figure(told.best.values[index]), f"trial {told.best.number}"))
-    first = next((trial for trial in told.complete if trial.user_attrs.get("default")), None)
+    items = [tile("trials", quantity(len(recorded.trials)), ", ".join(states))]
+    if recorded.best is not None:
+        for index, name in enumerate(recorded.names):
+            items.append(tile(name, figure(recorded.best.values[index]), f"trial {recorded.best.number}"))
+    first = next((trial for trial in recorded.complete if trial.user_attrs.get("default")), None)
     if first is not None:
         items.append(tile("as it stands", figure(value_of(first)), f"trial {first.number}"))
-    items.append(tile("local steps", quantity(sum(told.attribute("steps"))), size(sum(told.attribute("bytes")))))
+    items.append(
+        tile("local steps", quantity(sum(recorded.attribute("steps"))), size(sum(recorded.attribute("bytes"))))
+    )
     return tiles(items)
 
 
-def _best(told: ToldStudy) -> Html:
-    if len(told.names) > 1:
-        chosen = sorted(told.study.best_trials, key=value_of, reverse=told.upwards[0])
+def _best(recorded: RecordedStudy) -> Html:
+    if len(recorded.names) > 1:
+        chosen = sorted(recorded.study.best_trials, key=value_of, reverse=recorded.upwards[0])
     else:
-        chosen = sorted(told.complete, key=value_of, reverse=told.upwards[0])[:BEST]
-    keys = [name for name in told.varied if not name.startswith("weight of ")]
-    rows = [_row(told, trial, keys) for trial in chosen]
-    return table(["trial", *keys, *told.names, "rounds", "steps"], rows, text_columns=1 + len(keys))
+        chosen = sorted(recorded.complete, key=value_of, reverse=recorded.upwards[0])[:BEST]
+    keys = [name for name in recorded.varied if not name.startswith("weight of ")]
+    rows = [_row(recorded, trial, keys) for trial in chosen]
+    return table(["trial", *keys, *recorded.names, "rounds", "steps"], rows, text_columns=1 + len(keys))
 
 
-def _row(told: ToldStudy, trial: FrozenTrial, keys: list[str]) -> list[Content]:
+def _row(recorded: RecordedStudy, trial: FrozenTrial, keys: list[str]) -> list[Content]:
     picked = [spoken(trial.params[key]) if key in trial.params else "–" for key in keys]
     costs = [quantity(float(trial.user_attrs.get(name, 0))) for name in ("rounds", "steps")]
     return [str(trial.number), *picked, *(figure(value) for value in trial.values), *costs]
 
 
-def _failures(told: ToldStudy) -> Html:
-    failed = told.in_state(TrialState.FAIL)
+def _failures(recorded: RecordedStudy) -> Html:
+    failed = recorded.in_state(TrialState.FAIL)
     if not failed:
         return Html("")
     rows: list[list[Content]] = []
@@ -117,14 +119,14 @@ def _failures(told: ToldStudy) -> Html:
     return section("Failed trials", table(["trial", "why"], rows, text_columns=2))
 
 
-def _asked(told: ToldStudy) -> Html:
-    rows: list[list[Content]] = [[key(name), text] for name, text in asked(told.experiment.tuning)]
+def _asked(recorded: RecordedStudy) -> Html:
+    rows: list[list[Content]] = [[key(name), text] for name, text in asked(recorded.experiment.tuning)]
     return section("What was asked for", table([], rows, text_columns=2))
 
 
-def _again(told: ToldStudy) -> Html:
+def _again(recorded: RecordedStudy) -> Html:
     lines = [
-        shlex.join(["raysim", "tune", str(told.path), f"tuning.trials={told.experiment.tuning.trials + 50}"]),
-        shlex.join(["raysim", "run", str(told.path / "best.yaml")]),
+        shlex.join(["raysim", "tune", str(recorded.path), f"tuning.trials={recorded.experiment.tuning.trials + 50}"]),
+        shlex.join(["raysim", "run", str(recorded.path / "best.yaml")]),
     ]
     return section("Go on", *(element("pre", line) for line in lines))

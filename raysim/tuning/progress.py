@@ -1,4 +1,4 @@
-"""What a study tells people while it goes on: a line a trial."""
+"""Progress of a study: a line a trial."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class StudyProgress(Protocol):
         ...
 
     def finish(self, lines: Sequence[str], values: Mapping[str, Any]) -> None:
-        """The study is over: what came out, in words and as values."""
+        """The study is over: its results, in words and as values."""
         ...
 
 
 class QuietStudy:
-    """Says nothing."""
+    """Shows nothing."""
 
     def start(self, facts: Mapping[str, object]) -> None:
         """Nothing."""
@@ -76,7 +76,7 @@ class QuietStudy:
 
 
 def checked_progress(progress: StudyProgress | None) -> StudyProgress:
-    """What a study tells: by default nothing.
+    """The progress that is given, or a silent one.
 
     Raises:
         ConfigError: it has not the methods of a `StudyProgress`.
@@ -86,7 +86,7 @@ def checked_progress(progress: StudyProgress | None) -> StudyProgress:
     if not all(callable(getattr(progress, name, None)) for name in ("start", "trial", "note", "finish")):
         raise ConfigError(
             "progress: expected an object with the methods start, trial, note and finish, as "
-            f"raysim.tuning.telling.PlainStudy(), got {type(progress).__name__}"
+            f"raysim.tuning.progress.PlainStudy(), got {type(progress).__name__}"
         )
     return progress
 

@@ -40,7 +40,7 @@ class GroupFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldStudy:
+class RecordedStudy:
     """A study and what belongs to it.
 
     Attributes:
@@ -89,7 +89,7 @@ class ToldStudy:
         return [float(trial.user_attrs[name]) for trial in self.trials if name in trial.user_attrs]
 
 
-def read_told(path: Path) -> ToldStudy:
+def read_recorded(path: Path) -> RecordedStudy:
     """Read a study's folder, finished or not.
 
     Raises:
@@ -106,7 +106,7 @@ def read_told(path: Path) -> ToldStudy:
     front = study.best_trials if len(upwards) > 1 else complete
     best = min(front, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
     names = study.metric_names or [f"objective {i}" for i in range(len(upwards))]
-    return ToldStudy(
+    return RecordedStudy(
         path, experiment, study, trials, names, upwards, best, _groups(experiment), read_confirmed(directory)
     )
 
@@ -116,9 +116,9 @@ def value_of(trial: FrozenTrial) -> float:
     return float(trial.values[0])
 
 
-def last_weights(told: ToldStudy) -> Float64 | None:
+def last_weights(recorded: RecordedStudy) -> Float64 | None:
     """The winner's weights."""
-    recorded: Mapping[str, Any] = {} if told.best is None else told.best.user_attrs
+    recorded: Mapping[str, Any] = {} if recorded.best is None else recorded.best.user_attrs
     return np.array(recorded["weights"]) if "weights" in recorded else None
 
 
