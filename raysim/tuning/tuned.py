@@ -137,9 +137,8 @@ class _Tuning:
                 error.add_note(f"continue with: raysim tune {self._directory.path}")
             raise
         except (StorageError, LostError) as error:
-            cause = (
-                error.__cause__ if isinstance(error.__cause__, StorageError) else error
-            )  # without a run's own remedy
+            # The bare cause, without the remedy for a single run.
+            cause = error.__cause__ if isinstance(error.__cause__, StorageError) else error
             raise type(error)(f"{cause}, {again}") from error
         except StorageInternalError as error:
             reason = hidden((str(error).splitlines() or [type(error).__name__])[0])

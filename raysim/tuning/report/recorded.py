@@ -118,8 +118,8 @@ def value_of(trial: FrozenTrial) -> float:
 
 def last_weights(recorded: RecordedStudy) -> Float64 | None:
     """The winner's weights."""
-    recorded: Mapping[str, Any] = {} if recorded.best is None else recorded.best.user_attrs
-    return np.array(recorded["weights"]) if "weights" in recorded else None
+    attributes: Mapping[str, Any] = {} if recorded.best is None else recorded.best.user_attrs
+    return np.array(attributes["weights"]) if "weights" in attributes else None
 
 
 def _groups(experiment: Experiment) -> GroupFacts | None:
