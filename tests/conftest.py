@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # modules that tests of several 
 import shares
 import torch
 from hypothesis import settings
+from warm_workers import warm_workers
 
 torch.set_num_threads(1)
 
@@ -70,13 +71,14 @@ def ray_session(raysim_cache: Path) -> Iterator[Any]:
     from raysim.cluster.runtime import import_ray
 
     ray = import_ray()
-    ray.init(
-        address="local",  # without it Ray would join whatever else runs on this machine
-        num_cpus=4,
-        object_store_memory=200 * 1024 * 1024,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-    )
-    yield ray
-    ray.shutdown()
+    with warm_workers():
+        ray.init(
+            address="local",  # without it Ray would join whatever else runs on this machine
+            num_cpus=4,
+            object_store_memory=200 * 1024 * 1024,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+        yield ray
+        ray.shutdown()

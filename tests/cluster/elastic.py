@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest
 from federations import digits, final_sha256, sha256
+from warm_workers import warm_workers
 
 from raysim import Simulation
 from raysim.cluster import RayExecutor
@@ -137,4 +138,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with warm_workers():
+        main(Path(sys.argv[1]))

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from federations import digits, sha256
 from trouble import PatchySpec
+from warm_workers import warm_workers
 
 from raysim import Simulation, opening
 from raysim.cluster.runtime import import_ray
@@ -116,4 +117,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with warm_workers():
+        main(Path(sys.argv[1]))

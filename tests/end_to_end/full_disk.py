@@ -11,11 +11,13 @@ import json
 import os
 import resource
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from federations import digits, final_sha256, sha256
+from warm_workers import warm_workers
 
 from raysim import Experiment, Simulation
 from raysim.errors import StorageError
@@ -168,4 +170,5 @@ def main(folder: Path, kind: str, *overrides: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    with warm_workers() if len(sys.argv) > 3 else nullcontext():
+        main(Path(sys.argv[1]), *sys.argv[2:])

@@ -83,11 +83,11 @@ def test_a_killed_worker_and_then_a_killed_driver_lose_no_finished_trial(tmp_pat
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(values))
     study = tmp_path / "out"
-    script = "from raysim.cli import main; main()"
+    script = "from raysim.cli import main\nfrom warm_workers import warm_workers\nwith warm_workers(): main()"
     command = [sys.executable, "-c", script, "tune", "study.yaml", "--directory", "out"]
-    driver = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    driver = subprocess.Popen(command, cwd=tmp_path, env=paths, start_new_session=True, **output)
     try:
         worker = wait_for(lambda: json.loads((study / "trials" / "00001" / ".lock").read_text())["pid"], driver)
         assert worker != driver.pid
