@@ -23,8 +23,16 @@ from typing import Any
 
 ADDRESS = "RAYSIM_TESTS_WORKER_SERVER"
 """The environment variable with the socket's path."""
-ALSO = ("google.protobuf.reflection", "jsonschema", "numpy.random", "pyarrow.json", "pydantic.v1", "requests")
-"""What Ray imports into each worker and takes a while."""
+ALSO = (
+    "google.protobuf.reflection",
+    "jsonschema",
+    "numpy.random",
+    "pyarrow.json",
+    "pydantic.v1",
+    "requests",
+    "torch._dynamo",
+)
+"""What Ray, or training in rows, imports into each worker."""
 LENGTH = 8
 """Bytes before a message that say how long it is."""
 
