@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 # Tests run in a process a core, four at most (tests/shares.py); PROCESSES= for one.
 PROCESSES ?= -n auto --maxprocesses 4
-TESTS = RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest $(PROCESSES)
+# Bytecode is kept, whatever the environment says: tests start many processes.
+TESTS = PYTHONDONTWRITEBYTECODE= RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest $(PROCESSES)
 
 .PHONY: quickstart test test-fast newest-torch lint format clean
 

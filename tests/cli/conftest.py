@@ -46,7 +46,7 @@ def folder(tmp_path: Path, shard_cache: Path, monkeypatch: pytest.MonkeyPatch) -
 def raysim(folder: Path) -> Callable[..., Result]:
     """Runs a command line in this process."""
 
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(app, list(arguments))
+    def invoke(*arguments: str, input: str | None = None) -> Result:
+        return CliRunner().invoke(app, list(arguments), input=input)
 
     return invoke

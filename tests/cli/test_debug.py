@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,15 +58,13 @@ def test_debug_shows_the_traceback_of_that_client_and_trains_others(failed: Resu
     assert result.stdout.endswith("no error here\n")
 
 
-def test_under_pdb_the_values_at_the_error_can_be_looked_at(failed: Result, folder: Path) -> None:
-    command = [sys.executable, "-c", "from raysim.cli import main; main()", "debug", "out", "--client", "4"]
-    done = subprocess.run(
-        [*command, "--round", "4", "--pdb"], input="continue\np secret\nquit\n", capture_output=True, text=True
-    )
+def test_under_pdb_the_values_at_the_error_can_be_looked_at(failed: Result, raysim: Raysim) -> None:
+    command = ["debug", "out", "--client", "4"]
+    done = raysim(*command, "--round", "4", "--pdb", input="continue\np secret\nquit\n")
     assert "(Pdb) 4711" in done.stdout
-    assert done.returncode == 2
-    done = subprocess.run([*command, "--round", "3", "--pdb"], input="quit\n", capture_output=True, text=True)
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert done.exit_code == 2
+    done = raysim(*command, "--round", "3", "--pdb", input="quit\n")
+    assert (done.exit_code, "Traceback" in done.stderr) == (1, False)
 
 
 @pytest.mark.parametrize(

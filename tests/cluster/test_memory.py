@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+from raysim.cluster import memory
+
 _FAULTS = """
-import resource, sys
-from raysim.cluster.memory import keep_freed_memory
+import resource, runpy, sys
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    runpy.run_path(sys.argv[2])["keep_freed_memory"]()
 import numpy as np
 
 def faults():
@@ -32,7 +33,7 @@ print((faults() - before) / 4)
 
 
 def _faults_a_step(setting: str) -> float:
-    command = [sys.executable, "-c", _FAULTS, setting]
+    command = [sys.executable, "-c", _FAULTS, setting, memory.__file__]  # by itself: the package imports torch
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

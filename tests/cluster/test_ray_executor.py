@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from federations import digits, final_sha256, mnist_shaped, sha256
+from typer.testing import CliRunner
 
 from raysim import Experiment, Simulation
+from raysim.cli import app
 from raysim.cluster.pool import ClientPool
 from raysim.errors import ClientError, ConfigError, PlacementError, RunError
 
@@ -118,15 +118,14 @@ def test_actors_run_at_the_priority_of_the_driver(ray_session: Any) -> None:
     assert ray_session.get(ray_session.remote(lambda: os.nice(0)).options(num_cpus=0).remote()) == os.nice(0)
 
 
-def test_an_address_where_no_ray_listens_is_refused_at_once(tmp_path: Path) -> None:
-    """In a process of its own: this one is connected to a Ray already."""
-    run = "from raysim.cli import main; main()"
+def test_an_address_where_no_ray_listens_is_refused_at_once(
+    tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_session, "is_initialized", lambda: False)  # else the session's is used
     digits(tmp_path, "execution.executor=ray", "execution.address=127.0.0.1:9").to_yaml(tmp_path / "c.yaml")
-    done = subprocess.run(
-        [sys.executable, "-c", run, "run", tmp_path / "c.yaml"], capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 2
-    assert "\nerror: execution.address: no Ray cluster at '127.0.0.1:9'" in done.stderr
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "c.yaml")])
+    assert done.exit_code == 2
+    assert "\nerror: execution.address: no Ray cluster at '127.0.0.1:9'" in f"\n{done.stderr}"
     assert "Traceback" not in done.stderr
 
 
