@@ -55,6 +55,14 @@ def raysim_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield cache
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """No test cuts the power: what is written need not have reached the disk, for which each run would wait often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _restored_process() -> Iterator[None]:
     """Put back the working directory and the import path, which import strings extend."""

@@ -43,11 +43,9 @@ def _parameters(function: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     optuna.logging.disable_default_handler()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda file: None)
-        yield Place(tmp_path_factory.mktemp("place"))
+    return Place(tmp_path_factory.mktemp("place"))
 
 
 @pytest.mark.parametrize("argument", arguments())

@@ -22,7 +22,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
         patch.setattr("raysim.tracking.recorder.write_report", stub_report)
-        patch.setattr("os.fsync", lambda file: None)
         made = Lab(tmp_path_factory.mktemp("lab"))
         write_files(made.files)
         yield made

@@ -30,7 +30,7 @@ ROWS = rows()
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLines]:
     here = Path.cwd()
-    with patch("raysim.tracking.recorder.write_report", stub_report), patch("os.fsync"):
+    with patch("raysim.tracking.recorder.write_report", stub_report):
         yield CommandLines(tmp_path_factory.mktemp("commands"))
     os.chdir(here)
 
