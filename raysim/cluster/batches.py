@@ -8,14 +8,14 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
+from raysim.cluster.faults import FaultBook, failure_of, first_line, unwrapped
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.runtime import Runtime
 from raysim.errors import LostError, RaysimError, RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
 from raysim.rounds.facts import Packed
-from raysim.rounds.faults import Fault, Loss, reason_of, to_blame
+from raysim.rounds.faults import CallFailure, Fault, reason_of, to_blame
 from raysim.rounds.results import RoundDone, RoundFacts, ServerHandle
 from raysim.rounds.task import RoundWork
 
@@ -32,7 +32,7 @@ class Element:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _BatchCall:
     """A call, and the references that it will fill.
 
     Attributes:
@@ -88,8 +88,8 @@ class Batches:
         Raises:
             RunError: a round cannot be applied, or its actor died too often.
         """
-        flying: deque[_Batch] = deque()
-        worker, losses = self._reserve(), 0
+        flying: deque[_BatchCall] = deque()
+        worker, failures = self._reserve(), 0
         try:
             while worker is not None:
                 self._fill(flying, worker, upcoming, server)
@@ -101,21 +101,21 @@ class Batches:
                 except LostError:
                     raise
                 except (self._runtime.ray.exceptions.RayError, RaysimError) as error:
-                    loss = self._loss(error, batch)
-                    losses += 1
-                    self._judge(batch, worker, losses, loss)
+                    failure = self._failure(error, batch)
+                    failures += 1
+                    self._judge(batch, worker, failures, failure)
                     _take_back([batch, *flying], upcoming)
                     flying.clear()
-                    if loss.kind == "hung":
+                    if failure.kind == "hung":
                         self._pool.kill(worker)
-                    elif loss.gone:
-                        self._pool.bury(worker)
+                    elif failure.gone:
+                        self._pool.await_restart(worker)
                     else:
                         self._pool.release(worker)
                     worker = None  # whatever interrupts the next line
                     worker = self._reserve()
                     continue
-                losses = 0
+                failures = 0
                 if len(facts) < len(batch.works):
                     _take_back([batch, *flying], upcoming, after=len(facts))
                     flying.clear()
@@ -136,55 +136,55 @@ class Batches:
         self.open = worker is not None
         return worker
 
-    def _fill(self, flying: deque[_Batch], worker: int, upcoming: Upcoming, server: ServerHandle) -> None:
+    def _fill(self, flying: deque[_BatchCall], worker: int, upcoming: Upcoming, server: ServerHandle) -> None:
         """Have as many calls in flight as there should be, the first of them from this server."""
         while len(flying) < IN_FLIGHT and (works := self._costs.cut(upcoming, self._columns, self.refused)):
             start = flying[-1].last if flying else self._resolve(server)
             flying.append(self._send(worker, works, start))
 
-    def _send(self, worker: int, works: list[RoundWork], start: ServerHandle) -> _Batch:
+    def _send(self, worker: int, works: list[RoundWork], start: ServerHandle) -> _BatchCall:
         call = self._pool.actor(worker).train_rounds.options(num_returns=4)
         facts, history, state, model = call.remote(works, start.state, start.model)
         size = sum(1 + len(work.task.clients) for work in works)
         limit = self._pool.deadlines.of("whole rounds", size)
-        return _Batch(works, facts, history, ServerHandle(state, model), size, limit)
+        return _BatchCall(works, facts, history, ServerHandle(state, model), size, limit)
 
-    def _facts(self, batch: _Batch) -> list[RoundFacts]:
+    def _facts(self, batch: _BatchCall) -> list[RoundFacts]:
         began = time.monotonic()
         with unwrapped(self._runtime.ray):
             packed: Packed = self._runtime.get(batch.facts, timeout=batch.limit)
         self._pool.deadlines.saw("whole rounds", time.monotonic() - began, batch.size)
         return packed.unpacked()
 
-    def _loss(self, error: Exception, batch: _Batch) -> Loss:
+    def _failure(self, error: Exception, batch: _BatchCall) -> CallFailure:
         if isinstance(error, self._runtime.ray.exceptions.GetTimeoutError):
-            return Loss("hung", f"no answer within {batch.limit:.3g} s", error, gone=True)
+            return CallFailure("hung", f"no answer within {batch.limit:.3g} s", error, gone=True)
         if isinstance(error, RaysimError):
-            return Loss(to_blame(error), reason_of(error), error, error.client)
-        return loss_of(self._runtime.ray, error)
+            return CallFailure(to_blame(error), reason_of(error), error, error.client)
+        return failure_of(self._runtime.ray, error)
 
-    def _judge(self, batch: _Batch, worker: int, losses: int, loss: Loss) -> None:
+    def _judge(self, batch: _BatchCall, worker: int, failures: int, failure: CallFailure) -> None:
         """Whether the call is made again, shared, or ends the run."""
         first, last = batch.works[0].task.round, batch.works[-1].task.round
-        policy = self._book.policy(loss.kind)
-        raised = loss.kind in ("data", "error")
-        ends = policy == "fail" or (losses > self._book.max_retries and not raised)
-        shared = raised or policy == "drop" or losses > 1
+        policy = self._book.policy(failure.kind)
+        raised = failure.kind in ("data", "error")
+        ends = policy == "fail" or (failures > self._book.max_retries and not raised)
+        shared = raised or policy == "drop" or failures > 1
         then = "the run ends" if ends else "shared among all actors" if shared else "made again"
         who = f"actor {worker} with rounds {first} to {last}"
-        self._book.add(Fault(loss.kind, who, loss.reason, then, first, losses - 1), again=int(not ends))
+        self._book.add(Fault(failure.kind, who, failure.reason, then, first, failures - 1), again=int(not ends))
         if ends and raised:
-            raise loss.error
+            raise failure.error
         if ends:
-            why = "their actor died each time" if loss.kind == "died" else f"the last time because {loss.reason}"
+            why = "their actor died each time" if failure.kind == "died" else f"the last time because {failure.reason}"
             raise RunError(
-                f"rounds {first} to {last} were lost {losses} times; {why} ({first_line(loss.error)})"
-            ) from loss.error
+                f"rounds {first} to {last} were lost {failures} times; {why} ({first_line(failure.error)})"
+            ) from failure.error
         if shared:
             self.refused.add(first)
 
 
-def _take_back(batches: list[_Batch], upcoming: Upcoming, *, after: int = 0) -> None:
+def _take_back(batches: list[_BatchCall], upcoming: Upcoming, *, after: int = 0) -> None:
     """All works of these calls but the first so many of the first call are to be done again."""
     works = [work for batch in batches for work in batch.works]
     upcoming.put_back(works[after:])

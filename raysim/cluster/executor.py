@@ -64,7 +64,7 @@ class RayExecutor(Executor):
                 population = job.federation.open().population
                 self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
             leasing = Leasing(self._roster, execution, self._costs.clients, samples, self._states)
-            beyond_help = self._states.beyond_help if self._states is not None else lambda loss: None
+            beyond_help = self._states.beyond_help if self._states is not None else lambda failure: None
             self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)

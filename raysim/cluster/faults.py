@@ -12,7 +12,7 @@ from raysim.cluster.runtime import import_ray
 from raysim.config.faults import FaultKind, Policy
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError, RaysimError, RunError
-from raysim.rounds.faults import Fault, Loss, reason_of, to_blame
+from raysim.rounds.faults import CallFailure, Fault, reason_of, to_blame
 from raysim.rounds.rows import RoundRow
 from raysim.user_code import failure, passes, told
 
@@ -60,7 +60,7 @@ class FaultBook:
         return replace(row, lost=counts["lost"], hung=counts["hung"], retries=counts["retries"])
 
 
-def loss_of(ray: Any, error: Exception) -> Loss:
+def failure_of(ray: Any, error: Exception) -> CallFailure:
     """What an error of a call to an actor means.
 
     A `RayTaskError` comes from an actor that lives: what it wraps may still be the death of another one, on which its
@@ -73,30 +73,30 @@ def loss_of(ray: Any, error: Exception) -> Loss:
     if isinstance(error, kinds.RayTaskError):
         return _raised(kinds, error)
     if isinstance(error, kinds.OutOfMemoryError):
-        return Loss("memory", "the actor was killed for want of memory", error, gone=True)
+        return CallFailure("memory", "the actor was killed for want of memory", error, gone=True)
     if isinstance(error, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
-        return Loss("memory", "the object store is full", error)
+        return CallFailure("memory", "the object store is full", error)
     if isinstance(error, kinds.ObjectLostError):
-        return Loss("died", "the result was lost with its node", error)
+        return CallFailure("died", "the result was lost with its node", error)
     if isinstance(error, kinds.RayActorError | kinds.ActorUnschedulableError | kinds.WorkerCrashedError):
-        return Loss("died", "the actor died", error, gone=True)
+        return CallFailure("died", "the actor died", error, gone=True)
     raise error
 
 
-def _raised(kinds: Any, error: Any) -> Loss:
+def _raised(kinds: Any, error: Any) -> CallFailure:
     cause = error.cause
     if isinstance(cause, RaysimError):
         own = as_raised(error)
-        return Loss(to_blame(own), reason_of(own), own, own.client)
+        return CallFailure(to_blame(own), reason_of(own), own, own.client)
     if isinstance(cause, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
-        return Loss("memory", "the object store is full", error)
+        return CallFailure("memory", "the object store is full", error)
     if isinstance(cause, MemoryError | kinds.OutOfMemoryError):
-        return Loss("memory", f"memory ran out ({type(cause).__name__})", error)
+        return CallFailure("memory", f"memory ran out ({type(cause).__name__})", error)
     if isinstance(cause, kinds.RayError):
-        return Loss("died", "something that it needs was lost", error)
+        return CallFailure("died", "something that it needs was lost", error)
     unforeseen = RunError(f"an actor failed: {told(cause)}")
     unforeseen.users, unforeseen.__cause__ = True, error
-    return Loss("error", told(cause), unforeseen)
+    return CallFailure("error", told(cause), unforeseen)
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from raysim.cluster.faults import FaultBook
 from raysim.cluster.states import KeptAfter
 from raysim.errors import RaysimError, RunError
 from raysim.evaluation.ranges import clients_of, gathered, spread
-from raysim.rounds.faults import Fault, Loss, elsewhere
+from raysim.rounds.faults import CallFailure, Fault, elsewhere
 from raysim.rounds.ranges import Evaluated, EvaluationRange
 
 
@@ -33,7 +33,7 @@ class Setting:
     deadlines: Deadlines
     node_of: Callable[[int], str]
     suits: Callable[[int, int], bool]
-    beyond_help: Callable[[Loss], RaysimError | None]
+    beyond_help: Callable[[CallFailure], RaysimError | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +152,7 @@ class Flight(ABC):
         """Take what an actor came back with; whether it was still wanted."""
 
     @abstractmethod
-    def lost(self, call: Call, loss: Loss) -> None:
+    def lost(self, call: Call, failure: CallFailure) -> None:
         """A call came to nothing: somebody does the piece again, or what the configuration says."""
 
 
@@ -219,32 +219,32 @@ class Evaluation(Flight):
             self.wall = time.perf_counter() - self._began
         return True
 
-    def lost(self, call: Call, loss: Loss) -> None:
+    def lost(self, call: Call, failure: CallFailure) -> None:
         """Evaluation changes nothing, so there is nobody to drop: it is done again, or the run ends."""
         piece: Ranges = call.piece
         self._out.pop(id(piece), None)
-        self.error = self.error or self.setting.beyond_help(loss)
+        self.error = self.error or self.setting.beyond_help(failure)
         if self.error is not None:
             return
         book, failed = self.setting.book, call.waiting.failed | {call.worker}
-        again = book.policy(loss.kind) != "fail" and piece.attempt < book.max_retries
-        if loss.kind == "error" and call.waiting.failed:
+        again = book.policy(failure.kind) != "fail" and piece.attempt < book.max_retries
+        if failure.kind == "error" and call.waiting.failed:
             again = False  # the same on two actors, or twice on the only one
         if again:
             self.queue.appendleft(Waiting(replace(piece, attempt=piece.attempt + 1), failed))
-        elif loss.kind in ("data", "error"):
-            self.error = loss.error
+        elif failure.kind in ("data", "error"):
+            self.error = failure.error
         else:
             self.error = RunError(
                 f"round {self.round}: an evaluation was lost {piece.attempt + 1} times, the last time because "
-                f"{loss.reason}"
+                f"{failure.reason}"
             )
-            self.error.__cause__ = loss.error
+            self.error.__cause__ = failure.error
         if isinstance(self.error, RaysimError):
             self.error.round = self.round
         then = "evaluated again" if again else "the run ends"
         who = f"actor {call.worker}, evaluating"
-        book.add(Fault(loss.kind, who, loss.reason, then, self.round, piece.attempt), again=int(again))
+        book.add(Fault(failure.kind, who, failure.reason, then, self.round, piece.attempt), again=int(again))
 
 
 def _by_node(ranges: Sequence[EvaluationRange], kept: KeptAfter) -> list[EvaluationRange]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from raysim.cluster.deadlines import Deadlines
-from raysim.cluster.faults import FaultBook, first_line, loss_of, unwrapped
+from raysim.cluster.faults import FaultBook, failure_of, first_line, unwrapped
 from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
@@ -17,7 +17,7 @@ from raysim.cluster.states import KeptAfter
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
 from raysim.errors import DataError, LostError, RaysimError, RunError
-from raysim.rounds.faults import Fault, Loss, to_blame
+from raysim.rounds.faults import CallFailure, Fault, to_blame
 from raysim.rounds.ranges import EvaluationRange
 from raysim.rounds.task import RoundTask
 
@@ -40,7 +40,7 @@ class ClientPool:
         execution: ExecutionConfig,
         book: FaultBook,
         samples: Samples,
-        beyond_help: Callable[[Loss], RaysimError | None],
+        beyond_help: Callable[[CallFailure], RaysimError | None],
     ) -> None:
         """All actors of the roster are idle."""
         self._runtime, self._ray, self._roster = runtime, runtime.ray, roster
@@ -174,9 +174,9 @@ class ClientPool:
         """The actor hangs: Ray is to kill it and to start it again. It gets work again when it answers."""
         if worker in self._roster:
             self._ray.kill(self._roster.actor(worker), no_restart=False)
-            self.bury(worker)
+            self.await_restart(worker)
 
-    def bury(self, worker: int) -> None:
+    def await_restart(self, worker: int) -> None:
         """The actor died: it gets work again when it answers."""
         if worker in self._roster:
             self._reviving[self._roster.actor(worker).bits.options(max_task_retries=-1).remote()] = worker
@@ -195,7 +195,7 @@ class ClientPool:
         self._idle.difference_update(change.left)
         self._reviving = {ready: worker for ready, worker in self._reviving.items() if worker not in change.left}
         for worker in change.joined:
-            self.bury(worker)  # like one that was started again, it gets work when it answers
+            self.await_restart(worker)  # like one that was started again, it gets work when it answers
         return bool(change.joined)
 
     def _wait_for_new_ones(self) -> None:
@@ -264,13 +264,13 @@ class ClientPool:
         except LostError:
             raise
         except Exception as error:
-            loss = loss_of(self._ray, error)
-            if loss.gone:
-                self.bury(call.worker)
+            failure = failure_of(self._ray, error)
+            if failure.gone:
+                self.await_restart(call.worker)
             else:
                 self.release(call.worker)
             if not call.flight.abandoned:
-                call.flight.lost(call, loss)
+                call.flight.lost(call, failure)
             return
         self.release(call.worker)
         if not call.flight.abandoned:
@@ -291,7 +291,7 @@ class ClientPool:
             self.kill(call.worker)
             if not call.flight.abandoned:
                 reason = f"no answer within {call.limit:.3g} s"
-                call.flight.lost(call, Loss("hung", reason, RunError(reason), gone=True))
+                call.flight.lost(call, CallFailure("hung", reason, RunError(reason), gone=True))
 
     def _look_for_model(self, flight: Flight) -> None:
         if flight.ready_since is None and self._ray.wait([flight.model], timeout=0)[0]:

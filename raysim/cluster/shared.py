@@ -14,12 +14,12 @@ from raysim.cluster.leasing import Leasing
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import Traffic
 from raysim.cluster.states import KeptAfter, NodeStates
-from raysim.cluster.steps import ServerSteps, Step, StepLost
+from raysim.cluster.steps import ServerSteps, StepCall, StepLost
 from raysim.cluster.training import Training
 from raysim.errors import RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
-from raysim.rounds.facts import after_step, cohort_facts, empty_row, nobody, round_row
+from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
 from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle
 from raysim.rounds.rows import RoundRow
 from raysim.rounds.task import RoundWork
@@ -43,7 +43,7 @@ class _Applying:
     row: RoundRow
     clients: pa.RecordBatch
     server: ServerHandle
-    step: Step | None
+    step: StepCall | None
 
 
 class SharedRounds:
@@ -130,7 +130,7 @@ class SharedRounds:
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
         if training is None:
-            return _Applying(work, server, None, empty_row(work.task), nobody(), server, None)
+            return _Applying(work, server, None, empty_row(work.task), empty_batch(), server, None)
         self._pool.wait(training)
         trained = training.trained()
         facts = cohort_facts(work.task, trained)

@@ -21,8 +21,8 @@ from raysim.errors import RunError
 from raysim.execution.clients.state import StateRows
 from raysim.execution.clients.state_store import StateStore, load_pieces, save_piece
 from raysim.execution.scheduling.schedule import Homes
-from raysim.rounds.faults import Loss
-from raysim.rounds.lease import NOBODY
+from raysim.rounds.faults import CallFailure
+from raysim.rounds.lease import NO_CLIENTS
 
 PROBE_SECONDS = 10.0
 """How long a keeper may take to say that it lives."""
@@ -111,7 +111,7 @@ class NodeStates:
         for node in (runtime.home, *nodes):
             self._at(node)
         self._home, self._last = (np.full(population, -1, dtype=np.int32) for _ in range(2))
-        self._round, self._before = 0, (NOBODY, self._home[NOBODY], self._last[NOBODY])
+        self._round, self._before = 0, (NO_CLIENTS, self._home[NO_CLIENTS], self._last[NO_CLIENTS])
         self._moved = 0
 
     def _at(self, node: str) -> int:
@@ -177,7 +177,7 @@ class NodeStates:
         """
         if round_number == self._round:  # its step was lost, and some of it was trained again
             self.roll_back(round_number - 1)
-        everybody = np.concatenate([NOBODY, *(one.clients for one in leases)])
+        everybody = np.concatenate([NO_CLIENTS, *(one.clients for one in leases)])
         self._round, self._before = round_number, (everybody, self._home[everybody], self._last[everybody])
         calls = []
         for one in leases:
@@ -223,9 +223,9 @@ class NodeStates:
         except self._ray.exceptions.RayActorError as error:
             raise _lost(error) from error
 
-    def beyond_help(self, loss: Loss) -> RunError | None:
-        """What the run ends with, if what this loss comes from is a keeper that is gone."""
-        if not isinstance(getattr(loss.error, "cause", None), self._ray.exceptions.RayActorError):
+    def beyond_help(self, failure: CallFailure) -> RunError | None:
+        """What the run ends with, if what this failure comes from is a keeper that is gone."""
+        if not isinstance(getattr(failure.error, "cause", None), self._ray.exceptions.RayActorError):
             return None
         for keeper in self._keepers:
             try:

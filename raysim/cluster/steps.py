@@ -9,7 +9,7 @@ from typing import Any
 
 from raysim.arrays import Int32
 from raysim.cluster.deadlines import Deadlines
-from raysim.cluster.faults import FaultBook, loss_of, unwrapped
+from raysim.cluster.faults import FaultBook, failure_of, unwrapped
 from raysim.cluster.reduction import Hop, NodeSum, ReductionTree, Traffic
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
@@ -31,7 +31,7 @@ class StepLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepCall:
     """A step that is under way.
 
     Attributes:
@@ -69,7 +69,7 @@ class ServerSteps:
         self._deadlines, self._book, self._columns = deadlines, book, columns
         self._lives: dict[str, str] = {}
 
-    def ask(self, round_number: int, expected: Int32, server: ServerHandle, sums: Collection[NodeSum]) -> Step:
+    def ask(self, round_number: int, expected: Int32, server: ServerHandle, sums: Collection[NodeSum]) -> StepCall:
         """Reduce a round's sums, and have them applied to this server."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
@@ -82,9 +82,9 @@ class ServerSteps:
         )
         sources = tuple(one.node for one in reduction.sums)
         after = ServerHandle(state, model, shared, round_number)
-        return Step(round_number, after, facts, reduction.hops, sources, began)
+        return StepCall(round_number, after, facts, reduction.hops, sources, began)
 
-    def wait(self, step: Step) -> tuple[StepFacts, Traffic]:
+    def wait(self, step: StepCall) -> tuple[StepFacts, Traffic]:
         """What is known of a step, once it is taken, and what it moved.
 
         Raises:
@@ -96,9 +96,9 @@ class ServerSteps:
                 facts, life, sizes = self._get(step)
                 hops = self._runtime.get([hop.facts for hop in step.hops])
         except self._runtime.ray.exceptions.RayError as error:
-            if (loss := loss_of(self._runtime.ray, error)).kind != "died":
-                raise loss.error from loss.error.__cause__
-            raise StepLost(loss.reason) from error
+            if (failure := failure_of(self._runtime.ray, error)).kind != "died":
+                raise failure.error from failure.error.__cause__
+            raise StepLost(failure.reason) from error
         self._deadlines.saw("step", time.perf_counter() - step.began)
         lives = {"the aggregator": life}
         traffic = Traffic.into(self._runtime.home, step.sources, sizes)
@@ -113,7 +113,7 @@ class ServerSteps:
         up = {node.id for node in self._runtime.nodes()}
         return [one for one in sums if one.node not in up] or [one for one in sums if not self._is_there(one)]
 
-    def _get(self, step: Step) -> Any:
+    def _get(self, step: StepCall) -> Any:
         """The step's facts; what hangs is killed, and Ray makes its calls again."""
         hung = 0
         while True:
@@ -145,7 +145,7 @@ class ServerSteps:
         size = 4 * self._columns
         return size * (len(away) if size <= INLINE_BYTES else len(set(away)))
 
-    def _compare_lives(self, step: Step, lives: Mapping[str, str]) -> None:
+    def _compare_lives(self, step: StepCall, lives: Mapping[str, str]) -> None:
         """Say which actors died during a step, and were started again."""
         for who, name in lives.items():
             if self._lives.setdefault(who, name) != name:

@@ -12,7 +12,7 @@ from raysim.cluster.flights import Call, Flight, Setting, Waiting
 from raysim.cluster.reduction import NodeSum
 from raysim.cluster.states import KeptAfter, Written
 from raysim.errors import RunError
-from raysim.rounds.faults import NAMED_CLIENTS, Fault, Loss, elsewhere, judge, left_out, part
+from raysim.rounds.faults import NAMED_CLIENTS, CallFailure, Fault, elsewhere, judge, left_out, part
 from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.results import Trained
 from raysim.rounds.task import RoundTask
@@ -106,25 +106,25 @@ class Training(Flight):
         self._wall = time.perf_counter() - self._began
         return True
 
-    def lost(self, call: Call, loss: Loss) -> None:
+    def lost(self, call: Call, failure: CallFailure) -> None:
         lease: Lease = call.piece
         if _key(lease) not in self._out:
             return
         self._out.remove(_key(lease))
-        self.error = self.error or self.setting.beyond_help(loss)
+        self.error = self.error or self.setting.beyond_help(failure)
         if self.error is not None:
             return
         book = self.setting.book
         failed = call.waiting.failed | {call.worker}
-        hopeless = self._hopeless(loss, call, failed)
-        verdict = judge(lease, loss, book.policy(loss.kind), book.max_retries, hopeless=hopeless)
+        hopeless = self._hopeless(failure, call, failed)
+        verdict = judge(lease, failure, book.policy(failure.kind), book.max_retries, hopeless=hopeless)
         if verdict.ends:
-            self.error = _end(lease, loss)
+            self.error = _end(lease, failure)
         if verdict.dropped is not None:
             gone = verdict.dropped
-            self._left.append(left_out(gone, self._samples(gone.clients), loss.reason))
+            self._left.append(left_out(gone, self._samples(gone.clients), failure.reason))
         self.queue.extendleft(Waiting(one, failed) for one in reversed(verdict.again))
-        book.add(_fault(f"actor {call.worker}", lease, loss, verdict.text), again=len(verdict.again))
+        book.add(_fault(f"actor {call.worker}", lease, failure, verdict.text), again=len(verdict.again))
 
     def lose(self, sums: Collection[NodeSum]) -> None:
         """These partial sums are gone, with the node that had them: their leases are trained again."""
@@ -133,8 +133,8 @@ class Training(Flight):
             if id(total) in gone:
                 del self._landed[key]
                 self.queue.appendleft(Waiting(part(lease, slice(None))))
-                loss = Loss("died", "a finished sum was lost with its node", RunError("lost"))
-                self.setting.book.add(_fault(f"node {total.node[:8]}", lease, loss, "trained again"), again=1)
+                failure = CallFailure("died", "a finished sum was lost with its node", RunError("lost"))
+                self.setting.book.add(_fault(f"node {total.node[:8]}", lease, failure, "trained again"), again=1)
 
     def settle(self) -> None:
         """The sums are in the server's state: let go of them, so that the next ones come where they were."""
@@ -145,13 +145,13 @@ class Training(Flight):
         reports = [report for _, report, _, _ in self._landed.values()]
         return Trained(tuple(self.sums), (*reports, *self._left), len(self._workers), self._wall, len(reports))
 
-    def _hopeless(self, loss: Loss, call: Call, failed: frozenset[int]) -> bool:
+    def _hopeless(self, failure: CallFailure, call: Call, failed: frozenset[int]) -> bool:
         """Whether the same would happen on every actor."""
-        if loss.kind == "error":  # the same error from two actors, or twice from the only one, is the user's own
-            seen = self._seen.setdefault(loss.reason, set())
+        if failure.kind == "error":  # the same error from two actors, or twice from the only one, is the user's own
+            seen = self._seen.setdefault(failure.reason, set())
             seen.add(call.worker)
             return len(seen) > 1 or (bool(call.waiting.failed) and self.suited(call.piece) <= failed)
-        if loss.kind == "data":
+        if failure.kind == "data":
             nodes = {self.setting.node_of(worker) for worker in failed}
             others = elsewhere(self.suited(call.piece), failed, self.setting.node_of)
             return bool(call.waiting.failed) and all(self.setting.node_of(worker) in nodes for worker in others)
@@ -162,24 +162,24 @@ def _key(lease: Lease) -> _Key:
     return int(lease.positions[0]), lease.attempt
 
 
-def _fault(who: str, lease: Lease, loss: Loss, then: str) -> Fault:
+def _fault(who: str, lease: Lease, failure: CallFailure, then: str) -> Fault:
     clients, count = tuple(lease.clients[:NAMED_CLIENTS].tolist()), len(lease.clients)
-    return Fault(loss.kind, who, loss.reason, then, lease.round, lease.attempt, clients, count)
+    return Fault(failure.kind, who, failure.reason, then, lease.round, lease.attempt, clients, count)
 
 
-def _end(lease: Lease, loss: Loss) -> Exception:
-    """What a run ends with that ends of this loss."""
-    if loss.kind in ("data", "error"):
-        return loss.error
-    cause = getattr(loss.error, "cause", None) or loss.error
+def _end(lease: Lease, failure: CallFailure) -> Exception:
+    """What a run ends with that ends of this failure."""
+    if failure.kind in ("data", "error"):
+        return failure.error
+    cause = getattr(failure.error, "cause", None) or failure.error
     count, client = len(lease.clients), int(lease.clients[0])
     error = RunError(
         f"round {lease.round}: a lease of {count} clients (first {client}) was lost {lease.attempt + 1} times, the "
-        f"last time because {loss.reason} ({first_line(cause)}); execution.faults.{loss.kind}=drop goes on "
+        f"last time because {failure.reason} ({first_line(cause)}); execution.faults.{failure.kind}=drop goes on "
         f"without the client that is to blame"
     )
     if count == 1:
         error.client = client
     error.round = lease.round
-    error.__cause__ = loss.error
+    error.__cause__ = failure.error
     return error

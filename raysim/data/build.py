@@ -18,7 +18,7 @@ from raysim.config.data import DataConfig
 from raysim.config.sources import InMemoryConfig, SyntheticVirtualConfig
 from raysim.data.augmentation import augmented, smote_version
 from raysim.data.dataset import Dataset, Pool
-from raysim.data.dividing import Parts, divide, pool_features
+from raysim.data.dividing import DividedData, divide, pool_features
 from raysim.data.federation import DataInfo, FederationSpec, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
 from raysim.data.noise import mislabelled
@@ -97,7 +97,7 @@ class _Build:
         return load_source(self._config.source, seed=self._seed, arrays=self._arrays, task=self._task)
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> DividedData:
         """The samples split, cleaned and dealt."""
         return divide(self.dataset, self._config, self._seed)
 
@@ -117,7 +117,7 @@ class _Build:
         return identity
 
 
-def _write(parts: Parts, config: DataConfig, seed: int, folder: Path) -> None:
+def _write(parts: DividedData, config: DataConfig, seed: int, folder: Path) -> None:
     """Write the store. The training part is gathered and written a bounded chunk of clients at a time."""
     sizes, holdout, order = parts.partition.lengths, parts.holdout, parts.order
     ends = np.cumsum(sizes)

@@ -27,7 +27,7 @@ from raysim.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class DividedData:
     """Samples in their final form, and who gets which of those for training."""
 
     train: Pool
@@ -45,7 +45,7 @@ class Parts:
     """Which of the test samples are which client's."""
 
 
-def divide(dataset: Dataset, config: DataConfig, seed: int) -> Parts:
+def divide(dataset: Dataset, config: DataConfig, seed: int) -> DividedData:
     """Split first, then fit the transforms on the training part alone, then deal it."""
     pool = dataset.train
     refuse_strays(config.transforms, pool)
@@ -79,7 +79,7 @@ def divide(dataset: Dataset, config: DataConfig, seed: int) -> Parts:
     check_noise(config.noise, info, len(dealt.lengths))
     check_augmentation(config.augmentation, info, weighted=train.weight is not None)
     tests = owned_tests(pool, test, dealt) if dataset.test is not None and test is not None else None
-    return Parts(train, validation, test, info, fitted, dealt, order, holdout, tuple(account.entries), tests)
+    return DividedData(train, validation, test, info, fitted, dealt, order, holdout, tuple(account.entries), tests)
 
 
 def _check(pool: Pool, info: DataInfo) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from raysim.arrays import Int32
 from raysim.errors import RunError
-from raysim.rounds.faults import NOBODY
+from raysim.rounds.faults import NO_WORKER
 from raysim.rounds.ranges import Evaluated
 from raysim.rounds.results import Applied, RoundFacts, StepFacts, Trained
 from raysim.rounds.rows import CLIENT_SCHEMA, PARTS, RoundRow
@@ -46,7 +46,7 @@ def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
     if not len(contributed):
         reason = clients["dropped"][0].as_py()
         remedy = "lower client.optimizer.lr, set client.clip_norm, or scale features and targets"
-        if clients["worker"].to_numpy().max() == NOBODY:
+        if clients["worker"].to_numpy().max() == NO_WORKER:
             remedy = "see log.jsonl, and execution.faults"
         raise RunError(
             f"round {task.round}: every client was dropped; the first, {task.clients[0]}, because {reason}; {remedy}"
@@ -90,7 +90,7 @@ class Packed:
         return [RoundFacts(row, self.clients.slice(end - row.cohort, row.cohort), found) for row, end, found in spans]
 
 
-def nobody() -> pa.RecordBatch:
+def empty_batch() -> pa.RecordBatch:
     """The clients of an empty cohort."""
     return pa.RecordBatch.from_pylist([], schema=CLIENT_SCHEMA)
 
@@ -101,7 +101,7 @@ def empty_row(task: RoundTask) -> RoundRow:
 
 
 def train_loss(clients: pa.RecordBatch) -> float:
-    """The clients' mean training losses, averaged with their weights; NaN where nobody has one."""
+    """The clients' mean training losses, averaged with their weights; NaN where no client has one."""
     weights, losses = clients["weight"].to_numpy(), clients["loss"].to_numpy(zero_copy_only=False)
     counted = (weights > 0) & np.isfinite(losses)
     weights, losses = weights[counted], losses[counted]

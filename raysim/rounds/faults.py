@@ -1,4 +1,4 @@
-"""What becomes of a lease that came to nothing: again, in smaller pieces, without a client, or not at all.
+"""How a failed lease is handled: retried, split, retried without the client at fault, or fatal.
 
 A lease is trained again to the same integers, whole or in pieces, so only `drop` changes a model: it is then the model
 of the round without that client.
@@ -25,13 +25,13 @@ NAMED_CLIENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """Why a call to an actor came to nothing.
+class CallFailure:
+    """Why a call to an actor failed.
 
     Attributes:
         reason: one line, the same wherever the same thing happens.
         error: what a run that ends of it raises, or what that is caused by.
-        client: whose fault it is, where that is known.
+        client: at fault, where that is known.
         gone: whether the actor is dead, or is not to be trusted any more.
     """
 
@@ -89,7 +89,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a lease: `again` is given out, the clients of `dropped` leave the round, or the run `ends`."""
+    """How a lease is handled: `again` is given out, the clients of `dropped` leave the round, or the run `ends`."""
 
     again: tuple[Lease, ...] = ()
     dropped: Lease | None = None
@@ -108,8 +108,8 @@ class Verdict:
         return ", ".join(parts)
 
 
-def judge(lease: Lease, loss: Loss, policy: Policy, max_retries: int, *, hopeless: bool = False) -> Verdict:
-    """What becomes of a lost lease.
+def judge(lease: Lease, failure: CallFailure, policy: Policy, max_retries: int, *, hopeless: bool = False) -> Verdict:
+    """How a failed lease is handled.
 
     Under `retry` it is given out again as it is once, in about as many pieces as each of them has clients the second
     time, and the last time one client at a time: so that who is to blame is known when the run ends of it. Under `drop`
@@ -120,18 +120,18 @@ def judge(lease: Lease, loss: Loss, policy: Policy, max_retries: int, *, hopeles
     """
     if policy == "fail":
         return Verdict(ends=True)
-    losses, count = lease.attempt + 1, len(lease.clients)
+    failures, count = lease.attempt + 1, len(lease.clients)
     if policy == "drop":
-        guilty = lease.clients == loss.client if count > 1 else np.ones(1, dtype=np.bool_)
+        guilty = lease.clients == failure.client if count > 1 else np.ones(1, dtype=np.bool_)
         rest = part(lease, ~guilty)
         if guilty.any():
             return Verdict(again=(rest,) if len(rest.clients) else (), dropped=part(lease, guilty))
         return Verdict(again=cut(lease, count))
-    if hopeless or losses > max_retries:
+    if hopeless or failures > max_retries:
         return Verdict(ends=True)
-    if losses == 1 or loss.client is not None:
-        return Verdict(again=(replace(lease, attempt=losses),))
-    return Verdict(again=cut(lease, count if losses == max_retries else math.ceil(math.sqrt(count))))
+    if failures == 1 or failure.client is not None:
+        return Verdict(again=(replace(lease, attempt=failures),))
+    return Verdict(again=cut(lease, count if failures == max_retries else math.ceil(math.sqrt(count))))
 
 
 def cut(lease: Lease, pieces: int) -> tuple[Lease, ...]:
@@ -166,14 +166,14 @@ def left_out(lease: Lease, samples: Int64, reason: str) -> LeaseReport:
         weight=np.zeros(count),
         loss=np.full(count, np.nan),
         seconds=np.zeros(count),
-        worker=np.full(count, NOBODY),
+        worker=np.full(count, NO_WORKER),
         dropped=[reason] * count,
     )
     return LeaseReport(facts, lease.positions, 0, dict.fromkeys(("broadcast", "train", *PARTS), 0.0), 0)
 
 
-NOBODY = -1
-"""`worker` of a client that nobody trained."""
+NO_WORKER = -1
+"""`worker` of a client that was not trained."""
 
 
 def elsewhere(up: Collection[int], failed: Collection[int], node_of: Callable[[int], str]) -> frozenset[int]:

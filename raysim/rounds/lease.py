@@ -12,7 +12,7 @@ import pyarrow as pa
 from raysim.arrays import Float64, Int32, Int64
 from raysim.rounds.task import RoundTask
 
-NOBODY: Int64 = np.empty(0, dtype=np.int64)
+NO_CLIENTS: Int64 = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,4 @@ class LeaseReport:
     clamped: int
     seconds: Mapping[str, float]
     bytes_up: int
-    keepers: Int64 = field(default_factory=lambda: NOBODY)
+    keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)

@@ -16,7 +16,7 @@ _WORDS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-class Parts(NamedTuple):
+class NameParts(NamedTuple):
     """`test/recall/died` is (test, recall, died, ""); `clients/test/loss/mean` is (clients/test, loss, "", mean)."""
 
     where: str
@@ -34,18 +34,18 @@ class Parts(NamedTuple):
         return f"{self.family}/{self.of_class}" if self.of_class else self.family
 
 
-def parts_of(name: str) -> Parts:
+def parts_of(name: str) -> NameParts:
     """Take a metric's name apart."""
     first, _, rest = name.partition("/")
     if first in PARTS and rest:
         family, _, of_class = rest.partition("/")
-        return Parts(first, family, of_class, "")
+        return NameParts(first, family, of_class, "")
     if first == "clients" and "/" in rest:
         what, _, summary = rest.rpartition("/")
         own = what.removeprefix("test/")
         family, _, of_class = own.partition("/")
-        return Parts("clients" if own == what else "clients/test", family, of_class, summary)
-    return Parts("", name, "", "")
+        return NameParts("clients" if own == what else "clients/test", family, of_class, summary)
+    return NameParts("", name, "", "")
 
 
 def has_best(name: str) -> bool:

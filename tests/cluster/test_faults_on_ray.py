@@ -17,7 +17,7 @@ from federations import digits, final_sha256, sha256
 from raysim import Experiment, Simulation
 from raysim.cluster import steps
 from raysim.cluster.pool import ClientPool
-from raysim.cluster.steps import ServerSteps, Step
+from raysim.cluster.steps import ServerSteps, StepCall
 from raysim.errors import ClientError, RunError
 from raysim.execution.scheduling import round_costs
 from raysim.execution.scheduling.round_costs import RoundCosts
@@ -114,11 +114,11 @@ def both(tmp_path_factory: pytest.TempPathFactory, ray_session: Any, _shared_rou
         """Where an actor is to answer late, the kill gets lost on the way."""
         given_up = [call for call in self._late.values() if call.worker == worker]
         if given_up[-1].flight.round == late:
-            self.bury(worker)
+            self.await_restart(worker)
         else:
             kill(self, worker)
 
-    def get_soon(self: ServerSteps, step: Step) -> Any:
+    def get_soon(self: ServerSteps, step: StepCall) -> Any:
         """Only where the aggregator is stopped is it given up early: one that was killed may take long to come back."""
         with pytest.MonkeyPatch.context() as limit:
             limit.setattr(steps, "RESTART_SECONDS", 1.0 if step.round == stopped else 600.0)

@@ -30,7 +30,7 @@ from raysim.execution.placement.slots import Node
 from raysim.execution.preparation.estimate import make_plan
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.execution.scheduling.round_costs import rounds_ahead
-from raysim.rounds.faults import Loss, judge
+from raysim.rounds.faults import CallFailure, judge
 from raysim.rounds.lease import Lease
 from raysim.tracking import open_observers
 from raysim.tuning.groups import form_groups
@@ -109,7 +109,7 @@ def verdicts(lab: Lab, overrides: tuple[str, ...]) -> Any:
     lease = Lease(1, 1, 0.1, ids.astype(np.int32), ids, np.full(4, 0.25), ids)
     kinds: Any = ("died", "hung", "memory", "data", "error")
     found = {
-        kind: repr(judge(lease, Loss(kind, "lost", RuntimeError()), book.policy(kind), book.max_retries))
+        kind: repr(judge(lease, CallFailure(kind, "lost", RuntimeError()), book.policy(kind), book.max_retries))
         for kind in kinds
     }
     return found, Deadlines(execution.faults).of("step")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raysim.errors import RunError
-from raysim.rounds.facts import Packed, cohort_facts, empty_row, nobody, round_row, train_loss
+from raysim.rounds.facts import Packed, cohort_facts, empty_batch, empty_row, round_row, train_loss
 from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.ranges import Evaluated
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
@@ -87,9 +87,9 @@ def test_clients_of_weight_zero_alone_stay_as_they_are() -> None:
 
 
 def test_an_empty_cohort_has_no_rows() -> None:
-    assert nobody().num_rows == 0
-    assert nobody().schema.equals(CLIENT_SCHEMA)
-    assert math.isnan(train_loss(nobody()))
+    assert empty_batch().num_rows == 0
+    assert empty_batch().schema.equals(CLIENT_SCHEMA)
+    assert math.isnan(train_loss(empty_batch()))
 
 
 def test_the_training_loss_is_weighted_and_leaves_out_who_has_none() -> None:
@@ -121,7 +121,7 @@ def test_a_round_without_a_loss_records_none() -> None:
 
 def test_rounds_come_out_of_the_packet_as_they_went_in() -> None:
     some, others = trained(report([3, 1, 0, 2])), trained(report([1, 3], dropped=[BAD, None]), report([2, 0]))
-    rounds = [RoundFacts(empty_row(replace(TASK, clients=CLIENTS[:0])), nobody(), ())]
+    rounds = [RoundFacts(empty_row(replace(TASK, clients=CLIENTS[:0])), empty_batch(), ())]
     for what in (some, others):
         facts, applied = cohort_facts(TASK, what), Applied(ServerHandle(None, None), 0.0, 0.0)
         rounds.append(RoundFacts(round_row(TASK, facts, what, applied, 1000), facts.clients, (EVALUATED,)))

@@ -13,11 +13,11 @@ from federations import digits, final_sha256
 from raysim import Simulation
 from raysim.config.faults import Policy
 from raysim.errors import ClientError, DataError, RunError
-from raysim.rounds.faults import Fault, Loss, elsewhere, judge, left_out
+from raysim.rounds.faults import CallFailure, Fault, elsewhere, judge, left_out
 from raysim.rounds.lease import Lease
 from raysim.rounds.task import RoundTask
 
-DIED = Loss("died", "the actor died", RuntimeError("gone"), gone=True)
+DIED = CallFailure("died", "the actor died", RuntimeError("gone"), gone=True)
 
 
 def lease(count: int, attempt: int = 0) -> Lease:
@@ -58,7 +58,9 @@ def test_under_drop_each_of_several_is_tried_by_itself_and_one_alone_leaves() ->
 
 
 def test_under_drop_a_client_that_is_known_to_be_to_blame_leaves_at_once() -> None:
-    blamed = Loss("error", "ValueError: no", ClientError("client 11, round 3: ValueError: no", client=11), client=11)
+    blamed = CallFailure(
+        "error", "ValueError: no", ClientError("client 11, round 3: ValueError: no", client=11), client=11
+    )
     verdict = judge(lease(3), blamed, "drop", 3)
     assert verdict.dropped is not None
     assert verdict.dropped.clients.tolist() == [11]

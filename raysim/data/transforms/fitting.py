@@ -22,7 +22,7 @@ from raysim.data.transforms.vocabulary import Vocabulary, fit_vocabulary
 from raysim.errors import DataError
 
 
-class Step(Protocol):
+class FittedTransform(Protocol):
     """A fitted transform: a frozen dataclass whose fields are strings, numbers, None, or tuples of these."""
 
     def apply(self, pool: Pool) -> Pool:
@@ -34,7 +34,7 @@ class Step(Protocol):
         ...
 
 
-_FIT: dict[type, Callable[[Any, Pool], Step]] = {
+_FIT: dict[type, Callable[[Any, Pool], FittedTransform]] = {
     MissingConfig: fit_missing,
     MinMaxConfig: fit_min_max,
     StandardiseConfig: fit_standardise,
@@ -55,7 +55,7 @@ _NAMES = {step: name for name, step in _STEPS.items()}
 class Fitted:
     """The fitted chain, in order."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[FittedTransform, ...]
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -92,7 +92,7 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
     Raises:
         DataError: a transform does not apply to this data, or leaves no sample.
     """
-    steps: list[Step] = []
+    steps: list[FittedTransform] = []
     if not isinstance(train.x, Columns) and train.x.dtype.kind == "U":
         steps.append(fit_vocabulary(train))
         train = steps[-1].apply(train)

@@ -27,7 +27,7 @@ from raysim.models import FrozenWatch, exclusive_torch
 from raysim.rounds.environment import pin_gpu_bits
 from raysim.rounds.faults import client_error
 from raysim.rounds.job import Job
-from raysim.rounds.lease import NOBODY, Lease, LeaseReport
+from raysim.rounds.lease import NO_CLIENTS, Lease, LeaseReport
 from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, TrainRange
 from raysim.rounds.rows import PARTS, client_batch
 from raysim.training import (
@@ -140,7 +140,7 @@ class ClientWorker:
         setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
         count = len(lease.clients)
         loss, seconds = np.full(count, np.nan), np.zeros(count)
-        clamped, keepers = 0, [NOBODY]
+        clamped, keepers = 0, [NO_CLIENTS]
         sizes = self.federation.sizes("train", lease.clients)
         steps = lease.steps
         parts = dict.fromkeys(PARTS, 0.0)

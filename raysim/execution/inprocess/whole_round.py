@@ -13,8 +13,8 @@ from raysim.execution.clients.state import ClientStates
 from raysim.execution.clients.state_store import StateStore, StoredStates
 from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.server.server import Server
-from raysim.rounds.facts import after_step, cohort_facts, empty_row, nobody, round_row
-from raysim.rounds.faults import Loss, judge, left_out, reason_of, to_blame
+from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
+from raysim.rounds.faults import CallFailure, judge, left_out, reason_of, to_blame
 from raysim.rounds.lease import Lease
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
 from raysim.rounds.task import RoundTask, RoundWork
@@ -45,7 +45,7 @@ def whole_round(
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
         row, clients = after_step(row, facts.clients, step)
     else:
-        row, clients = empty_row(task), nobody()
+        row, clients = empty_row(task), empty_batch()
     began = time.perf_counter()
     kept = None if store is None else StoredStates(store, handle.version, task.round)
     with naming(f"round {task.round}"):
@@ -66,7 +66,7 @@ def _train(worker: ClientWorker, task: RoundTask, handle: ServerHandle, states: 
             kind = to_blame(error)
             if error.client is None or getattr(faults, kind) != "drop":
                 raise
-            verdict = judge(lease, Loss(kind, reason_of(error), error, error.client), "drop", 0)
+            verdict = judge(lease, CallFailure(kind, reason_of(error), error, error.client), "drop", 0)
             if verdict.dropped is not None:
                 samples = worker.federation.sizes("train", verdict.dropped.clients)
                 left.append(left_out(verdict.dropped, samples, reason_of(error)))

@@ -37,7 +37,7 @@ CLEARLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenEngine:
     """The engine, and how it was chosen.
 
     Attributes:
@@ -56,7 +56,7 @@ class Chosen:
 
 def choose_engine(
     job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask, *, tell: Tell = say_nothing
-) -> Chosen:
+) -> ChosenEngine:
     """The concrete engine for a job whose choice is still open.
 
     Args:
@@ -72,11 +72,11 @@ def choose_engine(
         raise ConfigError("training.compile: no C++ compiler is found; install g++ or clang++, or set it to false")
     sequential = replace(job.engine, name="sequential", rows=1)
     if training.engine == "sequential":
-        return Chosen(sequential, "as configured")
+        return ChosenEngine(sequential, "as configured")
     if algorithm.solves:
-        return Chosen(sequential, "clients solve problems of their own", replaced=training.engine == "rows")
+        return ChosenEngine(sequential, "clients solve problems of their own", replaced=training.engine == "rows")
     if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
-        return Chosen(sequential, why)
+        return ChosenEngine(sequential, why)
     nobody = not task.steps.any()  # to be timed with
     room, note = _room(job, algorithm), ""
     device = job.engine.torch_device
@@ -93,7 +93,7 @@ def choose_engine(
             if job.engine.device == "cuda" and training.rows is None:
                 room, note = affordable_rows(job, timing, None if nobody else replace(job.engine, name="rows"), room)
                 if room < 2:
-                    return Chosen(sequential, note, replaced=training.engine == "rows")
+                    return ChosenEngine(sequential, note, replaced=training.engine == "rows")
             if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
                 found = _as_configured(job, algorithm, training.rows or max(room, 2))
                 return replace(found, reason=f"{found.reason}; {note}") if note else found
@@ -101,10 +101,10 @@ def choose_engine(
             found = _fastest(job, sequential, timing, task, room)
             return replace(found, reason=f"{found.reason}; {note}") if note else found
         except CannotCapture as reason:
-            return Chosen(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
+            return ChosenEngine(sequential, f"one client at a time: {reason}", replaced=training.engine == "rows")
         except torch.OutOfMemoryError as error:
             why = f"one client at a time: no memory to try rows in ({told(error)[:160]})"
-            return Chosen(sequential, why, replaced=training.engine == "rows")
+            return ChosenEngine(sequential, why, replaced=training.engine == "rows")
         finally:
             release(device)
 
@@ -144,7 +144,7 @@ def _room(job: Job, algorithm: Algorithm) -> int:
     return MOST_ROWS if job.engine.device == "cuda" else min(MOST_ROWS, MOST_VALUES // algorithm.layout.size)
 
 
-def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> Chosen:
+def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> ChosenEngine:
     """So many rows, compiled if that is asked for and possible.
 
     Raises:
@@ -153,16 +153,16 @@ def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> Chosen:
     choice, update = replace(job.engine, name="rows", rows=rows), local_update(job, algorithm)
     if job.experiment.training.compile is not True:
         build(job, algorithm, choice, update)
-        return Chosen(choice, "as configured")
+        return ChosenEngine(choice, "as configured")
     compiled = replace(choice, compiled=True)
     try:
-        return Chosen(compiled, f"as configured{partly(build(job, algorithm, compiled, update))}")
+        return ChosenEngine(compiled, f"as configured{partly(build(job, algorithm, compiled, update))}")
     except CannotCapture as reason:
         build(job, algorithm, choice, update)
-        return Chosen(choice, f"rows as configured, not compiled: {reason}", uncompiled=True)
+        return ChosenEngine(choice, f"rows as configured, not compiled: {reason}", uncompiled=True)
 
 
-def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask, room: int) -> Chosen:
+def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask, room: int) -> ChosenEngine:
     """Of rows, compiled rows and one client at a time, what the configuration leaves open and does a round fastest."""
     training, workers = job.experiment.training, _workers(job)
     falling = np.sort(task.steps)[::-1]
@@ -173,9 +173,9 @@ def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask
         found = [(*measured.best(part, fixed), more) for part, more in parts]
         return min(((rows, seconds + more) for rows, seconds, more in found), key=itemgetter(1))
 
-    def chosen(choice: EngineChoice, measured: Measured, reason: str) -> Chosen:
+    def chosen(choice: EngineChoice, measured: Measured, reason: str) -> ChosenEngine:
         a_step = measured.round_seconds(falling, choice.rows) / int(falling.sum())
-        return Chosen(choice, reason, uncompiled=bool(fault) and training.compile is True, a_step=a_step)
+        return ChosenEngine(choice, reason, uncompiled=bool(fault) and training.compile is True, a_step=a_step)
 
     most = training.rows or max(min(len(task.clients), room), 2)
     choice = replace(sequential, name="rows", rows=most)

@@ -26,7 +26,7 @@ from raysim.evaluation.fairness import LocalBaseline
 from raysim.execution.clients.holdouts import with_fine_tuning
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
-from raysim.execution.preparation.engine_choice import Chosen, choose_engine
+from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.models import check_fit, fingerprint, model_on_meta
 from raysim.rounds.job import Job
@@ -74,7 +74,7 @@ class Prepared:
     selection: Selection
     parameters: int
     columns: int
-    engine: Chosen
+    engine: ChosenEngine
     rule: Rule
     local: LocalBaseline | None = None
     warning: str | None = None

@@ -22,7 +22,7 @@ from raysim.user_code import user_code
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _ValidationBatch:
     x: Tensor
     y: Tensor
     weight: Tensor | None
@@ -81,6 +81,6 @@ class ValidationLoss:
             return False
         return True
 
-    def _batch(self, samples: Samples, federation: Federation) -> _Batch:
+    def _batch(self, samples: Samples, federation: Federation) -> _ValidationBatch:
         shard = Shard.load(samples, torch.device("cpu"))
-        return _Batch(model_input(shard.x, federation.info), target(shard.y, federation.info), shard.weight)
+        return _ValidationBatch(model_input(shard.x, federation.info), target(shard.y, federation.info), shard.weight)

@@ -25,7 +25,7 @@ from raysim.tracking.reading import gathered, read_clients, read_rounds
 SHOWN_WARNINGS = 50
 
 
-class Curve(NamedTuple):
+class MetricCurve(NamedTuple):
     """A metric where it was measured: rounds and finite values of equal length."""
 
     rounds: Float64
@@ -93,11 +93,11 @@ class RecordedRun:
         """The metric that the run is judged by."""
         return headline_metric(self.metrics, self.experiment)
 
-    def curve(self, metric: str) -> Curve:
+    def curve(self, metric: str) -> MetricCurve:
         """A metric over the rounds; empty if it was not measured."""
         values = self.columns.get(metric, np.full(self.rounds, np.nan))
         measured = np.isfinite(values)
-        return Curve(self.columns["round"][measured], values[measured])
+        return MetricCurve(self.columns["round"][measured], values[measured])
 
     def best(self, metric: str) -> tuple[int, float] | None:
         """Round and value of the metric's best; None if it was not measured, or has no better and worse."""
