@@ -62,7 +62,7 @@ def show(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Show who holds what: sizes, label skew, some clients, and a picture of clients by labels."""
+    """Show the partition: sizes, label skew, some clients, and a picture of clients by labels."""
     experiment = read_experiment(config, overrides, command="data show")
     file = PICTURE.check(png or f"{experiment.name}-partition.png")  # before shards are built
     spec, federation = _open(experiment)

@@ -109,7 +109,7 @@ class StragglersConfig(Section):
     """Clients that run out of time before their round's work is done (Li et al. 2020, section 5.2)."""
 
     share: float = Field(0.0, ge=0, le=1)
-    """Share of each cohort that straggles; who it is, and how far each gets, is drawn anew in every round."""
+    """Share of each cohort that straggles; which clients, and how far each gets, is drawn anew in every round."""
     keep: bool = True
     """Keep what stragglers did: some epochs, at least one and not all (steps, where `steps` is given). False drops
     them from the round; a round with no client left keeps the model."""
@@ -157,7 +157,7 @@ class TrainingConfig(Section):
     huber_delta: float = Field(1.0, gt=0)
     """Where the Huber loss turns from quadratic to linear."""
     focal_gamma: float = Field(2.0, ge=0)
-    """How much less the focal loss counts what is classified well already: by (1 − p)^gamma."""
+    """Exponent of the focal loss: a sample with probability p of its class counts by (1 − p)^gamma."""
     class_weights: ClassWeightsConfig = EqualClassesConfig()
     """What samples of each class count in the training loss."""
     logits: LogitsConfig = PlainLogitsConfig()

@@ -37,11 +37,11 @@ class DataConfig(Section):
     partition: PartitionConfig = IidPartitionConfig()
     """How training samples are dealt to clients (ignored by `synthetic_virtual`)."""
     imbalance: ImbalanceConfig = ImbalanceConfig()
-    """Classes to make rare in the training part, to see what a method makes of it."""
+    """Classes to make rare in the training part, to study methods for imbalance."""
     augmentation: AugmentationConfig = NoAugmentationConfig()
     """More training samples of each client's rare classes, made once from those that it has."""
     noise: LabelNoiseConfig = LabelNoiseConfig()
-    """Labels to spoil, to see what a method makes of clients that are wrong."""
+    """Labels to spoil, to study how a method treats mislabelled clients."""
     test: Fraction = 0.2
     """Share of the samples kept for testing, where the source has no test set of its own."""
     validation: Fraction = 0.0

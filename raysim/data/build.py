@@ -31,11 +31,11 @@ from raysim.data.virtual import VirtualFederation, VirtualSpec, check_virtual_ro
 from raysim.errors import DataError
 
 Tell = Callable[[str], None]
-"""Told what is about to be done, where that may take seconds."""
+"""Called with what is about to be done, where that may take seconds."""
 
 
 def say_nothing(what: str) -> None:
-    """Used where no one has to be told."""
+    """The default: no output."""
 
 
 def prepare(

@@ -1,6 +1,6 @@
 """What a source returns: samples in one or two pools, before cleaning, splitting and dealing to clients.
 
-The way of the data, and who holds it: `load_source` gives a `Dataset`; its `train` pool is split into training,
+The path of the data: `load_source` gives a `Dataset`; its `train` pool is split into training,
 validation and test; `transforms.fit` looks at the training part alone; `transforms.apply` turns each part into plain
 arrays (`x` float32, uint8 or integer ids; rows may be dropped) and `transforms.describe` says what they now look like;
 the training part is then dealt to clients.

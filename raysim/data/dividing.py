@@ -28,7 +28,7 @@ from raysim.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class DividedData:
-    """Samples in their final form, and who gets which of those for training."""
+    """Samples in their final form, and which of them each client trains on."""
 
     train: Pool
     validation: Pool | None

@@ -1,4 +1,4 @@
-"""What a federation is built from, as a short string: told by its files' dates where possible, else by its content."""
+"""What a federation is built from, as a short string: from its files' sizes and dates where possible, else its content."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from raysim.files import looked_up
 
 @cache
 def code_identity() -> str:
-    """SHA-256 of the code that builds: a store that another version of it has built is not taken for ours."""
+    """SHA-256 of the code that builds: a store of another version is not reused."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for file in (*sorted(package.rglob("*.py")), Path(keyed.__file__)):

@@ -1,4 +1,4 @@
-"""Wrong labels for some clients, so that it is known who should count less."""
+"""Wrong labels for some clients, so that it is known which clients should count less."""
 
 from __future__ import annotations
 

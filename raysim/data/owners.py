@@ -1,4 +1,4 @@
-"""Whose a test sample is: the owners that a source names for its own test set, matched to the clients.
+"""Owners of test samples: those that a source names for its own test set, matched to the clients.
 
 Owners are compared by name, however they are written: 7, 7.0 and "7" are the same. None, NaN, an empty string and -1
 say that a sample belongs to no client, unless a training sample has an owner of that name.
@@ -38,7 +38,7 @@ def owner_name(owner: Any) -> str | None:
 
 
 def owned_tests(source: Pool, test: Pool, dealt: Partition) -> Partition | None:
-    """Deal the test samples to the clients whose they are.
+    """Deal the test samples to the clients that own them.
 
     Samples without an owner, and those of an owner that the partition left out, stay with the server alone. Where the
     partition makes up its clients, their names are 0, 1, …; if the source has owners of training samples all the same,

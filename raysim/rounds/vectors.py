@@ -53,7 +53,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def _saving(file: Path) -> Iterator[Path]:
-    """Have errors and modes as usual: safetensors raises an error of its own, and lets only the owner read."""
+    """Work around safetensors: raise OSError, keep the default file mode."""
     try:
         file.touch()
         mode = stat.S_IMODE(file.stat().st_mode)
