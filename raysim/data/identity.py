@@ -1,4 +1,4 @@
-"""What a federation is built from, as a short string: from its files' sizes and dates where possible, else its content."""
+"""What a federation is built from, as a short string: from its files' sizes and dates if possible, else its content."""
 
 from __future__ import annotations
 

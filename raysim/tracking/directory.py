@@ -174,7 +174,7 @@ class RunDirectory:
             sweep(self.path)
             text = experiment.to_yaml(self.config)
             if self.config.read_text(encoding="utf-8") != text:
-                raise StorageError(f"{self.config}: reads back differently from what was written; choose another directory")
+                raise StorageError(f"{self.config}: reads back differently than written; choose another directory")
         except BaseException:
             self._clear(lock)
             raise

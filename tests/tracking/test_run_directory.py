@@ -144,7 +144,7 @@ def test_a_configuration_that_does_not_read_as_it_was_written_ends_the_run_befor
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Experiment, "to_yaml", lambda self, path: path.write_text("") or "rounds: 7\n")
-    with pytest.raises(StorageError, match=r"config.yaml: reads otherwise than it was written"):
+    with pytest.raises(StorageError, match=r"config.yaml: reads back differently than written"):
         RunDirectory.create_at(tmp_path / "run", Experiment())
     assert list(tmp_path.iterdir()) == []
 
