@@ -23,7 +23,7 @@ from raysim.config import Experiment
 from raysim.config.fair_averaging import AflConfig
 from raysim.config.server import UniformWeightsConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, ParameterLayout, to_device
+from raysim.training import Clients, ParameterLayout, to_device
 
 LOSS = FixedPoint(40)
 """Format of losses, which may be in the millions."""
@@ -35,7 +35,6 @@ class Afl(Algorithm):
     paper = "Mohri et al. 2019, arXiv:1902.00146"
     neutral = ("algorithm.rate=0",)
     columnwise = False  # λ is no vector over the columns, even where it is as long as one
-    needs_loss = True
     broadcast_state = ("lambda",)
 
     def __init__(self, config: AflConfig, layout: ParameterLayout) -> None:
@@ -54,13 +53,12 @@ class Afl(Algorithm):
             *super().fields(), Field("scale", 1), Field("loss", self.domains, LOSS), Field("present", self.domains)
         )  # fmt: skip
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        assert context.loss is not None, "needs_loss is set"
-        domain = to_device(context.clients % self.domains, rows.device)
-        scale = context.server["lambda"][domain][:, None]
-        present = torch.nn.functional.one_hot(domain, self.domains).to(rows.dtype)
-        loss = present * context.loss.clamp(self.low, self.high)[:, None].to(rows.dtype)
-        return {"update": rows.sub_(context.broadcast).mul_(scale), "scale": scale, "loss": loss, "present": present}
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
+        domain = to_device(c.clients % self.domains, c.rows.device)
+        scale = c.server["lambda"][domain][:, None]
+        present = torch.nn.functional.one_hot(domain, self.domains).to(c.rows.dtype)
+        loss = present * c.losses([c.broadcast]).clamp(self.low, self.high).to(c.rows.dtype)
+        return {"update": c.update().mul_(scale), "scale": scale, "loss": loss, "present": present}
 
     def init(self, model: Float32) -> dict[str, Float64]:
         return {"lambda": np.full(self.domains, 1 / self.domains), **super().init(model)}

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from raysim.algorithms.base import Algorithm
 from raysim.config.client import ClientConfig, OptimizerConfig
-from raysim.training import ClientContext, LocalWork
+from raysim.training import Clients, LocalWork
 
 
 class FedAvg(Algorithm):
@@ -34,7 +33,10 @@ class FedSgd(Algorithm):
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
         return None
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        rows[:, context.trainable :] -= context.broadcast[context.trainable :]
-        torch.neg(context.grad, out=rows[:, : context.trainable])
-        return {"update": rows}
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        gradient = c.weights.new_zeros(c.weights.shape)
+        for b in c.batches():  # one: the whole shard
+            gradient[: b.k] = b.gradients()
+        update = c.update()
+        update[:, : c.trainable] -= gradient
+        return {"update": update}

@@ -12,7 +12,7 @@ know who belongs where. The server's own model is that of the cluster that count
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.arrays import Float32, Float64
 from raysim.config.personal import IfcaConfig
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import Clients, ParameterLayout
 
 
 class Ifca(Algorithm):
@@ -42,22 +42,19 @@ class Ifca(Algorithm):
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("cluster", 1),)
 
-    def candidates(self, server: Mapping[str, Tensor]) -> Sequence[Tensor]:
-        return server["clusters"].view(self.clusters, -1).unbind()
-
-    def start(self, rows: Tensor, context: ClientContext) -> None:
-        rows.copy_(self._chosen(context))
-
     def fields(self) -> tuple[Field, ...]:
         return Field("clusters", self.clusters * self.layout.size), Field("present", self.clusters)
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        choice, count = self._choice(context), len(rows)
-        update = rows.sub_(self._chosen(context))
-        placed = rows.new_zeros((count, self.clusters, rows.shape[1]))
-        placed[torch.arange(count, device=rows.device), choice] = update
-        context.state["cluster"].copy_(choice[:, None])
-        present = torch.nn.functional.one_hot(choice, self.clusters).to(rows.dtype)
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        models = c.server["clusters"].view(self.clusters, -1)
+        choice = c.losses(models).nan_to_num(torch.inf).argmin(dim=1)  # the first of several
+        c.rows.copy_(models[choice])
+        c.descend()
+        c.state["cluster"].copy_(choice[:, None])
+        update = c.rows.sub_(models[choice])
+        placed = update.new_zeros((c.k, *models.shape))
+        placed[torch.arange(c.k, device=update.device), choice] = update
+        present = torch.nn.functional.one_hot(choice, self.clusters).to(update.dtype)
         return {"clusters": placed.flatten(1), "present": present}
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
@@ -84,11 +81,3 @@ class Ifca(Algorithm):
         models = models + self.lr * moves
         largest = int(np.argmax(mean["present"]))
         return models[largest].astype(np.float32), {"clusters": models.ravel()}
-
-    def _choice(self, context: ClientContext) -> Tensor:
-        """The model that each client takes, int64 `[k]`: that of the least loss, the first of several."""
-        assert context.losses is not None, "the algorithm has candidates"
-        return context.losses.nan_to_num(torch.inf).argmin(dim=1)
-
-    def _chosen(self, context: ClientContext) -> Tensor:
-        return context.server["clusters"].view(self.clusters, -1)[self._choice(context)]

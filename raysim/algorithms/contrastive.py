@@ -21,7 +21,7 @@ from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.config import Experiment
 from raysim.config.algorithms import MoonConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, FeatureLoss, ParameterLayout
+from raysim.training import Clients, FeatureLoss, ParameterLayout
 
 
 class Moon(Algorithm):
@@ -52,17 +52,16 @@ class Moon(Algorithm):
         layer = _layer(self.layout.parameters[-1].name) if self.layer is None else self.layer
         return FeatureLoss(layer, 2, self.contrast)
 
-    def peers(self, context: ClientContext) -> tuple[Tensor, ...]:
-        return context.broadcast.expand_as(context.state["previous"]), context.state["previous"]
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        previous = c.state["previous"]
+        c.descend(peers=(c.broadcast.expand_as(previous), previous))
+        previous.copy_(c.rows)
+        return self.send(c)
 
     def contrast(self, features: Tensor, others: Sequence[Tensor]) -> Tensor:
         """The term of each sample, `[n]`, given representations `[n, d]` under the global and the previous model."""
         near, far = (F.cosine_similarity(features, other) / self.temperature for other in others)
         return self.mu * F.softplus(far - near)
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        context.state["previous"].copy_(rows)
-        return super().send(rows, context)
 
 
 def _layer(name: str) -> str:

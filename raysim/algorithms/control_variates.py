@@ -26,7 +26,7 @@ from raysim.config.algorithms import ScaffoldConfig
 from raysim.config.client import SgdConfig
 from raysim.config.server import LossWeightsConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, ParameterLayout, to_device
+from raysim.training import Clients, ParameterLayout, Some, to_device
 
 
 class Scaffold(Algorithm):
@@ -38,11 +38,11 @@ class Scaffold(Algorithm):
 
     def __init__(self, config: ScaffoldConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
-        self.needs_anchor = config.option == 1
+        self.option = config.option
 
     def check(self, experiment: Experiment) -> None:
         refuse_loss_weights(experiment, "scaffold")
-        if not self.needs_anchor and not isinstance(experiment.client.optimizer, SgdConfig):
+        if self.option == 2 and not isinstance(experiment.client.optimizer, SgdConfig):
             raise ConfigError(
                 f"algorithm: scaffold's option 2 reads mean gradients off the steps of SGD, which it cannot off those "
                 f"of {experiment.client.optimizer.name}; set client.optimizer to sgd, or algorithm.option to 1"
@@ -51,24 +51,26 @@ class Scaffold(Algorithm):
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("control", self.layout.trainable),)
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad.add_(context.server["control"]).sub_(context.state["control"])
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        server, own = c.server["control"], c.state["control"]
+        gradient = c.full_gradient() if self.option == 1 else None
+        c.descend(self.correct)
+        update = c.update()
+        if gradient is not None:
+            change = gradient - own
+        else:
+            distance = (c.setting.lr * reached(c, mu=0.0)).to(update.dtype)
+            change = update[:, : c.trainable] / -torch.where(distance > 0, distance, 1.0)
+            change.sub_(server)
+        change[to_device(np.flatnonzero(c.steps == 0), change.device)] = 0.0
+        own += change
+        return {"update": update, "control": change, "share": participation(c)}
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.add_(b.server["control"]).sub_(b.state["control"])
 
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("control", self.layout.trainable), Field("share", 1, summed=True))
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        update, control = rows.sub_(context.broadcast), context.state["control"]
-        if self.needs_anchor:
-            assert context.anchor is not None, "needs_anchor is set"
-            change = context.anchor - control
-        else:
-            distance = (context.setting.lr * reached(context, mu=0.0)).to(rows.dtype)
-            change = update[:, : context.trainable] / -torch.where(distance > 0, distance, 1.0)
-            change.sub_(context.server["control"])
-        change[to_device(np.flatnonzero(context.steps == 0), change.device)] = 0.0
-        control += change
-        return {"update": update, "control": change, "share": participation(context, rows)}
 
     def init(self, model: Float32) -> dict[str, Float64]:
         return {"control": np.zeros(self.layout.trainable), **super().init(model)}
@@ -80,10 +82,10 @@ class Scaffold(Algorithm):
         return next_model, {"control": state["control"] + mean["share"] * mean["control"], **after}
 
 
-def participation(context: ClientContext, rows: Tensor) -> Tensor:
-    """The cohort's share of the population's weight, as a field `[k, 1]` to be summed: Σ p_k share is that of those who
-    made it."""
-    return torch.full((len(rows), 1), context.setting.participation, device=rows.device)
+def participation(c: Clients) -> Tensor:
+    """The cohort's share of the population's weight, as a field `[K, 1]` to be summed: Σ p_k share is that of the
+    contributors."""
+    return c.rows.new_full((c.k, 1), c.setting.participation)
 
 
 def refuse_loss_weights(experiment: Experiment, name: str) -> None:

@@ -12,10 +12,7 @@ from torch import Tensor
 
 from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.config.personal import DittoConfig
-from raysim.training import ClientContext, ParameterLayout
-
-OWN, GLOBAL = 0, 1
-"""The two turns of a client's round."""
+from raysim.training import Clients, ParameterLayout, Some
 
 
 class Ditto(Algorithm):
@@ -24,7 +21,6 @@ class Ditto(Algorithm):
     paper = "Li et al. 2021, arXiv:2012.04221"
     neutral = ()
     personal = True
-    turns = 2
 
     def __init__(self, config: DittoConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -33,16 +29,18 @@ class Ditto(Algorithm):
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("own", self.layout.size, "model"),)
 
-    def start(self, rows: Tensor, context: ClientContext) -> None:
-        if context.turn == OWN:
-            rows.copy_(context.state["own"])
-        else:
-            context.state["own"].copy_(rows)
-            rows.copy_(context.broadcast)
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        own = c.state["own"]
+        c.rows.copy_(own)
+        c.descend(self.correct)
+        own.copy_(c.rows)
+        c.rows.copy_(c.broadcast)
+        c.descend()
+        return self.send(c)
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        if context.turn == OWN and self.strength:
-            grad.add_(rows - context.broadcast[: context.trainable], alpha=self.strength)
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        if self.strength:
+            grad.add_(weights - b.broadcast[: b.trainable], alpha=self.strength)
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         return state["own"]

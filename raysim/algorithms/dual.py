@@ -14,7 +14,7 @@ outputs are problems of their own (one against all, for classes). A bias is the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ from torch import Tensor
 
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector
-from raysim.arrays import Float32, Float64, Int64
+from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import CocoaConfig
 from raysim.config.client import ClientConfig, OptimizerConfig
 from raysim.config.server import SamplesWeightsConfig
 from raysim.errors import ConfigError
-from raysim.training import Batch, ClientContext, LocalWork, ParameterLayout
+from raysim.training import Batch, Clients, LocalWork, ParameterLayout
 
 Step = Callable[[Float64, Float64, Float64, float], Float64]
 """(target, output, α, q) to the α that maximises -ℓ*(-α') - (α' - α) output - q/2 (α' - α)², each `[m]`."""
@@ -73,7 +73,6 @@ class Cocoa(Algorithm):
 
     paper = "Smith et al. 2018, arXiv:1611.02189"
     columnwise = False
-    solves = True
 
     def __init__(self, config: CocoaConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -111,12 +110,12 @@ class Cocoa(Algorithm):
     def first_model(self, model: Float32) -> Float32:
         return np.zeros_like(model)  # w(0)
 
-    def solve(self, rows: Tensor, samples: Sequence[Batch], orders: Sequence[Int64], context: ClientContext) -> Float64:
-        losses = np.zeros(len(rows))
-        weights = self._matrix(context.broadcast)
-        for i, (batch, order) in enumerate(zip(samples, orders, strict=True)):
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        losses = np.zeros(c.k)
+        weights = self._matrix(c.broadcast)
+        for i, (batch, order) in enumerate(c.whole_shards()):
             x, targets = self._features(batch.x), self._targets(batch)
-            kept = context.state["dual"][i, : targets.size]
+            kept = c.state["dual"][i, : targets.size]
             before = kept.cpu().numpy().astype(np.float64).reshape(targets.shape)
             dual, reached = before.copy(), weights.copy()
             pull = self.sigma * self.shrink
@@ -130,17 +129,18 @@ class Cocoa(Algorithm):
             after = (before + self.gamma * (dual - before)).astype(np.float32)
             kept.copy_(torch.from_numpy(after.ravel()))
             change = np.stack([(x * column[:, None]).sum(axis=0) for column in (after - before).T])
-            self._place(rows[i], self.shrink * change)
-        return losses
+            self._place(c.rows[i], self.shrink * change)
+        c.record(losses)
+        return self.send(c)
 
     def fields(self) -> tuple[Field, ...]:
         return (Field("update", self.layout.size, summed=True),)
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
         """Δw_k over the client's weight p_k = n_k / Σ n_k: the weighted sum is that of all Δw_k."""
-        cohort = self.total * context.setting.participation
-        factor = np.where(context.samples > 0, cohort / np.maximum(context.samples, 1), 0.0)
-        return {"update": rows.mul_(torch.from_numpy(factor).to(rows)[:, None])}
+        cohort = self.total * c.setting.participation
+        factor = np.where(c.samples > 0, cohort / np.maximum(c.samples, 1), 0.0)
+        return {"update": c.rows.mul_(torch.from_numpy(factor).to(c.rows)[:, None])}
 
     def init(self, model: Float32) -> dict[str, Float64]:
         return {"primal": model.astype(np.float64)}

@@ -19,7 +19,7 @@ from raysim.algorithms.control_variates import participation, refuse_loss_weight
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import FedDynConfig
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import Clients, ParameterLayout, Some
 
 
 class FedDyn(Algorithm):
@@ -37,16 +37,16 @@ class FedDyn(Algorithm):
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("dual", self.layout.trainable),)
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad.add_(rows - context.broadcast[: context.trainable], alpha=self.alpha).sub_(context.state["dual"])
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.add_(weights - b.broadcast[: b.trainable], alpha=self.alpha).sub_(b.state["dual"])
 
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("share", 1, summed=True))
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        update = rows.sub_(context.broadcast)
-        context.state["dual"].sub_(update[:, : context.trainable], alpha=self.alpha)
-        return {"update": update, "share": participation(context, rows)}
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
+        update = c.update()
+        c.state["dual"].sub_(update[:, : c.trainable], alpha=self.alpha)
+        return {"update": update, "share": participation(c)}
 
     def init(self, model: Float32) -> dict[str, Float64]:
         return {"drift": np.zeros(self.layout.trainable)}

@@ -15,7 +15,7 @@ from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm
 from raysim.arrays import Float32, Float64
 from raysim.config.algorithms import FedExpConfig
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import Clients, ParameterLayout
 
 NORM = FixedPoint(40)
 """Format of ‖Δ‖², which may be in the millions."""
@@ -35,9 +35,9 @@ class FedExp(Algorithm):
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("square", 1, NORM))
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        update = rows.sub_(context.broadcast)
-        return {"update": update, "square": update[:, : context.trainable].square().sum(dim=1, keepdim=True)}
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
+        update = c.update()
+        return {"update": update, "square": update[:, : c.trainable].square().sum(dim=1, keepdim=True)}
 
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]

@@ -21,7 +21,7 @@ from raysim.aggregation import Field, FixedPoint
 from raysim.algorithms.base import Algorithm
 from raysim.arrays import Float32, Float64
 from raysim.config.fair_averaging import QFedAvgConfig, TermConfig
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import Clients, ParameterLayout
 
 STEP = FixedPoint(40)
 """Format of q-FedAvg's h_k, relative to L·high^q; it may be in the millions."""
@@ -30,16 +30,13 @@ STEP = FixedPoint(40)
 class _Quotient(Algorithm):
     """w ← w + η Σ p_k s_k (w_k - w) / Σ p_k h_k, running statistics with h_k = s_k."""
 
-    needs_loss = True
-
     def __init__(self, config: QFedAvgConfig | TermConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.low, self.high = config.low, config.high
 
-    def clamped(self, context: ClientContext) -> Tensor:
-        """The clients' losses in [low, high], float64 `[k, 1]`."""
-        assert context.loss is not None, "needs_loss is set"
-        return context.loss.clamp(self.low, self.high)[:, None]
+    def clamped(self, c: Clients) -> Tensor:
+        """The clients' losses in [low, high], float64 `[K, 1]`."""
+        return c.losses([c.broadcast]).clamp(self.low, self.high)
 
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("scale", 1), Field("step", 1, STEP))
@@ -63,12 +60,11 @@ class QFedAvg(_Quotient):
         super().__init__(config, layout)
         self.q, self.lipschitz = config.q, config.lipschitz
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        loss = self.clamped(context)
-        lipschitz = self.lipschitz if self.lipschitz is not None else 1 / max(context.setting.lr, 1e-12)
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
+        loss, update = self.clamped(c), c.update()
+        lipschitz = self.lipschitz if self.lipschitz is not None else 1 / max(c.setting.lr, 1e-12)
         scale = (loss / self.high).pow(self.q)
-        update = rows.sub_(context.broadcast)
-        square = update[:, : context.trainable].square().sum(dim=1, keepdim=True)
+        square = update[:, : c.trainable].square().sum(dim=1, keepdim=True)
         step = scale * (1 + self.q * lipschitz * square / loss)
         return {"update": update.mul_(scale.to(update.dtype)), "scale": scale.float(), "step": step.float()}
 
@@ -83,10 +79,10 @@ class Term(_Quotient):
         super().__init__(config, layout)
         self.t = config.t
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
         most = self.high if self.t > 0 else self.low
-        scale = (self.t * (self.clamped(context) - most)).exp().float()
-        return {"update": rows.sub_(context.broadcast).mul_(scale), "scale": scale, "step": scale}
+        scale = (self.t * (self.clamped(c) - most)).exp().float()
+        return {"update": c.update().mul_(scale), "scale": scale, "step": scale}
 
 
 def _inverse(value: Float64) -> Float64:

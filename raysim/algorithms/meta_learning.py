@@ -18,7 +18,7 @@ from raysim.config import Experiment
 from raysim.config.client import ClientConfig, OptimizerConfig
 from raysim.config.fine_tuning import FineTuneConfig
 from raysim.config.personal import PerFedAvgConfig
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import Clients, LocalWork, ParameterLayout
 
 
 class PerFedAvg(Algorithm):
@@ -26,8 +26,7 @@ class PerFedAvg(Algorithm):
 
     paper = "Fallah et al. 2020, arXiv:2002.07948"
     neutral = ("algorithm.adapt_lr=0", "client.batch_size=full")
-    stepwise = True
-    scratch = ("before",)
+    matrices = 1
 
     def __init__(self, config: PerFedAvgConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -48,16 +47,14 @@ class PerFedAvg(Algorithm):
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
         return None
 
-    def local_step(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        moved, before = rows[:, : context.trainable], context.scratch["before"][:, : context.trainable]
-        if context.step % 2 == 0:
-            before.copy_(moved)
-            moved.add_(grad, alpha=-self.adapt_lr)
-        else:
-            torch.add(before, grad, alpha=-context.setting.lr, out=moved)
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        trainable = slice(context.trainable)
-        for one in (context.steps % 2 == 1).nonzero()[0].tolist():  # stragglers that stopped one step ahead
-            rows[one, trainable] = context.scratch["before"][one, trainable]
-        return {"update": rows.sub_(context.broadcast)}
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        before = c.new_rows("before")[:, : c.trainable]
+        for b in c.batches():
+            if b.number % 2 == 0:
+                before[: b.k] = b.weights
+                b.weights.add_(b.gradients(), alpha=-self.adapt_lr)
+            else:
+                torch.add(before[: b.k], b.gradients(), alpha=-c.setting.lr, out=b.weights)
+        ahead = (c.steps % 2 == 1).nonzero()[0].tolist()  # stragglers that stopped one step ahead
+        c.weights[ahead] = before[ahead]
+        return self.send(c)

@@ -26,7 +26,7 @@ from raysim.config.algorithms import MimeConfig, MimeLiteConfig
 from raysim.config.client import ClientConfig
 from raysim.config.server import LearnedWeightsConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
+from raysim.training import Clients, LocalWork, ParameterLayout, Some, to_device
 
 
 class MimeLite(Algorithm):
@@ -35,21 +35,21 @@ class MimeLite(Algorithm):
     paper = "Karimireddy et al. 2021, arXiv:2008.03606"
     neutral = ("algorithm.beta=0",)
     broadcast_state = ("mime",)
-    needs_anchor = True
 
     def __init__(self, config: MimeLiteConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.beta = config.beta
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad.mul_(1 - self.beta).add_(context.server["mime"], alpha=self.beta)
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        gradient = c.full_gradient()
+        c.descend(self.correct)
+        return {**self.send(c), "gradient": gradient}
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.mul_(1 - self.beta).add_(b.server["mime"], alpha=self.beta)
 
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("gradient", self.layout.trainable))
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        assert context.anchor is not None, "needs_anchor is set"
-        return {**super().send(rows, context), "gradient": context.anchor}
 
     def init(self, model: Float32) -> dict[str, Float64]:
         return {"mime": np.zeros(self.layout.trainable), **super().init(model)}
@@ -70,8 +70,6 @@ class Mime(Algorithm):
 
     paper = "Karimireddy et al. 2021, arXiv:2008.03606"
     broadcast_state = ("mime", "gradient")
-    needs_anchor = True
-    needs_reference = True
 
     def __init__(self, config: MimeConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -88,18 +86,20 @@ class Mime(Algorithm):
     def work(self, client: ClientConfig) -> LocalWork:
         return replace(super().work(client), rounds=2)
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        assert context.reference is not None, "needs_reference is set"
-        grad.sub_(context.reference).add_(context.server["gradient"])
-        grad.mul_(1 - self.beta).add_(context.server["mime"], alpha=self.beta)
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        if c.visit == 0:
+            gradient = c.full_gradient()
+        else:
+            gradient = torch.zeros_like(c.weights)
+            for b in c.batches():
+                at_broadcast = b.peek(at=b.broadcast)
+                grad = b.gradients().sub_(at_broadcast).add_(b.server["gradient"])
+                b.move(grad.mul_(1 - self.beta).add_(b.server["mime"], alpha=self.beta))
+        moved = to_device((c.steps > 0).astype(np.float32), c.rows.device)[:, None]
+        return {"update": c.update(), "gradient": gradient, "moved": moved}
 
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("gradient", self.layout.trainable), Field("moved", 1))
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        moved = to_device((context.steps > 0).astype(np.float32), rows.device)[:, None]
-        gradient = torch.zeros_like(context.grad) if context.anchor is None else context.anchor
-        return {**super().send(rows, context), "gradient": gradient, "moved": moved}
 
     def init(self, model: Float32) -> dict[str, Float64]:
         trainable = self.layout.trainable

@@ -18,21 +18,19 @@ from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig, OptimizerConfig
 from raysim.config.personal import ApflConfig
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import Clients, LocalWork, ParameterLayout
 
 
 class Apfl(Algorithm):
     """FedAvg, and beside it a model v_k of each client's own, which it uses mixed with the global one: α v_k + (1-α) w.
 
-    While a step's gradient at the mixture is computed, w lies in `scratch`. `own` has v in the columns of parameters
-    and in those of buffers the running statistics that the mixture collects. `shift` is how far α has moved.
+    `own` has v in the columns of parameters, and in those of buffers the running statistics that the mixture collects.
+    `shift` is how far α has moved.
     """
 
     paper = "Deng et al. 2020, arXiv:2003.13461"
     neutral = ()
     personal = True
-    stepwise = True
-    scratch = ("shared",)
 
     def __init__(self, config: ApflConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -50,27 +48,19 @@ class Apfl(Algorithm):
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("own", self.layout.size, "model"), ClientVector("shift", 1))
 
-    def start(self, rows: Tensor, context: ClientContext) -> None:
-        rows.copy_(self.client_model(context.broadcast, context.state))
-
-    def local_step(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        trainable, lr = context.trainable, context.setting.lr
-        own, shared = context.state["own"], context.scratch["shared"]
-        if context.step % 2 == 0:  # the rows are the mixtures
-            alpha = self._alpha(context.state)
-            if self.adaptive and context.step == 0:
-                slope = ((own - shared)[:, :trainable] * grad).sum(dim=1, keepdim=True)
-                context.state["shift"].copy_((alpha - lr * slope).clamp_(0.0, 1.0) - self.alpha)
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        trainable, lr = c.trainable, c.setting.lr
+        for b in c.batches():
+            own, alpha = b.state["own"], self._alpha(b.state)
+            mixed = self.client_model(b.rows, b.state)
+            grad = b.gradients(at=mixed)
+            if self.adaptive and b.number == 0:
+                slope = ((own - b.rows)[:, :trainable] * grad).sum(dim=1, keepdim=True)
+                b.state["shift"].copy_((alpha - lr * slope).clamp_(0.0, 1.0) - self.alpha)
             own[:, :trainable].addcmul_(grad, alpha, value=-lr)
-            own[:, trainable:] = rows[:, trainable:]
-            rows.copy_(shared)
-        else:
-            rows[:, :trainable].add_(grad, alpha=-lr)
-            shared.copy_(rows)
-            rows.copy_(self.client_model(shared, context.state))
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        return {"update": context.scratch["shared"].sub_(context.broadcast)}
+            own[:, trainable:] = mixed[:, trainable:]
+            b.weights.add_(b.gradients(), alpha=-lr)
+        return self.send(c)
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         own, trainable = state["own"], self.layout.trainable

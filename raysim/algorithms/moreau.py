@@ -17,7 +17,7 @@ from raysim.config import Experiment
 from raysim.config.client import ClientConfig, OptimizerConfig
 from raysim.config.personal import PFedMeConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, LocalWork, ParameterLayout
+from raysim.training import Clients, LocalWork, ParameterLayout
 
 
 class PFedMe(Algorithm):
@@ -26,8 +26,7 @@ class PFedMe(Algorithm):
     paper = "T Dinh et al. 2020, arXiv:2006.08848"
     neutral = ("algorithm.inner_steps=1", "algorithm.strength=5", "algorithm.local_lr=0.2")
     personal = True
-    stepwise = True
-    scratch = ("followed",)
+    matrices = 1
 
     def __init__(self, config: PFedMeConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -52,17 +51,17 @@ class PFedMe(Algorithm):
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("own", self.layout.size, "model"),)
 
-    def local_step(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        own, followed = rows[:, : context.trainable], context.scratch["followed"][:, : context.trainable]
-        grad.add_(own - followed, alpha=self.strength)
-        own.add_(grad, alpha=-context.setting.lr)
-        if (context.step + 1) % self.inner_steps == 0:
-            followed.lerp_(own, self.share)
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        context.state["own"].copy_(rows)
-        rows[:, : context.trainable] = context.scratch["followed"][:, : context.trainable]
-        return {"update": rows.sub_(context.broadcast)}
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        followed = c.new_rows("followed")[:, : c.trainable]  # w_k; the rows are θ_k
+        for b in c.batches():
+            near = followed[: b.k]
+            for _ in range(self.inner_steps):
+                grad = b.gradients().add_(b.weights - near, alpha=self.strength)
+                b.weights.add_(grad, alpha=-c.setting.lr)
+            near.lerp_(b.weights, self.share)
+        c.state["own"].copy_(c.rows)
+        c.weights.copy_(followed)
+        return self.send(c)
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         return state["own"]

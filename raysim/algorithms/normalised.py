@@ -21,7 +21,7 @@ from raysim.config import Experiment
 from raysim.config.algorithms import FedNovaConfig
 from raysim.config.client import SgdConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, ParameterLayout, to_device
+from raysim.training import Clients, ParameterLayout, Some, to_device
 
 LENGTH = FixedPoint(32)
 """Format of ‖a‖₁: up to 2·10⁹ local steps."""
@@ -45,13 +45,13 @@ def lengths(steps: int, lr: float, momentum: float, nesterov: bool, mu: float) -
     return found
 
 
-def reached(context: ClientContext, *, mu: float) -> Tensor:
+def reached(c: Clients, *, mu: float) -> Tensor:
     """‖a‖₁ of the clients' local SGD, float64 `[k, 1]`."""
-    sgd = context.setting.optimizer
+    sgd = c.setting.optimizer
     assert isinstance(sgd, SgdConfig), "anything else is refused before the run starts"
-    most = int(context.steps.max(initial=0))
-    found = lengths(most, context.setting.lr, sgd.momentum, sgd.nesterov, mu)[context.steps]
-    return to_device(found, context.grad.device)[:, None]
+    most = int(c.steps.max(initial=0))
+    found = lengths(most, c.setting.lr, sgd.momentum, sgd.nesterov, mu)[c.steps]
+    return to_device(found, c.rows.device)[:, None]
 
 
 class FedNova(Algorithm):
@@ -71,17 +71,17 @@ class FedNova(Algorithm):
                 "has not; set client.optimizer to sgd"
             )
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
         if self.mu:
-            grad.add_(rows - context.broadcast[: context.trainable], alpha=self.mu)
+            grad.add_(weights - b.broadcast[: b.trainable], alpha=self.mu)
 
     def fields(self) -> tuple[Field, ...]:
         return (*super().fields(), Field("length", 1, LENGTH))
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        length = reached(context, mu=self.mu).to(rows.dtype)
-        update = rows.sub_(context.broadcast)
-        update[:, : context.trainable] /= torch.where(length > 0, length, 1.0)
+    def send(self, c: Clients) -> Mapping[str, Tensor]:
+        update = c.update()
+        length = reached(c, mu=self.mu).to(update.dtype)
+        update[:, : c.trainable] /= torch.where(length > 0, length, 1.0)
         return {"update": update, "length": length}
 
     def apply(

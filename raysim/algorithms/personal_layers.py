@@ -25,7 +25,7 @@ from raysim.config import Experiment
 from raysim.config.client import ClientConfig
 from raysim.config.personal import FedRepConfig, LocalLayersConfig
 from raysim.errors import ConfigError
-from raysim.training import ClientContext, LocalWork, ParameterLayout, to_device
+from raysim.training import Clients, LocalWork, ParameterLayout, Some, to_device
 
 
 class _PersonalLayers(Algorithm):
@@ -39,8 +39,8 @@ class _PersonalLayers(Algorithm):
     def __init__(self, config: LocalLayersConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.patterns = config.local_layers
-        self.local = self.columns(layout)
-        self.shared = np.setdiff1d(np.arange(layout.size), self.local)
+        self.personal_columns = self.columns(layout)
+        self.shared = np.setdiff1d(np.arange(layout.size), self.personal_columns)
 
     def default(self, layout: ParameterLayout) -> Sequence[str]:
         """Names of the personal parameters and buffers where the configuration leaves them open."""
@@ -60,27 +60,30 @@ class _PersonalLayers(Algorithm):
                     f"algorithm.local_layers: {pattern!r} matches nothing in the model, which has "
                     f"{', '.join(names[:8])}"
                 )
-        if self.patterns is None and not len(self.local):
+        if self.patterns is None and not len(self.personal_columns):
             raise ConfigError(
                 f"algorithm: {experiment.algorithm.name} finds no layers of its kind in the model; "
                 "name some in algorithm.local_layers"
             )
 
     def client_state(self) -> tuple[ClientVector, ...]:
-        return (ClientVector("local", len(self.local), self.local),) if len(self.local) else ()
+        return (
+            (ClientVector("local", len(self.personal_columns), self.personal_columns),)
+            if len(self.personal_columns)
+            else ()
+        )
 
-    def start(self, rows: Tensor, context: ClientContext) -> None:
-        if len(self.local):
-            rows.index_copy_(1, _index(self.local, rows), context.state["local"])
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        if not len(self.personal_columns):
+            return super().local(c)
+        mine, shared = _index(self.personal_columns, c.rows), _index(self.shared, c.rows)
+        c.rows.index_copy_(1, mine, c.state["local"])
+        c.descend(self.correct)
+        c.state["local"].copy_(c.rows.index_select(1, mine))
+        return {"update": c.update().index_select(1, shared)}
 
     def fields(self) -> tuple[Field, ...]:
         return (Field("update", len(self.shared)),)
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        if not len(self.local):
-            return super().send(rows, context)
-        context.state["local"].copy_(rows.index_select(1, _index(self.local, rows)))
-        return {"update": rows.sub_(context.broadcast).index_select(1, _index(self.shared, rows))}
 
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
@@ -90,10 +93,10 @@ class _PersonalLayers(Algorithm):
         return self.server.step(model, state, update)
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-        if not len(self.local):
+        if not len(self.personal_columns):
             return broadcast[None]
         models = broadcast.repeat(len(state["local"]), 1)
-        return models.index_copy_(1, _index(self.local, models), state["local"])
+        return models.index_copy_(1, _index(self.personal_columns, models), state["local"])
 
 
 class FedPer(_PersonalLayers):
@@ -128,13 +131,12 @@ class FedRep(_PersonalLayers):
     """Clients train their own head first, with the shared body fixed, and then the body, with the head fixed."""
 
     paper = "Collins et al. 2021, arXiv:2102.07078"
-    stepwise = True
     neutral = ("algorithm.local_layers=[]", "algorithm.head_epochs=0")
 
     def __init__(self, config: FedRepConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.head_epochs = config.head_epochs
-        self.in_local = np.isin(np.arange(layout.trainable), self.local)
+        self.in_local = np.isin(np.arange(layout.trainable), self.personal_columns)
 
     def default(self, layout: ParameterLayout) -> Sequence[str]:
         return last_layer(layout)
@@ -152,11 +154,11 @@ class FedRep(_PersonalLayers):
         whole = super().work(client)
         return replace(whole, epochs=whole.epochs + self.head_epochs, steps=None)
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
         if not self.head_epochs:
             return
-        body_epochs = context.epochs - self.head_epochs
-        in_head = context.step < context.steps - context.steps // context.epochs * body_epochs
+        body_epochs = b.epochs - self.head_epochs
+        in_head = b.number < b.steps - b.steps // b.epochs * body_epochs
         grad.mul_(to_device(in_head, grad.device)[:, None] == to_device(self.in_local, grad.device))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raysim.algorithms.base import Algorithm
 from raysim.config.algorithms import FedProxConfig
-from raysim.training import ClientContext, ParameterLayout
+from raysim.training import ParameterLayout, Some
 
 
 class FedProx(Algorithm):
@@ -23,6 +23,6 @@ class FedProx(Algorithm):
         super().__init__(config, layout)
         self.mu = config.mu
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
         if self.mu:
-            grad.add_(rows - context.broadcast[: context.trainable], alpha=self.mu)
+            grad.add_(weights - b.broadcast[: b.trainable], alpha=self.mu)

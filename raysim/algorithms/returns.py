@@ -35,15 +35,15 @@ def _client_state(algorithm: Algorithm, found: Any) -> str | None:
 
 def wrong_attribute(algorithm: Algorithm) -> str | None:
     """What is wrong with the attributes of an algorithm; None where nothing is."""
-    for name in ("broadcast_state", "scratch"):
-        names = getattr(algorithm, name)
-        if not isinstance(names, tuple | list) or not all(isinstance(one, str) for one in names):
-            return f"{name} is {names!r}; expected a tuple of names"
-    if not isinstance(algorithm.turns, int) or algorithm.turns < 1:
-        return f"turns is {algorithm.turns!r}; expected a whole number of at least 1"
-    for flag, method in (("solves", "solve"), ("personal", "client_model")):
-        if getattr(algorithm, flag) and getattr(type(algorithm), method) is getattr(Algorithm, method):
-            return f"{flag} is set, but the method {method} is not there; write it"
+    names = algorithm.broadcast_state
+    if not isinstance(names, tuple | list) or not all(isinstance(one, str) for one in names):
+        return f"broadcast_state is {names!r}; expected a tuple of names"
+    if not isinstance(algorithm.matrices, int) or algorithm.matrices < 0:
+        return f"matrices is {algorithm.matrices!r}; expected a whole number of at least 0"
+    if algorithm.correct is not None and not callable(algorithm.correct):
+        return f"correct is {algorithm.correct!r}; expected a method of (grad, weights, b), or None"
+    if algorithm.personal and type(algorithm).client_model is Algorithm.client_model:
+        return "personal is set, but the method client_model is not there; write it"
     if algorithm.broadcast_state:
         state = algorithm.init(np.zeros(algorithm.layout.size, np.float32))
         missing = [name for name in algorithm.broadcast_state if name not in state]
@@ -136,5 +136,5 @@ RETURNS: Mapping[str, Complaint] = {
 }
 """What is wrong with a value of each method; see `raysim.user_code.guarded`."""
 
-ON_CLIENTS = frozenset({"candidates", "start", "correct", "solve", "peers", "local_step", "send"})
+ON_CLIENTS = frozenset({"local", "correct", "send"})
 """Methods that a worker calls for clients, whose errors name the client and the round."""

@@ -4,19 +4,22 @@ from raysim.training.balance import BalancedLoss, resolve_client_loss
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
-from raysim.training.context import ClientContext, Given, RoundSetting
+from raysim.training.clients import Clients
 from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
+from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
 from raysim.training.layout import LayoutPart, ParameterLayout
+from raysim.training.listening import Heard, listen
 from raysim.training.losses import ClientLoss, Loss, check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
 from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.resampling import Resampling
 from raysim.training.schedules import lr_factor
+from raysim.training.step import Means, Step
 from raysim.training.threads import torch_threads
-from raysim.training.trainer import BlockResult, Trainer
+from raysim.training.trainer import BlockResult, Program, Trainer
 from raysim.training.transfer import copied, copy_into, to_device
 from raysim.training.whole_step import LocalUpdate
 
@@ -25,10 +28,12 @@ __all__ = [
     "Batch",
     "BatchPlan",
     "Block",
+    "BlockInputs",
     "BlockResult",
     "CannotCapture",
-    "ClientContext",
     "ClientLoss",
+    "Clients",
+    "Correction",
     "Engine",
     "EngineChoice",
     "EngineName",
@@ -36,19 +41,23 @@ __all__ = [
     "ExactSums",
     "FeatureLoss",
     "FineTuner",
-    "Given",
+    "Heard",
     "LayoutPart",
     "LocalUpdate",
     "LocalWork",
     "Loss",
+    "Means",
     "Metric",
     "ParameterLayout",
+    "Program",
     "Resampling",
     "RoundSetting",
     "RowOptimizer",
     "SequentialEngine",
     "Shard",
     "Shards",
+    "Some",
+    "Step",
     "Trainer",
     "add_exact",
     "build_engine",
@@ -56,6 +65,7 @@ __all__ = [
     "check_metrics",
     "copied",
     "copy_into",
+    "listen",
     "lr_factor",
     "merge_exact",
     "resolve_client_loss",

@@ -20,6 +20,7 @@ from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import add_each, copy_each
+from raysim.training.inputs import Correction
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, weighted_mean
 from raysim.training.transfer import to_device
@@ -48,15 +49,16 @@ class Engine(ABC):
     """Computes gradients of K clients at once.
 
     Contract: `rows` is `[K, P]` float32 on the training device, every row on a 64-byte boundary; it stays the same
-    tensor for life. `gradients` reads the first k rows, leaves the parameters alone, may write the float buffers'
-    columns (running statistics), and writes `grad[:k]`, `[K, T]`, padding included (zero). A row's bits depend neither
-    on the other rows nor on its position nor on k.
+    tensor for life; `grad` is one of two that take turns (`alternate`). `gradients` reads the first k rows, leaves the
+    parameters alone, may write the float buffers' columns (running statistics), and writes `grad[:k]`, `[K, T]`,
+    padding included (zero). A row's bits depend neither on the other rows nor on its position nor on k.
     """
 
     name: str
     info: DataInfo
     rows: Tensor
     grad: Tensor
+    _spare: Tensor | None = None
 
     @property
     def capacity(self) -> int:
@@ -78,6 +80,11 @@ class Engine(ABC):
             The mean losses, float32 `[k]`, detached, not synchronised with the host.
         """
 
+    def alternate(self) -> None:
+        """Write gradients to the other one of two matrices from now on: those that were found last stay."""
+        other = torch.zeros_like(self.grad) if self._spare is None else self._spare
+        self.grad, self._spare = other, self.grad
+
     def descend(self, step: int, k: int, lr: float) -> Tensor:
         """A step of plain gradient descent, where nobody else looks at the gradients: `rows -= lr * gradients`.
 
@@ -89,7 +96,7 @@ class Engine(ABC):
         return losses
 
     def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
-        """Gradients `[k, T]` as `gradients` would find them at other weights; the rows stay as they are.
+        """Gradients, in `grad[:k]`, as `gradients` would find them at other weights; the rows stay as they are.
 
         Modules that draw random numbers draw the same ones again in the next call of `gradients`.
 
@@ -100,15 +107,16 @@ class Engine(ABC):
         self.rows[:k] = point
         self.gradients(step, k)
         self.rows[:k] = mine
-        return self.grad[:k].clone()
+        return self.grad[:k]
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
+    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float, correct: Correction | None) -> bool:
         """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.
 
         Args:
             losses: float64 `[k]`, to which those of the steps are added.
             broadcast: `[P]`, what the clients began with.
             lr: of the steps.
+            correct: what changes their gradients.
 
         Returns:
             Whether it did; if not, `gradients` is to be called for each of them, and nothing has changed.
@@ -181,6 +189,7 @@ class SequentialEngine(Engine):
         self._parameters = [by_name[segment.name] for segment in layout.parameters]
         self._weights = [parameter.detach() for parameter in self._parameters]  # a step is no part of autograd's graph
         self._grad_views = list(layout.views(self.grad[0]).values())
+        self._spare_views: list[Tensor] = []
         self._sparse: bool | None = None  # whether gradients are (`nn.Embedding(sparse=True)`); known after a step
         self._layout = layout
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
@@ -200,6 +209,11 @@ class SequentialEngine(Engine):
             slot.restore()
         for buffer, initial in self._kept:
             buffer.copy_(initial)
+
+    def alternate(self) -> None:
+        super().alternate()
+        other = self._spare_views or list(self._layout.views(self.grad[0]).values())
+        self._grad_views, self._spare_views = other, self._grad_views
 
     def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
         drawn, counters = self._generator.get_state(), [buffer.clone() for buffer, _ in self._kept]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from raysim.arrays import Bools, Int64
 from raysim.training.batches import LocalWork, Shards
-from raysim.training.context import PLAIN, ClientContext, Given, RoundSetting
+from raysim.training.clients import Clients
 from raysim.training.engine import Engine
+from raysim.training.inputs import PLAIN, BlockInputs, RoundSetting, Some
 from raysim.training.optimizers import row_optimizer
 from raysim.training.trainer import Trainer
 from raysim.training.transfer import to_device
@@ -34,9 +35,7 @@ class FineTuner:
         """
         self._work, self._lr = work, lr
         self._moves = None if moves is None else to_device(moves, engine.rows.device)
-        self._trainer = Trainer(
-            engine, row_optimizer(PLAIN), work, clip_norm, self, rule_sees_gradients=moves is not None, start=self.start
-        )
+        self._trainer = Trainer(engine, row_optimizer(PLAIN), work, clip_norm, self.local)
 
     @property
     def capacity(self) -> int:
@@ -54,23 +53,22 @@ class FineTuner:
         place = to_device(order, models.device)
         begun = models.index_select(0, place)
         setting = RoundSetting(seed, BEFORE_ANY_ROUND, self._lr)
-        given = Given(state={"model": begun}, context=None if context is None else context[place])
-        done = self._trainer.train(setting, begun[0], clients[order], some, given)
+        inputs = BlockInputs(state={"model": begun}, context=None if context is None else context[place])
+        done = self._trainer.train(setting, begun[0], clients[order], some, inputs)
         tuned = torch.empty_like(begun)
         tuned[place] = done.sent["model"]
         return tuned
 
-    def start(self, rows: Tensor, context: ClientContext) -> None:
-        """Begin with the models."""
-        rows.copy_(context.state["model"])
-
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        """Leave alone what does not change."""
-        if self._moves is not None:
-            grad.masked_fill_(~self._moves[: context.trainable], 0.0)
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        """The rows, and what does not change as it was: running statistics move without a gradient."""
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        """Steps from the models; what does not change stays, running statistics too, which move without a gradient."""
+        c.rows.copy_(c.state["model"])
         if self._moves is None:
-            return {"model": rows}
-        return {"model": torch.where(self._moves, rows, context.state["model"])}
+            c.descend()
+            return {"model": c.rows}
+        c.descend(self.correct)
+        return {"model": torch.where(self._moves, c.rows, c.state["model"])}
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        """Leave alone what does not change."""
+        assert self._moves is not None
+        grad.masked_fill_(~self._moves[: b.trainable], 0.0)

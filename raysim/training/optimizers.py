@@ -28,12 +28,13 @@ class RowOptimizer(ABC):
 
     Attributes:
         state: what is kept from step to step in this block, each `[K, T]`.
+        taken: steps since `start`; compiled code that takes some by itself adds them.
     """
 
     state: tuple[Tensor, ...] = ()
     _states: int = 0
     """How many tensors `state` has."""
-    _steps: int = 0
+    taken: int = 0
 
     @property
     def plain(self) -> bool:
@@ -42,15 +43,15 @@ class RowOptimizer(ABC):
 
     def start(self, like: Tensor) -> None:
         """Forget everything; the block's rows look like this `[K, T]`."""
-        self._steps = 0
+        self.taken = 0
         if self._states:
             self.state = tuple(_cleared(old, like) for old in self.state or [None] * self._states)
 
     def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
         """One step of the rows `[k, T]` along their gradients `[k, T]`, in place."""
-        self._steps += 1
+        self.taken += 1
         state = tuple(kept[: len(rows)] for kept in self.state)
-        self.update(rows, grad, state, self.factors(self._steps, lr))
+        self.update(rows, grad, state, self.factors(self.taken, lr))
 
     @abstractmethod
     def factors(self, step: int, lr: float) -> tuple[float, ...]:

@@ -15,11 +15,12 @@ from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
 from raysim.training.gradient import gradient_of
+from raysim.training.inputs import Correction
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.row_batches import RowBatches, Stretch
 from raysim.training.trial import random_batch, somewhere_near
-from raysim.training.whole_step import GRADIENT_ALONE, LocalUpdate, NotWhole, WholeStep
+from raysim.training.whole_step import Codes, LocalUpdate, NotWhole, WholeStep
 
 _TRIED = ALIGNMENT + 1
 """Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
@@ -38,6 +39,8 @@ class RowsEngine(Engine):
 
     name = "rows"
     shrinks = True
+    codes: Codes
+    """The compiled code; empty where there is none."""
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class RowsEngine(Engine):
             module: the engine's from now on.
             rows: K.
             compiled: by `torch.compile`, which needs a C++ compiler and takes seconds; kept on disk for the next run.
-            update: what is compiled along with the gradient, so that `take` takes whole steps.
+            update: what is compiled along with the gradient, so that `take` takes whole steps; None is nothing.
             feature_loss: what is added to the loss; not where it is compiled.
 
         Raises:
@@ -70,19 +73,19 @@ class RowsEngine(Engine):
         self._layout, self._capacity, self._bf16 = layout, rows, bf16
         self.shrinks = device.type != "cuda"
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
-        self._values = len(layout.segments) * (
-            1 + self._peers
-        )  # of the captured function's arguments; the batch comes after them
+        # Of the captured function's arguments; the batch comes after them.
+        self._values = len(layout.segments) * (1 + self._peers)
         loss = row_cross_entropy if loss is cross_entropy else loss
         self._context_shape: tuple[int, ...] | None = getattr(loss, "shape", None)
         TrainingModes(module.to(device)).train()
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = somewhere_near(layout, module)
-        self._update = update or GRADIENT_ALONE
-        self.not_whole = "" if update is not None else "nobody said what else a step does"
+        self._update = update or LocalUpdate(None, None, (), plain=True)
+        self.codes = Codes()
         for align_products in (False, True):
             self._gradient = self._captured(module, loss, align_products)
-            self._compiled = self._compile() if compiled else None
+            if compiled:
+                self._compile()
             if (fault := self._fault()) is None:
                 break
         else:
@@ -92,8 +95,10 @@ class RowsEngine(Engine):
     def _allocate(self, width: int) -> None:
         self.rows = torch.zeros((width, self._layout.size), device=self.device)
         self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
+        self._spare = None
         self._turn: _Turn | None = None
-        self._known_views: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        self._known_views: dict[tuple[int, bool, bool], list[Tensor]] = {}
+        self._other = False
         self._batches = RowBatches(self.info, self.batch_size, width, self.rows)
 
     @property
@@ -103,11 +108,6 @@ class RowsEngine(Engine):
     @property
     def _peers(self) -> int:
         return 0 if self._features is None else self._features.peers
-
-    @property
-    def compiled(self) -> bool:
-        """Whether steps, or gradients at least, are compiled."""
-        return self._compiled is not None
 
     def load(self, block: Block) -> None:
         k = len(block.keys)
@@ -119,25 +119,26 @@ class RowsEngine(Engine):
         self._context = None if context is None else context[self._beside(k, width)] if k < width else context
         self._ends, self._turn = block.plan.steps.tolist(), None
         # Without other models, those that train are their own, and the term comes to nothing.
-        given = block.peers or (self.rows[:k],) * self._peers
+        given = block.peers[: self._peers] or (self.rows[:k],) * self._peers
         self._peer_rows = [torch.empty_like(self.rows[:width]).copy_(peer[self._beside(k, width)]) for peer in given]
 
     def gradients(self, step: int, k: int) -> Tensor:
         turn = self._at(step, k)
-        if self._compiled is not None and self.not_whole:
-            return self._compiled_gradients(self._compiled, step, turn)
+        if self.codes.alone is not None:
+            return self._compiled_gradients(self.codes.alone, step, turn)
         *grads, losses = self._gradient(*turn.values, *turn.peers, *turn.batch(step))
         # A companion that has finished keeps its last gradient.
-        copy_each(turn.places, grads if k == len(losses) else [grad[:k] for grad in grads])
+        copy_each(self._places(k), grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k]
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float) -> bool:
-        step, optimizer = self._compiled, self._update.optimizer
-        if step is None or self.not_whole:
+    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float, correct: Correction | None) -> bool:
+        step, optimizer = self.codes.whole.get(correct), self._update.optimizer
+        if step is None:
             return False
         k, trainable = len(losses), self._layout.trainable
         turn = self._at(steps.start, k)
-        factors = step.factors(steps.stop, lr)
+        taken = 0 if optimizer is None else optimizer.taken
+        factors = step.factors(taken + len(steps), lr)
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
         rows, grad, found, width = self.rows[:k], self.grad[:k], losses, self._width(k)
         if k < width:
@@ -145,8 +146,10 @@ class RowsEngine(Engine):
             rows, found, grad = rows[beside], losses[beside], grad[beside]
             state = [kept[beside] for kept in state]
         take = step.on(rows, grad, found, broadcast, state)
-        for number in steps:
-            take(factors[number], turn.batch(number))
+        for factor, number in zip(factors[taken:], steps, strict=False):
+            take(factor, turn.batch(number))
+        if optimizer is not None:
+            optimizer.taken = taken + len(steps)
         if k < width:
             self.rows[:k, :trainable], self.grad[:k], losses[:] = rows[:k, :trainable], grad[:k], found[:k]
             for kept, moved in zip(() if optimizer is None else optimizer.state, state, strict=True):
@@ -181,31 +184,38 @@ class RowsEngine(Engine):
             turn = self._turn = _Turn(
                 k,
                 steps,
-                *self._views(k, width),
+                self._views(k, width),
                 [one for rows in self._peer_rows for one in self._layout.views(rows[:width]).values()],
                 self._batches.of(steps, width),
                 () if self._context is None else (self._context[:width],),
             )
         return turn
 
-    def _views(self, k: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The first rows' values, and the places of their gradients; compiled code has its own."""
-        if not (self._compiled is not None and self.not_whole) and k not in self._known_views:
-            views = self._layout.views
-            self._known_views[k] = list(views(self.rows[:width]).values()), list(views(self.grad[:k]).values())
-        return self._known_views.get(k, ([], []))
+    def alternate(self) -> None:
+        super().alternate()
+        self._other = not self._other
 
-    def _compile(self) -> WholeStep:
-        most = len(self.rows)
-        x, *rest = self._example(most)[self._values :]
+    def _views(self, k: int, width: int) -> list[Tensor]:
+        """The first rows' values; compiled code has its own."""
+        if self.codes.alone is not None:
+            return []
+        return self._known((k, False, False), self.rows[:width])
+
+    def _places(self, k: int) -> list[Tensor]:
+        """Where the gradients of the first k rows go."""
+        return self._known((k, True, self._other), self.grad[:k])
+
+    def _known(self, key: tuple[int, bool, bool], rows: Tensor) -> list[Tensor]:
+        found = self._known_views.get(key)
+        if found is None:
+            found = self._known_views[key] = list(self._layout.views(rows).values())
+        return found
+
+    def _compile(self) -> None:
+        x, *rest = self._example(len(self.rows))[self._values :]
         example = [self.rows, self._batches.placed(x), *rest]
         try:
-            if not self.not_whole:
-                return WholeStep(self._gradient, self._layout, self._update, example)
-        except NotWhole as reason:
-            self.not_whole = str(reason)
-        try:
-            return WholeStep(self._gradient, self._layout, GRADIENT_ALONE, example)
+            self.codes = Codes.compiled(self._gradient, self._layout, self._update, example)
         except NotWhole as reason:
             raise CannotCapture(str(reason)) from reason
 
@@ -248,9 +258,9 @@ class RowsEngine(Engine):
 
         def outcome(k: int) -> Tensor:
             batch, found = [one[:k] for one in (x, *rest)], []
-            if self._compiled is not None:
-                found.append(self._compiled.outcome(k, [self.rows, *batch]))
-            if self._compiled is None or not self.not_whole:
+            for code in self.codes.all:
+                found.append(code.outcome(k, [self.rows, *batch]))
+            if self.codes.alone is None:
                 values = [*self._layout.views(self.rows[:k]).values(), *self._example_peers(k)]
                 *grads, _ = self._gradient(*values, *batch)
                 found += [flat_values(grad).double() for grad in grads]
@@ -273,13 +283,12 @@ class RowsEngine(Engine):
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """Steps in which the same k clients train: their values `[max(k, 2), …]`, the gradients' places `[k, …]`, values of
-    other models, what their batches are, and what the loss is told."""
+    """Steps in which the same k clients train: their values `[max(k, 2), …]`, those of other models, their batches, and
+    what the loss is told."""
 
     k: int
     steps: range
     values: list[Tensor]
-    places: list[Tensor]
     peers: list[Tensor]
     batches: Stretch
     context: tuple[Tensor, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import cast
 
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from raysim.training.capture import Vectorised
-from raysim.training.context import ClientContext
+from raysim.training.inputs import Correction, Some
 from raysim.training.layout import ParameterLayout, flat_values
 from raysim.training.optimizers import RowOptimizer, clip_rows
-from raysim.training.trainer import ClientRule
 from raysim.training.transfer import to_device
 from raysim.training.unguarded import compiled
 from raysim.user_code import told
@@ -30,29 +29,14 @@ class LocalUpdate:
 
     Attributes:
         optimizer: the trainer's own, whose state the step changes; None leaves the rows where they are.
-        own_steps: whether the rule takes the step by itself, in a way that cannot be compiled along.
-        seen: whether the rule looks at gradients; if not, nobody has to put them together as rows.
+        corrections: those that local steps are taken with, None for steps without one.
+        plain: whether gradients are taken by themselves as well.
     """
 
     optimizer: RowOptimizer | None
     clip_norm: float | None
-    rule: ClientRule
-    own_steps: bool = False
-    seen: bool = True
-
-
-class _AsItIs:
-    """Corrects nothing."""
-
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        return
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        return {}
-
-
-GRADIENT_ALONE = LocalUpdate(None, None, _AsItIs(), seen=False)
-"""Nothing is done with the gradient, but for leaving it where it belongs."""
+    corrections: tuple[Correction | None, ...] = (None,)
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +54,17 @@ class WholeStep:
     """Compiled code that takes a step of any k ≥ 2 rows.
 
     An algorithm's correction may look at gradients, weights and the broadcast model. One that looks at anything else
-    of its context would be compiled with the values of that moment, and is refused.
+    of the step would be compiled with the values of that moment, and is refused.
 
-    Gradients are written parameter by parameter. Where nobody looks at all of them together, each parameter is updated
-    there and then; if somebody does, another piece of code corrects and updates whole rows. In one piece, loops over
-    whole rows would ask of each column which parameter's it is, and take two to three times as long.
+    Gradients are written parameter by parameter. Without a correction and clipping, each parameter is updated there and
+    then; with one, another piece of code corrects and updates whole rows. In one piece, loops over whole rows would
+    compute for each column which parameter's it is, and take two to three times as long.
     """
 
-    def __init__(self, gradient: Vectorised, layout: ParameterLayout, update: LocalUpdate, example: Sequence[Tensor]):
+    def __init__(
+        self, gradient: Vectorised, layout: ParameterLayout, optimizer: RowOptimizer | None, clip_norm: float | None,
+        correct: Correction | None, example: Sequence[Tensor],
+    ) -> None:  # fmt: skip
         """Compile it.
 
         Args:
@@ -88,18 +75,17 @@ class WholeStep:
         Raises:
             NotWhole: it cannot be compiled; says why.
         """
-        self.update, self._layout, self._gradient = update, layout, gradient
+        self._optimizer, self._clip_norm, self._correct = optimizer, clip_norm, correct
+        self._layout, self._gradient = layout, gradient
         self._device = example[0].device
         self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
-        self._apart = not update.seen and update.clip_norm is None
-        if update.own_steps:
-            raise NotWhole("the algorithm takes steps of its own")
-        if update.optimizer is not None:
-            update.optimizer.start(example[0][:, : layout.trainable])
+        self._apart = correct is None and clip_norm is None
+        if optimizer is not None:
+            optimizer.start(example[0][:, : layout.trainable])
         try:
             self._try_correction(example[0])
         except AttributeError as error:
-            raise NotWhole(f"its correction looks at context.{error.name}") from error
+            raise NotWhole(f"its correction looks at b.{error.name}") from error
         except Exception as error:  # an algorithm of the user's own
             raise NotWhole(f"its correction fails on rows: {told(error)}") from error
         pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
@@ -135,7 +121,7 @@ class WholeStep:
         """The optimiser's, of the first so many steps at least; kept for as long as the learning rate is the same."""
         known_lr, known = self._factors
         if lr != known_lr or len(known) < count:
-            optimizer = self.update.optimizer
+            optimizer = self._optimizer
             numbers = [(0.0,) if optimizer is None else optimizer.factors(step, lr) for step in range(1, count + 1)]
             known = to_device(torch.tensor(numbers), self._device).unbind()
             self._factors = lr, known
@@ -153,7 +139,7 @@ class WholeStep:
     def _example(self, example: Sequence[Tensor]) -> _Example:
         rows, *batch = example
         rows = rows[: len(batch[0])].clone()
-        trainable, optimizer = self._layout.trainable, self.update.optimizer
+        trainable, optimizer = self._layout.trainable, self._optimizer
         losses = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         grad = rows.new_zeros((len(rows), trainable))
         state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
@@ -170,16 +156,17 @@ class WholeStep:
     @property
     def _updates(self) -> bool:
         """Whether the gradient's code updates the parameters."""
-        return self._apart and self.update.optimizer is not None
+        return self._apart and self._optimizer is not None
 
     def _whole_rows(self) -> FunctionType:
-        update, trainable = self.update, self._layout.trainable
-        optimizer = update.optimizer
+        optimizer, clip_norm, correct = self._optimizer, self._clip_norm, self._correct
+        trainable = self._layout.trainable
 
         def step(weights: Tensor, grad: Tensor, broadcast: Tensor, factors: Tensor, *state: Tensor) -> None:
-            if update.clip_norm is not None:
-                clip_rows(grad, update.clip_norm)
-            update.rule.correct(grad, weights, _context(broadcast, trainable, grad))
+            if clip_norm is not None:
+                clip_rows(grad, clip_norm)
+            if correct is not None:
+                correct(grad, weights, _seen(broadcast, trainable))
             if optimizer is not None:
                 optimizer.update(weights, grad, state, factors.unbind())
 
@@ -188,7 +175,7 @@ class WholeStep:
 
     def _each_parameter(self) -> FunctionType:
         gradient, segments, parameters = self._gradient, self._layout.segments, len(self._layout.parameters)
-        optimizer = self.update.optimizer if self._updates else None
+        optimizer = self._optimizer if self._updates else None
         kept = 1 if optimizer is None else len(optimizer.state)
 
         def step(losses: Tensor, *given: Tensor) -> None:
@@ -212,9 +199,53 @@ class WholeStep:
         return step
 
     def _try_correction(self, rows: Tensor) -> None:
-        weights = rows[:, : self._layout.trainable].clone()
-        grad = torch.ones_like(weights)
-        self.update.rule.correct(grad, weights, _context(rows[0].clone(), weights.shape[1], grad))
+        if self._correct is not None:
+            weights = rows[:, : self._layout.trainable].clone()
+            self._correct(torch.ones_like(weights), weights, _seen(rows[0].clone(), weights.shape[1]))
+
+
+@dataclass(slots=True)
+class Codes:
+    """The compiled code of an engine.
+
+    Attributes:
+        whole: of whole steps, by their correction.
+        alone: of the gradient alone, where it is taken by itself or a correction cannot be compiled along.
+        not_whole: why no more than the gradient is compiled of some steps; empty where they are whole.
+    """
+
+    whole: dict[Correction | None, WholeStep] = field(default_factory=dict)
+    alone: WholeStep | None = None
+    not_whole: str = ""
+
+    @classmethod
+    def compiled(
+        cls, gradient: Vectorised, layout: ParameterLayout, update: LocalUpdate, example: Sequence[Tensor]
+    ) -> Codes:
+        """Compile a step with each of the update's corrections, as far as that can be done.
+
+        Args:
+            gradient, example: see `WholeStep`.
+
+        Raises:
+            NotWhole: not even the gradient can be compiled.
+        """
+        codes = cls(not_whole="" if update.corrections else "the algorithm takes steps of its own")
+        for correct in update.corrections:
+            try:
+                step = WholeStep(gradient, layout, update.optimizer, update.clip_norm, correct, example)
+            except NotWhole as reason:
+                codes.not_whole = codes.not_whole or str(reason)
+            else:
+                codes.whole[correct] = step
+        if update.plain or codes.not_whole:
+            codes.alone = WholeStep(gradient, layout, None, None, None, example)
+        return codes
+
+    @property
+    def all(self) -> list[WholeStep]:
+        """Every piece of code."""
+        return [*self.whole.values(), *([] if self.alone is None else [self.alone])]
 
 
 def _why(error: Exception) -> str:
@@ -225,13 +256,13 @@ def _why(error: Exception) -> str:
 
 
 class _Seen:
-    """What of a `ClientContext` a compiled correction may look at: tensors that it is given anew, and a constant."""
+    """What of a step a compiled correction may look at: a tensor that it is given anew, and a constant."""
 
-    __slots__ = ("broadcast", "grad", "trainable")
+    __slots__ = ("broadcast", "trainable")
 
-    def __init__(self, broadcast: Tensor, trainable: int, grad: Tensor) -> None:
-        self.broadcast, self.trainable, self.grad = broadcast, trainable, grad
+    def __init__(self, broadcast: Tensor, trainable: int) -> None:
+        self.broadcast, self.trainable = broadcast, trainable
 
 
-def _context(broadcast: Tensor, trainable: int, grad: Tensor) -> ClientContext:
-    return cast(ClientContext, _Seen(broadcast, trainable, grad))
+def _seen(broadcast: Tensor, trainable: int) -> Some:
+    return cast(Some, _Seen(broadcast, trainable))

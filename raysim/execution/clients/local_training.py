@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
 from raysim.algorithms import Algorithm
+from raysim.config import Experiment
 from raysim.data import DataInfo
+from raysim.execution.clients.state import StateLayout
 from raysim.rounds.job import Job
-from raysim.training import Engine, LocalUpdate, Resampling, Trainer, row_optimizer
+from raysim.training import (
+    BlockInputs,
+    Engine,
+    Heard,
+    LocalUpdate,
+    Resampling,
+    RowOptimizer,
+    Trainer,
+    listen,
+    row_optimizer,
+)
 
 
-def local_update(job: Job, algorithm: Algorithm) -> LocalUpdate:
-    """What a local step does with gradients."""
-    client = job.experiment.client
-    config = algorithm.local_optimizer(client)
-    optimizer = None if config is None else row_optimizer(config)
-    return LocalUpdate(optimizer, client.clip_norm, algorithm, algorithm.takes_steps, algorithm.sees_gradients)
+def heard(experiment: Experiment, algorithm: Algorithm) -> Heard:
+    """What the algorithm's program calls, from a dry run."""
+    states, layout = StateLayout(algorithm.client_state()), algorithm.layout
+    first = algorithm.init(np.zeros(layout.size, np.float32)) if algorithm.broadcast_state else {}
+
+    def inputs(device: torch.device) -> BlockInputs:
+        state = states.views(torch.zeros((2, states.width), device=device))
+        server = {name: torch.zeros(len(first[name]), device=device) for name in algorithm.broadcast_state}
+        return BlockInputs(state=state, server=server)
+
+    work, optimizer = algorithm.work(experiment.client), local_optimizer(experiment, algorithm)
+    return listen(algorithm.local, layout, work, optimizer, inputs, algorithm.matrices)
+
+
+def local_optimizer(experiment: Experiment, algorithm: Algorithm) -> RowOptimizer | None:
+    """A new local optimiser; None where the algorithm has none."""
+    config = algorithm.local_optimizer(experiment.client)
+    return None if config is None else row_optimizer(config)
+
+
+def local_update(job: Job, algorithm: Algorithm, *, compiled: bool) -> LocalUpdate:
+    """What local steps do with gradients; what they correct them with is found out where steps are compiled."""
+    experiment = job.experiment
+    optimizer, clip_norm = local_optimizer(experiment, algorithm), experiment.client.clip_norm
+    if not compiled:
+        return LocalUpdate(optimizer, clip_norm)
+    found = heard(experiment, algorithm)
+    return LocalUpdate(optimizer, clip_norm, tuple(found.corrections), found.plain)
 
 
 def local_trainer(job: Job, algorithm: Algorithm, engine: Engine, update: LocalUpdate, info: DataInfo) -> Trainer:
-    """Who trains clients on an engine that was built for this update."""
+    """Trains clients on an engine that was built for this update."""
     client = job.experiment.client
     return Trainer(
         engine,
         update.optimizer,
         algorithm.work(client),
         update.clip_norm,
-        algorithm,
-        algorithm.sees_gradients,
-        start=algorithm.start,
-        anchored=algorithm.needs_anchor,
-        turns=algorithm.turns,
-        stepwise=algorithm.stepwise,
-        referenced=algorithm.needs_reference,
-        peers=algorithm.peers,
-        solver=algorithm.solve if algorithm.solves else None,
-        local_step=algorithm.local_step if algorithm.takes_steps else None,
-        scratch=algorithm.scratch,
-        resampling=Resampling.of(client.resampling, info),
+        algorithm.local,
+        algorithm.matrices,
+        Resampling.of(client.resampling, info),
     )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,10 +32,10 @@ from raysim.rounds.lease import NO_CLIENTS, Lease, LeaseReport
 from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, TrainRange
 from raysim.rounds.rows import PARTS, client_batch
 from raysim.training import (
+    BlockInputs,
     BlockResult,
     CannotCapture,
     Evaluator,
-    Given,
     ParameterLayout,
     RoundSetting,
     build_engine,
@@ -77,7 +78,8 @@ class ClientWorker:
             module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
         self._frozen = FrozenWatch(module, self.evaluator.module)
-        update, features = local_update(job, self.algorithm), self.algorithm.feature_loss()
+        update = local_update(job, self.algorithm, compiled=job.engine.compiled)
+        features = self.algorithm.feature_loss()
         self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
         work = self.algorithm.work(experiment.client)
         try:
@@ -149,8 +151,8 @@ class ClientWorker:
             state = None
             if states is not None:
                 state = self.states.taken_up(states, lease.clients[block], self._broadcast)
-            given = Given(steps[block], None, server, {} if state is None else self.states.views(state))
-            result, factor, clamps = self._block(setting, lease.clients[block], given)
+            inputs = BlockInputs(steps[block], server, {} if state is None else self.states.views(state))
+            result, factor, clamps = self._block(setting, lease.clients[block], inputs)
             trained = time.perf_counter() - block_began
             loss[block] = result.loss
             kept = folding.fold(block, factor, result.sent, state)
@@ -180,20 +182,13 @@ class ClientWorker:
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
         return record, LeaseReport(facts, lease.positions, clamped, phases, record.nbytes, np.concatenate(keepers))
 
-    def _block(self, setting: RoundSetting, clients: Int64, given: Given) -> tuple[BlockResult, Float64, int]:
+    def _block(self, setting: RoundSetting, clients: Int64, inputs: BlockInputs) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
         try:
             shards = self.shards.of(clients)
-            loss = self._losses(clients)
-            factors, clamped = self._factors(loss, shards.count)
-            if self.algorithm.needs_loss:
-                given = replace(given, loss=to_device(loss, self.device))
-            if len(candidates := self.algorithm.candidates(given.server)):
-                self._check_candidates(candidates)
-                given = replace(given, losses=to_device(self._losses_under(candidates, clients), self.device))
-            if (context := self.contexts.of(clients)) is not None:
-                given = replace(given, context=context)
-            return self.trainer.train(setting, self._broadcast, clients, shards, given), factors, clamped
+            factors, clamped = self._factors(clients, shards.count)
+            inputs = replace(inputs, context=self.contexts.of(clients), losses=partial(self._losses, clients))
+            return self.trainer.train(setting, self._broadcast, clients, shards, inputs), factors, clamped
         except (ClientError, RunError):
             raise
         except BaseException as error:  # the user's code may raise anything
@@ -201,7 +196,7 @@ class ClientWorker:
                 raise
             if len(clients) > 1:  # one of them is to blame
                 for one in range(len(clients)):
-                    self._block(setting, clients[one : one + 1], given.only(one))
+                    self._block(setting, clients[one : one + 1], inputs.only(one))
             if isinstance(error, RaysimError) and passes(error) and not isinstance(error, UserCodeError):
                 if len(clients) == 1:
                     error.client, error.round = int(clients[0]), setting.round
@@ -209,20 +204,7 @@ class ClientWorker:
             users = isinstance(error, UserCodeError)
             raise client_error(clients, setting.round, error) from (error.__cause__ if users else error)
 
-    def _losses(self, clients: Int64) -> Float64:
-        """The broadcast model's mean loss on each client's training samples, if anybody wants it; 1 without samples."""
-        if self.weighting.needs_loss or self.algorithm.needs_loss:
-            return self._losses_under([self._broadcast], clients)[:, 0]
-        return np.ones(len(clients))
-
-    def _check_candidates(self, found: Sequence[torch.Tensor]) -> None:
-        """Refuse what `load` would spread over a whole model."""
-        for one in found:
-            if not isinstance(one, torch.Tensor) or one.shape != self._broadcast.shape:
-                what = f"shape {list(one.shape)}" if isinstance(one, torch.Tensor) else type(one).__name__
-                raise ValueError(f"candidates returned {what}; expected models of shape {list(self._broadcast.shape)}")
-
-    def _losses_under(self, models: Sequence[torch.Tensor], clients: Int64) -> Float64:
+    def _losses(self, clients: Int64, models: Sequence[torch.Tensor]) -> torch.Tensor:
         """Mean losses of models `[P]` on the clients' training samples, `[clients, models]`; 1 without samples."""
         losses, shards = np.ones((len(clients), len(models))), [self.federation.shard(c) for c in clients.tolist()]
         for j, model in enumerate(models):
@@ -230,10 +212,13 @@ class ClientWorker:
             for i, shard in enumerate(shards):
                 if len(shard):
                     losses[i, j] = self.evaluator.mean_loss(shard)
-        return losses
+        return to_device(losses, self.device)
 
-    def _factors(self, losses: Float64, samples: Int64) -> tuple[Float64, int]:
-        """What these losses say about each client's weight, and how many were clamped."""
+    def _factors(self, clients: Int64, samples: Int64) -> tuple[Float64, int]:
+        """The factor of each client's weight by its loss under the broadcast model, and how many were clamped."""
+        if not self.weighting.needs_loss:
+            return np.ones(len(clients)), 0
+        losses = self._losses(clients, [self._broadcast])[:, 0].cpu().numpy()
         pairs = zip(losses.tolist(), samples.tolist(), strict=True)
         found = [self.weighting.factor(loss) if count else (1.0, False) for loss, count in pairs]
         return np.array([factor for factor, _ in found]), sum(clamped for _, clamped in found)

@@ -123,7 +123,7 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
     # what the algorithm computes in, and the gradients as autograd returns them and as the trainer takes them. A GPU
     # has the broadcast in the host's memory as well, on its way.
-    vectors = (2 + cuda) * columns + rows * ((2 + len(algorithm.scratch)) * columns + 2 * trainable)
+    vectors = (2 + cuda) * columns + rows * ((2 + algorithm.matrices) * columns + 2 * trainable)
     if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
         vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
     # Buffers beside the rows: the engine's, their first values, the evaluator's.

@@ -14,7 +14,7 @@ from raysim.algorithms import Algorithm
 from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
-from raysim.execution.clients.local_training import local_update
+from raysim.execution.clients.local_training import heard
 from raysim.execution.preparation.engine_timing import MOST_ROWS, Measured, Timing, build, partly
 from raysim.execution.preparation.gpu_rows import affordable_rows, release
 from raysim.execution.scheduling.round_costs import SHARING
@@ -73,7 +73,7 @@ def choose_engine(
     sequential = replace(job.engine, name="sequential", rows=1)
     if training.engine == "sequential":
         return ChosenEngine(sequential, "as configured")
-    if algorithm.solves:
+    if heard(job.experiment, algorithm).solves:
         return ChosenEngine(sequential, "clients solve problems of their own", replaced=training.engine == "rows")
     if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
         return ChosenEngine(sequential, why)
@@ -150,15 +150,15 @@ def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> ChosenEngine:
     Raises:
         CannotCapture: there can be no rows.
     """
-    choice, update = replace(job.engine, name="rows", rows=rows), local_update(job, algorithm)
+    choice = replace(job.engine, name="rows", rows=rows)
     if job.experiment.training.compile is not True:
-        build(job, algorithm, choice, update)
+        build(job, algorithm, choice)
         return ChosenEngine(choice, "as configured")
     compiled = replace(choice, compiled=True)
     try:
-        return ChosenEngine(compiled, f"as configured{partly(build(job, algorithm, compiled, update))}")
+        return ChosenEngine(compiled, f"as configured{partly(build(job, algorithm, compiled)[0])}")
     except CannotCapture as reason:
-        build(job, algorithm, choice, update)
+        build(job, algorithm, choice)
         return ChosenEngine(choice, f"rows as configured, not compiled: {reason}", uncompiled=True)
 
 

@@ -43,8 +43,8 @@ _STEPS = 8
 """Local steps that are timed in a row, where clients take as many."""
 
 
-def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpdate) -> Engine:
-    """An engine for the job.
+def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> tuple[Engine, LocalUpdate]:
+    """An engine for the job, and what it was built to do with gradients.
 
     Raises:
         CannotCapture: the model, or the work, is not for this engine; says why.
@@ -53,13 +53,13 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice, update: LocalUpd
     module = job.build_module(info)
     loss = resolve_client_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
-    features = algorithm.feature_loss()
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features)
+    features, update = algorithm.feature_loss(), local_update(job, algorithm, compiled=choice.compiled)
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features), update
 
 
 def partly(engine: Engine) -> str:
     """What to add where less than the whole step was compiled."""
-    why = engine.not_whole if isinstance(engine, RowsEngine) and engine.compiled else ""
+    why = engine.codes.not_whole if isinstance(engine, RowsEngine) else ""
     return f"; only the gradient is compiled: {why}" if why else ""
 
 
@@ -104,8 +104,8 @@ class Timing:
         return once
 
     def _work(self, choice: EngineChoice) -> _Work:
-        update = local_update(self._job, self.algorithm)
-        engine, optimizer = build(self._job, self.algorithm, choice, update), update.optimizer
+        engine, update = build(self._job, self.algorithm, choice)
+        optimizer, correct = update.optimizer, update.corrections[0] if update.corrections else None
         device, experiment = choice.torch_device, self._job.experiment
         clients = np.resize(self._clients, choice.rows)  # a round may have fewer
         shards = {c: Shard.load(self._federation.shard(c), device) for c in set(clients.tolist())}
@@ -126,7 +126,7 @@ class Timing:
 
         def steps(k: int) -> None:
             count = range(int(in_a_row[k - 1]))
-            if engine.take(count, losses[:k], broadcast, 0.0):
+            if engine.take(count, losses[:k], broadcast, 0.0, correct):
                 return
             for step in count:
                 engine.gradients(step, k)

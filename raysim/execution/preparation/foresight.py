@@ -19,6 +19,7 @@ from raysim.data import Federation
 from raysim.errors import ConfigError, ModelError
 from raysim.evaluation.client_sets import client_sets
 from raysim.execution.clients.holdouts import tuning_work
+from raysim.execution.clients.local_training import heard
 from raysim.models import refusal_of_one
 from raysim.selection.cohort import cohort_size
 from raysim.training import LocalWork
@@ -34,15 +35,16 @@ def check_batches(model: nn.Module, experiment: Experiment, federation: Federati
         ModelError: the model cannot evaluate them.
     """
     client, work = experiment.client, algorithm.work(experiment.client)
-    if client.drop_last and (algorithm.solves or work.batch_size is None):
+    program = heard(experiment, algorithm)
+    if client.drop_last and (program.solves or work.batch_size is None):
         raise ConfigError(f"client.drop_last: {experiment.algorithm.name} has no short batches; remove it")
-    if algorithm.solves:
+    if program.solves:
         return
     _check_evaluation(model, experiment, federation)
     if experiment.execution.faults.error == "drop":
         return
     works = [work]
-    if algorithm.needs_anchor:  # the gradient of whole shards
+    if program.full_gradient:
         works.append(LocalWork(work.batch_size, drop_last=work.drop_last))
     if experiment.evaluation.fine_tune is not None:
         works.append(tuning_work(experiment, algorithm, experiment.evaluation.fine_tune))
