@@ -18,7 +18,6 @@ from torch import nn
 
 from raysim.algorithms import Algorithm, ClientVector
 from raysim.selection import Selection
-from raysim.training import FeatureLoss
 from raysim.training.metrics.metric import MeanMetric
 
 PLACE, KIND = "{place}", "{kind}"
@@ -143,7 +142,7 @@ class Rule(Algorithm):
     """FedAvg, but for one method."""
 
     paper = "-"
-    solves, personal = PLACE == "solve", PLACE == "client_model"
+    personal = PLACE == "client_model"
 
     def __init__(self, config, layout):
         here("algorithm")
@@ -153,14 +152,10 @@ class Rule(Algorithm):
         here("client_state")
         return (ClientVector("own", self.layout.size),) if self.personal else ()
 
-    def feature_loss(self):
-        here("feature_loss")
-        return FeatureLoss("output", 0, lambda mine, others: mine.sum(1)) if PLACE == "peers" else None
-
-
 def hook(self, *given, **named):
     here(PLACE)
-    return getattr(Algorithm, PLACE)(self, *given, **named)
+    if PLACE != "correct":
+        return getattr(Algorithm, PLACE)(self, *given, **named)
 
 
 if PLACE in {hooks} and PLACE not in vars(Rule):
@@ -170,12 +165,12 @@ if PLACE in {hooks} and PLACE not in vars(Rule):
 HOOKS = [
     name
     for name, member in vars(Algorithm).items()
-    if not name.startswith("_") and (callable(member) or isinstance(member, property))
+    if not name.startswith("_") and (callable(member) or isinstance(member, property) or name == "correct")
 ]
 """Every method of the contract."""
 
 IN_SELECTION = ("selection", "first", "cohort", "ranges", "after")
-IN_CLIENTS = ("candidates", "start", "correct", "solve", "peers", "local_step", "send")
+IN_CLIENTS = ("local", "correct", "send")
 
 PLACES = {
     "import": r"[\w.]+: \w+:\w+: importing \w+ fails",

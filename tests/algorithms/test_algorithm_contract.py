@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +12,37 @@ import pytest
 import torch
 from torch import nn
 
-from raysim.aggregation import RunningSum, mean
-from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
+from raysim.aggregation import Field
+from raysim.algorithms import ALGORITHMS, Algorithm, ClientVector, FedAvg, build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
-from raysim.training import ClientContext, LocalWork, ParameterLayout, RoundSetting
+from raysim.config.client import ClientConfig, SgdConfig
+from raysim.data import DataInfo
+from raysim.execution.clients.contract import ContractError, check_program, used_columns
+from raysim.execution.clients.local_training import heard
+from raysim.training import (
+    Clients,
+    EngineChoice,
+    Heard,
+    LocalWork,
+    ParameterLayout,
+    RoundSetting,
+    Shard,
+    Shards,
+    Some,
+    Trainer,
+    build_engine,
+    row_optimizer,
+)
+from raysim.training.losses import cross_entropy
 
 MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 LAYOUT = ParameterLayout(MODULE)
-CPU = torch.device("cpu")
 FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
-OWN_STEPS = [name for name, kind in ALGORITHMS.items() if kind.local_step is not Algorithm.local_step]
-PADDING = torch.ones(LAYOUT.size, dtype=torch.bool)
-for segment in LAYOUT.segments:
-    PADDING[segment.start : segment.start + segment.size] = False
+LINEAR = ParameterLayout(nn.Linear(5, 2))
+CLIENT = Experiment.parse({"client": {"batch_size": 5}}).client
+INFO = DataInfo("classification", (5,), "real", classes=2)
+SETTING = RoundSetting(seed=0, round=4, lr=0.1)
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -33,46 +51,24 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     wanted = {"server_lr": 0.5, "server_momentum": 0.9}
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), LAYOUT)
+    layout = LINEAR if request.param == "cocoa" else LAYOUT
+    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), layout)
 
 
-def draw(*shape: int, seed: int) -> torch.Tensor:
-    """Random values with the padding of a layout, or of several of them in a row, zero."""
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return values.masked_fill_(PADDING.repeat(-(-shape[-1] // LAYOUT.size))[: shape[-1]], 0.0)
-
-
-def block(algorithm: Algorithm, order: Sequence[int]) -> tuple[torch.Tensor, ClientContext]:
-    """Final rows and context of some of five clients, in this order."""
-    chosen = list(order)
-    clients = np.array([3, 14, 15, 92, 65])[chosen]
-    samples, steps = np.array([50, 40, 40, 20, 10])[chosen], np.array([5, 4, 4, 2, 1])[chosen]
-    rows, grad = draw(5, LAYOUT.size, seed=1)[chosen], draw(5, LAYOUT.trainable, seed=2)[chosen]
-    setting = RoundSetting(seed=0, round=4, lr=0.1)
-    loss = torch.tensor([0.5, 2.0, 1.0, 30.0, 1e-6], dtype=torch.float64)[chosen]
-    broadcast = draw(LAYOUT.size, seed=0)
-    kept = algorithm.client_state()
-    state = {one.name: draw(5, one.size, seed=5 + i)[chosen] for i, one in enumerate(kept)}
-    first = algorithm.init(broadcast.numpy())
-    server = {name: draw(len(first[name]), seed=4) for name in algorithm.broadcast_state}
-    anchor = draw(5, LAYOUT.trainable, seed=9)[chosen]
-    losses = torch.rand((5, 2), generator=torch.Generator().manual_seed(11), dtype=torch.float64)[chosen]
-    reference = draw(5, LAYOUT.trainable, seed=10)[chosen]
-    numbers = (clients, samples, steps)
-    scratch = {name: draw(5, LAYOUT.size, seed=20 + i)[chosen] for i, name in enumerate(algorithm.scratch)}
-    return rows, ClientContext(
-        setting, broadcast, LAYOUT.trainable, *numbers, grad, loss, server, state, anchor, reference, losses,
-        scratch=scratch,
-    )  # fmt: skip
+def draw(algorithm: Algorithm, size: int, seed: int) -> torch.Tensor:
+    """Random values with the padding of the layout, or of several of them in a row, zero."""
+    used = used_columns(algorithm.layout)
+    values = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    return values * used.repeat(-(-size // len(used)))[:size]
 
 
 def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
-    model = draw(LAYOUT.size, seed=0).numpy()
+    model = draw(algorithm, algorithm.layout.size, seed=0).numpy()
     return model, algorithm.init(model)
 
 
 def averaged(algorithm: Algorithm, seed: int = 3) -> dict[str, Any]:
-    return {field.name: draw(field.size, seed=seed).double().numpy() for field in algorithm.fields()}
+    return {field.name: draw(algorithm, field.size, seed=seed).double().numpy() for field in algorithm.fields()}
 
 
 def test_it_says_where_it_was_published_and_what_it_does(algorithm: Algorithm) -> None:
@@ -86,92 +82,227 @@ def test_it_knows_how_much_a_client_does(algorithm: Algorithm) -> None:
     assert algorithm.local_optimizer(client) in (None, client.optimizer)
 
 
-@pytest.mark.parametrize("k", [1, 2, 5])
-def test_what_is_sent_is_what_the_fields_say(algorithm: Algorithm, k: int) -> None:
-    sent = algorithm.send(*block(algorithm, range(k)))
-    fields = algorithm.fields()
-    assert [field.name for field in fields] == list(sent)
-    assert len({field.name for field in fields}) == len(fields)
-    for field in fields:
-        assert sent[field.name].shape == (k, field.size)
-        assert sent[field.name].dtype == torch.float32
-        assert torch.isfinite(sent[field.name]).all()
+def test_five_clients_at_once_are_each_of_them_alone(algorithm: Algorithm) -> None:
+    check_program(algorithm, CLIENT, INFO)
 
 
-def test_rows_are_treated_apart(algorithm: Algorithm) -> None:
-    turned = [3, 0, 4, 2, 1]
-    sent, again = algorithm.send(*block(algorithm, range(5))), algorithm.send(*block(algorithm, turned))
-    alone = algorithm.send(*block(algorithm, [2]))
-    for name, values in sent.items():
-        assert torch.equal(values[turned], again[name])
-        assert torch.equal(values[2], alone[name][0])
+@pytest.mark.parametrize("values", ["clip_norm=0.5", "optimizer={name: sgd, lr: 0.1, momentum: 0.9}"])
+def test_they_are_with_clipping_and_momentum_as_well(algorithm: Algorithm, values: str) -> None:
+    check_program(algorithm, Experiment().updated([f"client.{values}"]).client, INFO)
 
 
-def test_what_clients_keep_is_changed_row_by_row_and_sent_as_a_copy(algorithm: Algorithm) -> None:
-    def kept(order: Sequence[int]) -> dict[str, torch.Tensor]:
-        rows, context = block(algorithm, order)
-        algorithm.start(rows, context)
-        sent = algorithm.send(rows, context)
-        after = {name: values.clone() for name, values in context.state.items()}
-        for values in sent.values():
-            values.fill_(7.0)
-        assert all(torch.equal(values, after[name]) for name, values in context.state.items())
-        return after
+def test_a_dry_run_tells_what_an_engine_must_be_able_to_do() -> None:
+    def found(name: str) -> Heard:
+        return heard(
+            Experiment(), build_algorithm(Experiment.parse({"algorithm": name}).algorithm.fitted(FACTS), LINEAR)
+        )
 
-    turned = [3, 0, 4, 2, 1]
-    whole, again, alone = kept(range(5)), kept(turned), kept([2])
-    for name, values in whole.items():
-        assert torch.isfinite(values).all()
-        assert torch.equal(values[turned], again[name])
-        assert torch.equal(values[2], alone[name][0])
+    assert found("fedavg") == Heard([None])
+    assert found("fedprox").corrections != [None]
+    assert len(found("ditto").corrections) == 2
+    assert found("apfl") == Heard([], plain=True)
+    assert found("mime") == Heard([], plain=True, full_gradient=True)
+    assert found("mimelite").full_gradient
+    assert found("cocoa").solves
 
 
-def test_gradients_are_corrected_row_by_row_and_nothing_else_is_changed(algorithm: Algorithm) -> None:
-    def corrected(order: Sequence[int]) -> torch.Tensor:
-        rows, context = block(algorithm, order)
-        before = (rows.clone(), context.broadcast.clone())
-        shared = {name: vector.clone() for name, vector in context.server.items()}
-        algorithm.correct(context.grad, rows[:, : LAYOUT.trainable], context)
-        assert all(torch.equal(context.server[name], vector) for name, vector in shared.items())
-        assert torch.equal(rows, before[0])
-        assert torch.equal(context.broadcast, before[1])
-        return context.grad
+class Careless(Algorithm):
+    """FedAvg but for a mistake."""
 
-    turned = [3, 0, 4, 2, 1]
-    assert torch.equal(corrected(range(5))[turned], corrected(turned))
-    assert torch.equal(corrected(range(5))[2:3], corrected([2]))
+    paper = "-"
 
 
-@pytest.mark.parametrize("algorithm", OWN_STEPS, indirect=True)
-@pytest.mark.parametrize("step", [0, 1, 4])
-def test_steps_of_its_own_are_taken_row_by_row_and_leave_the_padding_zero(algorithm: Algorithm, step: int) -> None:
-    def stepped(order: Sequence[int]) -> list[torch.Tensor]:
-        rows, context = block(algorithm, order)
-        algorithm.local_step(context.grad, rows, replace(context, step=step))
-        return [rows, *context.scratch.values(), *context.state.values()]
-
-    turned = [3, 0, 4, 2, 1]
-    for whole, again, alone in zip(stepped(range(5)), stepped(turned), stepped([2]), strict=True):
-        assert torch.equal(whole[turned], again)
-        assert torch.equal(whole[2:3], alone)
-        if whole.shape[1] == LAYOUT.size:
-            assert not whole[:, PADDING].any()
+class Leaky(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        self.seen = c.k
+        return super().local(c)
 
 
-def test_sending_leaves_all_but_the_rows_alone_and_hands_over_no_view_of_it(algorithm: Algorithm) -> None:
-    rows, context = block(algorithm, range(3))
-    given = (context.broadcast, context.grad, *context.server.values())
-    before = [tensor.clone() for tensor in given]
-    for values in algorithm.send(rows, context).values():
-        values.fill_(7.0)
-    assert all(torch.equal(tensor, kept) for tensor, kept in zip(given, before, strict=True))
+class Mixing(Careless):
+    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
+        grad.sub_(grad.mean(0))
 
 
-def test_the_padding_of_an_update_is_zero(algorithm: Algorithm) -> None:
-    sent = algorithm.send(*block(algorithm, range(3)))
-    for field in algorithm.fields():
-        if field.size == LAYOUT.size:
-            assert not sent[field.name][:, PADDING].any()
+class Whole(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for b in c.batches():
+            b.move(b.gradients().add_(c.weights))
+        return self.send(c)
+
+
+class Peeking(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for _ in c.batches():
+            c.full_gradient()
+        return self.send(c)
+
+
+class Nested(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for _ in c.batches():
+            c.descend()
+        return self.send(c)
+
+
+class Greedy(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for b in c.batches():
+            b.move(b.gradients().add_(b.gradients()))
+        return self.send(c)
+
+
+class Undeclared(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        c.new_rows("before")
+        return super().local(c)
+
+
+class Unfinished(Careless):
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        self.batches = c.batches()
+        next(self.batches, None)
+        return {}
+
+
+class Shared(Careless):
+    def fields(self) -> tuple[Field, ...]:
+        return (Field("update", LAYOUT.trainable),)
+
+    def client_state(self) -> tuple[ClientVector, ...]:
+        return (ClientVector("own", LAYOUT.trainable),)
+
+    def send(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        return {"update": c.state["own"]}
+
+
+class Overwriting(Careless):
+    def send(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        c.broadcast.zero_()
+        return {"update": c.rows}
+
+
+class Named(Careless):
+    def send(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        return {"delta": c.update()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (Leaky, r"local keeps something in self\.seen"),
+        (Mixing, "'update' of a client is not the same alone as among five"),
+        (Whole, r"within a pass: take b\.weights of the step"),
+        (Peeking, "within a pass: full_gradient is for before or after it"),
+        (Nested, "within a pass: another pass is for before or after it"),
+        (Greedy, "a batch has 1 gradient in the algorithm's work"),
+        (Undeclared, "the algorithm declares matrices = 0; declare 1 in its class"),
+        (Unfinished, "local ends within a pass"),
+        (Shared, "what local sends is a view of own"),
+        (Overwriting, "local changes the broadcast model"),
+        (Named, r"local sends \['delta'\]; expected \['update'\]"),
+    ],
+)
+def test_a_program_that_breaks_its_contract_is_told_what_it_does(kind: type[Algorithm], line: str) -> None:
+    with pytest.raises((ContractError, RuntimeError, ValueError), match=line):
+        check_program(kind(Experiment().algorithm, LAYOUT), CLIENT, INFO)
+
+
+class TwoGradients(Careless):
+    """Steps along the mean of two gradients of a batch, the first of which must last while the second is computed."""
+
+    def __init__(self, *given: Any, copies: bool) -> None:
+        super().__init__(*given)
+        self.copies = copies
+
+    def work(self, client: ClientConfig) -> LocalWork:
+        return replace(super().work(client), repeats=2)
+
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for b in c.batches():
+            one = b.gradients()
+            one = one.clone() if self.copies else one
+            other = b.gradients(at=b.rows * 0.5)
+            b.move((one + other) / 2)
+        return self.send(c)
+
+
+@pytest.mark.parametrize("engine", ["sequential", "rows"])
+def test_a_gradient_lasts_while_the_next_one_is_computed(engine: str) -> None:
+    module = nn.Sequential(nn.Linear(5, 3), nn.Sigmoid(), nn.Linear(3, 2))
+    layout, shard = ParameterLayout(module), Shard(torch.randn(9, 5), torch.arange(9) % 2, None)
+    shards = Shards(shard, np.zeros(1, np.int64), np.array([9]))
+    found, work = [], LocalWork(4, repeats=2)
+    for copies in (True, False):
+        made = build_engine(EngineChoice(engine), copy.deepcopy(module), layout, cross_entropy, INFO, work)
+        program = TwoGradients(Experiment().algorithm, layout, copies=copies).local
+        trainer = Trainer(made, row_optimizer(Experiment().client.optimizer), work, None, program)
+        found.append(trainer.train(SETTING, layout.pack(module), np.array([1]), shards).sent["update"].clone())
+    assert found[0].any()
+    assert torch.equal(*found)
+
+
+class ByHand(Careless):
+    """FedProx in a loop of its own."""
+
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for b in c.batches():
+            grad = b.gradients()
+            grad.add_(b.weights - b.broadcast[: b.trainable], alpha=0.5)
+            b.move(grad)
+        return self.send(c)
+
+
+class StepByStep(Careless):
+    """FedProx in steps."""
+
+    def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        for b in c.batches():
+            b.step(self.correct)
+        return self.send(c)
+
+    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
+        grad.add_(weights - b.broadcast[: b.trainable], alpha=0.5)
+
+
+def test_a_pass_in_one_call_is_its_steps_and_their_parts_to_the_bit() -> None:
+    sizes = np.array([13, 9, 5])
+    shard = Shard(torch.randn(27, 5), torch.arange(27) % 2, None)
+    shards, module = Shards(shard, np.cumsum(sizes) - sizes, sizes), nn.Linear(5, 2)
+    layout, work, found = ParameterLayout(module), LocalWork(4, 2), []
+    engine = build_engine(EngineChoice("rows", 3), copy.deepcopy(module), layout, cross_entropy, INFO, work)
+    for kind in (StepByStep, ByHand):
+        algorithm = kind(Experiment().algorithm, layout)
+        for program in (algorithm.local, lambda c: Algorithm.local(algorithm, c))[: 1 + (kind is StepByStep)]:
+            trainer = Trainer(engine, row_optimizer(SgdConfig(momentum=0.9)), work, 0.7, program)
+            result = trainer.train(SETTING, layout.pack(module), np.arange(3), shards)
+            found.append((result.sent["update"].clone(), result.loss))
+    for update, loss in found[1:]:
+        assert torch.equal(update, found[0][0])
+        np.testing.assert_array_equal(loss, found[0][1])
+
+
+def test_the_loss_that_a_pass_was_left_with_is_that_of_its_steps() -> None:
+    class Two(Careless):
+        def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
+            for b in c.batches():
+                b.step()
+                if b.number == 1:
+                    break
+            return self.send(c)
+
+    shard = Shard(torch.randn(20, 5), torch.arange(20) % 2, None)
+    shards, module = Shards(shard, np.zeros(1, np.int64), np.array([20])), nn.Linear(5, 2)
+    layout, losses = ParameterLayout(module), []
+    for program, steps in (
+        (Two(Experiment().algorithm, layout).local, None),
+        (FedAvg(Experiment().algorithm, layout).local, 2),
+    ):
+        engine = build_engine(
+            EngineChoice("sequential"), copy.deepcopy(module), layout, cross_entropy, INFO, LocalWork(4)
+        )
+        trainer = Trainer(engine, row_optimizer(SgdConfig()), LocalWork(4, steps=steps), None, program)
+        losses.append(trainer.train(SETTING, layout.pack(module), np.array([1]), shards).loss)
+    assert losses[0] == losses[1]
 
 
 def test_applying_is_pure(algorithm: Algorithm) -> None:
@@ -192,17 +323,6 @@ def test_applying_is_pure(algorithm: Algorithm) -> None:
     assert not np.shares_memory(one, model)
 
 
-def test_nothing_is_kept_on_the_algorithm(algorithm: Algorithm) -> None:
-    before = {name: repr(value) for name, value in vars(algorithm).items()}
-    model, state = model_and_state(algorithm)
-    for _ in range(2):
-        rows, context = block(algorithm, range(3))
-        algorithm.correct(context.grad, rows[:, : LAYOUT.trainable], context)
-        algorithm.send(rows, context)
-        model, state = algorithm.apply(model, state, averaged(algorithm))
-    assert {name: repr(value) for name, value in vars(algorithm).items()} == before
-
-
 def test_the_state_is_what_a_resume_can_store(algorithm: Algorithm) -> None:
     model, state = model_and_state(algorithm)
     assert all(isinstance(value, np.ndarray) and value.dtype == np.float64 for value in state.values())
@@ -215,39 +335,14 @@ def test_the_state_is_what_a_resume_can_store(algorithm: Algorithm) -> None:
     np.testing.assert_array_equal(straight[0], resumed[0])
 
 
-def test_one_client_of_weight_one_is_the_mean(algorithm: Algorithm) -> None:
-    sent = algorithm.send(*block(algorithm, [2]))
-    running = RunningSum(4, algorithm.fields(), CPU)
-    assert running.fold(np.array([0], dtype=np.int32), np.array([1.0]), sent) == [None]
-    found = mean(running.seal(), algorithm.fields())
-    for name, values in sent.items():
-        np.testing.assert_allclose(found[name], values[0].double().numpy(), rtol=0, atol=2.0**-52)
-    model, state = model_and_state(algorithm)
-    direct = {name: values[0].double().numpy() for name, values in sent.items()}
-    np.testing.assert_allclose(
-        algorithm.apply(model, state, found)[0], algorithm.apply(model, state, direct)[0], rtol=1e-7
-    )
-
-
 def test_a_mean_of_zeros_moves_nothing_in_the_first_round(algorithm: Algorithm) -> None:
     model, state = model_and_state(algorithm)
     nothing = {field.name: np.zeros(field.size) for field in algorithm.fields()}
     np.testing.assert_array_equal(algorithm.apply(model, state, nothing)[0], model)
 
 
-def test_an_algorithm_sees_gradients_where_a_hook_of_its_own_is_shown_them() -> None:
-    class Corrected(Algorithm):
-        def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
-            grad.neg_()
-
-    class Sent(Algorithm):
-        def send(self, rows: torch.Tensor, context: ClientContext) -> dict[str, torch.Tensor]:
-            return {"update": context.grad}
-
-    class OnTheServer(Algorithm):
-        columnwise = False
-
-    config = Experiment().algorithm
-    assert Corrected(config, LAYOUT).sees_gradients
-    assert Sent(config, LAYOUT).sees_gradients
-    assert not OnTheServer(config, LAYOUT).sees_gradients
+def test_an_algorithm_has_few_class_variables_and_methods_to_override() -> None:
+    names = [name for name in vars(Algorithm) if not name.startswith("_")]
+    variables = [name for name in names if name != "correct" and not callable(vars(Algorithm)[name])]
+    assert len([name for name in variables if not isinstance(vars(Algorithm)[name], property)]) <= 5, "and `paper`"
+    assert len(names) - len(variables) + 1 <= 14

@@ -66,7 +66,7 @@ def federated_round(algorithm: Algorithm, experiment: Experiment, *, clip_norm: 
     engine = SequentialEngine(engine_module, layout, cross_entropy, INFO, CPU)
     optimizer = algorithm.local_optimizer(experiment.client)
     work = algorithm.work(experiment.client)
-    trainer = Trainer(engine, None if optimizer is None else row_optimizer(optimizer), work, clip_norm, algorithm)
+    trainer = Trainer(engine, None if optimizer is None else row_optimizer(optimizer), work, clip_norm, algorithm.local)
     sums = []
     for client, size in enumerate(SIZES):
         running = RunningSum(1, algorithm.fields(), CPU)
@@ -149,8 +149,8 @@ class FedProx(Algorithm):
         super().__init__(config, layout)
         self.mu = mu
 
-    def correct(self, grad, rows, context):
-        grad += self.mu * (rows - context.broadcast[: context.trainable])
+    def correct(self, grad, weights, b):
+        grad += self.mu * (weights - b.broadcast[: b.trainable])
 
 def function():
     pass

@@ -25,8 +25,8 @@ ALGORITHM = """\
 from raysim.algorithms import Algorithm
 
 class Custom(Algorithm):
-    def correct(self, grad, rows, context):
-        if context.setting.round == 2:
+    def correct(self, grad, weights, b):
+        if b.setting.round == 2:
             raise {error}
 """
 

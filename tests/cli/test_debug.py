@@ -17,8 +17,8 @@ FAILING = """\
 from raysim.algorithms import Algorithm
 
 class Failing(Algorithm):
-    def correct(self, grad, rows, context):
-        if context.setting.round == {round} and {client} in context.clients:
+    def correct(self, grad, weights, b):
+        if b.setting.round == {round} and {client} in b.clients:
             secret = 4711
             raise ValueError("boom")
 """

@@ -90,8 +90,8 @@ def test_user_code_is_found_in_the_working_directory_and_its_errors_name_the_cli
         "from raysim.algorithms import Algorithm\n"
         "class Mine(Algorithm):\n"
         "    paper = 'none'\n"
-        "    def correct(self, grad, rows, context):\n"
-        "        if 4 in context.clients:\n"
+        "    def correct(self, grad, weights, b):\n"
+        "        if 4 in b.clients:\n"
         "            raise ValueError('no such thing')\n"
     )
     monkeypatch.chdir(tmp_path)

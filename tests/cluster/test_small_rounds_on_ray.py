@@ -129,13 +129,13 @@ def test_within_a_call_bad_clients_are_left_out_empty_cohorts_pass_and_errors_co
         "from raysim.algorithms import Algorithm\n"
         "class Rough(Algorithm):\n"
         "    paper = 'none'\n"
-        "    def send(self, rows, context):\n"
-        "        update = rows - context.broadcast\n"
-        "        update[[client == 2 for client in context.clients.tolist()], 0] = float('nan')\n"
+        "    def send(self, c):\n"
+        "        update = c.rows - c.broadcast\n"
+        "        update[[client == 2 for client in c.clients.tolist()], 0] = float('nan')\n"
         "        return {'update': update}\n"
         "class Failing(Rough):\n"
-        "    def correct(self, grad, rows, context):\n"
-        "        if context.setting.round == 5:\n"
+        "    def correct(self, grad, weights, b):\n"
+        "        if b.setting.round == 5:\n"
         "            raise ValueError('no such thing')\n"
     )
     monkeypatch.chdir(tmp_path)

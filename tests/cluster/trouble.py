@@ -20,7 +20,7 @@ from raysim.data import Federation
 from raysim.data.federation import Samples
 from raysim.data.store import ArrowFederation, StoreSpec
 from raysim.errors import DataError
-from raysim.training import ClientContext
+from raysim.training import Clients, Some
 
 
 class Trouble(FedAvg):
@@ -36,23 +36,23 @@ class Trouble(FedAvg):
         super().__init__(config, layout)
         self.folder, self.faults = Path(folder), faults
 
-    def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
+    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
         for number, fault in enumerate(self.faults):
-            if fault["round"] != context.setting.round or fault.get("at") == "send":
+            if fault["round"] != b.setting.round or fault.get("at") == "send":
                 continue
             if fault.get("at") == "apply":
                 (self.folder / f"{number}.armed").touch()
             elif "client" in fault:
-                if fault["client"] in context.clients:
+                if fault["client"] in b.clients:
                     happen(fault["what"])
             elif self._is_due(number):
                 happen(fault["what"])
 
-    def send(self, rows: torch.Tensor, context: ClientContext) -> Mapping[str, torch.Tensor]:
-        update = rows - context.broadcast
+    def send(self, c: Clients) -> Mapping[str, torch.Tensor]:
+        update = c.rows - c.broadcast
         for fault in self.faults:
-            if fault.get("at") == "send" and fault["round"] == context.setting.round:
-                update[[client == fault["client"] for client in context.clients.tolist()]] = float("nan")
+            if fault.get("at") == "send" and fault["round"] == c.setting.round:
+                update[[client == fault["client"] for client in c.clients.tolist()]] = float("nan")
         return {"update": update}
 
     def apply(self, model: Any, state: Any, mean: Any) -> Any:

@@ -35,8 +35,8 @@ FAULTY = """\
 from raysim.algorithms import Algorithm
 
 class Faulty(Algorithm):
-    def correct(self, grad, rows, context):
-        if context.setting.round == 2:
+    def correct(self, grad, weights, b):
+        if b.setting.round == 2:
             raise ValueError("boom")
 """
 TERMINAL = "terminal: "

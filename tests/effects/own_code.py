@@ -63,6 +63,6 @@ class Half(FedAvg):
         super().__init__(config, layout)
         self._share = share
 
-    def send(self, rows: Any, context: Any) -> Any:
-        sent = dict(super().send(rows, context))
+    def send(self, c: Any) -> Any:
+        sent = dict(super().send(c))
         return {name: self._share * value for name, value in sent.items()}

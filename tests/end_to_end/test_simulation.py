@@ -219,9 +219,9 @@ class Poisoned(Algorithm):
 
     paper = "none"
 
-    def send(self, rows, context):  # type: ignore[no-untyped-def]
-        update = rows - context.broadcast
-        for row, client in enumerate(context.clients.tolist()):
+    def send(self, c):  # type: ignore[no-untyped-def]
+        update = c.rows - c.broadcast
+        for row, client in enumerate(c.clients.tolist()):
             if client in (2, 3):
                 update[row, 0 if client == 2 else -32] = float("nan") if client == 2 else float("inf")
         return {"update": update}
@@ -245,8 +245,8 @@ class Failing(Algorithm):
 
     paper = "none"
 
-    def correct(self, grad, rows, context):  # type: ignore[no-untyped-def]
-        if 4 in context.clients:
+    def correct(self, grad, weights, b):  # type: ignore[no-untyped-def]
+        if 4 in b.clients:
             raise ValueError("no such thing")
 
 
@@ -264,8 +264,8 @@ class FailingLater(Algorithm):
     paper = "none"
     mended = False
 
-    def correct(self, grad, rows, context):  # type: ignore[no-untyped-def]
-        if context.setting.round == 3 and not FailingLater.mended:
+    def correct(self, grad, weights, b):  # type: ignore[no-untyped-def]
+        if b.setting.round == 3 and not FailingLater.mended:
             raise ValueError("no such thing")
 
 
@@ -518,8 +518,8 @@ class Misshapen(Algorithm):
 
     paper = "none"
 
-    def send(self, rows, context):  # type: ignore[no-untyped-def]
-        return {"update": rows[:, :1]}
+    def send(self, c):  # type: ignore[no-untyped-def]
+        return {"update": c.rows[:, :1]}
 
 
 def test_an_algorithm_that_sends_another_shape_is_told_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from raysim.rounds.lease import Lease
 from raysim.rounds.ranges import ServerRange
 from raysim.rounds.task import RoundTask
 from raysim.selection.cohort import draw_round
-from raysim.training import ClientContext, EngineChoice, torch_threads
+from raysim.training import EngineChoice, Some, torch_threads
 
 ENGINE = EngineChoice("sequential")
 SIZES = [12, 30, 0, 7, 18]
@@ -196,8 +196,8 @@ class FailsFor3(Algorithm):
 
     paper = "none"
 
-    def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
-        if 3 in context.clients:
+    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
+        if 3 in b.clients:
             raise ZeroDivisionError("not for this one")
 
 
@@ -206,8 +206,8 @@ class FailsTogether(Algorithm):
 
     paper = "none"
 
-    def correct(self, grad: torch.Tensor, rows: torch.Tensor, context: ClientContext) -> None:
-        if len(rows) > 1:
+    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
+        if len(weights) > 1:
             raise ZeroDivisionError("one at a time")
 
 

@@ -119,16 +119,16 @@ class Bad(Algorithm):
     def __init__(self, config, layout, error="ValueError"):
         super().__init__(config, layout)
         self.error = {"ValueError": ValueError, "DataError": DataError, "MemoryError": MemoryError}[error]
-    def correct(self, grad, rows, context):
-        if context.setting.round == 2 and not {1, 4}.isdisjoint(context.clients.tolist()):
+    def correct(self, grad, weights, b):
+        if b.setting.round == 2 and not {1, 4}.isdisjoint(b.clients.tolist()):
             raise self.error("no")
 
 class Absent(Algorithm):
     paper = "none"
-    def send(self, rows, context):
-        update = rows - context.broadcast
-        if context.setting.round == 2:
-            update[[client in (1, 4) for client in context.clients.tolist()]] = float("nan")
+    def send(self, c):
+        update = c.rows - c.broadcast
+        if c.setting.round == 2:
+            update[[client in (1, 4) for client in c.clients.tolist()]] = float("nan")
         return {"update": update}
 """
 

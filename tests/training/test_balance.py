@@ -19,9 +19,9 @@ from raysim.execution.preparation import engine_choice
 from raysim.training import (
     BalancedLoss,
     BatchPlan,
-    ClientContext,
+    BlockInputs,
+    Clients,
     Engine,
-    Given,
     LocalUpdate,
     LocalWork,
     ParameterLayout,
@@ -126,11 +126,9 @@ def test_without_options_it_is_the_loss_itself() -> None:
 
 
 class Plain:
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        return
-
-    def send(self, rows: Tensor, context: ClientContext) -> dict[str, Tensor]:
-        return {"row": rows.clone()}
+    def local(self, c: Clients) -> dict[str, Tensor]:
+        c.descend()
+        return {"row": c.rows.clone()}
 
 
 def module() -> nn.Module:
@@ -149,11 +147,11 @@ def shards() -> list[Samples]:
 
 
 def trained(engine: Engine, context: Tensor, clients: list[int]) -> Tensor:
-    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain())
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain().local)
     joined = Shards.join([Shard.load(shards()[client], CPU) for client in clients])
     broadcast = ParameterLayout(module()).pack(module())
     ids = np.array(clients)
-    return trainer.train(SETTING, broadcast, ids, joined, Given(context=context[ids])).sent["row"]
+    return trainer.train(SETTING, broadcast, ids, joined, BlockInputs(context=context[ids])).sent["row"]
 
 
 @pytest.mark.parametrize("option", ["inverse", "own effective", "adjusted", "fedlc", "fedrs", "all of it"])
@@ -187,13 +185,15 @@ def test_compiled_steps_are_told_the_same() -> None:
     assert isinstance(loss, BalancedLoss)
     context = loss.context(COUNTS, COUNTS.sum(0))
     layout = ParameterLayout(module())
-    update = LocalUpdate(row_optimizer(SgdConfig()), None, Plain())
+    update = LocalUpdate(row_optimizer(SgdConfig()), None)
     rows = RowsEngine(module(), layout, loss, INFO, CPU, 3, 5, compiled=True, update=update)
-    assert rows.compiled
-    assert not rows.not_whole
-    trainer = Trainer(rows, update.optimizer, WORK, None, update.rule, rule_sees_gradients=False)
+    assert rows.codes.all
+    assert not rows.codes.not_whole
+    trainer = Trainer(rows, update.optimizer, WORK, None, Plain().local)
     joined = Shards.join([Shard.load(samples, CPU) for samples in shards()])
-    found = trainer.train(SETTING, layout.pack(module()), np.arange(3), joined, Given(context=context)).sent["row"]
+    found = trainer.train(SETTING, layout.pack(module()), np.arange(3), joined, BlockInputs(context=context)).sent[
+        "row"
+    ]
     sequential = SequentialEngine(module(), layout, loss, INFO, CPU)
     for client in range(3):
         np.testing.assert_allclose(found[client], trained(sequential, context, [client])[0], rtol=1e-5, atol=1e-6)

@@ -14,6 +14,7 @@ from torch import Tensor
 from raysim.config.client import SgdConfig
 from raysim.training import (
     BatchPlan,
+    Clients,
     EngineChoice,
     LocalWork,
     ParameterLayout,
@@ -33,11 +34,9 @@ SAMPLES = [images(9, seed=1), images(8, seed=2), images(6, seed=3)]
 
 
 class Plain:
-    def correct(self, grad: Tensor, rows: Tensor, context: object) -> None:
-        return
-
-    def send(self, rows: Tensor, context: object) -> dict[str, Tensor]:
-        return {"row": rows.clone()}
+    def local(self, c: Clients) -> dict[str, Tensor]:
+        c.descend()
+        return {"row": c.rows.clone()}
 
 
 def trained(name: str, choice: EngineChoice, clients: slice = slice(None)) -> Tensor:
@@ -45,7 +44,7 @@ def trained(name: str, choice: EngineChoice, clients: slice = slice(None)) -> Te
     layout = ParameterLayout(start)
     broadcast = layout.pack(start)
     engine = build_engine(choice, start, layout, cross_entropy, IMAGES, WORK)
-    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain())
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain().local)
     shards = Shards.join([Shard.load(one, torch.device("cpu")) for one in SAMPLES[clients]])
     with torch.random.fork_rng(devices=[]):
         return trainer.train(SETTING, broadcast, CLIENTS[clients], shards).sent["row"]

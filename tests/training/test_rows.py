@@ -20,7 +20,7 @@ from raysim.models.build import MODELS, build_model
 from raysim.training import (
     BlockResult,
     CannotCapture,
-    ClientContext,
+    Clients,
     Engine,
     EngineChoice,
     LocalWork,
@@ -87,11 +87,13 @@ SIZES = [11, 13, 11, 15, 12, 6, 10, 1, 5, 0]
 class Plain:
     """Sends the rows and the last gradients as they are."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        return
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        return {"row": rows.clone(), "grad": context.grad.clone()}
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        last = torch.zeros_like(c.weights)
+        for b in c.batches():
+            grad = b.gradients()
+            last[: b.k] = grad
+            b.move(grad)
+        return {"row": c.rows.clone(), "grad": last}
 
 
 def samples_of(info: DataInfo, count: int, seed: int, *, weighted: bool = False) -> Samples:
@@ -126,7 +128,7 @@ def trained(
     work: LocalWork | None = None,
 ) -> BlockResult:  # fmt: skip
     config, clip_norm = OPTIMIZERS[optimizer]
-    trainer = Trainer(engine, row_optimizer(config), work or LocalWork(BATCH, 2), clip_norm, Plain())
+    trainer = Trainer(engine, row_optimizer(config), work or LocalWork(BATCH, 2), clip_norm, Plain().local)
     loaded = [Shard.load(shard, CPU) for shard in shards]
     with torch.random.fork_rng(devices=[]):
         return trainer.train(SETTING, broadcast, np.array(clients, dtype=np.int64), Shards.join(loaded))
@@ -372,7 +374,7 @@ def test_an_empty_client_keeps_company_without_samples_of_its_own() -> None:
     beyond = Shard(torch.full_like(shard.x, 255), torch.full_like(shard.y, 1 << 40), None)
     pool = Shards.join([shard, beyond]).pool
     shards = Shards(pool, np.array([0, len(shard)]), np.array([len(shard), 0]))
-    trainer = Trainer(engine, row_optimizer(SgdConfig()), LocalWork(BATCH, 2), None, Plain())
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), LocalWork(BATCH, 2), None, Plain().local)
     found = trainer.train(SETTING, crowd.broadcast, np.array([0, 9]), shards)
     assert torch.equal(found.sent["row"][0], alone.sent["row"][0])
     assert torch.equal(found.sent["row"][1], crowd.broadcast)

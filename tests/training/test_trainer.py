@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from raysim.data import Samples
 from raysim.training import (
     Block,
     BlockResult,
-    ClientContext,
+    Clients,
     Engine,
     LocalWork,
     ParameterLayout,
@@ -26,6 +25,7 @@ from raysim.training import (
     SequentialEngine,
     Shard,
     Shards,
+    Some,
     Trainer,
     row_optimizer,
 )
@@ -50,21 +50,40 @@ class Plain:
 
     def __init__(self) -> None:
         self.corrected: list[tuple[torch.Size, torch.Size, list[int]]] = []
-        self.last: ClientContext | None = None
+        self.last: Clients | None = None
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        self.corrected.append((grad.shape, rows.shape, context.clients.tolist()))
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        self.last = c
+        c.descend(self.correct)
+        return {"row": c.rows.clone()}
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        self.last = context
-        return {"row": rows.clone(), "grad": context.grad.clone()}
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        self.corrected.append((grad.shape, weights.shape, b.clients.tolist()))
 
 
 class FedProx(Plain):
     """Li et al. 2020: a proximal term of weight 0.5."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad += 0.5 * (rows - context.broadcast[: context.trainable])
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad += 0.5 * (weights - b.broadcast[: b.trainable])
+
+
+class Uncorrected(Plain):
+    """Takes plain steps."""
+
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        c.descend()
+        return {"row": c.rows.clone()}
+
+
+class Gradients(Plain):
+    """Sends the gradients at the broadcast model."""
+
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        grad = torch.zeros_like(c.weights)
+        for b in c.batches():
+            grad[: b.k] = b.gradients()
+        return {"row": c.rows.clone(), "grad": grad}
 
 
 class ManyRows(Engine):
@@ -114,7 +133,7 @@ class Bench:
         if rows is not None:
             engine = ManyRows(module(name), self.layout, rows)
         local = None if sends_gradients else row_optimizer(optimizer or SgdConfig())
-        self.trainer = Trainer(engine, local, work, clip_norm, self.rule)
+        self.trainer = Trainer(engine, local, work, clip_norm, self.rule.local)
 
     def train(
         self, clients: Sequence[int], shards: Sequence[Samples], setting: RoundSetting = SETTING
@@ -172,21 +191,10 @@ def test_an_algorithm_can_correct_the_gradients_of_every_step(rows: int | None) 
     assert not torch.allclose(found[0], bench.layout.pack(without), rtol=0, atol=1e-4)
 
 
-class Blind(Plain):
-    """Sends the rows as they are, and would fail if it were shown gradients."""
-
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        raise AssertionError("nobody looks at gradients")
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        return {"row": rows.clone()}
-
-
 @pytest.mark.parametrize("rows", [None, 2])
-def test_plain_descent_that_nobody_watches_has_the_bits_of_one_that_is_watched(rows: int | None) -> None:
+def test_plain_descent_has_the_bits_of_steps_that_are_corrected_by_nothing(rows: int | None) -> None:
     clients, shards = [3, 5][: rows or 1], [images(13), images(9)][: rows or 1]
-    watched, blind = Bench("mlp", rows=rows), Bench("mlp", rows=rows, rule=Blind())
-    blind.trainer = replace(blind.trainer, rule_sees_gradients=False)
+    watched, blind = Bench("mlp", rows=rows), Bench("mlp", rows=rows, rule=Uncorrected())
     expected, losses = watched.train(clients, shards)
     found, same = blind.train(clients, shards)
     assert torch.equal(found, expected)
@@ -197,11 +205,12 @@ def test_plain_descent_that_nobody_watches_has_the_bits_of_one_that_is_watched(r
     ("optimizer", "clip_norm"),
     [(SgdConfig(momentum=0.9), None), (SgdConfig(weight_decay=0.1), None), (SgdConfig(), 0.1), (AdamConfig(), None)],
 )
-def test_any_other_step_is_taken_along_the_rows_whoever_watches(
+def test_any_other_step_is_taken_along_the_rows_with_a_correction_or_without(
     optimizer: OptimizerConfig, clip_norm: float | None
 ) -> None:
-    watched, other = (Bench("mlp", optimizer=optimizer, clip_norm=clip_norm) for _ in range(2))
-    other.trainer = replace(other.trainer, rule_sees_gradients=False)
+    watched, other = (
+        Bench("mlp", optimizer=optimizer, clip_norm=clip_norm, rule=rule) for rule in (Plain(), Uncorrected())
+    )
     assert torch.equal(other.train([3], [images(13)])[0], watched.train([3], [images(13)])[0])
 
 
@@ -274,14 +283,13 @@ def test_an_algorithm_sees_the_clients_that_still_train_and_at_the_end_all() -> 
     active = [clients for _, _, clients in rule.corrected]
     assert active == [[4, 8, 1]] * 2 + [[4, 8]] * 2 + [[4]] * 2
     assert all(grad == rows == (len(clients), trainable) for grad, rows, clients in rule.corrected)
-    context = rule.last
-    assert context is not None
-    assert context.clients.tolist() == [4, 8, 1]
-    assert context.samples.tolist() == [13, 9, 5]
-    assert context.steps.tolist() == [6, 4, 2]
-    assert context.grad.shape == (3, trainable)
-    assert (context.setting, context.trainable) == (SETTING, trainable)
-    assert context.broadcast is bench.broadcast
+    c = rule.last
+    assert c is not None
+    assert c.clients.tolist() == [4, 8, 1]
+    assert c.samples.tolist() == [13, 9, 5]
+    assert c.steps.tolist() == [6, 4, 2]
+    assert (c.setting, c.trainable) == (SETTING, trainable)
+    assert c.broadcast is bench.broadcast
 
 
 @pytest.mark.parametrize("rows", [None, 1, 2])
@@ -292,13 +300,15 @@ def test_an_empty_client_takes_no_steps_and_has_no_gradient(rows: int | None) ->
     rule.corrected.clear()
     result = bench.result([7], [images(0)])
     assert torch.equal(result.sent["row"][0], bench.broadcast)
-    assert not result.sent["grad"].any()
     assert np.isnan(result.loss).all()
     assert rule.corrected == []
 
 
 def test_without_an_optimiser_the_rows_stay_and_the_gradient_is_that_at_the_broadcast() -> None:
-    bench, samples = Bench("mlp", LocalWork(None, steps=1), sends_gradients=True, clip_norm=1e3), images(13)
+    bench, samples = (
+        Bench("mlp", LocalWork(None, steps=1), rule=Gradients(), sends_gradients=True, clip_norm=1e3),
+        images(13),
+    )
     result = bench.result([7], [samples])
     assert torch.equal(result.sent["row"][0], bench.broadcast)
     plain, _ = plain_training(bench.start, samples, [torch.arange(13)], lr=1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from types import FunctionType
 
@@ -17,20 +16,21 @@ from raysim.data import DataInfo, Samples
 from raysim.execution.preparation import engine_choice
 from raysim.training import (
     BlockResult,
-    ClientContext,
+    Clients,
+    Correction,
     LocalUpdate,
     LocalWork,
     ParameterLayout,
     RoundSetting,
     Shard,
     Shards,
+    Some,
     Trainer,
     row_optimizer,
 )
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine
 from raysim.training.unguarded import compiled as compile_rows
-from raysim.training.whole_step import NotWhole, WholeStep
 
 pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
 
@@ -41,48 +41,55 @@ SIZES = [13, 11, 7, 6, 5, 2]
 
 
 class Proximal:
-    """Holds the weights near the broadcast model, and sends weights and gradients."""
+    """Holds the weights near the broadcast model, and sends them."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad.add_(rows - context.broadcast[: context.trainable], alpha=0.5)
+    correction: Correction | None
+    plain = False
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        return {"row": rows.clone(), "grad": context.grad.clone()}
+    def __init__(self) -> None:
+        self.correction = self.correct
+
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        c.descend(self.correction)
+        return {"row": c.rows.clone()}
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.add_(weights - b.broadcast[: b.trainable], alpha=0.5)
 
 
 class Anchored(Proximal):
     """Corrects by what a whole step can be compiled with, and sends the gradient of the whole shard."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad.mul_(0.5)
+    plain = True
 
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        assert context.anchor is not None
-        return {"anchor": context.anchor.clone()}
+    def local(self, c: Clients) -> Mapping[str, Tensor]:
+        anchor = c.full_gradient()
+        c.descend(self.correction)
+        return {"row": c.rows.clone(), "anchor": anchor}
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.mul_(0.5)
 
 
 class Halved(Proximal):
     """Halves the gradients."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
         grad.mul_(0.5)
 
 
 class Decaying(Proximal):
     """Corrects less from round to round: what it compiles to would be that of one round."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        grad.add_(rows, alpha=1 / context.setting.round)
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.add_(weights, alpha=1 / b.setting.round)
 
 
 class Plain(Proximal):
-    """Corrects nothing and looks at no gradient."""
+    """Corrects nothing."""
 
-    def correct(self, grad: Tensor, rows: Tensor, context: ClientContext) -> None:
-        return
-
-    def send(self, rows: Tensor, context: ClientContext) -> Mapping[str, Tensor]:
-        return {"row": rows.clone()}
+    def __init__(self) -> None:
+        self.correction = None
 
 
 def module() -> nn.Module:
@@ -113,12 +120,13 @@ def trainer(
 ) -> Trainer:
     net = network()
     optimizer = None if config is None else row_optimizer(config)
-    update = LocalUpdate(optimizer, clip_norm, rule(), seen=rule is not Plain)
+    made = rule()
+    update = LocalUpdate(optimizer, clip_norm, (made.correction,), plain=rule.plain)
     device = torch.device("cpu")
     engine = RowsEngine(
         net, ParameterLayout(net), cross_entropy, INFO, device, len(SIZES), BATCH, compiled=compiled, update=update
     )
-    return Trainer(engine, update.optimizer, LocalWork(BATCH), clip_norm, update.rule)
+    return Trainer(engine, update.optimizer, LocalWork(BATCH), clip_norm, made.local)
 
 
 def shard(client: int) -> Shard:
@@ -160,7 +168,7 @@ def test_whole_compiled_steps_come_to_what_the_plain_loop_comes_to(
 ) -> None:
     whole, plain = (trainer(config, None, rule, compiled=compiled) for compiled in (True, False))
     assert isinstance(whole.engine, RowsEngine)
-    assert whole.engine.not_whole == ""
+    assert whole.engine.codes.not_whole == ""
     for lr in (0.1, 0.03):  # the learning rate is no part of the code
         check_close(trained(whole, list(range(6)), lr), trained(plain, list(range(6)), lr))
 
@@ -187,7 +195,7 @@ def test_clipped_gradients_agree_however_much_of_the_step_is_compiled() -> None:
 def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compiled_code() -> None:
     partly, plain = (trainer(SgdConfig(), None, Decaying, compiled=compiled) for compiled in (True, False))
     assert isinstance(partly.engine, RowsEngine)
-    assert partly.engine.not_whole == "its correction looks at context.setting"
+    assert partly.engine.codes.not_whole == "its correction looks at b.setting"
     check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
     assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
 
@@ -196,14 +204,14 @@ def test_parameters_that_share_a_gradient_are_decayed_each_by_its_own_value() ->
     config = SgdConfig(momentum=0.9, nesterov=True, weight_decay=0.1)
     whole, plain = (trainer(config, None, Plain, compiled=compiled, network=Summed) for compiled in (True, False))
     assert isinstance(whole.engine, RowsEngine)
-    assert whole.engine.not_whole == ""
+    assert whole.engine.codes.not_whole == ""
     check_close(*(trained(one, list(range(6)), network=Summed) for one in (whole, plain)))
 
 
 def test_gradients_are_corrected_where_there_is_no_optimiser_as_well() -> None:
     whole, plain = (trainer(None, None, Halved, compiled=compiled) for compiled in (True, False))
     assert isinstance(whole.engine, RowsEngine)
-    assert whole.engine.not_whole == ""
+    assert whole.engine.codes.not_whole == ""
     check_close(*(trained(one, list(range(6))) for one in (whole, plain)))
 
 
@@ -211,20 +219,14 @@ def test_gradients_are_corrected_where_there_is_no_optimiser_as_well() -> None:
 def test_the_gradient_of_a_whole_shard_is_neither_clipped_nor_corrected_however_much_is_compiled(
     clip_norm: float | None,
 ) -> None:
-    compiled = replace(trainer(SgdConfig(), clip_norm, Anchored, compiled=True), anchored=True)
+    compiled = trainer(SgdConfig(), clip_norm, Anchored, compiled=True)
     assert isinstance(compiled.engine, RowsEngine)
-    assert clip_norm or compiled.engine.not_whole == ""
-    plain = replace(trainer(SgdConfig(), None, Anchored, compiled=False), anchored=True)
+    assert clip_norm or compiled.engine.codes.not_whole == ""
+    plain = trainer(SgdConfig(), None, Anchored, compiled=False)
     found, expected = (trained(one, list(range(6))).sent["anchor"] for one in (compiled, plain))
     assert (expected.norm(dim=1) > 0.1).all()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(trained(compiled, [5]).sent["anchor"][0], found[5])
-
-
-def test_steps_that_an_algorithm_takes_by_itself_are_not_compiled_as_a_whole() -> None:
-    update = LocalUpdate(None, None, Proximal(), own_steps=True)
-    with pytest.raises(NotWhole, match="the algorithm takes steps of its own"):
-        WholeStep(lambda *values: values, ParameterLayout(module()), update, [torch.zeros(4, 1)])
 
 
 def test_code_for_one_number_of_rows_alone_is_refused_without_a_page_of_reports(
