@@ -252,16 +252,20 @@ class ByHand(Careless):
         return self.send(c)
 
 
-class StepByStep(Careless):
+class InOneCall(Careless):
+    """FedProx."""
+
+    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
+        grad.add_(weights - b.broadcast[: b.trainable], alpha=0.5)
+
+
+class StepByStep(InOneCall):
     """FedProx in steps."""
 
     def local(self, c: Clients) -> Mapping[str, torch.Tensor]:
         for b in c.batches():
             b.step(self.correct)
         return self.send(c)
-
-    def correct(self, grad: torch.Tensor, weights: torch.Tensor, b: Some) -> None:
-        grad.add_(weights - b.broadcast[: b.trainable], alpha=0.5)
 
 
 def test_a_pass_in_one_call_is_its_steps_and_their_parts_to_the_bit() -> None:
@@ -270,12 +274,11 @@ def test_a_pass_in_one_call_is_its_steps_and_their_parts_to_the_bit() -> None:
     shards, module = Shards(shard, np.cumsum(sizes) - sizes, sizes), nn.Linear(5, 2)
     layout, work, found = ParameterLayout(module), LocalWork(4, 2), []
     engine = build_engine(EngineChoice("rows", 3), copy.deepcopy(module), layout, cross_entropy, INFO, work)
-    for kind in (StepByStep, ByHand):
-        algorithm = kind(Experiment().algorithm, layout)
-        for program in (algorithm.local, lambda c: Algorithm.local(algorithm, c))[: 1 + (kind is StepByStep)]:
-            trainer = Trainer(engine, row_optimizer(SgdConfig(momentum=0.9)), work, 0.7, program)
-            result = trainer.train(SETTING, layout.pack(module), np.arange(3), shards)
-            found.append((result.sent["update"].clone(), result.loss))
+    for kind in (InOneCall, StepByStep, ByHand):
+        program = kind(Experiment().algorithm, layout).local
+        trainer = Trainer(engine, row_optimizer(SgdConfig(momentum=0.9)), work, 0.7, program)
+        result = trainer.train(SETTING, layout.pack(module), np.arange(3), shards)
+        found.append((result.sent["update"].clone(), result.loss))
     for update, loss in found[1:]:
         assert torch.equal(update, found[0][0])
         np.testing.assert_array_equal(loss, found[0][1])
@@ -293,14 +296,10 @@ def test_the_loss_that_a_pass_was_left_with_is_that_of_its_steps() -> None:
     shard = Shard(torch.randn(20, 5), torch.arange(20) % 2, None)
     shards, module = Shards(shard, np.zeros(1, np.int64), np.array([20])), nn.Linear(5, 2)
     layout, losses = ParameterLayout(module), []
-    for program, steps in (
-        (Two(Experiment().algorithm, layout).local, None),
-        (FedAvg(Experiment().algorithm, layout).local, 2),
-    ):
-        engine = build_engine(
-            EngineChoice("sequential"), copy.deepcopy(module), layout, cross_entropy, INFO, LocalWork(4)
-        )
-        trainer = Trainer(engine, row_optimizer(SgdConfig()), LocalWork(4, steps=steps), None, program)
+    for kind, steps in ((Two, None), (FedAvg, 2)):
+        work, program = LocalWork(4, steps=steps), kind(Experiment().algorithm, layout).local
+        engine = build_engine(EngineChoice("sequential"), copy.deepcopy(module), layout, cross_entropy, INFO, work)
+        trainer = Trainer(engine, row_optimizer(SgdConfig()), work, None, program)
         losses.append(trainer.train(SETTING, layout.pack(module), np.array([1]), shards).loss)
     assert losses[0] == losses[1]
 
