@@ -15,8 +15,11 @@ import numpy as np
 from torch import nn
 
 from raysim.aggregation import Record
+from raysim.algorithms import Algorithm
 from raysim.arrays import Int64
+from raysim.config.algorithms import CustomAlgorithmConfig
 from raysim.errors import ClientError, RunError
+from raysim.execution.clients.contract import ContractError, check_program
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.rounds.environment import bits_fingerprint
@@ -27,6 +30,7 @@ from raysim.selection import Selection, State, load_state
 from raysim.selection.cohort import draw_round
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
+from raysim.user_code import told
 
 _SHOWN_CLIENTS = 10
 
@@ -43,6 +47,7 @@ class Debugged:
         seconds: that training took.
         replayed: rounds that were computed again before it.
         different: what its bits depend on and is not as the run recorded it.
+        contract: what an algorithm of the user's own does that it must not; None where nothing is found.
     """
 
     client: int
@@ -54,6 +59,7 @@ class Debugged:
     seconds: float
     replayed: int
     different: tuple[str, ...]
+    contract: str | None = None
 
 
 def debug(
@@ -120,6 +126,7 @@ def debug(
         report.seconds["train"],
         round - 1 - after,
         _different(directory, prepared),
+        _broken_contract(prepared, executor.worker.algorithm),
     )
 
 
@@ -190,6 +197,19 @@ def _under_debugger(train: Callable[[], tuple[Record, LeaseReport]]) -> LeaseRep
             raise error.__cause__ from None
         pdb.post_mortem((error.__cause__ or error).__traceback__)
         raise
+
+
+def _broken_contract(prepared: Prepared, algorithm: Algorithm) -> str | None:
+    """What the program of a user's algorithm does wrong on made-up clients (`check_program`)."""
+    experiment = prepared.experiment
+    if not isinstance(experiment.algorithm, CustomAlgorithmConfig):
+        return None
+    try:
+        check_program(algorithm, experiment.client, prepared.federation.info)
+    except Exception as error:
+        what = str(error) if isinstance(error, ContractError) else f"it fails on made-up clients ({told(error)})"
+        return f"algorithm {experiment.algorithm.name}: {what}"
+    return None
 
 
 def _different(directory: RunDirectory, prepared: Prepared) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ def debug(
         raise
     for line in found.different:
         typer.echo(f"warning: {line}: the bits may not be those of the run", err=True)
+    if found.contract is not None:
+        typer.echo(f"warning: {found.contract}", err=True)
     typer.echo(
         f"client {client}, round {round}: {found.samples} samples, {found.steps} steps, loss {found.loss:.4g}, "
         f"{found.seconds:.3g} s; "

@@ -95,6 +95,24 @@ def test_a_client_that_was_not_drawn_and_a_run_that_is_none_are_one_line(raysim:
         debug("nowhere", client=1, round=1)
 
 
+def test_an_algorithm_that_mixes_clients_is_found_out_where_one_of_them_is_looked_at(
+    raysim: Raysim, folder: Path
+) -> None:
+    (folder / "mixing.py").write_text(
+        "from raysim.algorithms import Algorithm\n"
+        "class Mixing(Algorithm):\n"
+        "    paper = 'none'\n"
+        "    def correct(self, grad, weights, b):\n"
+        "        grad.sub_(grad.mean(0), alpha=0.5)\n"
+    )
+    overrides = ["algorithm=mixing:Mixing", "cohort=1.0", "training.engine=sequential"]
+    assert raysim("run", "tiny.yaml", *overrides, "--directory", "out", "--quiet").exit_code == 0
+    result = raysim("debug", "out", "--client", "3", "--round", "1")
+    assert result.exit_code == 0
+    assert "warning: algorithm mixing:Mixing: 'update' of a client is not the same alone as among five" in result.stderr
+    assert result.stdout.endswith("no error here\n")
+
+
 @pytest.mark.parametrize("every", [0, 2])
 def test_the_client_trains_to_what_the_run_recorded_of_it(folder: Path, every: int) -> None:
     """Also past clients that the run left out, which fail again when the round is replayed."""
