@@ -208,9 +208,12 @@ def test_calls_with_several_rounds_survive_a_kill_a_hang_and_an_error_with_two_o
     assert sum(row.retries for row in found.rows.values()) == 3
 
 
-def test_a_driver_killed_with_rounds_in_flight_resumes_to_the_same_bits_with_each_round_once(tmp_path: Path) -> None:
-    """In a process of its own, with a Ray of its own."""
-    many = ["rounds=200", "execution.actors=1", "execution.executor=ray"]
+def test_a_driver_killed_with_rounds_in_flight_resumes_to_the_same_bits_with_each_round_once(
+    tmp_path: Path, ray_session: Any
+) -> None:
+    """In a process of its own, which joins the session's Ray."""
+    address = ray_session.get_runtime_context().gcs_address
+    many = ["rounds=200", "execution.actors=1", "execution.executor=ray", f"execution.address={address}"]
     experiment = digits(tmp_path, *many)
     experiment.to_yaml(tmp_path / "c.yaml")
     command = "from raysim.cli import main; main()"
@@ -222,7 +225,7 @@ def test_a_driver_killed_with_rounds_in_flight_resumes_to_the_same_bits_with_eac
         driver.kill()
     assert driver.returncode == -signal.SIGKILL
     more = read_rounds(run).num_rows + 3
-    here = ["execution.executor=inprocess", f"rounds={more}"]
+    here = ["execution.executor=inprocess", "execution.address=null", f"rounds={more}"]
     with Simulation.resume(run.path, overrides=here) as resumed:
         resumed.run()
         assert sha256(resumed.model()) == final_sha256(experiment.updated(here))

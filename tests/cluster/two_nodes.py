@@ -64,9 +64,9 @@ def gpus_given(runtime: Runtime, nodes: list, execution: ExecutionConfig, census
 
 def check_gpus(runtime: Runtime, nodes: list) -> None:
     """What Ray really gives out is what was planned."""
-    quarters = gpus_given(runtime, nodes, ExecutionConfig(num_gpus=0.25, num_cpus=0.1))
-    assert len(quarters) == 4
-    assert set(quarters.values()) == {4}, "16 actors, 4 on each GPU"
+    halves = gpus_given(runtime, nodes, ExecutionConfig(num_gpus=0.5, num_cpus=0.1))
+    assert len(halves) == 4
+    assert set(halves.values()) == {2}, "8 actors, 2 on each GPU"
     thirds = gpus_given(runtime, nodes, ExecutionConfig(num_gpus=0.3, num_cpus=0.1))
     assert len(thirds) == 4
     assert set(thirds.values()) == {3}, "12 actors, 3 on each GPU"

@@ -94,7 +94,7 @@ def test_a_resume_comes_to_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ahead", [0, "auto"])
 def test_actors_come_to_the_bits_of_one_process(tmp_path: Path, ahead: int | str) -> None:
     run, alone = finished(learned(tmp_path))
-    execution = ["execution.executor=ray", "execution.actors=3", f"execution.rounds_ahead={ahead}"]
+    execution = ["execution.executor=ray", "execution.actors=2", f"execution.rounds_ahead={ahead}"]
     on_ray, shared = finished(learned(tmp_path, *execution))
     assert shared == alone
     for number, weights in shares(run).items():
