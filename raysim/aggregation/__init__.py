@@ -1,37 +1,59 @@
 """Fixed-point records, weightings and server optimisers: pure functions that do not know who computes where."""
 
 from raysim.aggregation.buffers import Buffers
-from raysim.aggregation.building import build_rule
+from raysim.aggregation.building import STAGES, build_aggregation, build_rule
+from raysim.aggregation.chain import Aggregation
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import WeightChooser
-from raysim.aggregation.records import ColumnSums, Field, PartialSum, Record, combine, mean, union
+from raysim.aggregation.records import (
+    ColumnSums,
+    Field,
+    FieldMeans,
+    NoClients,
+    PartialSum,
+    Record,
+    combine,
+    mean,
+    union,
+)
 from raysim.aggregation.rows import ClientRows, KeptRows, weighed
 from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, WeightedMean
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
+from raysim.aggregation.stages import MeanContext, SendContext, UpdateStage
+from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting
 
 __all__ = [
+    "STAGES",
     "Accumulator",
+    "Aggregation",
     "Buffers",
     "ClientRows",
+    "ClientVector",
     "ColumnSums",
     "Field",
+    "FieldMeans",
     "Finished",
     "FixedPoint",
     "FloatSum",
     "KeptRows",
+    "MeanContext",
+    "NoClients",
     "PartialSum",
     "Record",
     "Rule",
     "RunningSum",
+    "SendContext",
     "ServerAdaptive",
     "ServerSgd",
     "ServerView",
+    "UpdateStage",
     "WeightChooser",
     "WeightedMean",
     "Weighting",
+    "build_aggregation",
     "build_rule",
     "combine",
     "mean",

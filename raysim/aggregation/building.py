@@ -1,15 +1,35 @@
-"""The rule of an experiment: the one place that turns what clients send into fields that are folded."""
+"""The aggregation of an experiment: the one place that turns what an algorithm sends into fields that are folded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from raysim.aggregation.chain import Aggregation
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import LearnedMean
+from raysim.aggregation.norms import Clip, Measure, Zero
 from raysim.aggregation.records import Field
+from raysim.aggregation.returns import RETURNS
 from raysim.aggregation.rules import Rule, WeightedMean
-from raysim.config.server import AggregationConfig, LearnedWeightsConfig
+from raysim.aggregation.stages import Columns, Trait, UpdateStage
+from raysim.config import load
+from raysim.config.server import AggregationConfig, LearnedWeightsConfig, UniformWeightsConfig
+from raysim.config.stages import CustomStageConfig, StageConfig
+from raysim.errors import ConfigError
+from raysim.user_code import guarded, user_code
+
+STAGES: Mapping[str, type[UpdateStage]] = {"zero": Zero, "clip": Clip, "measure": Measure}
+"""Every stage by its name in the configuration."""
+
+_ON_CLIENTS = frozenset({"client", "wire"})
+"""Methods that a worker calls for clients, whose errors name the client and the round."""
+
+
+_VALUE = 4
+"""Bytes of a float32."""
 
 
 def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
@@ -17,9 +37,57 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
 
     Args:
         config: the weights, and whether sums are exact: each field in its own fixed point, or all in float32.
-        sent: what a client sends.
+        sent: the fields of a record.
     """
     fields = sent if config.exact else [replace(one, format=FloatSum()) for one in sent]
     if isinstance(config.weights, LearnedWeightsConfig):
         return LearnedMean(config.weights, fields)
     return WeightedMean(fields)
+
+
+def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns: Columns) -> Aggregation:
+    """The rule and the stages of a configuration.
+
+    Args:
+        sent: what a client of the algorithm sends.
+        columns: of the model.
+
+    Raises:
+        ConfigError: a stage is none, its arguments do not fit, or it lacks what it needs from the others.
+        UserCodeError: a stage of the user's own fails.
+    """
+    stages: list[UpdateStage] = []
+    names: list[str] = []
+    at_each: list[tuple[Field, ...]] = []
+    fields = tuple(sent)
+    for place, one in enumerate(config.stages):
+        stage = _build(one, columns, f"aggregation.stages[{place}]")
+        name = one.name.rpartition(":")[2] if isinstance(one, CustomStageConfig) else one.name
+        names.append(name)
+        stage.label = name if names.count(name) == 1 else f"{name}{names.count(name)}"
+        at_each.append(fields)
+        fields = tuple(stage.fields(fields))
+        stages.append(stage)
+    dense = _VALUE * sum(columns.values(field.size) for field in fields)
+    found = Aggregation(build_rule(config, fields), tuple(stages), tuple(at_each), dense)
+    uniform: frozenset[Trait] = frozenset({"uniform_weights"})
+    found.check(uniform if isinstance(config.weights, UniformWeightsConfig) else frozenset())
+    return found
+
+
+def _build(config: StageConfig, columns: Columns, key: str) -> UpdateStage:
+    if not isinstance(config, CustomStageConfig):
+        return STAGES[config.name](columns, **config.model_dump(exclude={"name"}))
+    found: Any = load(config.name, key=f"{key}.name")
+    if not (isinstance(found, type) and issubclass(found, UpdateStage)):
+        raise ConfigError(f"{key}.name: {config.name} is not a subclass of raysim.aggregation.UpdateStage")
+    place = f"stage {config.name}"
+    with user_code(place):
+        signature = inspect.signature(found)
+    try:
+        signature.bind(columns, **config.args)
+    except TypeError as error:
+        raise ConfigError(f"{key}.args: {config.name}: {error}") from None
+    stage = guarded(found, UpdateStage, place, apart_from=_ON_CLIENTS, returns=RETURNS)
+    with user_code(place):
+        return stage(columns, **config.args)

@@ -31,12 +31,14 @@ class Field:
 
     Attributes:
         summed: the server takes the sum Σ p_k x_k over those who made it as it is, and not divided by their weights.
+        constant: its values do not depend on the client's data; norms of records are without it.
     """
 
     name: str
     size: int
     format: FixedPoint | FloatSum = UPDATE
     summed: bool = False
+    constant: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -155,6 +157,22 @@ def mean(total: PartialSum, fields: Sequence[Field]) -> dict[str, Float64]:
         raise ZeroDivisionError("the weights sum to zero")  # NumPy would only warn
     weight = total.weight / WEIGHT.scale
     return {one.name: column_mean([total], one, weight, slice(0, one.size)) for one in fields}
+
+
+class FieldMeans(Protocol):
+    """Means over a round's clients, read field by field, by ranges of columns."""
+
+    def mean(self, field: Field, columns: slice) -> Float64:
+        """The mean of one field in these columns, or its sum where the field says so."""
+        ...
+
+
+class NoClients:
+    """The means of a round to which no client contributed: zeros."""
+
+    def mean(self, field: Field, columns: slice) -> Float64:
+        """Zeros."""
+        return np.zeros(columns.stop - columns.start)
 
 
 class ColumnSums:

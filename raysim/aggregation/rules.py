@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation.buffers import Buffers
-from raysim.aggregation.records import ColumnSums, Field, PartialSum, Record
+from raysim.aggregation.records import ColumnSums, Field, FieldMeans, PartialSum, Record
 from raysim.aggregation.running_sum import Named, RunningSum
 from raysim.arrays import Float64, Int32, Int64
 
@@ -66,7 +66,7 @@ class Finished:
         metrics: what is recorded of it, the names of `Rule.metrics`.
     """
 
-    mean: ColumnSums
+    mean: FieldMeans
     weights: Float64 | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
+from raysim.aggregation import ClientVector as ClientVector
 from raysim.aggregation import Field, ServerSgd
-from raysim.arrays import Float32, Float64, Int64
+from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig
 from raysim.config.client import ClientConfig, OptimizerConfig, SgdConfig
 from raysim.config.fine_tuning import FineTuneConfig
 from raysim.errors import ConfigError
 from raysim.training import Clients, Correction, FeatureLoss, LocalWork, ParameterLayout
-
-
-@dataclass(frozen=True, slots=True)
-class ClientVector:
-    """A vector that every client keeps from round to round.
-
-    Attributes:
-        size: values; P or T, or whatever else.
-        initial: what it holds before the client's first round: zeros, or of the model that is broadcast in that round
-            as many values, or these columns.
-    """
-
-    name: str
-    size: int
-    initial: Literal["zero", "model"] | Int64 = "zero"
 
 
 class Algorithm(ABC):

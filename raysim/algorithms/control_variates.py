@@ -70,7 +70,11 @@ class Scaffold(Algorithm):
         grad.add_(b.server["control"]).sub_(b.state["control"])
 
     def fields(self) -> tuple[Field, ...]:
-        return (*super().fields(), Field("control", self.layout.trainable), Field("share", 1, summed=True))
+        return (
+            *super().fields(),
+            Field("control", self.layout.trainable),
+            Field("share", 1, summed=True, constant=True),
+        )
 
     def init(self, model: Float32) -> dict[str, Float64]:
         return {"control": np.zeros(self.layout.trainable), **super().init(model)}

@@ -41,7 +41,7 @@ class FedDyn(Algorithm):
         grad.add_(weights - b.broadcast[: b.trainable], alpha=self.alpha).sub_(b.state["dual"])
 
     def fields(self) -> tuple[Field, ...]:
-        return (*super().fields(), Field("share", 1, summed=True))
+        return (*super().fields(), Field("share", 1, summed=True, constant=True))
 
     def send(self, c: Clients) -> Mapping[str, Tensor]:
         update = c.update()

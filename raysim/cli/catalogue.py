@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "optimizers": "client.optimizer",
     "schedules": "client.schedule",
     "weights": "aggregation.weights",
+    "stages": "aggregation.stages",
     "selections": "selection",
     "observers": "tracking.observers",
     "tuned-weights": "tuning.weights",

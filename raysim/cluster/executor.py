@@ -93,6 +93,8 @@ class RayExecutor(Executor):
             self._costs,
             self._book,
             down=down,
+            wire_down=skeleton.wire_down,
+            every_round=skeleton.aggregation.every_round,
             states=self._states,
             personal=skeleton.algorithm.personal,
         )

@@ -20,7 +20,7 @@ from raysim.errors import RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
 from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
-from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle
+from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle, Trained
 from raysim.rounds.rows import RoundRow
 from raysim.rounds.task import RoundWork
 from raysim.user_code import naming
@@ -63,6 +63,8 @@ class SharedRounds:
         book: FaultBook,
         *,
         down: int,
+        wire_down: int = 0,
+        every_round: bool = False,
         states: NodeStates | None = None,
         personal: bool = False,
     ) -> None:
@@ -70,12 +72,15 @@ class SharedRounds:
 
         Args:
             down: bytes of what travels to a worker.
+            wire_down: bytes of what a federation would send to a client.
+            every_round: whether the server takes a step in rounds without clients, too.
             states: what clients keep from round to round, where they keep something.
             personal: whether they keep models that are evaluated.
         """
         self._pool, self._leasing, self._steps = pool, leasing, steps
         self._costs, self._book, self._down = costs, book, down
         self._states, self._personal = states, personal
+        self._wire_down, self._every_round = wire_down, every_round
         self._finished_at: float | None = None
         self._ahead: Training | None = None
 
@@ -129,15 +134,17 @@ class SharedRounds:
 
     def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
         """Wait for the cohort, and ask for the server's step."""
-        if training is None:
+        if training is None and not self._every_round:
             return _Applying(work, server, None, empty_row(work.task), empty_batch(), server, None)
-        self._pool.wait(training)
-        trained = training.trained()
-        facts = cohort_facts(work.task, trained)
+        trained = Trained((), (), 1, 0.0, broadcasts=0)
+        if training is not None:
+            self._pool.wait(training)
+            trained = training.trained()
+        facts = cohort_facts(work.task, trained, empty=self._every_round)
         step = self._steps.ask(work.task.round, facts.contributed, server, trained.sums)
         if self._states is not None:
-            self._states.write(work.task.round, training.written)
-        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down)
+            self._states.write(work.task.round, [] if training is None else training.written)
+        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down, self._wire_down)
         return _Applying(work, server, training, row, facts.clients, step.server, step)
 
     def _finish(self, applying: _Applying) -> RoundDone:
@@ -180,8 +187,7 @@ class SharedRounds:
 
     def _with_links(self, applying: _Applying, traffic: Traffic) -> RoundRow:
         """The row, with the bytes that moved within and between nodes."""
-        assert applying.training is not None, "only a round with clients takes a step"
-        nodes = [one.node for one in applying.training.sums]
+        nodes = [] if applying.training is None else [one.node for one in applying.training.sums]
         down = self._steps.broadcast(nodes)
         return replace(
             applying.row,
@@ -204,12 +210,12 @@ class SharedRounds:
             self._pool.abandon(self._ahead)
             self._ahead = None
         training = applying.training
-        assert training is not None, "only a round with clients takes a step"
         if self._book.policy("died") == "fail" or losses > self._book.max_retries:
             raise RunError(
                 f"round {applying.work.task.round}: the server's step was lost {losses} times, the last time because "
                 f"{error}; resume the run on healthy nodes"
             ) from error
-        training.lose(self._steps.lost(training.sums))
-        self._pool.depart(training)
+        if training is not None:
+            training.lose(self._steps.lost(training.sums))
+            self._pool.depart(training)
         return self._apply(applying.work, training, applying.before)

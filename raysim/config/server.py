@@ -8,6 +8,7 @@ from pydantic import Field, Tag, field_validator, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, ImportString, Section
 from raysim.config.bounds import BYTES
+from raysim.config.stages import StageConfig
 
 
 class UniformWeightsConfig(Section):
@@ -129,6 +130,8 @@ class AggregationConfig(Section):
     exact: bool = True
     """Sums in 64-bit fixed point, which do not depend on the assignment of clients to workers. False: float32 sums,
     half the bytes, and last bits that depend on it."""
+    stages: tuple[StageConfig, ...] = ()
+    """Layers around the sum, outermost first: what a client sends goes through them in this order, the mean back."""
     fan_in: int = Field(8, ge=2)
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 

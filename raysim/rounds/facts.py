@@ -33,17 +33,22 @@ class CohortFacts:
     contributed: Int32
 
 
-def cohort_facts(task: RoundTask, trained: Trained) -> CohortFacts:
+def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False) -> CohortFacts:
     """Put the leases' facts together.
+
+    Args:
+        empty: whether the server takes a step without clients, too.
 
     Raises:
         RunError: every client was dropped; names the first.
     """
+    if not trained.reports and empty:
+        return CohortFacts(empty_batch(), np.empty(0, dtype=np.int32))
     positions = np.concatenate([report.positions for report in trained.reports])
     order = np.argsort(positions, kind="stable")
     clients = _one_batch([report.facts for report in trained.reports]).take(pa.array(order))
     contributed = positions[order][clients["dropped"].is_null().to_numpy(zero_copy_only=False)]
-    if not len(contributed):
+    if not len(contributed) and not empty:
         reason = clients["dropped"][0].as_py()
         remedy = "lower client.optimizer.lr, set client.clip_norm, or scale features and targets"
         if clients["worker"].to_numpy().max() == NO_WORKER:
@@ -121,8 +126,15 @@ def after_step(row: RoundRow, clients: pa.RecordBatch, step: StepFacts) -> tuple
     return replace(row, metrics=metrics), clients
 
 
-def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:
-    """What is recorded of a round, before it is evaluated."""
+def round_row(
+    task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int, wire_down: int = 0
+) -> RoundRow:
+    """What is recorded of a round, before it is evaluated.
+
+    Args:
+        model_bytes: of what travels to a worker.
+        wire_down: bytes of what a federation would send to a client.
+    """
     took_part = facts.clients["dropped"].is_null().to_numpy(zero_copy_only=False)
     names = ("broadcast", "train", *PARTS)
     spent = {name: sum(report.seconds[name] for report in trained.reports) / trained.workers for name in names}
@@ -137,6 +149,8 @@ def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Ap
         steps=int(facts.clients["steps"].to_numpy()[took_part].sum()),
         bytes_up=sum(report.bytes_up for report in trained.reports),
         bytes_down=trained.broadcasts * model_bytes,
+        wire_up=sum(report.wire_up for report in trained.reports),
+        wire_down=len(task.clients) * wire_down,
         lr=task.lr,
         seconds={
             **spent,

@@ -72,6 +72,7 @@ class LeaseReport:
             (`raysim.rounds.rows.PARTS`).
         bytes_up: bytes of the partial sum.
         keepers: clients with a new state.
+        wire_up: bytes that the clients would send in a federation.
     """
 
     facts: pa.RecordBatch
@@ -80,3 +81,4 @@ class LeaseReport:
     seconds: Mapping[str, float]
     bytes_up: int
     keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)
+    wire_up: int = 0

@@ -31,6 +31,9 @@ TOTAL = "total"
 LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across", "bytes_state_across")
 """What moved on Ray, within nodes and between them: sums as measured where they arrive, models and rows as counted."""
 
+WIRE = ("wire_up", "wire_down")
+"""What a federation would send, beside the `bytes_` columns, which count what the simulator moved."""
+
 FAULTS = ("lost", "hung", "retries")
 """Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
 the call."""
@@ -78,6 +81,10 @@ class RoundRow:
     """Bytes of the model that went to other nodes than the driver's."""
     bytes_state_across: int = 0
     """Bytes of what clients keep from round to round that went from one node to another."""
+    wire_up: int = 0
+    """Bytes that the clients would send in a federation: the length of their encoded records."""
+    wire_down: int = 0
+    """Bytes that a federation would send to the clients: the model, and what they may read of the server's state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bytes_up", pa.int64(), nullable=False),
     pa.field("bytes_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
-    *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS)),
+    *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS, *WIRE)),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 

@@ -79,6 +79,12 @@ class ParameterLayout:
         """Number of trainable values, without padding."""
         return sum(segment.size for segment in self.parameters)
 
+    def values(self, size: int) -> int:
+        """Values of a vector of P or T columns without padding; `size` of any other."""
+        if size == self.size:
+            return sum(segment.size for segment in self.segments)
+        return self.count if size == self.trainable else size
+
     def matching(self, patterns: Sequence[str]) -> list[Segment]:
         """Segments whose names match one of the patterns, with `*`."""
         return [s for s in self.segments if any(fnmatchcase(s.name, pattern) for pattern in patterns)]

@@ -142,6 +142,15 @@ aggregation.weights=learned.trials | 3 | aggregation.weights.trials=2;
     aggregation.weights.chooser=own_code:by_trials; cohort=4
 aggregation.weights=learned.budget | 1 | aggregation.weights.trials=3
 aggregation.weights=learned.chooser | own_code:keep | aggregation.weights.trials=3
+aggregation.stages | [measure] |
+aggregation.stages=zero | [zero] |
+aggregation.stages=zero.max_norm | [{name: zero, max_norm: 0.001}] | aggregation.stages=[zero]
+aggregation.stages=clip | [{name: clip, max_norm: 0.01}] |
+aggregation.stages=clip.max_norm | [{name: clip, max_norm: 0.02}] | aggregation.stages=[{name: clip, max_norm: 0.01}]
+aggregation.stages=measure | [measure] |
+aggregation.stages=custom | [{name: "prototype_stages:TopK", args: {k: 3}}] |
+aggregation.stages=custom.args | [{name: "prototype_stages:TopK", args: {k: 3}}] |
+    aggregation.stages=["prototype_stages:TopK"]
 aggregation.exact | false | cohort=4; rounds=6
 evaluation.every | 2 |
 evaluation.sets | [test] |

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from raysim.aggregation import ColumnSums, Field, PartialSum, RunningSum, combine, mean
+from raysim.aggregation import ColumnSums, Field, MeanContext, PartialSum, RunningSum, combine, mean
 from raysim.algorithms import ALGORITHMS, Algorithm, build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
@@ -20,6 +20,7 @@ from raysim.execution.server.columns import ServerStep
 from raysim.training import ParameterLayout
 
 LAYOUT = ParameterLayout(nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7), nn.Linear(7, 3)))  # T < P
+CONTEXT = MeanContext(0, 2, (), slice(0, LAYOUT.size), 3, 3)
 WEIGHTS = [0.5, 0.2, 0.1]
 FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
 
@@ -65,7 +66,7 @@ def test_ranges_of_any_width_give_the_bits_of_one_call(name: str, momentum: floa
     sums = sums_of(step.algorithm.fields())
     whole = step.algorithm.apply(model, state, mean(combine(sums), step.algorithm.fields()))
     for _ in range(2):  # again, in memory that was used before
-        next_state, next_model = step(ColumnSums(sums), step.algorithm.fields(), state, model)
+        next_state, next_model, _ = step(ColumnSums(sums), step.algorithm.fields(), state, model, CONTEXT)
         np.testing.assert_array_equal(next_model, whole[0])
         assert next_model.dtype == np.float32
         assert next_state.keys() == whole[1].keys()
@@ -78,7 +79,7 @@ def test_the_step_is_a_plain_loop_over_elements() -> None:
     model, state = start(step.algorithm)
     sums = sums_of(step.algorithm.fields())
     weight = sum(part.weight for part in sums) / 2.0**52
-    _, found = step(ColumnSums(sums), step.algorithm.fields(), state, model)
+    _, found, _ = step(ColumnSums(sums), step.algorithm.fields(), state, model, CONTEXT)
     for i in range(LAYOUT.size):
         total = sum(int(part.totals["update"][i]) for part in sums)
         average = float(total) / 2.0**52 / weight
@@ -93,7 +94,7 @@ def test_results_that_somebody_holds_are_not_written_again() -> None:
     rounds: list[tuple[Any, Any]] = [(state, model)]
     copies = []
     for _ in range(4):
-        rounds.append(step(sums, step.algorithm.fields(), *rounds[-1]))
+        rounds.append(step(sums, step.algorithm.fields(), *rounds[-1], CONTEXT)[:2])
         copies.append((rounds[-1][0]["momentum"].copy(), rounds[-1][1].copy()))
     for (held_state, held_model), (kept_state, kept_model) in zip(rounds[1:], copies, strict=True):
         np.testing.assert_array_equal(held_state["momentum"], kept_state)
@@ -142,7 +143,7 @@ def test_numbers_beside_the_vectors_come_whole_and_norms_see_the_whole_vector(ki
     fields = step.algorithm.fields()
     sums = sums_of(fields)
     expected, after = step.algorithm.apply(model, state, mean(combine(sums), fields))
-    next_state, found = step(ColumnSums(sums), step.algorithm.fields(), state, model)
+    next_state, found, _ = step(ColumnSums(sums), step.algorithm.fields(), state, model, CONTEXT)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(next_state["rounds"], after["rounds"])
 
@@ -151,7 +152,7 @@ def test_a_state_that_does_not_fit_its_range_says_what_to_do() -> None:
     step = ServerStep(partial(Growing, Experiment.parse({}).algorithm), LAYOUT, 16)
     model, state = start(step.algorithm)
     with pytest.raises(RunError, match=r"'new'.*columnwise = False"):
-        step(ColumnSums(sums_of(step.algorithm.fields())), step.algorithm.fields(), state, model)
+        step(ColumnSums(sums_of(step.algorithm.fields())), step.algorithm.fields(), state, model, CONTEXT)
 
 
 def test_a_part_of_a_layout_has_its_sizes_and_no_segments() -> None:

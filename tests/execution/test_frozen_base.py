@@ -143,7 +143,7 @@ def test_a_model_is_built_on_meta_once_for_all_that_a_plan_asks(
     memory.actor_memory(job, skeleton)
     assert skeleton.state_width == 0
     assert skeleton.bytes_down == 4 * skeleton.columns
-    assert skeleton.rule.fields
+    assert skeleton.aggregation.rule.fields
     assert len(built) == 1
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysim.aggregation import Accumulator, Buffers, Field, Record, Rule
+from raysim.aggregation import Accumulator, Aggregation, Buffers, Field, Record
 from raysim.arrays import Float64, Int64
+from raysim.errors import UserCodeError
 from raysim.rounds.faults import client_error
 from raysim.rounds.lease import Lease
 from raysim.training import ParameterLayout, to_device
@@ -20,18 +22,21 @@ class Folding:
     """Opens an accumulator for each lease; keeps nothing between leases but memory to use again.
 
     Args:
-        rule: how records become one.
+        aggregation: how records become one.
         layout: of the model, whose parameters are named where a client is left out.
         device: of the rows.
+        seed: of the experiment.
     """
 
-    def __init__(self, rule: Rule, layout: ParameterLayout, device: torch.device) -> None:
-        self._rule, self._layout, self._device, self._buffers = rule, layout, device, Buffers()
+    def __init__(self, aggregation: Aggregation, layout: ParameterLayout, device: torch.device, seed: int) -> None:
+        self._aggregation, self._layout, self._device, self._seed = aggregation, layout, device, seed
+        self._buffers = Buffers()
 
     def of(self, lease: Lease) -> LeaseFold:
         """An empty fold of a lease."""
-        rule = self._rule.in_round(lease.round)
-        return LeaseFold(lease, rule.accumulator(lease.round, self._device, self._buffers, self._named), self._device)
+        rule = self._aggregation.rule.in_round(lease.round)
+        accumulator = rule.accumulator(lease.round, self._device, self._buffers, self._named)
+        return LeaseFold(lease, self._aggregation, accumulator, self._device, self._seed)
 
     def _named(self, field: Field, column: int) -> str:
         """The parameter that a column of a field belongs to, where the field has those of the model."""
@@ -44,15 +49,27 @@ class LeaseFold:
     Attributes:
         dropped: for each client of the lease None, or why it was left out.
         weights: of each, `[n]`, not normalised; 0 for those that were left out.
+        wire_bytes: that the clients would have sent, those that were left out included.
     """
 
-    def __init__(self, lease: Lease, accumulator: Accumulator, device: torch.device) -> None:
+    def __init__(
+        self, lease: Lease, aggregation: Aggregation, accumulator: Accumulator, device: torch.device, seed: int
+    ) -> None:
         count = len(lease.clients)
         self.dropped: list[str | None] = [None] * count
         self.weights: Float64 = np.zeros(count)
-        self._lease, self._accumulator, self._device = lease, accumulator, device
+        self.wire_bytes = 0
+        self._lease, self._aggregation, self._accumulator = lease, aggregation, accumulator
+        self._device, self._seed = device, seed
 
-    def fold(self, block: slice, factors: Float64, sent: Mapping[str, Tensor], state: Tensor | None) -> Int64:
+    def fold(
+        self,
+        block: slice,
+        factors: Float64,
+        sent: Mapping[str, Tensor],
+        state: Tensor | None = None,
+        kept: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Int64:
         """Add the records of a block.
 
         Args:
@@ -60,6 +77,7 @@ class LeaseFold:
             factors: on the clients' weights, `[k]`; one that is not finite drops its client.
             sent: for each field a float32 tensor `[k, size]`.
             state: what the clients keep, `[k, S]`; one that is not finite drops its client.
+            kept: views of it by name; those of stages are changed in place.
 
         Returns:
             Places in the block of the clients that count.
@@ -70,15 +88,21 @@ class LeaseFold:
         lease = self._lease
         weights = lease.weights[block] * factors
         try:
+            _check_sent(sent)
+            sent, wire = self._aggregation.client(
+                sent, self._seed, lease.round, lease.clients[block], lease.steps[block], kept
+            )
             reasons = self._reasons(block, weights, sent, state)
         except BaseException as error:
-            if passes(error):
+            users = isinstance(error, UserCodeError)
+            if passes(error) and not users:
                 raise
-            raise client_error(lease.clients[block], lease.round, error) from error
-        kept = np.flatnonzero([reason is None for reason in reasons])
+            raise client_error(lease.clients[block], lease.round, error) from (error.__cause__ if users else error)
+        counted = np.flatnonzero([reason is None for reason in reasons])
         self.dropped[block] = reasons
-        self.weights[block][kept] = weights[kept]
-        return kept
+        self.weights[block][counted] = weights[counted]
+        self.wire_bytes += wire
+        return counted
 
     def seal(self) -> Record:
         """The lease's record; nothing may be folded afterwards."""
@@ -88,9 +112,6 @@ class LeaseFold:
         self, block: slice, weights: Float64, sent: Mapping[str, Tensor], state: Tensor | None
     ) -> list[str | None]:
         """Fold the block; why clients were left out."""
-        if not isinstance(sent, Mapping) or not all(isinstance(one, Tensor) for one in sent.values()):
-            what = {name: type(one).__name__ for name, one in sent.items()} if isinstance(sent, Mapping) else type(sent)
-            raise TypeError(f"the algorithm's send returned {what}; expected a tensor for each of its fields by name")
         positions, known = self._lease.positions[block], np.isfinite(weights)
         sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
         if sound.all():
@@ -100,3 +121,9 @@ class LeaseFold:
         reasons = iter(self._accumulator.fold(positions[sound], weights[sound], some))
         blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
         return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
+
+
+def _check_sent(sent: Mapping[str, Tensor]) -> None:
+    if not isinstance(sent, Mapping) or not all(isinstance(one, Tensor) for one in sent.values()):
+        what = {name: type(one).__name__ for name, one in sent.items()} if isinstance(sent, Mapping) else type(sent)
+        raise TypeError(f"the algorithm's send returned {what}; expected a tensor for each of its fields by name")

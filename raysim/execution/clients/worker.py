@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from raysim.aggregation import Record, Weighting, build_rule
+from raysim.aggregation import Record, Weighting, build_aggregation
 from raysim.algorithms import build_algorithm
 from raysim.arrays import Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
@@ -88,7 +88,8 @@ class ClientWorker:
             raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self._frozen.check()
         self.trainer = local_trainer(job, self.algorithm, engine, update, info)
-        self.states = StateLayout(self.algorithm.client_state())
+        aggregation = build_aggregation(experiment.aggregation, self.algorithm.fields(), layout)
+        self.states = StateLayout((*self.algorithm.client_state(), *aggregation.client_state()))
         tuner, seed = fine_tuner(job, self.algorithm, layout, engine), experiment.seed
         self.holdouts = Holdouts(
             self.federation,
@@ -104,7 +105,7 @@ class ClientWorker:
         first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
         self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
         self._whole_sets: dict[str, WholeSet] = {}
-        self._folding = Folding(build_rule(experiment.aggregation, self.algorithm.fields()), layout, self.device)
+        self._folding = Folding(aggregation, layout, self.device, experiment.seed)
         self._broadcast = torch.zeros(layout.size, device=self.device)
 
     def train(
@@ -151,15 +152,16 @@ class ClientWorker:
             state = None
             if states is not None:
                 state = self.states.taken_up(states, lease.clients[block], self._broadcast)
-            inputs = BlockInputs(steps[block], server, {} if state is None else self.states.views(state))
+            kept = {} if state is None else self.states.views(state)
+            inputs = BlockInputs(steps[block], server, kept)
             result, factor, clamps = self._block(setting, lease.clients[block], inputs)
             trained = time.perf_counter() - block_began
             loss[block] = result.loss
-            kept = folding.fold(block, factor, result.sent, state)
+            counted = folding.fold(block, factor, result.sent, state, kept)
             if states is not None and state is not None:
-                kept = kept[steps[block][kept] > 0]
-                states.write(lease.clients[block][kept], state.cpu().numpy()[kept])
-                keepers.append(lease.clients[block][kept])
+                counted = counted[steps[block][counted] > 0]
+                states.write(lease.clients[block][counted], state.cpu().numpy()[counted])
+                keepers.append(lease.clients[block][counted])
             clamped += clamps
             spent = time.perf_counter() - block_began
             seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
@@ -180,7 +182,9 @@ class ClientWorker:
             dropped=folding.dropped,
         )
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
-        return record, LeaseReport(facts, lease.positions, clamped, phases, record.nbytes, np.concatenate(keepers))
+        keepers_of = np.concatenate(keepers)
+        report = LeaseReport(facts, lease.positions, clamped, phases, record.nbytes, keepers_of, folding.wire_bytes)
+        return record, report
 
     def _block(self, setting: RoundSetting, clients: Int64, inputs: BlockInputs) -> tuple[BlockResult, Float64, int]:
         """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""

@@ -35,14 +35,15 @@ def whole_round(
         RunError: the round cannot be applied.
     """
     task = work.task
-    if len(task.clients):
+    every_round = server.aggregation.every_round
+    if len(task.clients) or every_round:
         states = None if store is None else StoredStates(store, handle.version, task.round)
         trained = _train(worker, task, handle, states)
-        facts = cohort_facts(task, trained)
+        facts = cohort_facts(task, trained, empty=every_round)
         state, model, step = server.apply(task.round, facts.contributed, handle.state, handle.model, *trained.sums)
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
         handle = ServerHandle(state, model, server.shared(state), task.round)
-        row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
+        row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down, server.wire_down)
         row, clients = after_step(row, facts.clients, step)
     else:
         row, clients = empty_row(task), empty_batch()
@@ -57,6 +58,8 @@ def whole_round(
 def _train(worker: ClientWorker, task: RoundTask, handle: ServerHandle, states: ClientStates | None) -> Trained:
     """The cohort as one lease, without clients that fail where the configuration leaves those out."""
     began = time.perf_counter()
+    if not len(task.clients):
+        return Trained((), (), 1, 0.0, broadcasts=0)
     faults = worker.job.experiment.execution.faults
     lease, left = Lease.of(task, np.arange(len(task.clients))), []
     while True:

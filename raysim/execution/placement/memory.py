@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raysim.aggregation import Rule, build_rule
+from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
 from raysim.execution.clients.state import StateLayout
@@ -92,14 +92,20 @@ class Skeleton:
         return self.layout.size
 
     @property
-    def rule(self) -> Rule:
+    def aggregation(self) -> Aggregation:
         """How the clients' records become one."""
-        return build_rule(self.job.experiment.aggregation, self.algorithm.fields())
+        return build_aggregation(self.job.experiment.aggregation, self.algorithm.fields(), self.layout)
 
     @property
     def state_width(self) -> int:
         """Values that a client keeps from round to round."""
-        return StateLayout(self.algorithm.client_state()).width
+        return StateLayout((*self.algorithm.client_state(), *self.aggregation.client_state())).width
+
+    @property
+    def wire_down(self) -> int:
+        """Bytes that a federation would send to a client: as `bytes_down`, without padding."""
+        padding = self.layout.size - self.layout.values(self.layout.size)
+        return self.bytes_down - _FLOAT32 * padding
 
     @property
     def bytes_down(self) -> int:
@@ -131,9 +137,9 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     handed_over = 0 if job.module is None else _FLOAT32 * columns + skeleton.kept  # modules are copied from it
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
     cohort = cohort_size(job.experiment, federation.population)
-    sums = skeleton.rule.worker_bytes(math.ceil(cohort / _workers(job)))
+    sums = skeleton.aggregation.rule.worker_bytes(math.ceil(cohort / _workers(job)))
     shard = _shard_bytes(job, federation)
-    state = _state_bytes(algorithm, rows, cohort)
+    state = _state_bytes(skeleton.state_width, rows, cohort)
     return ActorMemory(
         process=ACTOR_BYTES,
         model=model + handed_over,
@@ -156,9 +162,9 @@ def _workers(job: Job) -> int:
     return max(1, int(cores())) if actors == "auto" else actors
 
 
-def _state_bytes(algorithm: Algorithm, rows: int, cohort: int) -> int:
+def _state_bytes(width: int, rows: int, cohort: int) -> int:
     """Of a block on the device, and of a lease's rows as they come and as they go."""
-    row = _FLOAT32 * StateLayout(algorithm.client_state()).width
+    row = _FLOAT32 * width
     return rows * row + 2 * min(cohort * row, max(row, LEASE_STATE_BYTES))
 
 

@@ -136,7 +136,7 @@ def plan_round(prepared: Prepared, placement: Placement | None, skeleton: Skelet
         shared=shared,
         batch=batch,
         bytes_down=leases * skeleton.bytes_down,
-        bytes_up=skeleton.rule.in_round(task.round).record_bytes(leases, len(task.clients)),
+        bytes_up=skeleton.aggregation.rule.in_round(task.round).record_bytes(leases, len(task.clients)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from raysim.aggregation import Rule, build_rule
+from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
@@ -61,7 +61,7 @@ class Prepared:
         parameters: trainable values.
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
-        rule: how their records become one.
+        aggregation: how their records become one.
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
     """
@@ -75,7 +75,7 @@ class Prepared:
     parameters: int
     columns: int
     engine: ChosenEngine
-    rule: Rule
+    aggregation: Aggregation
     local: LocalBaseline | None = None
     warning: str | None = None
 
@@ -127,9 +127,9 @@ def prepare_job(
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
-    rule = build_rule(experiment.aggregation, algorithm.fields())
+    aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
     clients = cohort_size(experiment, federation.population)
-    rule.check(clients=clients, validation=federation.server("validation") is not None)
+    aggregation.rule.check(clients=clients, validation=federation.server("validation") is not None)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"
     if device == "cuda" and execution.executor == "inprocess" and not torch.cuda.is_available():
@@ -148,7 +148,7 @@ def prepare_job(
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     counts = layout.count, layout.size
-    return Prepared(experiment, job, federation, metrics, work, selection, *counts, chosen, rule, local, warning)
+    return Prepared(experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, local, warning)
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:

@@ -7,10 +7,11 @@ same operations as in one call over all columns, so the bits are the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from raysim.aggregation import Buffers, ColumnSums, Field
+from raysim.aggregation import Aggregation, Buffers, Field, FieldMeans, MeanContext
 from raysim.algorithms import Algorithm
 from raysim.arrays import Float32, Float64
 from raysim.errors import RunError
@@ -23,44 +24,59 @@ State = Mapping[str, Float64]
 
 
 class ServerStep:
-    """Calls an algorithm's `apply` range by range, where it allows that, else once.
+    """Calls the server halves of stages and an algorithm's `apply` range by range, where all of them allow that, else
+    once.
 
     Args:
         build: the algorithm on a layout.
         columns: of a range.
+        stages: those around the rule; by default none.
     """
 
     def __init__(
-        self, build: Callable[[ParameterLayout], Algorithm], layout: ParameterLayout, columns: int = RANGE
+        self,
+        build: Callable[[ParameterLayout], Algorithm],
+        layout: ParameterLayout,
+        columns: int = RANGE,
+        *,
+        stages: Aggregation | None = None,
     ) -> None:
         self.algorithm, self.layout = build(layout), layout
-        self._build, self._columns = build, columns if self.algorithm.columnwise else layout.size
+        self._stages = stages if stages is not None and stages.stages else None
+        apart = self.algorithm.columnwise and (self._stages is None or self._stages.columnwise)
+        self._build, self._columns = build, columns if apart else layout.size
         self._parts: dict[tuple[int, int], Algorithm] = {(layout.size, layout.trainable): self.algorithm}
         self._buffers = Buffers()
         self._part(slice(0, min(self._columns, layout.size)))  # an algorithm that cannot do with a part fails at once
 
     def __call__(
-        self, mean: ColumnSums, fields: Sequence[Field], state: State, model: Float32
-    ) -> tuple[State, Float32]:
-        """The next state and model, in memory of their own; the arguments are only read.
+        self, mean: FieldMeans, fields: Sequence[Field], state: State, model: Float32, context: MeanContext
+    ) -> tuple[State, Float32, Mapping[str, float]]:
+        """The next state and model, in memory of their own, and the stages' metrics; the arguments are only read.
 
         Args:
             mean: of the fields, each in the format that it was summed in.
+            context: of the step; stages get it with the columns of a range.
 
         Raises:
-            RunError: the algorithm returns a state of other names or sizes than it was given.
+            RunError: the algorithm or a stage returns a state of other names or sizes than it was given.
         """
+        metrics: Mapping[str, float] = {}
         next_model = self._buffers.take(len(model), np.float32)
         next_state: dict[str, Float64] = {}
 
         for start in range(0, self.layout.size, self._columns):
             columns = slice(start, min(start + self._columns, self.layout.size))
             # A field that is no vector over the columns goes into every call whole.
-            found = {f.name: mean.mean(f, self._cut(f.size, columns)) for f in fields}
+            found: Mapping[str, Float64] = {f.name: mean.mean(f, self._cut(f.size, columns)) for f in fields}
             given = {name: vector[self._cut(len(vector), columns)] for name, vector in state.items()}
+            if self._stages is not None:
+                found, kept, metrics = self._stages.server(found, given, replace(context, columns=columns))
+                self._keep(state, kept, columns, next_state)
+                given = self._stages.without_own(given)
             next_model[columns], part = self._part(columns).apply(model[columns], given, found)
             self._keep(state, part, columns, next_state)
-        return next_state, next_model
+        return next_state, next_model, metrics
 
     def _keep(self, state: State, part: State, columns: slice, into: dict[str, Float64]) -> None:
         """Put the state of a range into its place."""
@@ -71,8 +87,8 @@ class ServerStep:
             place = self._cut(len(state[name]), columns) if name in state else slice(0)
             if name not in state or len(vector) != len(state[name][place]):
                 raise RunError(
-                    f"the algorithm returns a state {name!r} of another size than it was given; set columnwise = False "
-                    "in its class to have `apply` called once, on whole vectors"
+                    f"the algorithm, or a stage, returns a state {name!r} of another size than it was given; set "
+                    "columnwise = False in its class to have it called once, on whole vectors"
                 )
             if columns.start == 0:
                 into[name] = self._buffers.take(len(state[name]), vector.dtype)

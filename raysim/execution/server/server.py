@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysim.aggregation import Record, build_rule, union
+from raysim.aggregation import Finished, MeanContext, NoClients, Record, build_aggregation, union
 from raysim.algorithms import build_algorithm
 from raysim.arrays import Float32, Float64, Int32
 from raysim.config.parsing import parse_json
@@ -25,6 +25,7 @@ from raysim.models import copy_module, exclusive_torch
 from raysim.rounds.job import Job
 from raysim.rounds.results import StepFacts
 from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
+from raysim.selection.cohort import cohort_size
 from raysim.training import ParameterLayout, torch_threads
 from raysim.user_code import naming
 
@@ -41,20 +42,29 @@ class Server:
         info = job.federation.open().info
         self.module = job.build_module(info)
         self.layout = ParameterLayout(self.module)
-        self._step = ServerStep(partial(build_algorithm, experiment.algorithm), self.layout)
-        self.algorithm = self._step.algorithm
-        self.rule = build_rule(experiment.aggregation, self.algorithm.fields())
+        build = partial(build_algorithm, experiment.algorithm)
+        self.algorithm = build(self.layout)
+        self.aggregation = build_aggregation(experiment.aggregation, self.algorithm.fields(), self.layout)
+        self._step = ServerStep(build, self.layout, stages=self.aggregation)
+        self._cohort: int | None = None
+        first = self.algorithm.init(np.zeros(self.layout.size, np.float32)) if self.algorithm.broadcast_state else {}
+        self._shared_values = sum(len(first[name]) for name in self.algorithm.broadcast_state)
         self._validation: ValidationLoss | None = None
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
         model = self.algorithm.first_model(self.layout.pack(self.module).numpy())
-        return self.algorithm.init(model), model
+        return {**self.algorithm.init(model), **self.aggregation.init(model)}, model
 
     def shared(self, state: State) -> Float32 | None:
         """The vectors of the state that clients may read, one after the other in float32."""
         names = self.algorithm.broadcast_state
         return np.concatenate([state[name] for name in names]).astype(np.float32) if names else None
+
+    @property
+    def wire_down(self) -> int:
+        """Bytes that a federation would send to a client: the model, and what it may read of the state."""
+        return 4 * (self.layout.values(self.layout.size) + self._shared_values)
 
     def apply(
         self, round_number: int, expected: Int32, state: State, model: Float32, *records: Record
@@ -72,21 +82,24 @@ class Server:
             UserCodeError: a step of the user's own fails, or returns what it should not.
         """
         began = time.perf_counter()
-        positions, weight = union(records)
-        if records[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
-            raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
-        if weight == 0:
-            raise RunError(
-                f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
-                "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
-            )
+        empty = self.aggregation.every_round and not len(expected)
+        _check_cover(round_number, expected, records, empty=empty)
         checked = time.perf_counter()
-        rule = self.rule.in_round(round_number)
+        rule = self.aggregation.rule.in_round(round_number)
+        context = self.context(round_number, len(expected))
         with naming(f"round {round_number}"):
-            found = rule.finish(records, _View(self, round_number, state, model))
-            next_state, next_model = self._step(found.mean, rule.fields, state, model)
-        facts = StepFacts(checked - began, time.perf_counter() - checked, found.metrics, found.weights)
-        return next_state, next_model, facts
+            view = _View(self, context, state, model)
+            found = Finished(NoClients()) if empty else rule.finish(records, view)
+            next_state, next_model, metrics = self._step(found.mean, rule.fields, state, model, context)
+        spent = time.perf_counter() - checked
+        return next_state, next_model, StepFacts(checked - began, spent, {**found.metrics, **metrics}, found.weights)
+
+    def context(self, round_number: int, contributed: int) -> MeanContext:
+        """What stages are told of a step."""
+        experiment = self.job.experiment
+        if self._cohort is None:
+            self._cohort = cohort_size(experiment, self.job.federation.open().population)
+        return MeanContext(experiment.seed, round_number, (), slice(0, self.layout.size), contributed, self._cohort)
 
     def validation(self) -> ValidationLoss:
         """Losses on the server's validation set, built when a rule first asks for them."""
@@ -160,13 +173,17 @@ class _View:
     """What a rule may ask about the step that it is part of (`raysim.aggregation.ServerView`)."""
 
     server: Server
-    round: int
+    context: MeanContext
     state: State
     model: Float32
 
     @property
+    def round(self) -> int:
+        return self.context.round
+
+    @property
     def seed(self) -> int:
-        return self.server.job.experiment.seed
+        return self.context.seed
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -174,5 +191,22 @@ class _View:
             yield
 
     def losses(self, means: Sequence[Mapping[str, Float64]]) -> Float64:
-        apply = self.server.algorithm.apply
-        return self.server.validation().of([apply(self.model, self.state, mean)[0] for mean in means])
+        aggregation, apply = self.server.aggregation, self.server.algorithm.apply
+        own = aggregation.without_own(self.state)
+        outer = (aggregation.server(mean, self.state, self.context)[0] for mean in means)
+        return self.server.validation().of([apply(self.model, own, mean)[0] for mean in outer])
+
+
+def _check_cover(round_number: int, expected: Int32, records: Sequence[Record], *, empty: bool) -> None:
+    """Raise a RunError if the records are not those of the expected clients, or weigh nothing in a round that is not
+    meant to be empty."""
+    if empty and not records:
+        return
+    positions, weight = union(records)
+    if records[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
+        raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
+    if weight == 0 and not empty:
+        raise RunError(
+            f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
+            "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
+        )

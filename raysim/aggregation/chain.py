@@ -1,0 +1,171 @@
+"""How an experiment's records become one: a rule, and the stages around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from raysim.aggregation.records import Field
+from raysim.aggregation.rules import Rule
+from raysim.aggregation.stages import MeanContext, SendContext, Trait, UpdateStage
+from raysim.aggregation.vectors import ClientVector
+from raysim.arrays import Float32, Float64, Int64
+from raysim.errors import ConfigError
+from raysim.user_code import user_code
+
+REMEDIES: Mapping[Trait, str] = {
+    "bounded": "records of bounded norm where they are folded; put a stage that bounds them before it, e.g. "
+    "{name: clip, max_norm: 1.0}, and none that unbounds them behind it",
+    "uniform_weights": "clients of equal weight; set aggregation.weights to uniform",
+}
+"""What a stage asks for, and what to do where it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """A rule and its stages, outermost first. Worker, server, memory plan and recorder hold one of these.
+
+    Attributes:
+        rule: whose fields are those that leave the innermost stage.
+        sent: the fields that come to each stage, the algorithm's own to the outermost.
+        dense: bytes of a record that no stage encodes: its values as float32, without padding.
+    """
+
+    rule: Rule
+    stages: tuple[UpdateStage, ...] = ()
+    sent: tuple[tuple[Field, ...], ...] = ()
+    dense: int = 0
+
+    def check(self, traits: frozenset[Trait]) -> None:
+        """Refuse a chain in which a stage lacks what it needs.
+
+        Args:
+            traits: that hold for what an algorithm sends.
+
+        Raises:
+            ConfigError: names the stage, what it needs and the remedy.
+        """
+        for i, stage in enumerate(self.stages):
+            key = f"aggregation.stages[{i}]"
+            if self.rule.road not in stage.roads:
+                raise ConfigError(
+                    f"{key}: {stage.label} works on the road {' or '.join(sorted(stage.roads))}, but with these "
+                    f"aggregation.weights records travel as {self.rule.road}; remove it, or use other weights"
+                )
+            broken = {trait for later in self.stages[i + 1 :] for trait in later.breaks}
+            for trait in sorted(stage.needs):
+                if trait not in traits or trait in broken:
+                    raise ConfigError(f"{key}: {stage.label} needs {REMEDIES[trait]}")
+            traits = (traits - stage.breaks) | stage.gives
+
+    @property
+    def columnwise(self) -> bool:
+        """Whether all server halves treat columns apart."""
+        return all(stage.columnwise for stage in self.stages)
+
+    @property
+    def every_round(self) -> bool:
+        """Whether the server takes a step in rounds to which no client contributes."""
+        return any(stage.every_round for stage in self.stages)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is recorded."""
+        own = (f"stages/{stage.label}/{name}" for stage in self.stages for name in stage.metrics)
+        return (*self.rule.metrics, *own)
+
+    def client_state(self) -> tuple[ClientVector, ...]:
+        """What each client keeps for the stages."""
+        return tuple(
+            replace(vector, name=_own(stage, vector.name)) for stage in self.stages for vector in stage.client_state()
+        )
+
+    def init(self, model: Float32) -> dict[str, Float64]:
+        """The stages' vectors on the server before the first round."""
+        return {_own(stage, name): vector for stage in self.stages for name, vector in stage.init(model).items()}
+
+    def client(
+        self,
+        sent: Mapping[str, Tensor],
+        seed: int,
+        round_number: int,
+        clients: Int64,
+        steps: Int64,
+        state: Mapping[str, Tensor],
+    ) -> tuple[Mapping[str, Tensor], int]:
+        """The records of a block as they are folded, and the bytes that its clients would send.
+
+        Args:
+            sent: of the algorithm; may be changed in place.
+            clients, steps: `[k]`.
+            state: all that the clients keep, by name; the stages' own is changed in place.
+        """
+        if not self.stages:
+            return sent, self.dense * len(clients)
+        encoded: Int64 | None = None
+        sent = _apart(sent)
+        for stage, fields in zip(self.stages, self.sent, strict=True):
+            own = {vector.name: state[_own(stage, vector.name)] for vector in stage.client_state()}
+            context = SendContext(seed, round_number, fields, clients, steps, own)
+            with user_code(f"stage {stage.label}: client"):
+                sent = stage.client(sent, context)
+                wire = stage.wire(sent, context)
+            _check_sent(stage, sent)
+            encoded = encoded if wire is None else wire
+        for field in self.rule.fields:
+            if field.name not in sent:
+                raise ValueError(
+                    f"stage {self.stages[-1].label}: client returned no {field.name!r}, a field of {field.size} values"
+                )
+        return sent, self.dense * len(clients) if encoded is None else int(np.sum(encoded))
+
+    @staticmethod
+    def without_own(state: Mapping[str, Float64]) -> dict[str, Float64]:
+        """The server's state without the stages' vectors."""
+        return {name: vector for name, vector in state.items() if not name.startswith(_PREFIX)}
+
+    def server(
+        self, mean: Mapping[str, Float64], state: Mapping[str, Float64], context: MeanContext
+    ) -> tuple[Mapping[str, Float64], dict[str, Float64], dict[str, float]]:
+        """The mean as the algorithm takes it, the stages' next state, and their metrics.
+
+        Args:
+            mean: of the rule, in the columns of the context.
+            state: the server's, of which the stages' own is read.
+        """
+        after: dict[str, Float64] = {}
+        metrics: dict[str, float] = {}
+        for stage, fields in zip(reversed(self.stages), reversed(self.sent), strict=True):
+            own = _own(stage, "")
+            given = {name.removeprefix(own): vector for name, vector in state.items() if name.startswith(own)}
+            mean, next_state, found = stage.server(mean, given, replace(context, fields=fields))
+            after |= {own + name: vector for name, vector in next_state.items()}
+            metrics |= {f"stages/{stage.label}/{name}": value for name, value in found.items()}
+        return mean, after, metrics
+
+
+_PREFIX = "stages."
+
+
+def _own(stage: UpdateStage, name: str) -> str:
+    """The name of a stage's vector among those of the algorithm and of other stages."""
+    return f"{_PREFIX}{stage.label}.{name}"
+
+
+def _check_sent(stage: UpdateStage, sent: Mapping[str, Tensor]) -> None:
+    if not isinstance(sent, Mapping) or not all(isinstance(one, Tensor) for one in sent.values()):
+        raise TypeError(
+            f"stage {stage.label}: client returned a {type(sent).__name__}; expected a tensor for each field by name"
+        )
+
+
+def _apart(sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The fields, none of which shares memory with another: stages change them in place."""
+    found: dict[str, Tensor] = {}
+    for name, rows in sent.items():
+        shared = any(rows.data_ptr() == other.data_ptr() for other in found.values())
+        found[name] = rows.clone() if shared else rows
+    return found

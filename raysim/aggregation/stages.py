@@ -1,0 +1,135 @@
+"""Stages: layers around a rule, with a client half before records are folded and a server half on the mean.
+
+A chain is written outermost first and nests as TensorFlow Federated's aggregators do: with `[zero, clip]` a client's
+record goes through `zero`, then `clip`, and is folded; the mean goes through `clip`, then `zero`, to the algorithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from raysim.aggregation.records import Field
+from raysim.aggregation.rules import Road
+from raysim.aggregation.vectors import ClientVector
+from raysim.arrays import Float32, Float64, Int64
+
+Trait = Literal["bounded", "uniform_weights"]
+"""What a stage may rely on: records of bounded L2 norm, clients of equal weight."""
+
+
+class Columns(Protocol):
+    """The columns of a model: `size` of them (P), of which the first `trainable` (T) are trained."""
+
+    size: int
+    trainable: int
+
+    def values(self, size: int) -> int:
+        """Values of a vector of P or T columns without padding; `size` of any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendContext:
+    """A block of clients whose records go through a client half.
+
+    Attributes:
+        fields: those that come to this stage.
+        clients, steps: ids and local steps, `[k]`. A client without steps sends a record of zeros, and what it keeps
+            is not written back.
+        state: this stage's client vectors, each `[k, size]`; may be changed in place.
+    """
+
+    seed: int
+    round: int
+    fields: Sequence[Field]
+    clients: Int64
+    steps: Int64
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class MeanContext:
+    """The step whose mean goes through a server half.
+
+    Attributes:
+        fields: those that came to the client half.
+        columns: of the model, those of this call.
+        contributed: clients whose records are in the mean; 0 in an empty round, whose mean is zero.
+        expected: clients of a cohort, on average.
+    """
+
+    seed: int
+    round: int
+    fields: Sequence[Field]
+    columns: slice
+    contributed: int
+    expected: int
+
+
+class UpdateStage:
+    """One layer around the rule. As it stands, it changes nothing.
+
+    Contract: both halves are pure functions of their arguments, nothing is kept on `self`, and random choices are keyed
+    (`raysim.keyed`). The client half treats rows apart: a client's record and state depend on no other row of the
+    block. The server half is called range by range of columns: vectors of P or T values come cut to `ctx.columns`,
+    everything else comes whole each time and must give the same answer in every call. A stage that needs whole vectors
+    (a norm) says `columnwise = False`.
+
+    Example:
+        >>> class Halve(UpdateStage):
+        ...     def client(self, sent, ctx):
+        ...         return {name: rows.mul_(0.5) for name, rows in sent.items()}
+
+    Attributes:
+        label: its name in the chain, unique there; names of fields that it adds begin with it.
+        columns: of the model.
+        gives: what holds for records that went through its client half.
+    """
+
+    roads: ClassVar[frozenset[Road]] = frozenset({"sum", "rows"})
+    """Roads of a rule on which it works."""
+    needs: ClassVar[frozenset[Trait]] = frozenset()
+    """What must hold for records that come to its client half, and still hold where they are folded."""
+    breaks: ClassVar[frozenset[Trait]] = frozenset()
+    """What does not hold any more after its client half."""
+    columnwise: ClassVar[bool] = True
+    """Whether the server half treats columns apart."""
+    every_round: ClassVar[bool] = False
+    """Whether the server takes a step, with a mean of zero, where the cohort is empty or all of it was dropped."""
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """Names of what its server half records; columns `stages/LABEL/NAME` of rounds.parquet."""
+
+    gives: frozenset[Trait] = frozenset()
+    label: str = ""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
+        """The fields that leave the client half, given those that come to it."""
+        return sent
+
+    def client_state(self) -> Sequence[ClientVector]:
+        """What each client keeps for it from round to round."""
+        return ()
+
+    def init(self, model: Float32) -> Mapping[str, Float64]:
+        """Its vectors on the server before the first round, for a model `[P]`; checkpoints have them."""
+        return {}
+
+    def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
+        """The client half: for each of its fields float32 `[k, size]`; what comes in may be changed in place."""
+        return sent
+
+    def wire(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Int64 | None:
+        """Bytes of each client's encoded message `[k]`, given what left its client half; None: it encodes nothing."""
+        return None
+
+    def server(
+        self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext
+    ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
+        """The server half: the mean of the fields that came to the client half, its next state, and its metrics."""
+        return mean, state, {}

@@ -1,0 +1,51 @@
+"""Stages of `aggregation.stages`: layers around the sum of updates, outermost first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+from raysim.config.bounds import Arguments
+
+
+class ZeroStageConfig(Section):
+    """Set what a client sends to zero where it is not finite, or its norm is too large."""
+
+    name: Literal["zero"] = "zero"
+    max_norm: float | None = Field(None, gt=0)
+    """L2 norm beyond which everything that a client sends is set to zero; by default only values that are not finite
+    are a reason."""
+
+
+class ClipStageConfig(Section):
+    """Scale what a client sends down to a largest L2 norm, over all fields that depend on its data together."""
+
+    name: Literal["clip"] = "clip"
+    max_norm: float = Field(gt=0)
+    """The largest norm."""
+
+
+class MeasureStageConfig(Section):
+    """Record the norms of what clients send here, and of their mean; change nothing."""
+
+    name: Literal["measure"] = "measure"
+
+
+class CustomStageConfig(Section):
+    """An `UpdateStage` subclass of yours, by import string; built with `args`."""
+
+    name: ImportString
+    args: Arguments = Field(default_factory=dict)
+    """Keyword arguments passed to it."""
+
+
+StageConfig = Annotated[
+    Annotated[ZeroStageConfig, Tag("zero")]
+    | Annotated[ClipStageConfig, Tag("clip")]
+    | Annotated[MeasureStageConfig, Tag("measure")]
+    | Annotated[CustomStageConfig, Tag("custom")],
+    BY_NAME,
+    SHORTHAND,
+]
