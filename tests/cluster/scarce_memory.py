@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from federations import digits, sha256
-from warm_workers import warm_workers
 
 from raysim import Experiment, Simulation
 from raysim.cluster.runtime import import_ray
@@ -85,5 +84,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with warm_workers():
-        main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))
