@@ -131,6 +131,11 @@ def _print(prepared: Prepared, plan: Plan) -> None:
             ),
             ("", _pace(experiment, a_round)),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
+            *(
+                [("", f"the actors of a node share a frozen base of {size(memory.base)}, mapped from a file")]
+                if memory.base
+                else []
+            ),
             *([("", f"about {size(memory.gpu)} of its GPU, without activations")] if memory.gpu else []),
             ("", _where(prepared, plan)),
             ("engine", prepared.engine.reason),
@@ -208,7 +213,7 @@ def _print_nodes(plan: Plan) -> None:
             here = plan.placement.nodes.count(node.id)
             if len(plan.classes) == 1:
                 row += [str(plan.placement.slots[node.id]), _per_gpu(plan.placement.num_gpus)]
-            row += [str(here), size(here * plan.memory.total)]
+            row += [str(here), size(here * plan.memory.total + (plan.memory.base if here else 0))]
     printing.table(columns, rows)
 
 

@@ -95,6 +95,7 @@ class ClientActor:
                 job = self._reference.fetch()
                 self._take_device(job)
                 self._built = ClientWorker(job, self._index)
+                job.blueprint.release()
         return self._built
 
     def _take_device(self, job: Job) -> None:

@@ -13,6 +13,7 @@ from raysim.cluster.batches import Batches, Element
 from raysim.cluster.faults import FaultBook, unwrapped
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import run_metrics
+from raysim.cluster.packing import packed_job
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import ReductionTree
 from raysim.cluster.references import Reference
@@ -55,7 +56,8 @@ class RayExecutor(Executor):
             where = placer(skeleton, actor_memory(job, skeleton), nodes)
             placement = where.place(nodes)
             with user_code("the model, or the data, cannot be sent to actors", ModelError):
-                shared_job = Reference.put(job)
+                travelling, self._base_note = packed_job(job, skeleton.frozen)
+                shared_job = Reference.put(travelling)
             self._costs, self._book = RoundCosts(placement.actors), FaultBook(execution)
             own, width = execution.clients_per_actor is not None, skeleton.state_width
             self._roster = Roster(self._runtime, shared_job, where, placement, dedicated=own)
@@ -122,6 +124,8 @@ class RayExecutor(Executor):
 
     def announce(self, note: Callable[[str], None]) -> None:
         self._roster.listen(note)
+        if self._base_note is not None:
+            note(self._base_note)
 
     def call(self, run: str) -> None:
         if self._metrics is not None:

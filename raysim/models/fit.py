@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +12,10 @@ from torch.nn.parameter import UninitializedParameter
 
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
+from raysim.models.blueprint import Blueprint
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.modes import TrainingModes
 from raysim.models.outputs import output_shape
-from raysim.models.sharing import copy_given
 from raysim.user_code import told, user_code
 
 SAMPLES = 2
@@ -108,11 +107,7 @@ class _Trial:
         self.name, self._info = name or type(model).__name__, info
         check_trainable(model, name=self.name)
         self._state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        on_meta: dict[int, Any] = {
-            id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
-        }
-        on_meta |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
-        self._copy = copy_given(model, on_meta)
+        self._copy = Blueprint.of(model).on_meta()
         self._modes = TrainingModes(self._copy)
 
     def output(self, samples: int, *, training: bool = False) -> object:

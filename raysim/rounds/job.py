@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
-from raysim.models import FrozenBase, build_model, copy_module, exclusive_torch
+from raysim.models import Blueprint, LazyBlueprint, build_model, exclusive_torch
+from raysim.models.blueprint import CPU
 from raysim.training import EngineChoice, torch_threads
 
 
@@ -17,31 +20,40 @@ class Job:
     """All that a worker needs to know, once. `module` is the user's own, where one was handed over.
 
     Attributes:
-        base: what modules of this job share in this process.
+        blueprint: what this process makes the job's modules from.
     """
 
     experiment: Experiment
     federation: FederationSpec
     engine: EngineChoice
     module: nn.Module | None = None
-    base: FrozenBase = field(default_factory=FrozenBase, compare=False, repr=False)
+    blueprint: LazyBlueprint = field(default_factory=LazyBlueprint, compare=False, repr=False)
 
-    def build_module(self, info: DataInfo, *, share_frozen: bool = True) -> nn.Module:
-        """The model with its first weights; a module of their own for everyone who asks.
+    def build_module(self, info: DataInfo, device: torch.device = CPU, *, share_frozen: bool = True) -> nn.Module:
+        """The model with its first weights; each call returns another module.
 
         Args:
+            device: where it is to be.
             share_frozen: whether its frozen parameters are those of the other modules of this process, and of the
                 module that was handed over.
 
         Raises:
             ModelError: it cannot be built, or copied.
         """
-        experiment = self.experiment
         # Some initialisers compute, and give other bits with other threads.
         with exclusive_torch(), torch_threads(self.engine.threads):
-            own = None if self.module is None else copy_module(self.module, share_frozen=share_frozen)
-            loss = experiment.training.loss
-            module = build_model(experiment.model, info, seed=experiment.seed, loss=loss, module=own)
-            if own is None and share_frozen:
-                self.base.adopt(module)
-        return module
+            return self.blueprint.get(lambda: self._first(info)).instantiate(device, share_frozen=share_frozen)
+
+    def travelling(self, info: DataInfo, pickler: type[pickle.Pickler]) -> Blueprint:
+        """A blueprint for other processes, which then need no module to be handed over, and no function to make one.
+
+        Raises:
+            ModelError: the model cannot be built, or not be sent.
+        """
+        with exclusive_torch(), torch_threads(self.engine.threads):
+            return Blueprint.of(self._first(info), pickler)
+
+    def _first(self, info: DataInfo) -> nn.Module:
+        experiment = self.experiment
+        loss = experiment.training.loss
+        return build_model(experiment.model, info, seed=experiment.seed, loss=loss, module=self.module)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
-from raysim.models import copy_module, exclusive_torch
+from raysim.models import Blueprint, exclusive_torch
 from raysim.models.modes import TrainingModes
 
 MOST_CHANNELS = 128
@@ -34,7 +34,7 @@ def _works(module: nn.Module, shape: tuple[int, ...]) -> bool:
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     with exclusive_torch(), torch.no_grad():
         try:
-            trial = copy_module(module)
+            trial = Blueprint.of(module).instantiate()
             modes = TrainingModes(trial)
             trial.eval()
             same = torch.allclose(trial(channels_last(images)), trial(images), rtol=1e-3, atol=1e-3)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from raysim.arrays import Float64
 from raysim.data import DataInfo, Samples
-from raysim.models import copy_module
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
@@ -41,7 +40,7 @@ def _total(column: tuple[int | None, ...]) -> int | None:
 
 
 class Evaluator:
-    """Holds a module of its own in evaluation mode; `load` a model, then evaluate samples."""
+    """Holds a module in evaluation mode, the evaluator's from now on; `load` a model, then evaluate samples."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class Evaluator:
         device: torch.device,
         batch_size: int,
     ) -> None:
-        self.module = copy_module(module).to(device).eval()
+        self.module = module.to(device).eval()
         self.loss, self.metrics, self.info, self.device, self.batch_size = loss, metrics, info, device, batch_size
         self._row = torch.zeros(layout.size, device=device)
         layout.bind(self._row, self.module)

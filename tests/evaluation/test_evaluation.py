@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import weakref
@@ -113,7 +114,8 @@ def test_an_evaluation_cut_over_workers_has_the_bits_of_one_worker(
         results: list[Evaluated] = []
         for some in spread(ranges, workers):
             mine = []
-            evaluator = Evaluator(module, layout, cross_entropy, RANKED, federation.info, torch.device("cpu"), 4)
+            own, cpu = copy.deepcopy(module), torch.device("cpu")
+            evaluator = Evaluator(own, layout, cross_entropy, RANKED, federation.info, cpu, 4)
             evaluator.load(layout.pack(module))
             for part in some:
                 if isinstance(part, ClientRange):

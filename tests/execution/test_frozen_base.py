@@ -15,13 +15,15 @@ from federations import final_sha256, sha256
 from torch import Tensor, nn
 
 from raysim import Experiment, Simulation
-from raysim.errors import ModelError, RunError
+from raysim.errors import ModelError, PlacementError, RunError
 from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.inprocess.whole_round import whole_round
 from raysim.execution.placement import memory
+from raysim.execution.placement.census import placer
+from raysim.execution.placement.slots import Node
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.execution.server.server import Server
-from raysim.models import copy_module
+from raysim.models import Blueprint
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundWork
@@ -128,6 +130,38 @@ def test_a_planned_actor_has_one_frozen_base_and_its_buffers_as_often_as_there_a
     assert found - plain == 4 * WIDTH * WIDTH + 4 * 1000  # of the buffer: engine, its first values, evaluator, as given
 
 
+def test_a_base_that_actors_map_from_a_file_is_counted_once_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = experiment_of(tmp_path, execution={"executor": "ray"})
+    job = prepare_job(experiment, model=Adapted(), data=arrays()).job
+    copied = memory.actor_memory(job)
+    monkeypatch.setattr(memory, "MAPPED_FROM", 1)
+    skeleton, mapped = memory.Skeleton.of(job), memory.actor_memory(job)
+    assert (copied.base, mapped.base) == (0, 4 * WIDTH * WIDTH)
+    assert copied.total - mapped.total == mapped.base
+    room = 2 * mapped.total + mapped.base
+    for free, actors in ((room, 2), (room - 1, 1)):
+        nodes = [Node("laptop", 8, 0, free)]
+        assert placer(skeleton, mapped, nodes).place(nodes).actors == actors
+    with pytest.raises(PlacementError, match=r"1 actors of about \d+ MiB and a frozen base of \d+ MiB need more"):
+        placer(skeleton, mapped, nodes).place([Node("laptop", 8, 0, mapped.total)])
+
+
+def test_a_model_by_name_is_built_once_a_process_and_what_is_trained_can_be_forgotten(tmp_path: Path) -> None:
+    job = prepare_job(experiment_of(tmp_path, model={"name": f"{__name__}:adapted"}), data=arrays()).job
+    info = job.federation.open().info
+    job = pickle.loads(pickle.dumps(job))
+    one, blueprint = job.build_module(info), job.blueprint.get(nn.Module)
+    assert job.blueprint.get(nn.Module) is blueprint
+    job.blueprint.release()
+    other = job.build_module(info)
+    assert job.blueprint.get(nn.Module) is not blueprint
+    assert other.base.weight.data_ptr() == one.base.weight.data_ptr()
+    assert torch.equal(other.head.weight, one.head.weight)
+    assert other.head.weight.data_ptr() != one.head.weight.data_ptr()
+
+
 def test_a_model_is_built_on_meta_once_for_all_that_a_plan_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,20 +218,20 @@ def test_a_module_that_cannot_be_copied_is_one_line(tmp_path: Path) -> None:
     net = Adapted()
     net.cached = net.head(torch.ones(1, WIDTH))  # a result with its history
     with pytest.raises(ModelError, match=r"model Adapted cannot be copied \(RuntimeError: Only Tensors created"):
-        copy_module(net)
+        Blueprint.of(net).instantiate()
 
 
-def test_a_copy_has_trainable_parameters_and_buffers_of_its_own_and_ties_as_before() -> None:
+def test_a_module_of_a_blueprint_has_trainable_parameters_and_buffers_of_its_own_and_ties_as_before() -> None:
     net = Adapted()
     net.again = net.base
     net.register_buffer("mask", torch.zeros(3))
-    found = copy_module(net)
+    found = Blueprint.of(net).instantiate()
     assert found.base.weight is found.again.weight
     assert found.base.weight is not net.base.weight
     assert found.base.weight.data_ptr() == net.base.weight.data_ptr()
     assert found.head.weight.data_ptr() != net.head.weight.data_ptr()
     assert found.mask.data_ptr() != net.mask.data_ptr()
-    assert copy_module(net, share_frozen=False).base.weight.data_ptr() != net.base.weight.data_ptr()
+    assert Blueprint.of(net).instantiate(share_frozen=False).base.weight.data_ptr() != net.base.weight.data_ptr()
     found.to(torch.float64)
     assert net.base.weight.dtype == torch.float32
 

@@ -28,7 +28,7 @@ def evaluator_of(start: nn.Module, batch_size: int = 4, *names: str) -> Evaluato
     """An evaluator that has the module's own values loaded."""
     layout = ParameterLayout(start)
     metrics = resolve_metrics(names or ("accuracy", "top3"), IMAGES)
-    evaluator = Evaluator(start, layout, cross_entropy, metrics, IMAGES, CPU, batch_size)
+    evaluator = Evaluator(copy.deepcopy(start), layout, cross_entropy, metrics, IMAGES, CPU, batch_size)
     evaluator.load(layout.pack(start))
     return evaluator
 
@@ -65,7 +65,7 @@ def test_numbers_are_evaluated_by_their_errors() -> None:
     generator = np.random.default_rng(0)
     samples = Samples(generator.normal(size=(11, 3)).astype(np.float32), generator.normal(size=11).astype(np.float32))
     layout, metrics = ParameterLayout(start), resolve_metrics(("rmse", "mae"), NUMBERS)
-    evaluator = Evaluator(start, layout, mse, metrics, NUMBERS, CPU, 4)
+    evaluator = Evaluator(copy.deepcopy(start), layout, mse, metrics, NUMBERS, CPU, 4)
     evaluator.load(layout.pack(start))
     with torch.no_grad():
         error = (start(torch.from_numpy(samples.x)) - torch.from_numpy(samples.y)).double().numpy()

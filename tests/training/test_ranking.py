@@ -184,8 +184,9 @@ def test_ranges_in_any_order_come_to_the_bits_of_the_whole(
     weight = generator.uniform(0.1, 3, 70).astype(np.float32) if weighted else None
     samples = Samples(x, generator.integers(0, 5, 70), weight)
     metrics, layout = resolve_metrics(("accuracy", *AREAS), CLASSES), ParameterLayout(module)
+    model = layout.pack(module)
     evaluator = Evaluator(module, layout, cross_entropy, metrics, CLASSES, CPU, 1000)
-    evaluator.load(layout.pack(module))
+    evaluator.load(model)
 
     def found(cuts: Sequence[int], seed: int) -> dict[str, float]:
         parts = [evaluator.exact_sums(samples.slice(a, b), WholeSet.of(samples)) for a, b in itertools.pairwise(cuts)]

@@ -121,7 +121,8 @@ def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: 
         info = job.federation.open().info
         loss = resolve_client_loss(experiment.training, info)
         try:
-            engine = build_engine(replace(job.engine, compiled=False), job.build_module(info), layout, loss, info, work)
+            module, choice = job.build_module(info, job.engine.torch_device), replace(job.engine, compiled=False)
+            engine = build_engine(choice, module, layout, loss, info, work)
         except CannotCapture as reason:
             raise RunError(f"evaluation.fine_tune: {reason}; set training.compile to false") from reason
     lr = experiment.client.optimizer.lr if config.lr is None else config.lr

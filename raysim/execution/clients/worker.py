@@ -65,7 +65,7 @@ class ClientWorker:
 
     def _build(self) -> None:
         job, experiment, info = self.job, self.job.experiment, self.federation.info
-        module = job.build_module(info).to(self.device)
+        module, judge = (job.build_module(info, self.device) for _ in range(2))
         layout = self._layout = ParameterLayout(module)
         loss = resolve_loss(experiment.training, info)
         client_loss = resolve_client_loss(experiment.training, info)
@@ -75,7 +75,7 @@ class ClientWorker:
         evaluation = experiment.evaluation
         self.metrics = resolve_metrics(evaluation.metrics, info, experiment.training.loss, evaluation.positive)
         self.evaluator = Evaluator(
-            module, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
+            judge, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )
         self._frozen = FrozenWatch(module, self.evaluator.module)
         update = local_update(job, self.algorithm, compiled=job.engine.compiled)

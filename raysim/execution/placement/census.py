@@ -31,7 +31,7 @@ def placer(skeleton: Skeleton, memory: ActorMemory, nodes: Sequence[Node]) -> Pl
         work = skeleton.algorithm.work(experiment.client)
         counted = census(experiment.execution, federation, work, job.engine.device)
     wanted = demands(experiment.execution, population=federation.population, cohort=cohort, census=counted)
-    return Placer(nodes, wanted, cohort=cohort, actor_bytes=memory.total, gpu_bytes=memory.gpu)
+    return Placer(nodes, wanted, cohort=cohort, actor_bytes=memory.total, gpu_bytes=memory.gpu, node_bytes=memory.base)
 
 
 def census(execution: ExecutionConfig, federation: Federation, work: LocalWork, device: str) -> tuple[Int64, Int64]:

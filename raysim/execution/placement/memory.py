@@ -25,6 +25,9 @@ CUDA_CONTEXT = 500 * 1024 * 1024
 LEASE_STATE_BYTES = 128 * 1024 * 1024
 """What the clients of a lease may keep: it travels as one object, there and back."""
 
+MAPPED_FROM = 64 * 1024 * 1024
+"""Frozen parameters from this size on are mapped from a file, where there are actors; smaller ones are copied."""
+
 _FLOAT32 = 4
 
 
@@ -39,6 +42,7 @@ class ActorMemory:
         sums: the records of a lease, as the rule folds them.
         shard: the samples that it keeps from round to round, at least those of a block of the largest clients.
         state: what the clients that train at once, and those of a lease, keep from round to round.
+        base: the frozen parameters, where all actors of a node map them from one file; no part of the total.
         gpu: what it needs of its GPU; there all but the process itself are counted once more.
     """
 
@@ -48,11 +52,12 @@ class ActorMemory:
     sums: int
     shard: int
     state: int = 0
+    base: int = 0
     gpu: int = 0
 
     @property
     def total(self) -> int:
-        """All of the machine's memory."""
+        """Of the machine's memory, what the actor has for itself."""
         return self.process + self.model + self.optimizer + self.sums + self.shard + self.state
 
 
@@ -133,8 +138,10 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
         vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
     # Buffers beside the rows: the engine's, their first values, the evaluator's.
-    model = _FLOAT32 * vectors + skeleton.frozen + 3 * skeleton.kept
-    handed_over = 0 if job.module is None else _FLOAT32 * columns + skeleton.kept  # modules are copied from it
+    model, base = _FLOAT32 * vectors + skeleton.frozen + 3 * skeleton.kept, mapped_bytes(job, skeleton.frozen)
+    # Modules are made from the first values, which an actor has from the object store, or forgets.
+    inprocess = job.experiment.execution.executor == "inprocess"
+    first = _FLOAT32 * columns + skeleton.kept if inprocess else 0
     optimizer = _optimizer_bytes(job, algorithm, rows, trainable)
     cohort = cohort_size(job.experiment, federation.population)
     sums = skeleton.aggregation.rule.worker_bytes(math.ceil(cohort / _workers(job)))
@@ -142,13 +149,19 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     state = _state_bytes(skeleton.state_width, rows, cohort)
     return ActorMemory(
         process=ACTOR_BYTES,
-        model=model + handed_over,
+        model=model + first - base,
         optimizer=optimizer,
         sums=sums,
         shard=shard,
         state=state,
+        base=base,
         gpu=CUDA_CONTEXT + model + optimizer + sums + shard + state if cuda else 0,
     )
+
+
+def mapped_bytes(job: Job, frozen: int) -> int:
+    """How much of so many bytes of frozen parameters the actors of a node map from one file."""
+    return frozen if job.experiment.execution.executor == "ray" and frozen >= MAPPED_FROM else 0
 
 
 def gpu_fraction(num_gpus: float, gpu_memory: int) -> float:

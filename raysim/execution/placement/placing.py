@@ -83,7 +83,14 @@ class Placer:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], wanted: Sequence[Demand], *, cohort: int, actor_bytes: int, gpu_bytes: int = 0
+        self,
+        nodes: Sequence[Node],
+        wanted: Sequence[Demand],
+        *,
+        cohort: int,
+        actor_bytes: int,
+        gpu_bytes: int = 0,
+        node_bytes: int = 0,
     ) -> None:
         """Args:
             nodes: the machines at the start, the driver's own first.
@@ -91,6 +98,7 @@ class Placer:
             cohort: clients of a round.
             actor_bytes: estimated memory of one actor.
             gpu_bytes: estimated memory of one actor on its GPU.
+            node_bytes: memory that all actors of a node share.
 
         Raises:
             PlacementError: a class wants what no node can give.
@@ -99,6 +107,7 @@ class Placer:
             if demand.most:
                 demand.check(nodes, gpu_bytes)
         self._wanted, self._cohort, self._actor_bytes, self._gpu_bytes = wanted, cohort, actor_bytes, gpu_bytes
+        self._node_bytes = node_bytes
         cpus = _auto_cpus(nodes, [demand for demand in wanted if demand.most])
         self.shares = tuple(Share(cpus if one.num_cpus == "auto" else one.num_cpus, one.num_gpus) for one in wanted)
         used = [group for group, demand in enumerate(wanted) if demand.most]
@@ -122,7 +131,9 @@ class Placer:
         slots = {node.id: slots_on(node, self.shares[0]) for node in nodes}
         if self._wanted[0].actors is None:  # nobody asked for a number: no more than the memory holds
             for node in nodes:
-                slots[node.id] = min(slots[node.id], max(1, node.memory // max(1, self._actor_bytes)))
+                slots[node.id] = min(
+                    slots[node.id], max(1, (node.memory - self._node_bytes) // max(1, self._actor_bytes))
+                )
         return Placement(tuple(seats), self.shares, slots)
 
     def refill(self, nodes: Sequence[Node], living: Sequence[Seat]) -> list[Seat]:
@@ -138,7 +149,7 @@ class Placer:
         return filling.seats
 
     def _filling(self, nodes: Sequence[Node]) -> _Filling:
-        return _Filling(nodes, len(self._wanted), self._actor_bytes, self._gpu_bytes)
+        return _Filling(nodes, len(self._wanted), self._actor_bytes, self._gpu_bytes, self._node_bytes)
 
     def _share_out(self, filling: _Filling) -> None:
         """Actors of the classes that leave their number open: the next one where the work of an actor is most."""
@@ -158,7 +169,8 @@ class _Filling:
         seats: those that were added, in order.
     """
 
-    def __init__(self, nodes: Sequence[Node], classes: int, actor_bytes: int, gpu_bytes: int) -> None:
+    def __init__(self, nodes: Sequence[Node], classes: int, actor_bytes: int, gpu_bytes: int, node_bytes: int) -> None:
+        self._node_bytes = node_bytes
         self._rooms = {node.id: Occupancy(node) for node in nodes}
         self._actor_bytes, self._gpu_bytes = actor_bytes, gpu_bytes
         self._here = [dict.fromkeys(self._rooms, 0) for _ in range(classes)]
@@ -183,7 +195,7 @@ class _Filling:
         fitting = (room for room in evenly if self._fits(room, share))
         crowded = None
         for room in fitting:
-            if (room.actors + 1) * self._actor_bytes <= room.node.memory:
+            if (room.actors + 1) * self._actor_bytes + self._node_bytes <= room.node.memory:
                 break
             crowded = crowded or room
         else:
@@ -201,9 +213,10 @@ class _Filling:
         PlacementError: a node's memory does not hold the actors that are on it.
         """
         for room in self._rooms.values():
-            if room.actors * self._actor_bytes > room.node.memory:
+            if room.actors and room.actors * self._actor_bytes + self._node_bytes > room.node.memory:
+                shared = f" and a frozen base of {self._node_bytes >> 20} MiB" if self._node_bytes else ""
                 raise PlacementError(
-                    f"{room.actors} actors of about {self._actor_bytes >> 20} MiB need more than the "
+                    f"{room.actors} actors of about {self._actor_bytes >> 20} MiB{shared} need more than the "
                     f"{room.node.memory >> 20} MiB that node {room.node.id} has; lower execution.actors, or raise "
                     "clients_per_actor"
                 )

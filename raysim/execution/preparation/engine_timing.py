@@ -50,7 +50,7 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> tuple[Engine,
         CannotCapture: the model, or the work, is not for this engine; says why.
     """
     info = job.federation.open().info
-    module = job.build_module(info)
+    module = job.build_module(info, choice.torch_device)
     loss = resolve_client_loss(job.experiment.training, info)
     work = algorithm.work(job.experiment.client)
     features, update = algorithm.feature_loss(), local_update(job, algorithm, compiled=choice.compiled)

@@ -21,7 +21,7 @@ from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.server.columns import ServerStep, State
 from raysim.execution.server.validation import ValidationLoss
-from raysim.models import copy_module, exclusive_torch
+from raysim.models import exclusive_torch
 from raysim.rounds.job import Job
 from raysim.rounds.results import StepFacts
 from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
@@ -40,8 +40,8 @@ class Server:
         experiment = job.experiment
         self.job = job
         info = job.federation.open().info
-        self.module = job.build_module(info)
-        self.layout = ParameterLayout(self.module)
+        self._build = partial(job.build_module, info)
+        self.layout = ParameterLayout(self._build())
         build = partial(build_algorithm, experiment.algorithm)
         self.algorithm = build(self.layout)
         self.aggregation = build_aggregation(experiment.aggregation, self.algorithm.fields(), self.layout)
@@ -53,7 +53,7 @@ class Server:
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
-        model = self.algorithm.first_model(self.layout.pack(self.module).numpy())
+        model = self.algorithm.first_model(self.layout.pack(self._build()).numpy())
         return {**self.algorithm.init(model), **self.aggregation.init(model)}, model
 
     def shared(self, state: State) -> Float32 | None:
@@ -104,7 +104,7 @@ class Server:
     def validation(self) -> ValidationLoss:
         """Losses on the server's validation set, built when a rule first asks for them."""
         if self._validation is None:
-            self._validation = ValidationLoss(self.job, copy_module(self.module), self.layout)
+            self._validation = ValidationLoss(self.job, self._build(), self.layout)
         return self._validation
 
     def save(self, folder: str, state: State, model: Float32) -> None:
@@ -156,7 +156,7 @@ class Server:
         Raises:
             OSError: the disk refuses.
         """
-        module = copy_module(self.module)
+        module = self._build()
         self.layout.unpack(torch.from_numpy(model.copy()), module)
         tensors: dict[str, torch.Tensor] = {}
         taken: set[int] = set()

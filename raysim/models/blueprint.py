@@ -1,0 +1,167 @@
+"""How a module is made, anywhere: its structure, the frozen base that all share, and copies of the other tensors."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from raysim.models.base_store import BaseFile, storable
+from raysim.models.frozen import frozen_parameters
+from raysim.models.structure import Structure
+from raysim.models.travelling import Packed, packed, unpacked
+
+CPU = torch.device("cpu")
+
+
+class Blueprint:
+    """What modules are made from: a structure, and the frozen parameters that they share, in memory or in a file."""
+
+    def __init__(
+        self, structure: Structure, frozen: Mapping[int, str], registered: frozenset[int], file: BaseFile | None = None
+    ) -> None:
+        """Args:
+        frozen: names of the frozen parameters, by their number in the structure.
+        registered: numbers of all parameters and buffers.
+        file: where the frozen parameters are that a file can hold.
+        """
+        self._structure, self._frozen, self._registered, self.file = structure, frozen, registered, file
+        self._bases: dict[torch.device, dict[int, Tensor]] = {}
+
+    @classmethod
+    def of(cls, module: nn.Module, pickler: type[pickle.Pickler] | None = None) -> Blueprint:
+        """The blueprint of a module, whose tensors it keeps and does not change.
+
+        Args:
+            pickler: for a blueprint that travels to other processes (see `Structure.of`).
+
+        Raises:
+            ModelError: the module cannot be copied, or not be sent.
+        """
+        structure = Structure.of(module, pickler)
+        number = {id(tensor): i for i, tensor in enumerate(structure.tensors)}
+        # Subclasses of parameters (of quantised weights, say) know how to copy themselves; nothing else does.
+        frozen = [(name, one) for name, one in frozen_parameters(module) if type(one) is nn.Parameter]
+        registered = (number[id(one)] for one in chain(module.parameters(), module.buffers()) if id(one) in number)
+        by_number = {number[id(one)]: name for name, one in frozen if id(one) in number}
+        return cls(structure, by_number, frozenset(registered))
+
+    @property
+    def base(self) -> dict[str, Tensor]:
+        """The frozen parameters by name, on the CPU."""
+        return {self._frozen[i]: tensor for i, tensor in self._base(CPU).items()}
+
+    def with_base(self, base: Mapping[str, Tensor]) -> Blueprint:
+        """With these frozen parameters, as far as they are of the same shape and type."""
+        tensors = list(self._structure.tensors)
+        for i, name in self._frozen.items():
+            known = base.get(name)
+            if known is not None and (known.shape, known.dtype) == (tensors[i].shape, tensors[i].dtype):
+                tensors[i] = nn.Parameter(known, requires_grad=False)
+        return Blueprint(replace(self._structure, tensors=tuple(tensors)), self._frozen, self._registered)
+
+    def with_file(self, cache: Path) -> Blueprint:
+        """With the frozen parameters in a file of the cache, which all processes of a node map.
+
+        Raises:
+            DataError, StorageError: the cache cannot be written.
+        """
+        found = {name: self._structure.tensors[i] for i, name in self._frozen.items()}
+        file = BaseFile.keep({name: one for name, one in found.items() if storable(one, name)}, cache)
+        return Blueprint(self._structure, self._frozen, self._registered, file)
+
+    def instantiate(self, device: torch.device = CPU, *, share_frozen: bool = True) -> nn.Module:
+        """A module of the caller's own, in the modes that the original was in.
+
+        Args:
+            device: where it is to be; frozen parameters are moved there once.
+            share_frozen: whether its frozen parameters are the memory of the original's, or copies as well.
+
+        Raises:
+            ModelError: a tensor, or a part with a `__deepcopy__`, cannot be copied.
+            DataError: the file of the base is not there.
+        """
+        base = self._base(device if share_frozen else CPU)
+        values = {i: tensor.detach() if share_frozen else tensor.clone() for i, tensor in base.items()}
+        module = self._structure.build({i: nn.Parameter(one, requires_grad=False) for i, one in values.items()})
+        return module if device == CPU else module.to(device)
+
+    def on_meta(self) -> nn.Module:
+        """A module whose parameters and buffers have shapes and no values.
+
+        Raises:
+            ModelError: a tensor that is neither, or a part with a `__deepcopy__`, cannot be copied.
+        """
+        values = dict(enumerate(self._structure.tensors))
+        values |= {i: nn.Parameter(one, requires_grad=False) for i, one in self._found().items()}
+        return self._structure.build({i: _on_meta(values[i]) for i in self._registered})
+
+    def _base(self, device: torch.device) -> dict[int, Tensor]:
+        if device not in self._bases:
+            self._bases[device] = {i: tensor.to(device) for i, tensor in self._found().items()}
+        return self._bases[device]
+
+    def _found(self) -> dict[int, Tensor]:
+        """The frozen parameters where they are: in memory, or in a map of the file."""
+        mapped = {} if self.file is None else self.file.map()
+        return {i: mapped.get(name, self._structure.tensors[i]).detach() for i, name in self._frozen.items()}
+
+    def _in_file(self, number: int) -> bool:
+        name = self._frozen.get(number)
+        return self.file is not None and name is not None and storable(self._structure.tensors[number], name)
+
+    @property
+    def travels(self) -> bool:
+        """Whether another process can receive it."""
+        return self._structure.travels
+
+    def __reduce__(self) -> tuple[Callable[..., Blueprint], tuple[object, ...]]:
+        structure = self._structure
+        tensors = [None if self._in_file(i) else packed(one) for i, one in enumerate(structure.tensors)]
+        return _arrived, (structure.name, structure.program, tensors, self._frozen, self._registered, self.file)
+
+
+def _arrived(
+    name: str,
+    program: bytes,
+    tensors: Sequence[Packed | Tensor | None],
+    frozen: Mapping[int, str],
+    registered: frozenset[int],
+    file: BaseFile | None,
+) -> Blueprint:
+    found = [torch.empty(0) if one is None else unpacked(one) for one in tensors]
+    for i in frozen:
+        found[i] = found[i].clone()  # modules have it as it is, and what arrived may be read-only
+    return Blueprint(Structure(name, program, tuple(found)), frozen, registered, file)
+
+
+class LazyBlueprint:
+    """A blueprint that is made when a process needs its first module; one that can travel does, and no other."""
+
+    def __init__(self, made: Blueprint | None = None) -> None:
+        self._made, self._base = made, dict[str, Tensor]()
+
+    def get(self, build: Callable[[], nn.Module]) -> Blueprint:
+        """The blueprint, at first that of the module that `build` returns."""
+        if self._made is None:
+            self._made = Blueprint.of(build()).with_base(self._base)
+        return self._made
+
+    def release(self) -> None:
+        """Forget the values of what is trained, if they can be built again; the next module will have the same base."""
+        if self._made is not None and not self._made.travels:
+            self._base = self._made.base
+            self._made = None
+
+    def __reduce__(self) -> tuple[type[LazyBlueprint], tuple[Blueprint | None]]:
+        return LazyBlueprint, (self._made if self._made is not None and self._made.travels else None,)
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
