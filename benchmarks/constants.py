@@ -20,7 +20,7 @@ import numpy as np
 from raysim import Experiment
 from raysim.aggregation import Buffers, PartialSum, combine
 from raysim.execution.preparation.prepare import prepare_job
-from raysim.execution.scheduling.assignment import Crew, assign
+from raysim.execution.scheduling.assignment import EligibleWorkers, assign
 from raysim.execution.server.server import Server
 from raysim.rounds.facts import cohort_facts
 from raysim.rounds.lease import Lease, LeaseReport
@@ -64,8 +64,8 @@ def driver() -> list[tuple[str, str]]:
     draw = spent(lambda: draw_round(experiment, federation, prepared.work, 1))
     task = draw_round(experiment, federation, prepared.work, 1)
     cost, group = 1e-3 * task.steps * np.random.default_rng(0).uniform(0.9, 1.1, COHORT), np.zeros(COHORT, np.int64)
-    same = {0: Crew(tuple(range(ACTORS)), np.ones(ACTORS))}
-    unlike = {0: Crew(tuple(range(ACTORS)), np.repeat(np.linspace(0.8, 1.2, 100), ACTORS // 100))}
+    same = {0: EligibleWorkers(tuple(range(ACTORS)), np.ones(ACTORS))}
+    unlike = {0: EligibleWorkers(tuple(range(ACTORS)), np.repeat(np.linspace(0.8, 1.2, 100), ACTORS // 100))}
     pieces = np.array_split(np.arange(COHORT), LEASES)
     leases = [Lease.of(task, piece) for piece in pieces]
     trained = Trained((), tuple(_report(task, lease) for lease in leases), ACTORS, 1.0, LEASES)

@@ -105,8 +105,8 @@ def open_run(
             recorder.note(prepared.warning, "warning")
         for text, level in notes:
             recorder.note(text, level)
-        executor.listen(lambda fault: recorder.fault(fault.text, **fault.fields()))
-        executor.announce(lambda text: recorder.note(text, "info"))
+        executor.on_fault(lambda fault: recorder.fault(fault.text, **fault.fields()))
+        executor.on_note(lambda text: recorder.note(text, "info"))
         if "sums" in bits:
             recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
         undo.pop_all()

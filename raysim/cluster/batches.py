@@ -1,4 +1,4 @@
-"""Small rounds, several in one call to one actor, and the next call queued behind it: nobody waits for a message."""
+"""Small rounds, several in one call to one actor, the next call queued behind it: the actor waits for no message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IN_FLIGHT = 2
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """The server after a round in the middle of a call: the aggregator picks it out only if somebody asks."""
+    """The server after a round in the middle of a call: the aggregator picks it out only on request."""
 
     history: Any
     index: int
@@ -36,7 +36,7 @@ class _BatchCall:
     """A call, and the references that it will fill.
 
     Attributes:
-        size: what its rounds come to, in clients.
+        size: clients of all its rounds.
         limit: seconds that it may take.
     """
 
@@ -56,11 +56,11 @@ class _BatchCall:
 
 
 class Batches:
-    """Rounds on an actor of the driver's own node, so that what they come to outlives the loss of any other.
+    """Rounds on an actor of the driver's own node, so that their results survive the loss of any other.
 
     Attributes:
         open: whether there is such an actor.
-        refused: rounds that came to nothing here, and are better shared: there the client that is to blame is found.
+        refused: rounds that failed here and are shared instead, which finds the client at fault.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Batches:
         return failure_of(self._runtime.ray, error)
 
     def _judge(self, batch: _BatchCall, worker: int, failures: int, failure: CallFailure) -> None:
-        """Whether the call is made again, shared, or ends the run."""
+        """Decide whether the call is made again, its first round shared, or the run ended."""
         first, last = batch.works[0].task.round, batch.works[-1].task.round
         policy = self._book.policy(failure.kind)
         raised = failure.kind in ("data", "error")
@@ -185,6 +185,6 @@ class Batches:
 
 
 def _take_back(batches: list[_BatchCall], upcoming: Upcoming, *, after: int = 0) -> None:
-    """All works of these calls but the first so many of the first call are to be done again."""
+    """Put back all works of these calls but the first `done` of the first call."""
     works = [work for batch in batches for work in batch.works]
     upcoming.put_back(works[after:])

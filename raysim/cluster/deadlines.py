@@ -23,11 +23,11 @@ class Deadlines:
         self._longest: dict[str, float] = {}
 
     def training(self, steps: Int64) -> float:
-        """For a lease of clients with so many steps, `[n]`."""
+        """For a lease of clients with these steps, `[n]`."""
         return self._limit(None if self._clients is None else float(self._clients.seconds(steps).sum()))
 
     def of(self, what: str, times: int = 1) -> float:
-        """For so many times something that is measured by `saw`."""
+        """For `count` units of something that is measured by `saw`."""
         longest = self._longest.get(what)
         return self._limit(None if longest is None else longest * times)
 
@@ -37,7 +37,7 @@ class Deadlines:
         self._clients.observe(report.facts["steps"].to_numpy(), report.facts["seconds"].to_numpy())
 
     def saw(self, what: str, seconds: float, times: int = 1) -> None:
-        """Something was done so many times; the longest counts."""
+        """Learn from `count` units of something; the longest counts."""
         self._longest[what] = max(self._longest.get(what, 0.0), seconds / times)
 
     def _limit(self, expected: float | None) -> float:

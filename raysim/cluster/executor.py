@@ -66,8 +66,8 @@ class RayExecutor(Executor):
                 population = job.federation.open().population
                 self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
             leasing = Leasing(self._roster, execution, self._costs.clients, samples, self._states)
-            beyond_help = self._states.beyond_help if self._states is not None else lambda failure: None
-            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, beyond_help)
+            fatal_error = self._states.fatal_error if self._states is not None else lambda failure: None
+            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, fatal_error)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(
@@ -119,13 +119,13 @@ class RayExecutor(Executor):
         self._roster.expect(expected)
         return environment(expected)
 
-    def listen(self, tell: Callable[[Fault], None]) -> None:
-        self._book.listen(tell)
+    def on_fault(self, callback: Callable[[Fault], None]) -> None:
+        self._book.on_fault(callback)
 
-    def announce(self, note: Callable[[str], None]) -> None:
-        self._roster.listen(note)
+    def on_note(self, callback: Callable[[str], None]) -> None:
+        self._roster.on_note(callback)
         if self._base_note is not None:
-            note(self._base_note)
+            callback(self._base_note)
 
     def call(self, run: str) -> None:
         if self._metrics is not None:

@@ -18,7 +18,7 @@ from raysim.user_code import failure, passes, told
 
 
 class FaultBook:
-    """Policies, and the faults of every round that is not finished yet. Faults before somebody listens are kept."""
+    """Policies, and the faults of every unfinished round. Faults before `on_fault` are kept for its callback."""
 
     def __init__(self, execution: ExecutionConfig) -> None:
         self._policies, self.max_retries = execution.faults, execution.max_retries
@@ -26,15 +26,15 @@ class FaultBook:
         self._untold: list[Fault] = []
         self._counts: dict[int, Counter[str]] = {}
 
-    def listen(self, tell: Callable[[Fault], None]) -> None:
-        """From now on `tell` is told of every fault at once."""
-        self._tell = tell
+    def on_fault(self, callback: Callable[[Fault], None]) -> None:
+        """Call `callback` for every fault, including those before this call."""
+        self._tell = callback
         for fault in self._untold:
-            tell(fault)
+            callback(fault)
         self._untold.clear()
 
     def policy(self, kind: FaultKind) -> Policy:
-        """What the configuration wants for such a fault."""
+        """The configured policy for a kind of fault."""
         policy: Policy = getattr(self._policies, kind)
         return policy
 
@@ -46,7 +46,7 @@ class FaultBook:
         self.say(fault)
 
     def say(self, fault: Fault) -> None:
-        """Something that is told, and counts as nothing lost."""
+        """Report a fault that does not count as a lost call."""
         if self._tell is None:
             self._untold.append(fault)
         else:
@@ -73,7 +73,7 @@ def failure_of(ray: Any, error: Exception) -> CallFailure:
     if isinstance(error, kinds.RayTaskError):
         return _raised(kinds, error)
     if isinstance(error, kinds.OutOfMemoryError):
-        return CallFailure("memory", "the actor was killed for want of memory", error, gone=True)
+        return CallFailure("memory", "the actor was killed for lack of memory", error, gone=True)
     if isinstance(error, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
         return CallFailure("memory", "the object store is full", error)
     if isinstance(error, kinds.ObjectLostError):
@@ -131,7 +131,7 @@ def as_raised(error: Any) -> RaysimError:
 
 @contextmanager
 def building(who: str) -> Iterator[None]:
-    """Say in one line which actor cannot start work, whatever it fails of; errors of raysim's own and Ray's pass.
+    """Report in one line the actor that cannot start work, whatever the error; errors of raysim's own and Ray's pass.
 
     Raises:
         PlacementError: names the actor and its node.

@@ -1,4 +1,4 @@
-"""Work of a round that is out at the client actors: pieces for whoever is idle, and what has come back."""
+"""Work of a round on the client actors: pieces that wait for an idle actor, calls that are out, and results."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from raysim.rounds.ranges import Evaluated, EvaluationRange
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What every flight of a pool goes by.
+class FlightContext:
+    """What every flight of a pool shares.
 
     Attributes:
-        book: what becomes of lost work, and where it is written down.
+        book: policies for failed work, and the record of faults.
         node_of: the node of a worker.
         suits: whether a worker may train clients of a class.
-        beyond_help: what the run ends with, where what was lost cannot be done again.
+        fatal_error: the error that ends the run, where what was lost cannot be done again.
     """
 
     book: FaultBook
     deadlines: Deadlines
     node_of: Callable[[int], str]
     suits: Callable[[int, int], bool]
-    beyond_help: Callable[[CallFailure], RaysimError | None]
+    fatal_error: Callable[[CallFailure], RaysimError | None]
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """A piece for whoever is idle, and the workers that it failed on. Equal to nothing but itself."""
+class QueuedPiece:
+    """A queued piece and the workers that it failed on; compared by identity."""
 
     piece: Any
     failed: frozenset[int] = frozenset()
@@ -49,7 +49,7 @@ class Call:
     """A piece that an actor works on.
 
     Attributes:
-        worker: who has it.
+        worker: the one that has it.
         node: where that is.
         kept: what the flight wants back beside the result.
         limit: seconds that it may take, from when it was given out and its model was there.
@@ -57,7 +57,7 @@ class Call:
     """
 
     flight: Flight
-    waiting: Waiting
+    queued: QueuedPiece
     worker: int
     node: str
     kept: Any
@@ -67,7 +67,7 @@ class Call:
     @property
     def piece(self) -> Any:
         """The piece itself."""
-        return self.waiting.piece
+        return self.queued.piece
 
     @property
     def due(self) -> float:
@@ -76,22 +76,22 @@ class Call:
 
 
 class Flight(ABC):
-    """Pieces of work for several actors. An error is kept until somebody waits for the flight.
+    """Pieces of work for several actors. An error is kept until the flight is waited for.
 
     Attributes:
         model: reference of the model that the work is done with.
         ready_since: when that was seen to be there, by the monotonic clock: calls that wait for it cannot be late.
         out: calls that are not answered.
-        abandoned: nobody wants what comes back.
+        abandoned: answers are ignored.
     """
 
-    def __init__(self, setting: Setting, round_number: int, model: Any) -> None:
-        self.setting, self.round, self.model = setting, round_number, model
+    def __init__(self, context: FlightContext, round_number: int, model: Any) -> None:
+        self.context, self.round, self.model = context, round_number, model
         self.ready_since: float | None = None
         self.abandoned = False
         self.out = 0
         self.error: Exception | None = None
-        self.queue: deque[Waiting] = deque()
+        self.queue: deque[QueuedPiece] = deque()
         self.up: frozenset[int] = frozenset()
         self._suited: dict[int, frozenset[int]] = {}
 
@@ -105,19 +105,19 @@ class Flight(ABC):
         """Whether there are pieces to give out."""
         return bool(self.queue)
 
-    def piece_for(self, worker: int, *, near: bool) -> Waiting | None:
+    def piece_for(self, worker: int, *, near: bool) -> QueuedPiece | None:
         """The next piece for this idle worker: one that did not fail on it, as long as others are up.
 
         Args:
             near: none whose rows lie on another node.
         """
-        for waiting in self.queue:
-            if near and getattr(waiting.piece, "home", None) not in (None, self.setting.node_of(worker)):
+        for queued in self.queue:
+            if near and getattr(queued.piece, "home", None) not in (None, self.context.node_of(worker)):
                 continue
-            suited = self.suited(waiting.piece)
-            if worker in (elsewhere(suited, waiting.failed, self.setting.node_of) if waiting.failed else suited):
-                self.queue.remove(waiting)
-                return waiting
+            suited = self.suited(queued.piece)
+            if worker in (elsewhere(suited, queued.failed, self.context.node_of) if queued.failed else suited):
+                self.queue.remove(queued)
+                return queued
         return None
 
     def started(self) -> None:
@@ -131,12 +131,12 @@ class Flight(ABC):
             self._suited.clear()
 
     def suited(self, piece: Any) -> frozenset[int]:
-        """Workers that are up and may have the piece: those of its clients' class, and whoever else suits them."""
+        """Workers that are up and may have the piece: those of its clients' class, and others that suit them."""
         group = getattr(piece, "group", None)
         if group is None:
             return self.up
         if group not in self._suited:
-            self._suited[group] = frozenset(w for w in self.up if self.setting.suits(w, group))
+            self._suited[group] = frozenset(w for w in self.up if self.context.suits(w, group))
         return self._suited[group]
 
     @abstractmethod
@@ -149,16 +149,16 @@ class Flight(ABC):
 
     @abstractmethod
     def receive(self, call: Call, result: Any) -> bool:
-        """Take what an actor came back with; whether it was still wanted."""
+        """Take an actor's answer; returns whether it was still wanted."""
 
     @abstractmethod
     def lost(self, call: Call, failure: CallFailure) -> None:
-        """A call came to nothing: somebody does the piece again, or what the configuration says."""
+        """Handle a failed call: retry its piece, or apply the configured policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Some ranges to evaluate, given out for the `attempt`-th time again.
+    """Some ranges to evaluate, on their `attempt`-th retry.
 
     Attributes:
         home: node with most of what the clients keep that are evaluated with models of their own.
@@ -180,7 +180,7 @@ class Evaluation(Flight):
 
     def __init__(
         self,
-        setting: Setting,
+        context: FlightContext,
         round_number: int,
         ranges: Sequence[EvaluationRange],
         model: Any,
@@ -189,11 +189,11 @@ class Evaluation(Flight):
         shared: Any = None,
     ) -> None:
         """Where clients' own models are evaluated, `kept` is what they keep, and `shared` what they may read."""
-        super().__init__(setting, round_number, model)
+        super().__init__(context, round_number, model)
         self._kept, self._shared = kept, shared
         for piece in spread(ranges if kept is None else _by_node(ranges, kept), max(1, workers)):
             self.queue.append(
-                Waiting(Ranges(piece, home=None if kept is None else kept.states.home(clients_of(piece))))
+                QueuedPiece(Ranges(piece, home=None if kept is None else kept.states.home(clients_of(piece))))
             )
         self._began: float | None = None
         self._out: dict[int, Ranges] = {}
@@ -201,7 +201,7 @@ class Evaluation(Flight):
         self.seconds = self.wall = 0.0
 
     def limit(self, piece: Ranges) -> float:
-        return self.setting.deadlines.of("evaluation", len(piece.ranges))
+        return self.context.deadlines.of("evaluation", len(piece.ranges))
 
     def send(self, actor: Any, node: str, piece: Ranges) -> tuple[Any, Any]:
         self._began = self._began or time.perf_counter()
@@ -214,24 +214,24 @@ class Evaluation(Flight):
             return False
         self.results += result[0]
         self.seconds += result[1]
-        self.setting.deadlines.saw("evaluation", result[1], len(call.piece.ranges))
+        self.context.deadlines.saw("evaluation", result[1], len(call.piece.ranges))
         if self._began is not None:
             self.wall = time.perf_counter() - self._began
         return True
 
     def lost(self, call: Call, failure: CallFailure) -> None:
-        """Evaluation changes nothing, so there is nobody to drop: it is done again, or the run ends."""
+        """Retry, or end the run: an evaluation has no client to drop."""
         piece: Ranges = call.piece
         self._out.pop(id(piece), None)
-        self.error = self.error or self.setting.beyond_help(failure)
+        self.error = self.error or self.context.fatal_error(failure)
         if self.error is not None:
             return
-        book, failed = self.setting.book, call.waiting.failed | {call.worker}
+        book, failed = self.context.book, call.queued.failed | {call.worker}
         again = book.policy(failure.kind) != "fail" and piece.attempt < book.max_retries
-        if failure.kind == "error" and call.waiting.failed:
+        if failure.kind == "error" and call.queued.failed:
             again = False  # the same on two actors, or twice on the only one
         if again:
-            self.queue.appendleft(Waiting(replace(piece, attempt=piece.attempt + 1), failed))
+            self.queue.appendleft(QueuedPiece(replace(piece, attempt=piece.attempt + 1), failed))
         elif failure.kind in ("data", "error"):
             self.error = failure.error
         else:

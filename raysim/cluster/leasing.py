@@ -1,5 +1,5 @@
-"""A cohort cut into leases for the actors that are up: by class, by speed, by where clients' rows lie, or by whom the
-clients belong to."""
+"""A cohort cut into leases for the actors that are up: by class, by speed, by where clients' rows lie, or by the
+actor that the clients belong to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raysim.rounds.task import RoundTask
 
 
 class Leasing:
-    """Cuts leases by the costs of clients, whoever teaches those; and learns how fast each node is."""
+    """Cuts leases by the predicted costs of clients, and learns how fast each node is."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Leasing:
         self._clients_per_actor, self._classes = execution.clients_per_actor, ClientClasses(execution)
 
     def cut(self, task: RoundTask, up: Collection[int]) -> tuple[dict[int, Lease], list[Lease]]:
-        """The first lease of each worker, and those that wait for whoever is idle.
+        """The first lease of each worker, and those that wait for an idle one.
 
         Args:
             up: workers that would begin at once.
@@ -48,10 +48,10 @@ class Leasing:
         group = np.zeros(len(task.clients), dtype=np.int64)
         if self._classes.several:
             group = self._classes.of(task.clients, self._samples(task.clients), task.steps)
-        homes = None
+        locations = None
         if self._states is not None:
-            homes = self._states.homes(task.clients, {w: self._roster.node(w) for w in self._roster.workers})
-        plan = assign(self._costs.seconds(task.steps), group, self._roster.crews(up), homes)
+            locations = self._states.locations(task.clients, {w: self._roster.node(w) for w in self._roster.workers})
+        plan = assign(self._costs.seconds(task.steps), group, self._roster.eligible(up), locations)
         first = {w: Lease.of(task, positions, int(group[positions[0]])) for w, positions in plan.first.items()}
         rest = [Lease.of(task, positions, one) for one, positions in plan.rest]
         if self._states is None:

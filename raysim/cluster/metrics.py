@@ -18,9 +18,9 @@ COUNTERS = {
     "raysim_clients_dropped": "Clients left out of their round.",
     "raysim_bytes_up": "Bytes of updates from workers towards the server.",
     "raysim_bytes_down": "Bytes of models from the server to workers.",
-    "raysim_calls_lost": "Calls to actors that came to nothing.",
-    "raysim_calls_hung": "Calls to actors that were given up because they took too long.",
-    "raysim_retries": "Pieces of work that were given out again.",
+    "raysim_calls_lost": "Calls to actors that failed.",
+    "raysim_calls_hung": "Calls to actors that were given up at their deadline.",
+    "raysim_retries": "Pieces of work that were retried.",
     "raysim_phase_seconds": "Seconds of each phase of the rounds.",
 }
 """Ray exports them with `ray_` in front and `_total` behind."""
@@ -57,7 +57,7 @@ class RunMetrics:
     """Counters and gauges of one run.
 
     Attributes:
-        run: what the run is called; whoever knows may set it before the first round.
+        run: the run's name; may be set before the first round.
     """
 
     def __init__(self, run: str, home: str, node_of: Callable[[int], str]) -> None:
@@ -102,7 +102,7 @@ class RunMetrics:
         self._tell_in_time()
 
     def queued(self, waiting: int, out: int) -> None:
-        """So many pieces of work wait for an actor, and so many are in hand."""
+        """Report the pieces of work that wait for an actor, and those that are out."""
         self._waiting, self._out = waiting, out
         self._tell_in_time()
 
@@ -151,7 +151,7 @@ class RunMetrics:
 def run_metrics(
     wanted: bool | Literal["auto"], owned: bool, run: str, home: str, node_of: Callable[[int], str]
 ) -> RunMetrics | None:
-    """The metrics of a run, where they are wanted; `auto` is on a cluster, not on a Ray of our own that nobody watches.
+    """The metrics of a run, where they are wanted; `auto` wants them on a cluster, not on a Ray of our own.
 
     Args:
         wanted: `execution.metrics`.

@@ -1,4 +1,4 @@
-"""The client actors: pieces of work go to whoever is idle, and out again when they come to nothing."""
+"""The client actors: pieces of work go to idle actors, and are given out again when they fail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, failure_of, first_line, unwrapped
-from raysim.cluster.flights import Call, Evaluation, Flight, Setting, Waiting
+from raysim.cluster.flights import Call, Evaluation, Flight, FlightContext, QueuedPiece
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
 from raysim.cluster.roster import START_SECONDS, Roster
@@ -27,8 +27,8 @@ _F = TypeVar("_F", bound=Flight)
 class ClientPool:
     """All client actors of a run.
 
-    An actor that died is asked for a sign of life, which comes once Ray has started it again; until then its work goes
-    to others. One that does not answer within the deadline is killed, and then likewise. An actor that Ray gives up, or
+    An actor that died is sent a call that it answers once Ray has started it again; until then its work goes to
+    others. One that does not answer within the deadline is killed, and then likewise. An actor that Ray gives up, or
     that cannot read the data on its node, gets no more work.
     """
 
@@ -40,13 +40,13 @@ class ClientPool:
         execution: ExecutionConfig,
         book: FaultBook,
         samples: Samples,
-        beyond_help: Callable[[CallFailure], RaysimError | None],
+        fatal_error: Callable[[CallFailure], RaysimError | None],
     ) -> None:
         """All actors of the roster are idle."""
         self._runtime, self._ray, self._roster = runtime, runtime.ray, roster
         self._leasing, self._samples = leasing, samples
         self._max_retries, self._wait_for_nodes = execution.max_retries, execution.wait_for_nodes
-        self._setting = Setting(book, Deadlines(execution.faults), roster.node, roster.suits, beyond_help)
+        self._context = FlightContext(book, Deadlines(execution.faults), roster.node, roster.suits, fatal_error)
         self._idle = set(roster.workers)
         self._flights: list[Flight] = []
         self._calls: dict[Any, Call] = {}
@@ -61,18 +61,18 @@ class ClientPool:
 
     def node_of(self, worker: int) -> str:
         """The node of a worker."""
-        return self._setting.node_of(worker)
+        return self._context.node_of(worker)
 
     @property
     def deadlines(self) -> Deadlines:
         """How long calls may take."""
-        return self._setting.deadlines
+        return self._context.deadlines
 
     def bits(self) -> dict[int, dict[str, Any]]:
         """What each actor's bits depend on; waits until all are up. Those that cannot read their data are left out.
 
         Raises:
-            PlacementError: some are still not up after `start_seconds`: somebody else uses the cluster.
+            PlacementError: some are not up after `start_seconds`: other work uses the cluster.
             DataError: no actor can read the data.
         """
         found: dict[int, dict[str, Any]] = {}
@@ -83,7 +83,7 @@ class ClientPool:
                     found[worker] = self._runtime.get(call)
             except DataError as error:
                 unread = error
-                self._dismiss(worker, error)
+                self._remove(worker, error)
         if unread is not None and not found:
             raise unread
         return found
@@ -94,11 +94,11 @@ class ClientPool:
         `wait` raises `ClientError` where a client's own code failed, `DataError` where a shard cannot be read anywhere,
         and `RunError` where a lease was lost more often than `execution.max_retries`.
         """
-        self._look()
+        self._refresh_nodes()
         while not self._roster.workers:
             self._wait_for_new_ones()
         first, rest = self._leasing.cut(task, self._up())
-        return self.depart(Training(self._setting, task, model, first, rest, self._samples, shared=shared, kept=kept))
+        return self.depart(Training(self._context, task, model, first, rest, self._samples, shared=shared, kept=kept))
 
     def evaluate(
         self,
@@ -108,9 +108,9 @@ class ClientPool:
         kept: KeptAfter | None = None,
         shared: Any = None,
     ) -> Evaluation:
-        """Give out ranges, behind whatever was given out before; `wait` for the flight."""
+        """Give out ranges, behind the work that is out already; `wait` for the flight."""
         up = len(self._up())
-        return self.depart(Evaluation(self._setting, round_number, ranges, model, up, kept, shared))
+        return self.depart(Evaluation(self._context, round_number, ranges, model, up, kept, shared))
 
     def depart(self, flight: _F) -> _F:
         """Give out what a flight has waiting."""
@@ -136,12 +136,12 @@ class ClientPool:
             raise flight.error
 
     def abandon(self, flight: Flight) -> None:
-        """Throw away what comes back for this flight; its actors are idle when they are done with it."""
+        """Ignore the answers to this flight; its actors are idle again once they have given them."""
         flight.abandoned = True
         self._flights = [one for one in self._flights if one is not flight]
 
     def forget(self) -> None:
-        """Throw away all that is out. Its actors come to the end of what they do before they do anything else."""
+        """Ignore all work that is out. Its actors finish it before they start anything else."""
         self._idle |= {call.worker for call in self._calls.values() if call.worker in self._roster}
         self._calls.clear()
         self._late.clear()
@@ -171,13 +171,13 @@ class ClientPool:
         return self._roster.actor(worker)
 
     def kill(self, worker: int) -> None:
-        """The actor hangs: Ray is to kill it and to start it again. It gets work again when it answers."""
+        """Have Ray kill a hung actor and start it again. It gets work again when it answers."""
         if worker in self._roster:
             self._ray.kill(self._roster.actor(worker), no_restart=False)
             self.await_restart(worker)
 
     def await_restart(self, worker: int) -> None:
-        """The actor died: it gets work again when it answers."""
+        """Give a dead actor work again once Ray has restarted it and it answers."""
         if worker in self._roster:
             self._reviving[self._roster.actor(worker).bits.options(max_task_retries=-1).remote()] = worker
 
@@ -186,12 +186,12 @@ class ClientPool:
         self._roster.close()
 
     def _up(self) -> frozenset[int]:
-        """Workers that work, or would at once."""
+        """Workers that are busy or idle."""
         return frozenset(self._idle).union(call.worker for call in self._calls.values())
 
-    def _look(self, *, now: bool = False) -> bool:
-        """Let go of workers whose nodes are gone, and take up those that joined; whether any did."""
-        change = self._roster.look(now=now)
+    def _refresh_nodes(self, *, now: bool = False) -> bool:
+        """Remove workers whose nodes are gone and add those that joined; returns whether any joined."""
+        change = self._roster.refresh(now=now)
         self._idle.difference_update(change.left)
         self._reviving = {ready: worker for ready, worker in self._reviving.items() if worker not in change.left}
         for worker in change.joined:
@@ -199,13 +199,13 @@ class ClientPool:
         return bool(change.joined)
 
     def _wait_for_new_ones(self) -> None:
-        """Nobody is left: wait for nodes that can hold actors.
+        """No worker is left: wait for nodes that can hold actors.
 
         Raises:
             RunError: none came in time.
         """
         deadline = time.monotonic() + self._wait_for_nodes
-        while not self._look(now=True):
+        while not self._refresh_nodes(now=True):
             if time.monotonic() >= deadline:
                 raise RunError(
                     f"every client actor is lost, and no node with room for one came within {self._wait_for_nodes:g} s "
@@ -221,24 +221,24 @@ class ClientPool:
             flight.reassign(self._up())
             for near in (True, False):
                 for worker in sorted(self._idle):
-                    if (waiting := flight.piece_for(worker, near=near)) is not None:
-                        self._give(flight, waiting, worker)
+                    if (queued := flight.piece_for(worker, near=near)) is not None:
+                        self._give(flight, queued, worker)
 
-    def _give(self, flight: Flight, waiting: Waiting, worker: int) -> None:
+    def _give(self, flight: Flight, queued: QueuedPiece, worker: int) -> None:
         self._idle.discard(worker)
         node = self._roster.node(worker)
-        reference, kept = flight.send(self._roster.actor(worker), node, waiting.piece)
+        reference, kept = flight.send(self._roster.actor(worker), node, queued.piece)
         flight.out += 1
         self._look_for_model(flight)
-        self._calls[reference] = Call(flight, waiting, worker, node, kept, flight.limit(waiting.piece))
+        self._calls[reference] = Call(flight, queued, worker, node, kept, flight.limit(queued.piece))
 
     def _advance(self) -> None:
-        """Wait for any news, or for a deadline.
+        """Wait for an answer or a deadline.
 
         Raises:
-            RunError: there is nobody to wait for.
+            RunError: no actor is left to wait for.
         """
-        references = [*self._late, *self._reviving, *self._calls]  # news of actors first, else results might hide it
+        references = [*self._late, *self._reviving, *self._calls]  # restarted actors first: results might delay them
         if not self._calls and not self._reviving:
             self._wait_for_new_ones()
             return
@@ -298,15 +298,15 @@ class ClientPool:
             flight.started()
 
     def _refuse(self, ready: Any) -> None:
-        """A call that was given up is answered after all: by Ray, that its actor was killed, or by the actor itself."""
+        """A call that was given up is answered late: by Ray, that its actor was killed, or by the actor itself."""
         call = self._late.pop(ready)
         try:
             result = self._ray.get(ready)
         except Exception:
             return
         if not call.flight.abandoned and not call.flight.receive(call, result):
-            reason, then = "its answer came after all", "it is thrown away"
-            self._setting.book.say(Fault("hung", f"actor {call.worker}", reason, then, call.flight.round))
+            reason, then = "its answer came late", "it is ignored"
+            self._context.book.say(Fault("hung", f"actor {call.worker}", reason, then, call.flight.round))
 
     def _revive(self, ready: Any) -> None:
         worker = self._reviving.pop(ready)
@@ -316,17 +316,17 @@ class ClientPool:
         except LostError:
             raise
         except (RaysimError, self._ray.exceptions.RayError) as error:
-            self._dismiss(worker, error)
+            self._remove(worker, error)
         else:
             if worker in self._roster and self._roster.admits(worker, bits):
                 self._idle.add(worker)
 
-    def _dismiss(self, worker: int, error: Exception) -> None:
-        """The actor cannot work where it is, or Ray gave it up."""
+    def _remove(self, worker: int, error: Exception) -> None:
+        """Remove an actor that cannot work on its node, or that Ray gave up."""
         self._idle.discard(worker)
         if isinstance(error, RaysimError):
-            self._roster.dismiss(worker)
+            self._roster.remove(worker)
         else:
             self._roster.failed(worker)
         kind = to_blame(error) if isinstance(error, RaysimError) else "died"
-        self._setting.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))
+        self._context.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))

@@ -33,7 +33,7 @@ class Reference(Generic[T]):
         return cls(pickle.dumps(ray.put(value)), str(Path.cwd()))
 
     def enter(self) -> None:
-        """From now on import strings and relative paths mean what they mean to the driver."""
+        """Have import strings and relative paths mean what they mean on the driver."""
         if self.directory not in sys.path:
             sys.path.insert(0, self.directory)
         if Path(self.directory).is_dir():

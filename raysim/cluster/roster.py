@@ -1,4 +1,4 @@
-"""Who is up where: the client actors of a run, the node and the clients of each, and nodes that come and go."""
+"""The client actors of a run: the node and the clients of each, and nodes that join and leave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.errors import PlacementError
 from raysim.execution.placement.placing import Placement, Placer, Seat
 from raysim.execution.placement.slots import Node
-from raysim.execution.scheduling.assignment import Crew
+from raysim.execution.scheduling.assignment import EligibleWorkers
 from raysim.execution.scheduling.speeds import Speeds
 from raysim.rounds.job import Job
 
@@ -27,7 +27,7 @@ START_SECONDS = 600.0
 START_SECONDS_EACH = 15.0
 """And how much longer for each of them: the actors of one machine share its cores while they start."""
 
-LOOK_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 """How often at most the cluster is asked for its nodes."""
 
 _FAILED_STARTS = 3
@@ -43,7 +43,7 @@ class Change:
 
 
 def start_seconds(actors: int) -> float:
-    """How long so many actors may take to start."""
+    """Seconds that `actors` actors may take to start."""
     return START_SECONDS + START_SECONDS_EACH * actors
 
 
@@ -68,7 +68,7 @@ class Roster:
         self._nodes, self._left_alone = {node.id for node in runtime.nodes()}, set[str]()
         self._failed_starts: Counter[str] = Counter()
         self._vacant = False
-        self._next_look = 0.0
+        self._next_refresh = 0.0
         self._note: Callable[[str], None] = lambda text: None
         self._start_all(placement)
 
@@ -92,8 +92,8 @@ class Roster:
         """Whether an actor is on this node."""
         return any(self._seats[worker].node == node for worker in self._actors)
 
-    def listen(self, note: Callable[[str], None]) -> None:
-        """From now on `note` is told of nodes that come and go."""
+    def on_note(self, note: Callable[[str], None]) -> None:
+        """Call `note` with a line about each node that joins or leaves."""
         self._note = note
 
     def expect(self, bits: Mapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ class Roster:
         """References to what each actor's bits depend on, once all have answered.
 
         Raises:
-            PlacementError: some are still not up after `start_seconds`: somebody else uses the cluster.
+            PlacementError: some are not up after `start_seconds`: other work uses the cluster.
         """
         again = {"max_task_retries": max_retries}
         calls = {worker: actor.bits.options(**again).remote() for worker, actor in self._actors.items()}
@@ -119,25 +119,27 @@ class Roster:
         return calls
 
     def suits(self, worker: int, group: int) -> bool:
-        """Whether a worker may train clients of a class: its own, one that asks for less, or one that has nobody."""
+        """Whether a worker may train clients of a class: its own, one that asks for less, or one without workers."""
         own = self._seats[worker].group
         if own == group or self._shares[own].covers(self._shares[group]):
             return True
         return not any(self._seats[other].group == group for other in self._actors)
 
-    def crews(self, up: Collection[int]) -> dict[int, Crew]:
-        """Who is there for each class, those with the largest shares first.
+    def eligible(self, up: Collection[int]) -> dict[int, EligibleWorkers]:
+        """The workers for each class, those with the largest shares first.
 
         Args:
-            up: workers that would begin at once. A class that has none of them waits for its own; one that has no
-                others either goes to everybody.
+            up: workers that would begin at once. A class that has none of them waits for its own; one without
+                any worker goes to all.
         """
-        crews = {}
+        eligible = {}
         for group in sorted(range(len(self._shares)), key=lambda group: self._shares[group].size, reverse=True):
             own = [worker for worker in sorted(self._actors) if self._seats[worker].group == group]
-            crew = [worker for worker in own if worker in up] or own or sorted(up) or sorted(self._actors)
-            crews[group] = Crew(tuple(crew), self._speeds.slowness([self._seats[worker] for worker in crew]))
-        return crews
+            workers = [worker for worker in own if worker in up] or own or sorted(up) or sorted(self._actors)
+            eligible[group] = EligibleWorkers(
+                tuple(workers), self._speeds.slowness([self._seats[worker] for worker in workers])
+            )
+        return eligible
 
     def learn(self, workers: Int64, expected: Float64, seconds: Float64) -> None:
         """Learn how fast nodes are from a round's clients: who trained each, what was expected, what it took; `[n]`."""
@@ -145,15 +147,15 @@ class Roster:
         places = [self._seats[worker] for worker in workers[known].tolist()]
         self._speeds.observe(places, expected[known], seconds[known])
 
-    def look(self, *, now: bool = False) -> Change:
+    def refresh(self, *, now: bool = False) -> Change:
         """Whose nodes are gone, and actors that were started on new ones or in place of lost ones.
 
         Args:
             now: although the last look was a moment ago.
         """
-        if not now and time.monotonic() < self._next_look:
+        if not now and time.monotonic() < self._next_refresh:
             return Change()
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._next_refresh = time.monotonic() + REFRESH_SECONDS
         nodes = self._runtime.nodes()
         up = {node.id for node in nodes}
         left = tuple(worker for worker in self._actors if self._seats[worker].node not in up)
@@ -167,12 +169,12 @@ class Roster:
         return Change(left, joined)
 
     def leave(self, worker: int) -> None:
-        """The actor is gone for good; somebody may be put in its place."""
+        """The actor is gone for good; another may take its place."""
         if self._actors.pop(worker, None) is not None:
             self._vacant = True
 
-    def dismiss(self, worker: int) -> None:
-        """The actor cannot work where it is, and nobody else could."""
+    def remove(self, worker: int) -> None:
+        """The actor cannot work on its node, and no other could."""
         self._left_alone.add(self._seats[worker].node)
         if (actor := self._actors.pop(worker, None)) is not None:
             self._runtime.ray.kill(actor)

@@ -55,7 +55,7 @@ class Runtime:
         owned: whether `close` shuts it down.
         home: id of the driver's node.
         health: whether Ray is still up.
-        gpu_memory: bytes of each GPU, by node, as far as anybody asked.
+        gpu_memory: bytes of each GPU, by node, as far as it was asked for.
     """
 
     ray: Any
@@ -207,7 +207,7 @@ def _same_sigterm() -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody listens: Ray would try again for minutes."""
+    """Fail at once where the port is closed: Ray would try again for minutes."""
     host, separator, port = address.rpartition(":")
     if separator and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()

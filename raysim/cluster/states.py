@@ -2,7 +2,7 @@
 
 A client's row lies on the node where it trained last. Rows travel through the object store, one object for each lease
 and keeper: on its own node a lease reads them from shared memory, and a client that goes elsewhere takes its row along.
-So leases look for their rows (`Leasing`), and so do evaluations of clients' own models.
+So leases go to their rows (`Leasing`), and so do evaluations of clients' own models.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raysim.config.running import ExecutionConfig
 from raysim.errors import RunError
 from raysim.execution.clients.state import StateRows
 from raysim.execution.clients.state_store import StateStore, load_pieces, save_piece
-from raysim.execution.scheduling.schedule import Homes
+from raysim.execution.scheduling.schedule import StateLocations
 from raysim.rounds.faults import CallFailure
 from raysim.rounds.lease import NO_CLIENTS
 
@@ -125,7 +125,7 @@ class NodeStates:
             self._keepers.append(actor.remote(*self._store))
         return self._names.index(node)
 
-    def homes(self, clients: Int64, nodes: Mapping[int, str]) -> Homes | None:
+    def locations(self, clients: Int64, nodes: Mapping[int, str]) -> StateLocations | None:
         """Where the rows of these clients lie; None where they have none.
 
         Args:
@@ -138,7 +138,7 @@ class NodeStates:
         for index, node in nodes.items():
             if node in self._names:
                 worker[index] = self._names.index(node)
-        return Homes(client, last, worker)
+        return StateLocations(client, last, worker)
 
     def by_node(self, clients: Int64) -> dict[str, Int64]:
         """Clients with a row, by the node that has it."""
@@ -177,8 +177,8 @@ class NodeStates:
         """
         if round_number == self._round:  # its step was lost, and some of it was trained again
             self.roll_back(round_number - 1)
-        everybody = np.concatenate([NO_CLIENTS, *(one.clients for one in leases)])
-        self._round, self._before = round_number, (everybody, self._home[everybody], self._last[everybody])
+        clients = np.concatenate([NO_CLIENTS, *(one.clients for one in leases)])
+        self._round, self._before = round_number, (clients, self._home[clients], self._last[clients])
         calls = []
         for one in leases:
             here = self._at(one.node)
@@ -223,8 +223,8 @@ class NodeStates:
         except self._ray.exceptions.RayActorError as error:
             raise _lost(error) from error
 
-    def beyond_help(self, failure: CallFailure) -> RunError | None:
-        """What the run ends with, if what this failure comes from is a keeper that is gone."""
+    def fatal_error(self, failure: CallFailure) -> RunError | None:
+        """The error that ends the run, if this failure comes from a keeper that is gone."""
         if not isinstance(getattr(failure.error, "cause", None), self._ray.exceptions.RayActorError):
             return None
         for keeper in self._keepers:

@@ -1,4 +1,4 @@
-"""The server's step on Ray: sums reduced and applied, and what of it dies or hangs told, and done again."""
+"""The server's step on Ray: sums reduced and applied; what dies or hangs is reported and done again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROBE_SECONDS = 30.0
 
 
 class StepLost(Exception):
-    """A step came to nothing because something that it needs was lost."""
+    """A step failed because something that it needs was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class StepCall:
 class ServerSteps:
     """Steps of one aggregator. A call that dies with the aggregator or a reducer Ray itself makes again: they are pure.
 
-    A step whose partial sums are lost with their node is lost; whoever asked for it has them trained again.
+    A step whose partial sums are lost with their node is lost; its caller has them trained again.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Ray's authentication token. A user who can read it can run code in the cluster, so only its owner may.
 
-Ray writes `~/.ray/auth_token` when it first starts on a machine, readable by everybody who may look into the home. So
+Ray writes `~/.ray/auth_token` when it first starts on a machine, readable by all users who may read the home. So
 a token is made here, before Ray looks for one, and one that is there is tightened.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from raysim.arrays import Int64
 from raysim.cluster.faults import first_line
-from raysim.cluster.flights import Call, Flight, Setting, Waiting
+from raysim.cluster.flights import Call, Flight, FlightContext, QueuedPiece
 from raysim.cluster.reduction import NodeSum
 from raysim.cluster.states import KeptAfter, Written
 from raysim.errors import RunError
@@ -24,10 +24,10 @@ _Key = tuple[int, int]
 
 
 class Training(Flight):
-    """A cohort's leases: a first one for each worker, the rest for whoever is idle.
+    """A cohort's leases: a first one for each worker, the rest for idle workers.
 
-    A lease that is out is known by its first position and its attempt. What comes back for any other is thrown away: a
-    hung actor may still answer when others have long done its work.
+    A lease that is out is known by its first position and its attempt. The answer for any other is ignored: a
+    hung actor may answer after others have done its work.
 
     Attributes:
         busy: seconds of arithmetic, by worker.
@@ -35,7 +35,7 @@ class Training(Flight):
 
     def __init__(
         self,
-        setting: Setting,
+        context: FlightContext,
         task: RoundTask,
         model: Any,
         first: dict[int, Lease],
@@ -46,10 +46,10 @@ class Training(Flight):
         kept: KeptAfter | None = None,
     ) -> None:
         """`shared` is what clients may read of the server's state, `kept` what they keep from round to round."""
-        super().__init__(setting, task.round, model)
+        super().__init__(context, task.round, model)
         self.task, self._first, self._samples = task, first, samples
         self._shared, self._kept = shared, kept
-        self.queue.extend(map(Waiting, rest))
+        self.queue.extend(map(QueuedPiece, rest))
         self._began = time.perf_counter()
         self._wall = 0.0
         self._out: set[_Key] = set()
@@ -69,20 +69,20 @@ class Training(Flight):
 
     @property
     def written(self) -> list[Written]:
-        """What the leases left of what clients keep."""
+        """The clients' state that the leases wrote."""
         return [written for _, _, _, written in self._landed.values() if len(written.clients)]
 
-    def piece_for(self, worker: int, *, near: bool) -> Waiting | None:
+    def piece_for(self, worker: int, *, near: bool) -> QueuedPiece | None:
         lease = self._first.pop(worker, None)
-        return super().piece_for(worker, near=near) if lease is None else Waiting(lease)
+        return super().piece_for(worker, near=near) if lease is None else QueuedPiece(lease)
 
     def reassign(self, up: frozenset[int]) -> None:
         super().reassign(up)
-        for worker in self._first.keys() - up:  # what was meant for another one, anybody may do
-            self.queue.append(Waiting(self._first.pop(worker)))
+        for worker in self._first.keys() - up:  # any other worker may do it
+            self.queue.append(QueuedPiece(self._first.pop(worker)))
 
     def limit(self, piece: Lease) -> float:
-        return self.setting.deadlines.training(self.task.steps[piece.positions])
+        return self.context.deadlines.training(self.task.steps[piece.positions])
 
     def send(self, actor: Any, node: str, piece: Lease) -> tuple[Any, Any]:
         self._out.add(_key(piece))
@@ -101,7 +101,7 @@ class Training(Flight):
         total, rows = call.kept
         written = Written(rows, result.keepers, call.node, call.worker)
         self._landed[_key(lease)] = (lease, result, NodeSum(total, call.node), written)
-        self.setting.deadlines.saw_training(result)
+        self.context.deadlines.saw_training(result)
         self._workers.add(call.worker)
         self._wall = time.perf_counter() - self._began
         return True
@@ -111,11 +111,11 @@ class Training(Flight):
         if _key(lease) not in self._out:
             return
         self._out.remove(_key(lease))
-        self.error = self.error or self.setting.beyond_help(failure)
+        self.error = self.error or self.context.fatal_error(failure)
         if self.error is not None:
             return
-        book = self.setting.book
-        failed = call.waiting.failed | {call.worker}
+        book = self.context.book
+        failed = call.queued.failed | {call.worker}
         hopeless = self._hopeless(failure, call, failed)
         verdict = judge(lease, failure, book.policy(failure.kind), book.max_retries, hopeless=hopeless)
         if verdict.ends:
@@ -123,7 +123,7 @@ class Training(Flight):
         if verdict.dropped is not None:
             gone = verdict.dropped
             self._left.append(left_out(gone, self._samples(gone.clients), failure.reason))
-        self.queue.extendleft(Waiting(one, failed) for one in reversed(verdict.again))
+        self.queue.extendleft(QueuedPiece(one, failed) for one in reversed(verdict.again))
         book.add(_fault(f"actor {call.worker}", lease, failure, verdict.text), again=len(verdict.again))
 
     def lose(self, sums: Collection[NodeSum]) -> None:
@@ -132,16 +132,16 @@ class Training(Flight):
         for key, (lease, _, total, _) in list(self._landed.items()):
             if id(total) in gone:
                 del self._landed[key]
-                self.queue.appendleft(Waiting(part(lease, slice(None))))
+                self.queue.appendleft(QueuedPiece(part(lease, slice(None))))
                 failure = CallFailure("died", "a finished sum was lost with its node", RunError("lost"))
-                self.setting.book.add(_fault(f"node {total.node[:8]}", lease, failure, "trained again"), again=1)
+                self.context.book.add(_fault(f"node {total.node[:8]}", lease, failure, "trained again"), again=1)
 
     def settle(self) -> None:
-        """The sums are in the server's state: let go of them, so that the next ones come where they were."""
+        """The sums are in the server's state: release them, so that the next ones reuse their memory."""
         self._landed.clear()
 
     def trained(self) -> Trained:
-        """What came back, once it has landed."""
+        """The results, once the flight has landed."""
         reports = [report for _, report, _, _ in self._landed.values()]
         return Trained(tuple(self.sums), (*reports, *self._left), len(self._workers), self._wall, len(reports))
 
@@ -150,11 +150,11 @@ class Training(Flight):
         if failure.kind == "error":  # the same error from two actors, or twice from the only one, is the user's own
             seen = self._seen.setdefault(failure.reason, set())
             seen.add(call.worker)
-            return len(seen) > 1 or (bool(call.waiting.failed) and self.suited(call.piece) <= failed)
+            return len(seen) > 1 or (bool(call.queued.failed) and self.suited(call.piece) <= failed)
         if failure.kind == "data":
-            nodes = {self.setting.node_of(worker) for worker in failed}
-            others = elsewhere(self.suited(call.piece), failed, self.setting.node_of)
-            return bool(call.waiting.failed) and all(self.setting.node_of(worker) in nodes for worker in others)
+            nodes = {self.context.node_of(worker) for worker in failed}
+            others = elsewhere(self.suited(call.piece), failed, self.context.node_of)
+            return bool(call.queued.failed) and all(self.context.node_of(worker) in nodes for worker in others)
         return False
 
 
@@ -168,7 +168,7 @@ def _fault(who: str, lease: Lease, failure: CallFailure, then: str) -> Fault:
 
 
 def _end(lease: Lease, failure: CallFailure) -> Exception:
-    """What a run ends with that ends of this failure."""
+    """The error of a run that this failure ends."""
     if failure.kind in ("data", "error"):
         return failure.error
     cause = getattr(failure.error, "cause", None) or failure.error

@@ -31,16 +31,16 @@ class Executor(ABC):
     def environment(self) -> dict[str, Any]:
         """What the workers compute with; raises RunError where two of them differ in what the bits depend on."""
 
-    def listen(self, tell: Callable[[Fault], None]) -> None:
-        """From now on `tell` is told of everything that goes wrong, also where the run goes on."""
+    def on_fault(self, callback: Callable[[Fault], None]) -> None:
+        """Call `callback` for every fault, including recovered ones."""
         return
 
-    def announce(self, note: Callable[[str], None]) -> None:
-        """From now on `note` is told of workers that come and go."""
+    def on_note(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with a line about each worker that joins or leaves."""
         return
 
-    def call(self, run: str) -> None:  # noqa: B027 - nothing to do where nobody is told
-        """What the run is called, for whoever is told how it goes."""
+    def call(self, run: str) -> None:  # noqa: B027 - only Ray has metrics
+        """Set the name of the run, for metrics."""
 
     @abstractmethod
     def first(self) -> ServerHandle:

@@ -145,12 +145,12 @@ def test_the_round_comes_to_the_same_bits_and_says_what_happened(both: tuple[Out
     assert ("server" in told[0]["who"] or "aggregator" in told[0]["who"]) == (fault.get("at") == "apply")
 
 
-def test_rounds_in_peace_count_nothing_and_a_late_answer_is_thrown_away(both: tuple[Outcome, Outcome]) -> None:
+def test_rounds_in_peace_count_nothing_and_a_late_answer_is_ignored(both: tuple[Outcome, Outcome]) -> None:
     peace, disturbed = both
     last = max(peace.rows)
     assert all(row.lost == row.hung == row.retries == 0 for row in peace.rows.values())
     assert disturbed.hashes[last] == peace.hashes[last]
-    assert "its answer came after all" in [event["reason"] for event in disturbed.log]
+    assert "its answer came late" in [event["reason"] for event in disturbed.log]
 
 
 def test_under_drop_only_the_client_that_is_to_blame_leaves_the_round(tmp_path: Path, ray_session: Any) -> None:

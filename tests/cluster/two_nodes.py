@@ -142,7 +142,7 @@ def check_states(folder: Path) -> None:
     """Clients go where their rows are, and so do evaluations of their own models."""
     moved = {algorithm: state_across(folder, algorithm) for algorithm in ("scaffold", "ditto")}
     with pytest.MonkeyPatch.context() as patch:  # as if nobody knew where they are
-        patch.setattr(NodeStates, "homes", lambda *_: None)
+        patch.setattr(NodeStates, "locations", lambda *_: None)
         by_chance = state_across(folder, "scaffold")
     print(f"bytes of rows between nodes, by round: {moved}, and {by_chance} if nobody looks for them")
     assert sum(by_chance) > 0

@@ -96,7 +96,7 @@ def patience(lab: Lab, overrides: tuple[str, ...]) -> Any:
     execution = lab.experiment(overrides)[0].execution
     pool = ClientPool(*[MagicMock() for _ in range(3)], execution, *[MagicMock() for _ in range(3)], 1)
     try:
-        with patch.object(ClientPool, "_look", return_value=False):
+        with patch.object(ClientPool, "_refresh_nodes", return_value=False):
             pool._wait_for_new_ones()
     except RaysimError as error:
         return str(error)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysim.execution.scheduling.assignment import Assignment, Crew, assign
-from raysim.execution.scheduling.schedule import Homes, schedule
+from raysim.execution.scheduling.assignment import Assignment, EligibleWorkers, assign
+from raysim.execution.scheduling.schedule import StateLocations, schedule
 from raysim.execution.scheduling.speeds import Speeds
 
 
-def crew(*workers: int, slowness: list[float] | None = None) -> Crew:
-    return Crew(workers, np.ones(len(workers)) if slowness is None else np.array(slowness))
+def crew(*workers: int, slowness: list[float] | None = None) -> EligibleWorkers:
+    return EligibleWorkers(workers, np.ones(len(workers)) if slowness is None else np.array(slowness))
 
 
 def given_out(plan: Assignment) -> list[int]:
@@ -24,8 +24,8 @@ def given_out(plan: Assignment) -> list[int]:
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 2)), max_size=60), st.integers(1, 4))
 def test_every_client_goes_once_and_to_a_worker_of_its_class(clients: list[tuple[float, int]], size: int) -> None:
     cost, group = np.array([c for c, _ in clients]), np.array([g for _, g in clients], dtype=np.int64)
-    crews = {g: crew(*range(10 * g, 10 * g + size)) for g in range(3)}
-    plan = assign(cost, group, crews)
+    eligible = {g: crew(*range(10 * g, 10 * g + size)) for g in range(3)}
+    plan = assign(cost, group, eligible)
     assert given_out(plan) == list(range(len(clients)))
     for worker, part in plan.first.items():
         assert set(group[part]) == {worker // 10}
@@ -43,9 +43,9 @@ def test_clients_of_each_class_go_where_their_rows_are() -> None:
     """Workers 5 and 9 are on one node, 2 and 7 on the other; clients were with the first or nobody is known."""
     at = np.full(10, -1)
     at[[5, 9]], at[[2, 7]] = 0, 1
-    homes = Homes(np.array([0, 1, 1, 0, 1, 0, 1, 0]), np.array([5, 2, -1, -1, 7, 9, -1, -1]), at)
-    crews = {0: crew(2, 5), 1: crew(7, 9)}
-    plan = assign(np.full(8, 0.01), np.array([0, 0, 0, 0, 1, 1, 1, 1]), crews, homes)
+    locations = StateLocations(np.array([0, 1, 1, 0, 1, 0, 1, 0]), np.array([5, 2, -1, -1, 7, 9, -1, -1]), at)
+    eligible = {0: crew(2, 5), 1: crew(7, 9)}
+    plan = assign(np.full(8, 0.01), np.array([0, 0, 0, 0, 1, 1, 1, 1]), eligible, locations)
     assert {worker: sorted(part.tolist()) for worker, part in plan.first.items()} == {
         2: [1, 2],
         5: [0, 3],

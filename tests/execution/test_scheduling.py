@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysim.execution.scheduling.schedule import SEAL_SECONDS, CostModel, Homes, Schedule, schedule, schedule_by_owner
+from raysim.execution.scheduling.schedule import (
+    SEAL_SECONDS,
+    CostModel,
+    Schedule,
+    StateLocations,
+    schedule,
+    schedule_by_owner,
+)
 
 COSTS = st.lists(st.floats(0, 200), max_size=60).map(np.array)
 
@@ -107,8 +114,8 @@ def test_clients_go_to_the_worker_that_owns_them() -> None:
     assert schedule_by_owner(np.empty(0, dtype=np.int64)).first == ()
 
 
-def homes(client: list[int], worker: list[int], last: list[int] | None = None) -> Homes:
-    return Homes(np.array(client), np.array([-1] * len(client) if last is None else last), np.array(worker))
+def locations(client: list[int], worker: list[int], last: list[int] | None = None) -> StateLocations:
+    return StateLocations(np.array(client), np.array([-1] * len(client) if last is None else last), np.array(worker))
 
 
 @given(
@@ -119,7 +126,7 @@ def test_clients_at_home_are_given_out_once_and_hardly_later(
     clients: list[tuple[float, int, int]], slowness: npt.NDArray[np.float64]
 ) -> None:
     cost = np.array([seconds for seconds, _, _ in clients])
-    where = homes([node for _, node, _ in clients], [0, 0, 1, -1], [worker for *_, worker in clients])
+    where = locations([node for _, node, _ in clients], [0, 0, 1, -1], [worker for *_, worker in clients])
     plan, balanced = schedule(cost, 4, slowness, where), schedule(cost, 4, slowness)
     assert sorted(np.concatenate(plan.first).tolist()) == list(range(len(cost)))
     ends = [max(loads_of(one, cost) * slowness) for one in (plan, balanced)]
@@ -128,15 +135,15 @@ def test_clients_at_home_are_given_out_once_and_hardly_later(
 
 def test_clients_stay_where_they_were_when_that_is_balanced() -> None:
     cost = np.array([3.0, 2.0, 1.0, 3.0, 2.0, 1.0]) / 100
-    plan = schedule(cost, 4, homes=homes([1, 0, 0, 0, 1, 1], [0, 0, 1, 1], last=[2, 1, 1, 0, 3, 3]))
+    plan = schedule(cost, 4, locations=locations([1, 0, 0, 0, 1, 1], [0, 0, 1, 1], last=[2, 1, 1, 0, 3, 3]))
     assert [part.tolist() for part in plan.first] == [[3], [1, 2], [0], [4, 5]]
 
 
 def test_clients_of_one_node_leave_it_only_as_far_as_others_would_be_idle() -> None:
     cost = np.full(20, 0.01)
-    plan = schedule(cost, 4, homes=homes([0] * 20, [0, 0, 1, 1]))
+    plan = schedule(cost, 4, locations=locations([0] * 20, [0, 0, 1, 1]))
     assert [len(part) for part in plan.first] == [5, 5, 5, 5]
-    uneven = schedule(cost, 4, homes=homes([0] * 12 + [1] * 8, [0, 0, 1, 1]))
+    uneven = schedule(cost, 4, locations=locations([0] * 12 + [1] * 8, [0, 0, 1, 1]))
     at_home = [sum(position < 12 for position in part.tolist()) for part in uneven.first]
     assert at_home[:2] == [5, 5]
     assert sum(at_home[2:]) == 2
@@ -145,7 +152,7 @@ def test_clients_of_one_node_leave_it_only_as_far_as_others_would_be_idle() -> N
 def test_the_rest_waits_in_pieces_of_one_home_longest_first() -> None:
     cost = np.linspace(0.2, 0.05, 400)
     node = [position % 3 - 1 for position in range(400)]
-    plan = schedule(cost, 4, homes=homes(node, [0, 0, 1, 1]))
+    plan = schedule(cost, 4, locations=locations(node, [0, 0, 1, 1]))
     assert all(len({node[position] for position in part.tolist()}) == 1 for part in plan.rest)
     firsts = [int(part[0]) for part in plan.rest]
     assert firsts == sorted(firsts)

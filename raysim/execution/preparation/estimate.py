@@ -16,7 +16,7 @@ from raysim.execution.placement.placing import Placement
 from raysim.execution.placement.slots import Node
 from raysim.execution.preparation.engine_choice import time_step
 from raysim.execution.preparation.prepare import Prepared
-from raysim.execution.scheduling.assignment import Crew, assign
+from raysim.execution.scheduling.assignment import EligibleWorkers, assign
 from raysim.execution.scheduling.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.scheduling.schedule import CostModel, schedule_by_owner
 from raysim.execution.scheduling.upcoming import Upcoming
@@ -119,7 +119,7 @@ def plan_round(prepared: Prepared, placement: Placement | None, skeleton: Skelet
     else:
         samples = federation.sizes("train", task.clients)
         group = ClientClasses(experiment.execution).of(task.clients, samples, task.steps)
-        plan = assign(cost, group, _crews(placement))
+        plan = assign(cost, group, _eligible(placement))
         leases, imbalance = len(plan.first) + len(plan.rest), plan.imbalance
     steps = work.count(federation.sizes("train"))
     ranges = EvaluationPlan.of(experiment, federation, prepared.metrics).due(1)
@@ -154,12 +154,12 @@ def _rounds_ahead(prepared: Prepared, costs: RoundCosts, work: RoundWork) -> tup
     return alone, shared, len(costs.cut(Upcoming(like_it, ahead), prepared.columns))
 
 
-def _crews(placement: Placement) -> dict[int, Crew]:
-    crews: dict[int, Crew] = {}
+def _eligible(placement: Placement) -> dict[int, EligibleWorkers]:
+    eligible: dict[int, EligibleWorkers] = {}
     for group in {seat.group for seat in placement.seats}:
         workers = tuple(worker for worker, seat in enumerate(placement.seats) if seat.group == group)
-        crews[group] = Crew(workers, np.ones(len(workers)))
-    return crews
+        eligible[group] = EligibleWorkers(workers, np.ones(len(workers)))
+    return eligible
 
 
 def _classes(prepared: Prepared) -> tuple[tuple[str, int, float], ...]:

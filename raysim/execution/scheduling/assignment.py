@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysim.arrays import Float64, Int64
-from raysim.execution.scheduling.schedule import Homes, schedule
+from raysim.execution.scheduling.schedule import StateLocations, schedule
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class EligibleWorkers:
     """The workers for the clients of one class.
 
     Attributes:
@@ -40,22 +40,24 @@ class Assignment:
     imbalance: float
 
 
-def assign(cost: Float64, group: Int64, crews: Mapping[int, Crew], homes: Homes | None = None) -> Assignment:
+def assign(
+    cost: Float64, group: Int64, eligible: Mapping[int, EligibleWorkers], locations: StateLocations | None = None
+) -> Assignment:
     """Give out clients with these estimated seconds and of these classes, `[m]` each.
 
     Args:
-        crews: for every class that is in `group`, in the order in which pieces wait. Classes may share one.
-        homes: where their rows lie, if they have any, and where all workers are, by their indices.
+        eligible: for every class that is in `group`, in the order in which pieces wait. Classes may share one.
+        locations: where their rows lie, if they have any, and where all workers are, by their indices.
     """
     first: dict[int, Int64] = {}
     rest: list[tuple[int, Int64]] = []
     imbalance = 1.0
     there = set(np.unique(group).tolist())
-    for one, crew in crews.items():
+    for one, crew in eligible.items():
         if one not in there:
             continue
         members = np.flatnonzero(group == one)
-        near = None if homes is None else homes.of(members, crew.workers)
+        near = None if locations is None else locations.of(members, crew.workers)
         plan = schedule(cost[members], len(crew.workers), crew.slowness, near)
         for worker, part in zip(crew.workers, plan.first, strict=True):
             if worker in first:

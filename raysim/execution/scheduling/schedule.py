@@ -1,6 +1,6 @@
-"""Who trains which clients: longest first onto the least loaded worker, the rest to whoever is idle.
+"""Which worker trains which clients: longest first onto the least loaded worker, the rest to idle workers.
 
-Clients that keep something go where it is, as far as the round is done as early. A schedule changes how long a round
+Clients that keep state go where it lies, unless the round would end later. A schedule changes how long a round
 takes, and what travels, never its result.
 """
 
@@ -60,7 +60,7 @@ class CostModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Homes:
+class StateLocations:
     """Where the rows of clients lie, and where workers are. Nodes are numbers from 0; -1 is nowhere.
 
     Attributes:
@@ -73,11 +73,11 @@ class Homes:
     last: Int64
     worker: Int64
 
-    def of(self, clients: Int64, workers: Sequence[int]) -> Homes:
+    def of(self, clients: Int64, workers: Sequence[int]) -> StateLocations:
         """The same for some clients and some workers, by their positions; these are numbered anew."""
         number = np.full(len(self.worker) + 1, -1)  # the last one is for whoever is not known
         number[list(workers)] = np.arange(len(workers))
-        return Homes(self.client[clients], number[self.last[clients]], self.worker[list(workers)])
+        return StateLocations(self.client[clients], number[self.last[clients]], self.worker[list(workers)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,14 @@ class Schedule:
     """Busiest worker's estimated share over the mean share, before the rest evens it out; 1 is perfect."""
 
 
-def schedule(cost: Float64, workers: int, slowness: Float64 | None = None, homes: Homes | None = None) -> Schedule:
+def schedule(
+    cost: Float64, workers: int, slowness: Float64 | None = None, locations: StateLocations | None = None
+) -> Schedule:
     """Spread clients with these estimated seconds, `[m]`, over workers.
 
     Args:
         slowness: what each worker takes for a second of estimated work, `[workers]`; by default all take one.
-        homes: where clients had better be trained. The busiest worker is done at most `_LATER` later for it, and a
+        locations: where clients had better be trained. The busiest worker is done at most `_LATER` later for it, and a
             piece of the rest has clients of one node.
     """
     if slowness is not None and len(np.unique(slowness)) == 1:
@@ -110,13 +112,13 @@ def schedule(cost: Float64, workers: int, slowness: Float64 | None = None, homes
         first, loads = _longest_first(cost, longest_first[:rest_from], workers)
     else:
         first, loads = _earliest_finish(cost, longest_first[:rest_from], slowness)
-    if homes is not None:
+    if locations is not None:
         latest = (1 + _LATER) * max(loads)
-        at_home, their_loads = _at_home(cost, longest_first[:rest_from], slowness, homes, latest)
+        at_home, their_loads = _at_home(cost, longest_first[:rest_from], slowness, locations, latest)
         if max(their_loads) <= latest:
             first, loads = at_home, their_loads
     leases = [_bounded(cost * slow, part) for slow, part in zip(slowness, first, strict=True)]
-    rest = _pieces(longest_first[rest_from:], max(1, 4 * workers), None if homes is None else homes.client)
+    rest = _pieces(longest_first[rest_from:], max(1, 4 * workers), None if locations is None else locations.client)
     late = [part for parts in leases for part in parts[1:]]
     mean = sum(loads) / workers
     return Schedule(
@@ -163,16 +165,18 @@ def _earliest_finish(cost: Float64, order: Int64, slowness: Float64) -> tuple[li
 
 
 def _at_home(
-    cost: Float64, order: Int64, slowness: Float64, homes: Homes, latest: float
+    cost: Float64, order: Int64, slowness: Float64, locations: StateLocations, latest: float
 ) -> tuple[list[list[int]], list[float]]:
     """As `_earliest_finish`, but a client stays with the worker that had it last, or else goes to one on the node of
     its row, if it is done there by `latest`."""
     parts: list[list[int]] = [[] for _ in slowness]
     loads = np.zeros(len(slowness))
-    there = {node: np.flatnonzero(homes.worker == node) for node in np.unique(homes.worker).tolist() if node >= 0}
+    there = {
+        node: np.flatnonzero(locations.worker == node) for node in np.unique(locations.worker).tolist() if node >= 0
+    }
     for position in order.tolist():
         finish = loads + cost[position] * slowness
-        worker, crew = int(homes.last[position]), there.get(int(homes.client[position]))
+        worker, crew = int(locations.last[position]), there.get(int(locations.client[position]))
         if (worker < 0 or finish[worker] > latest) and crew is not None:
             worker = int(crew[finish[crew].argmin()])
         if worker < 0 or finish[worker] > latest:
