@@ -90,7 +90,7 @@ def debug(
     Raises:
         ClientError: the client's own code failed; its `__cause__` is the error itself, with its traceback.
         RunError: there is no such run, round or client of the round.
-        bdb.BdbQuit: somebody left the debugger.
+        bdb.BdbQuit: the user left the debugger.
     """
     directory = RunDirectory.open(run)
     experiment = directory.experiment().updated(["execution.executor=inprocess"])
@@ -189,7 +189,7 @@ def _under_debugger(train: Callable[[], tuple[Record, LeaseReport]]) -> LeaseRep
 
     try:
         report = pdb.Pdb().runcall(only_the_report)
-        if report is None:  # pdb keeps it to itself that somebody left
+        if report is None:  # pdb does not report that the user left
             raise bdb.BdbQuit
         return report
     except ClientError as error:

@@ -26,7 +26,7 @@ class FolderLock:
     """Held while a process writes a folder; the operating system releases it when the process dies, however it dies.
 
     The lock is the kernel's lock on the open file `.lock`. What the file says (host and process) is only for people: a
-    record left behind by a killed process holds nobody up.
+    record left behind by a killed process blocks no one.
     """
 
     def __init__(self, folder: Path, *, certain: bool = False) -> None:
@@ -34,7 +34,7 @@ class FolderLock:
 
         Args:
             folder: it must be there.
-            certain: refuse a file system without locks, on which everybody gets the lock.
+            certain: refuse a file system without locks, on which every process gets the lock.
 
         Raises:
             RunError: another process, or another part of this one, is writing the folder.

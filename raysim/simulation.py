@@ -120,7 +120,7 @@ class Simulation:
         CheckpointPlace(place).prove()
         recorded = directory.read_environment().get("bits")
         if recorded is None and not allow_different_bits:
-            raise RunError(f"{directory.environment}: missing, so nobody knows what the run ran on; {ALLOW}")
+            raise RunError(f"{directory.environment}: missing, so what the run ran on is not known; {ALLOW}")
         self = cls.__new__(cls)
         with CheckpointFolder.found(directory, place, recorded_place) as checkpoints:
             checkpoint, damaged = checkpoints.latest()

@@ -197,7 +197,7 @@ class SharedRounds:
         )
 
     def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:
-        """Nobody needs the round's sums any more, and its model is there."""
+        """Release the round's sums, which are not needed any more, and note that its model is there."""
         if applying.training is not None:
             applying.training.settle()
         for waiting in (self._ahead, evaluation):

@@ -111,7 +111,7 @@ class _Trial:
         self._modes = TrainingModes(self._copy)
 
     def output(self, samples: int, *, training: bool = False) -> object:
-        """What the model makes of so many blank samples.
+        """The model's output for a number of blank samples.
 
         Raises:
             ModelError: it raises an error, on `meta` and with values.

@@ -64,7 +64,7 @@ class Executor(ABC):
         """The server's model over these ranges, in any order; for works that depend on it, while they are drawn.
 
         Raises:
-            RunError: nobody can evaluate it.
+            RunError: no worker can evaluate it.
         """
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Executor(ABC):
 
     @abstractmethod
     def fetch(self, server: ServerHandle) -> Float32:
-        """The model `[P]` itself, for whoever asks for it."""
+        """The model `[P]` itself."""
 
     @abstractmethod
     def close(self) -> None:

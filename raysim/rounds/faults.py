@@ -49,7 +49,7 @@ class Fault:
     Attributes:
         round: 0 where it is none's.
         who: `actor 3`, `the aggregator`, …
-        then: what becomes of the work.
+        then: how the work is handled.
         attempt: how often this work had been given out before.
         clients: in its hands, the first few.
         count: of all its clients.
@@ -135,7 +135,7 @@ def judge(lease: Lease, failure: CallFailure, policy: Policy, max_retries: int, 
 
 
 def cut(lease: Lease, pieces: int) -> tuple[Lease, ...]:
-    """The lease in so many pieces, under a new attempt."""
+    """The lease in `pieces` pieces, under a new attempt."""
     return tuple(part(lease, chosen) for chosen in np.array_split(np.arange(len(lease.clients)), pieces))
 
 

@@ -174,7 +174,7 @@ def client_batch(
     worker: npt.ArrayLike,
     dropped: Sequence[str | None] | None = None,
 ) -> pa.RecordBatch:
-    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`); `dropped=None` is nobody."""
+    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`); `dropped=None` is none."""
     clients = pa.array(client, pa.int64())
     count = len(clients)
     columns = [
