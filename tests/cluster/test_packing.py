@@ -100,7 +100,7 @@ def test_a_module_that_cannot_be_sent_is_one_line_and_one_by_name_is_built_by_ac
 
 
 def mappings(path: Path) -> list[tuple[str, int]]:
-    """Process and modified KiB of each mapping of a file, of all processes that can be looked at."""
+    """Process, and KiB of pages that it wrote to, of each mapping of a file, of all processes that can be looked at."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -109,8 +109,8 @@ def mappings(path: Path) -> list[tuple[str, int]]:
             continue
         for number, line in enumerate(lines):
             if line.endswith(str(path)):
-                dirty = next(one for one in lines[number:] if one.startswith("Private_Dirty"))
-                found.append((process.name, int(dirty.split()[1])))
+                own = next(one for one in lines[number:] if one.startswith("Anonymous"))
+                found.append((process.name, int(own.split()[1])))
     return found
 
 
@@ -132,5 +132,5 @@ def test_actors_map_one_file_and_come_to_the_bits_of_one_process(
         (path,) = tmp_path.glob("bases/*/base.safetensors")
         actors = mappings(path)
         assert len(actors) >= 2
-        assert {dirty for _, dirty in actors} == {0}
+        assert {own for _, own in actors} == {0}
     assert final_sha256(experiment, model=module, data=arrays()) == expected
