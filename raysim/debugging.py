@@ -6,7 +6,7 @@ import bdb
 import math
 import pdb
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def _left_out(directory: RunDirectory, after: int, before: int) -> dict[int, set
 
 def _without(task: RoundTask, clients: set[int]) -> RoundTask:
     kept = ~np.isin(task.clients, list(clients))
-    return replace(task, clients=task.clients[kept], weights=task.weights[kept], steps=task.steps[kept])
+    return task.only(kept)
 
 
 def _under_debugger(train: Callable[[], tuple[Record, LeaseReport]]) -> LeaseReport:

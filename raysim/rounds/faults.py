@@ -141,14 +141,7 @@ def cut(lease: Lease, pieces: int) -> tuple[Lease, ...]:
 
 def part(lease: Lease, chosen: Any) -> Lease:
     """These clients of the lease, chosen as NumPy indexes `[n]`, under a new attempt."""
-    return replace(
-        lease,
-        attempt=lease.attempt + 1,
-        positions=lease.positions[chosen],
-        clients=lease.clients[chosen],
-        weights=lease.weights[chosen],
-        steps=lease.steps[chosen],
-    )
+    return replace(lease.only(chosen), attempt=lease.attempt + 1)
 
 
 def left_out(lease: Lease, samples: Int64, reason: str) -> LeaseReport:

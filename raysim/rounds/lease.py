@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ class Lease:
     clients: Int64
     weights: Float64
     steps: Int64
+    turn: Int64
     participation: float = 1.0
     group: int = 0
     home: str | None = None
@@ -39,24 +41,28 @@ class Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        clients, weights, steps = task.clients[chosen], task.weights[chosen], task.steps[chosen]
-        return cls(task.round, 0, task.lr, chosen, clients, weights, steps, task.participation, group)
+        own = task.only(chosen)
+        return cls(
+            task.round, 0, task.lr, chosen, own.clients, own.weights, own.steps, own.turn, task.participation, group
+        )
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most so many clients."""
         if len(self.clients) <= most:
             return [self]
         parts = [slice(start, start + most) for start in range(0, len(self.clients), most)]
-        return [
-            replace(
-                self,
-                positions=self.positions[part],
-                clients=self.clients[part],
-                weights=self.weights[part],
-                steps=self.steps[part],
-            )
-            for part in parts
-        ]
+        return [self.only(part) for part in parts]
+
+    def only(self, chosen: Any) -> Lease:
+        """Some of its clients, chosen as NumPy indexes `[n]`."""
+        return replace(
+            self,
+            positions=self.positions[chosen],
+            clients=self.clients[chosen],
+            weights=self.weights[chosen],
+            steps=self.steps[chosen],
+            turn=self.turn[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)

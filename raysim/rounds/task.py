@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from raysim.arrays import Float64, Int64
 from raysim.rounds.ranges import EvaluationRange
@@ -18,6 +19,8 @@ class RoundTask:
         clients: the cohort's ids, `[m]`; a client's index here is its position.
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
         steps: local steps of each, `[m]`: also what the work is estimated by.
+        turn: keys the random choices of each, `[m]`: its batches, resampling and dropout. A client that trains twice
+            from one round on repeats itself unless its turns differ; in a synchronous round all are the round.
         participation: the cohort's share of the whole population's weight.
     """
 
@@ -26,7 +29,18 @@ class RoundTask:
     clients: Int64
     weights: Float64
     steps: Int64
+    turn: Int64
     participation: float = 1.0
+
+    def only(self, chosen: Any) -> RoundTask:
+        """The round of some of its clients, chosen as NumPy indexes `[n]`; their weights stay."""
+        return replace(
+            self,
+            clients=self.clients[chosen],
+            weights=self.weights[chosen],
+            steps=self.steps[chosen],
+            turn=self.turn[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def draw_round(
         clients, samples, weights = clients[:0], samples[:0], weights[:0]
     lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
     steps = work.count(samples) * (round_number % work.rounds == 0)
-    share = _share(experiment, federation, clients, samples)
+    turn, share = np.full(len(clients), round_number), _share(experiment, federation, clients, samples)
     if experiment.client.stragglers.share:
         late, done = _stragglers(experiment, work, drawn, clients, samples)
         if not experiment.client.stragglers.keep:
@@ -124,9 +124,10 @@ def draw_round(
             share *= float(weights[kept].sum())
             weights = weighting.base(clients[kept], samples[kept])
             kept[kept] = weights.any()  # all of them or, where none has weight, nobody
-            return RoundTask(round_number, lr, clients[kept], weights[: kept.sum()], steps[kept], share)
+            weights = weights[: kept.sum()]
+            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], turn[kept], share)
         steps = np.where(late, np.minimum(done, steps), steps)
-    return RoundTask(round_number, lr, clients, weights, steps, share)
+    return RoundTask(round_number, lr, clients, weights, steps, turn, share)
 
 
 def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:

@@ -1,7 +1,8 @@
 """Which samples a client sees in which step, and how they reach the model.
 
-The order of a client's samples is a function of (seed, round, client, epoch) alone. Batches are gathered into fresh,
-aligned tensors: a view into a shard would have an alignment, and hence bits, that depend on its place in the file.
+The order of a client's samples is a function of (seed, turn, client, epoch) alone; in a synchronous round the turn is
+the round. Batches are gathered into fresh, aligned tensors: a view into a shard would have an alignment, and hence
+bits, that depend on its place in the file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -83,7 +85,7 @@ class BatchPlan:
     def draw(
         cls,
         seed: int,
-        round_number: int,
+        turn: npt.ArrayLike,
         clients: Int64,
         samples: Int64,
         work: LocalWork,
@@ -92,6 +94,8 @@ class BatchPlan:
         """The plan of clients `[K]` with so many samples `[K]`; each one's part is its own, whoever is beside it.
 
         Args:
+            seed: the experiment's seed.
+            turn: keys the order of each one's samples, `[K]`; or one number for all of them.
             steps: local steps of each `[K]`, where they are fewer than the work has.
         """
         steps, per_epoch = work.count(samples) if steps is None else steps, np.maximum(work.per_epoch(samples), 1)
@@ -106,19 +110,19 @@ class BatchPlan:
             order[:, :, :longest] = np.arange(longest)
         else:
             for epoch in range(epochs):
-                order[:, epoch, :dealt] = _permutations(seed, round_number, clients, epoch, samples)[:, :dealt]
+                order[:, epoch, :dealt] = _permutations(seed, turn, clients, epoch, samples)[:, :dealt]
         step = np.arange(last)[:, None]
-        turn, batch = step // work.repeats // per_epoch, step // work.repeats % per_epoch
+        pass_over, batch = step // work.repeats // per_epoch, step // work.repeats % per_epoch
         count = np.where(step < steps, np.minimum(samples - batch * size, size), 0)
-        turn = np.minimum(turn, epochs - 1)  # of clients that have finished, whose count is 0
-        index = order.reshape(k, epochs, batches, size)[np.arange(k), turn, batch]
+        pass_over = np.minimum(pass_over, epochs - 1)  # of clients that have finished, whose count is 0
+        index = order.reshape(k, epochs, batches, size)[np.arange(k), pass_over, batch]
         return cls(np.where(np.arange(size) < count[:, :, None], index, 0), count, steps)
 
 
-def _permutations(seed: int, round_number: int, clients: Int64, epoch: int, samples: Int64) -> Int64:
+def _permutations(seed: int, turn: npt.ArrayLike, clients: Int64, epoch: int, samples: Int64) -> Int64:
     """A permutation of each client's samples in the first of `[K, longest]`."""
     position = np.arange(int(samples.max()))
-    key = keyed.bits(seed, keyed.Purpose.BATCHES, round_number, clients[:, None], epoch, position)
+    key = keyed.bits(seed, keyed.Purpose.BATCHES, np.reshape(turn, (-1, 1)), clients[:, None], epoch, position)
     # What lies beyond a shard sorts behind it, also behind an equal key: the sort is stable.
     key[position >= samples[:, None]] = np.iinfo(np.uint64).max
     return np.argsort(key, axis=1, kind="stable")

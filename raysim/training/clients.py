@@ -61,6 +61,7 @@ class Clients(Some):
         )
         self.visit = (setting.round - 1) % means.work.rounds
         self._means, self._block, self._losses_of = means, block, inputs.losses
+        self._turn = inputs.turns(setting, k)
         self._loss_sums = torch.zeros(k, dtype=torch.float64, device=rows.device)
         self._counted = np.zeros(k, dtype=np.int64)
         self._outside: dict[str, object] | None = None
@@ -105,7 +106,7 @@ class Clients(Some):
         work = LocalWork(means.work.batch_size, drop_last=means.work.drop_last)
         order = np.argsort(-work.count(self.samples), kind="stable")  # few local steps may go with a long epoch
         shards = Shards(block.shards.pool, block.shards.start[order], block.shards.count[order])
-        plan = BatchPlan.draw(self.setting.seed, self.setting.round, self.clients[order], shards.count, work)
+        plan = BatchPlan.draw(self.setting.seed, self._turn[order], self.clients[order], shards.count, work)
         place, before = to_device(order, device), rows.clone()
         rows.copy_(before[place])
         context = None if block.context is None else block.context[place]

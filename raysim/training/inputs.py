@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from torch import Tensor
 
 from raysim.arrays import Int64
@@ -43,6 +44,7 @@ class BlockInputs:
         state: what each client keeps from round to round, by name, `[K, size]`; changed in place.
         context: what the training loss is told about each, `[K, …]`, where it is a `ClientLoss`.
         losses: of models `[P]`, their mean losses on the training samples of each client, float64 `[K, models]`.
+        turn: keys the random choices of each, int64 `[K]`, where it is not the round (`raysim.rounds.task.RoundTask`).
     """
 
     steps: Int64 | None = None
@@ -50,6 +52,11 @@ class BlockInputs:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     context: Tensor | None = None
     losses: Callable[[Sequence[Tensor]], Tensor] | None = None
+    turn: Int64 | None = None
+
+    def turns(self, setting: RoundSetting, k: int) -> Int64:
+        """The turn of each of k clients, int64 `[k]`."""
+        return np.full(k, setting.round) if self.turn is None else self.turn
 
     def only(self, one: int) -> BlockInputs:
         """The inputs of one of the clients; its losses are for the caller to set."""
@@ -59,6 +66,7 @@ class BlockInputs:
             context=None if self.context is None else self.context[one : one + 1],
             state={name: values[one : one + 1] for name, values in self.state.items()},
             losses=None,
+            turn=None if self.turn is None else self.turn[one : one + 1],
         )
 
 

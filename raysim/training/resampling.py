@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from raysim import keyed
 from raysim.arrays import Float64, Int64, UInt64
@@ -42,9 +43,10 @@ class Resampling:
         return cls(config, info.classes or 0)
 
     def __call__(
-        self, plan: BatchPlan, seed: int, round_number: int, clients: Int64, shards: Shards, work: LocalWork
+        self, plan: BatchPlan, seed: int, turn: npt.ArrayLike, clients: Int64, shards: Shards, work: LocalWork
     ) -> BatchPlan:
-        """The plan of these clients with other samples at its places."""
+        """The plan of these clients with other samples at its places; `turn` as for `BatchPlan.draw`."""
+        turns = np.broadcast_to(turn, len(clients)).tolist()
         # Visits of one batch are steps of one epoch, and see the same samples.
         index, per_epoch = plan.index.copy(), np.maximum(work.per_epoch(shards.count), 1) * work.repeats
         for i, (client, steps) in enumerate(zip(clients.tolist(), plan.steps.tolist(), strict=True)):
@@ -53,17 +55,17 @@ class Resampling:
             start, count = int(shards.start[i]), int(shards.count[i])
             labels = shards.pool.y[start : start + count].cpu().numpy().astype(np.int64)
             epochs = -(-steps // int(per_epoch[i]))
-            chosen = self.samples(labels, epochs, seed, round_number, client)
+            chosen = self.samples(labels, epochs, seed, turns[i], client)
             epoch = np.arange(steps) // per_epoch[i]
             index[:steps, i] = chosen[epoch[:, None], index[:steps, i]]
         return replace(plan, index=np.where(np.arange(index.shape[2]) < plan.count[:, :, None], index, 0))
 
-    def samples(self, labels: Int64, epochs: int, seed: int, round_number: int, client: int) -> Int64:
+    def samples(self, labels: Int64, epochs: int, seed: int, turn: int, client: int) -> Int64:
         """Which of a client's n samples stands at each place of its epochs: int64 `[epochs, n]`."""
         n = len(labels)
         counts = np.bincount(labels, minlength=self.classes)
         epoch = np.arange(epochs)[:, None]
-        key = (seed, keyed.Purpose.RESAMPLING, round_number, client, epoch)
+        key = (seed, keyed.Purpose.RESAMPLING, turn, client, epoch)
         quota = _shares(self._wanted(counts), n, keyed.bits(*key, _QUOTA, np.arange(self.classes)))
         score = keyed.bits(*key, _SAMPLE, np.arange(n))
         order = np.lexsort((score, np.broadcast_to(labels, score.shape)), axis=1)  # class after class
@@ -71,8 +73,8 @@ class Resampling:
         found = np.empty((epochs, n), dtype=np.int64)
         for row, (ordered, wanted) in enumerate(zip(order, quota, strict=True)):
             label = np.repeat(np.arange(self.classes), wanted)
-            turn = np.arange(n) - np.repeat(np.cumsum(wanted) - wanted, wanted)
-            found[row] = ordered[first[label] + turn % counts[label]]
+            place = np.arange(n) - np.repeat(np.cumsum(wanted) - wanted, wanted)
+            found[row] = ordered[first[label] + place % counts[label]]
         return found
 
     def _wanted(self, counts: Int64) -> Float64:

@@ -68,11 +68,12 @@ class Trainer:
         Clients must be ordered by falling number of steps, so that the ones still training are a prefix.
         """
         began, inputs = time.perf_counter(), inputs or BlockInputs()
-        plan = BatchPlan.draw(setting.seed, setting.round, clients, shards.count, self.work, inputs.steps)
+        turn = inputs.turns(setting, len(clients))
+        plan = BatchPlan.draw(setting.seed, turn, clients, shards.count, self.work, inputs.steps)
         if self.resampling is not None:
-            plan = self.resampling(plan, setting.seed, setting.round, clients, shards, self.work)
+            plan = self.resampling(plan, setting.seed, turn, clients, shards, self.work)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
-        keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, setting.round, clients)
+        keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, turn, clients)
         block = Block(shards, plan, keys, context=inputs.context)
         means = Means(self.engine, self.optimizer, self.work, self.clip_norm, self.matrices)
         c = Clients(means, setting, broadcast, clients, block, inputs)

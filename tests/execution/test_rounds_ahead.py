@@ -28,7 +28,11 @@ from raysim.training import EngineChoice
 
 def work(number: int, steps: Sequence[int] = (5, 5), *, kept: bool = False) -> RoundWork:
     count = len(steps)
-    return RoundWork(RoundTask(number, 0.1, np.arange(count), np.ones(count) / count, np.array(steps)), (), kept)
+    return RoundWork(
+        RoundTask(number, 0.1, np.arange(count), np.ones(count) / count, np.array(steps), np.full(count, number)),
+        (),
+        kept,
+    )
 
 
 def works(count: int, **more: Any) -> Iterator[RoundWork]:

@@ -18,6 +18,7 @@ from raysim.data import Samples
 from raysim.errors import ClientError, RunError
 from raysim.execution.clients.worker import ClientWorker
 from raysim.rounds.environment import bits_fingerprint, environment
+from raysim.rounds.faults import part
 from raysim.rounds.job import Job
 from raysim.rounds.lease import Lease
 from raysim.rounds.ranges import ServerRange
@@ -31,7 +32,7 @@ SIZES = [12, 30, 0, 7, 18]
 
 def experiment_of(**values: Any) -> Experiment:
     defaults = {
-        "cohort": 5,
+        "cohort": 1.0,
         "data": {"partition": "natural"},
         "model": {"name": "mlp", "hidden": [6], "dropout": 0.5},
         "client": {"batch_size": 5, "epochs": 2},
@@ -52,8 +53,8 @@ def first_model(worker: ClientWorker) -> Any:
     return model
 
 
-def round_of(worker: ClientWorker) -> RoundTask:
-    return draw_round(worker.job.experiment, worker.federation, worker.trainer.work, 1)
+def round_of(worker: ClientWorker, number: int = 1) -> RoundTask:
+    return draw_round(worker.job.experiment, worker.federation, worker.trainer.work, number)
 
 
 def test_a_lease_names_every_client_and_what_it_did() -> None:
@@ -88,6 +89,22 @@ def test_leases_of_any_cut_on_any_worker_add_up_to_the_same_bits(weights: str) -
     np.testing.assert_array_equal(found.totals["update"], expected.totals["update"])
 
 
+@pytest.mark.parametrize("resampling", ["none", "balanced"])
+def test_a_turn_keys_all_that_a_client_draws_by_itself(resampling: str) -> None:
+    experiment = experiment_of(client={"batch_size": 5, "epochs": 2, "resampling": resampling})
+    worker = worker_of(experiment, ListedFederation([30, 30, 18]))
+    model, rounds = first_model(worker), {number: round_of(worker, number) for number in (3, 5)}
+    mixed = replace(rounds[3], turn=np.array([3, 5, 3]))
+    first, second, third = Lease.of(mixed, [0, 1, 2]).cut(1)
+    for lease, number in ((first, 3), (second, 5), (part(third, [0]), 3)):
+        assert lease.turn.tolist() == [number]
+        found, _ = worker.train(lease, model)
+        expected, _ = worker.train(Lease.of(rounds[number], lease.positions), model)
+        np.testing.assert_array_equal(found.totals["update"], expected.totals["update"])
+    other, _ = worker.train(Lease.of(rounds[3], [1]), model)
+    assert (worker.train(second, model)[0].totals["update"] != other.totals["update"]).any()
+
+
 def test_the_callers_generator_and_threads_are_as_before() -> None:
     worker = worker_of(experiment_of(), ListedFederation(SIZES, SIZES, test=9))
     torch.manual_seed(5)
@@ -107,7 +124,7 @@ def test_the_broadcast_is_read_only_and_read_once() -> None:
     one, _ = worker.train(Lease.of(task, range(5)), model)
     np.testing.assert_array_equal(model, before)
     kept = {name: total.copy() for name, total in one.totals.items()}
-    worker.train(Lease.of(replace(task, round=2), range(5)), model)
+    worker.train(Lease.of(replace(task, round=2, turn=task.turn + 1), range(5)), model)
     np.testing.assert_array_equal(one.totals["update"], kept["update"])  # a sealed sum is final
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ DIED = CallFailure("died", "the actor died", RuntimeError("gone"), gone=True)
 
 def lease(count: int, attempt: int = 0) -> Lease:
     """Clients 10, 11, … at positions 0, 1, …"""
-    task = RoundTask(3, 0.1, np.arange(10, 10 + count), np.ones(count) / count, np.ones(count, dtype=np.int64))
+    ones = np.ones(count, dtype=np.int64)
+    task = RoundTask(3, 0.1, np.arange(10, 10 + count), ones / count, ones, 3 * ones)
     found = Lease.of(task, range(count))
-    return Lease(found.round, attempt, found.lr, found.positions, found.clients, found.weights, found.steps)
+    return replace(found, attempt=attempt)
 
 
 def sizes(leases: tuple[Lease, ...]) -> list[int]:

@@ -71,6 +71,16 @@ def test_clients_with_very_unequal_shards_take_the_steps_that_they_would_take_al
             assert batches_of(together, i) == batches_of(alone, 0)
 
 
+def test_clients_of_different_turns_draw_the_batches_of_those_rounds() -> None:
+    clients, samples, turn = np.array([5, 5, 9]), np.array([30, 30, 21]), np.array([4, 7, 1])
+    for work in (LocalWork(8, 2), LocalWork(8, steps=5)):
+        together = BatchPlan.draw(1, turn, clients, samples, work)
+        for i in range(3):
+            alone = BatchPlan.draw(1, int(turn[i]), clients[i : i + 1], samples[i : i + 1], work)
+            assert batches_of(together, i) == batches_of(alone, 0)
+        assert batches_of(together, 0) != batches_of(together, 1), "a client that comes twice does not repeat itself"
+
+
 @given(st.integers(0, 30), WORKS)
 def test_the_count_of_steps_is_the_number_of_batches(samples: int, work: LocalWork) -> None:
     batches = listed(samples, work)

@@ -42,7 +42,7 @@ def shards_of(*labels: np.ndarray) -> Shards:
     ],
 )
 def test_classes_get_their_share_of_an_epoch(config: ResamplingConfig, expected: list[float]) -> None:
-    epochs = resampling(config).samples(LABELS, 30, seed=1, round_number=2, client=3)
+    epochs = resampling(config).samples(LABELS, 30, seed=1, turn=2, client=3)
     assert epochs.shape == (30, 50)
     seen = np.stack([np.bincount(LABELS[epoch], minlength=4) for epoch in epochs])
     assert (seen.sum(1) == 50).all()
@@ -57,7 +57,7 @@ def test_classes_get_their_share_of_an_epoch(config: ResamplingConfig, expected:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(0, 5))
 def test_samples_of_a_class_take_turns(labels: list[int], client: int) -> None:
     y = np.array(labels)
-    for epoch in resampling(BalancedResamplingConfig()).samples(y, 2, seed=0, round_number=1, client=client):
+    for epoch in resampling(BalancedResamplingConfig()).samples(y, 2, seed=0, turn=1, client=client):
         times = np.bincount(epoch, minlength=len(y))
         for label in np.unique(y):
             assert np.ptp(times[y == label]) <= 1

@@ -153,7 +153,7 @@ class ClientWorker:
             if states is not None:
                 state = self.states.taken_up(states, lease.clients[block], self._broadcast)
             kept = {} if state is None else self.states.views(state)
-            inputs = BlockInputs(steps[block], server, kept)
+            inputs = BlockInputs(steps[block], server, kept, turn=lease.turn[block])
             result, factor, clamps = self._block(setting, lease.clients[block], inputs)
             trained = time.perf_counter() - block_began
             loss[block] = result.loss
