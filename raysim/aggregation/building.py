@@ -14,7 +14,7 @@ from raysim.aggregation.norms import Clip, Measure, Zero
 from raysim.aggregation.records import Field
 from raysim.aggregation.returns import RETURNS
 from raysim.aggregation.rules import Rule, WeightedMean
-from raysim.aggregation.stages import Columns, Trait, UpdateStage
+from raysim.aggregation.stages import ModelColumns, Trait, UpdateStage
 from raysim.config import load
 from raysim.config.server import AggregationConfig, LearnedWeightsConfig, UniformWeightsConfig
 from raysim.config.stages import CustomStageConfig, StageConfig
@@ -45,7 +45,7 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
     return WeightedMean(fields)
 
 
-def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns: Columns) -> Aggregation:
+def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns: ModelColumns) -> Aggregation:
     """The rule and the stages of a configuration.
 
     Args:
@@ -75,7 +75,7 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
     return found
 
 
-def _build(config: StageConfig, columns: Columns, key: str) -> UpdateStage:
+def _build(config: StageConfig, columns: ModelColumns, key: str) -> UpdateStage:
     if not isinstance(config, CustomStageConfig):
         return STAGES[config.name](columns, **config.model_dump(exclude={"name"}))
     found: Any = load(config.name, key=f"{key}.name")

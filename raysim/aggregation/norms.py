@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation.records import Field
-from raysim.aggregation.stages import Columns, MeanContext, SendContext, UpdateStage
+from raysim.aggregation.stages import MeanContext, ModelColumns, SendContext, UpdateStage
 from raysim.arrays import Array, Float64
 
 _MARGIN = 1 - 2.0**-21
@@ -35,7 +35,7 @@ class Zero(UpdateStage):
 
     metrics = ("share",)
 
-    def __init__(self, columns: Columns, max_norm: float | None = None) -> None:
+    def __init__(self, columns: ModelColumns, max_norm: float | None = None) -> None:
         super().__init__(columns)
         self._max_norm = np.inf if max_norm is None else max_norm
         if max_norm is not None:
@@ -69,7 +69,7 @@ class Clip(UpdateStage):
     metrics = ("share",)
     gives = frozenset({"bounded"})
 
-    def __init__(self, columns: Columns, max_norm: float) -> None:
+    def __init__(self, columns: ModelColumns, max_norm: float) -> None:
         super().__init__(columns)
         self._max_norm = max_norm
 

@@ -21,7 +21,7 @@ Trait = Literal["bounded", "uniform_weights"]
 """What a stage may rely on: records of bounded L2 norm, clients of equal weight."""
 
 
-class Columns(Protocol):
+class ModelColumns(Protocol):
     """The columns of a model: `size` of them (P), of which the first `trainable` (T) are trained."""
 
     size: int
@@ -105,7 +105,7 @@ class UpdateStage:
     gives: frozenset[Trait] = frozenset()
     label: str = ""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: ModelColumns) -> None:
         self.columns = columns
 
     def fields(self, sent: Sequence[Field]) -> Sequence[Field]:

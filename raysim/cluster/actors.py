@@ -24,7 +24,7 @@ from raysim.execution.inprocess.whole_round import whole_rounds
 from raysim.execution.placement.memory import gpu_fraction
 from raysim.execution.server.server import Server
 from raysim.rounds.environment import bits_fingerprint
-from raysim.rounds.facts import Packed
+from raysim.rounds.facts import PackedFacts
 from raysim.rounds.job import Job
 from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.ranges import Evaluated, EvaluationRange
@@ -72,7 +72,7 @@ class ClientActor:
 
     def train_rounds(
         self, works: Sequence[RoundWork], state: Any, model: Any
-    ) -> tuple[Packed, list[tuple[Any, Any]], Any, Any]:
+    ) -> tuple[PackedFacts, list[tuple[Any, Any]], Any, Any]:
         """Whole rounds, one after the other, from the server's state and model; fewer where a later one fails.
 
         Four objects: the rounds' facts; state and model after each of them; and those after the last one once more, so
@@ -83,7 +83,7 @@ class ClientActor:
                 self._built_server = Server(self._worker().job)
         start = ServerHandle(state, model, self._built_server.shared(state))
         facts, handles = whole_rounds(self._worker(), self._built_server, works, start)
-        return Packed.of(facts), [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
+        return PackedFacts.of(facts), [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
 
     def _states(self, kept: Sequence[StateRows]) -> CarriedStates | None:
         width = self._worker().states.width

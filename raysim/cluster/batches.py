@@ -14,7 +14,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.errors import LostError, RaysimError, RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
-from raysim.rounds.facts import Packed
+from raysim.rounds.facts import PackedFacts
 from raysim.rounds.faults import CallFailure, Fault, reason_of, to_blame
 from raysim.rounds.results import RoundDone, RoundFacts, ServerHandle
 from raysim.rounds.task import RoundWork
@@ -152,7 +152,7 @@ class Batches:
     def _facts(self, batch: _BatchCall) -> list[RoundFacts]:
         began = time.monotonic()
         with unwrapped(self._runtime.ray):
-            packed: Packed = self._runtime.get(batch.facts, timeout=batch.limit)
+            packed: PackedFacts = self._runtime.get(batch.facts, timeout=batch.limit)
         self._pool.deadlines.saw("whole rounds", time.monotonic() - began, batch.size)
         return packed.unpacked()
 

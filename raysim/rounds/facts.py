@@ -70,7 +70,7 @@ def _one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedFacts:
     """Facts of rounds as they travel: a batch of all their clients is packed in a tenth of the time of one for each.
 
     Attributes:
@@ -83,7 +83,7 @@ class Packed:
     evaluated: tuple[tuple[Evaluated, ...], ...]
 
     @classmethod
-    def of(cls, facts: Sequence[RoundFacts]) -> Packed:
+    def of(cls, facts: Sequence[RoundFacts]) -> PackedFacts:
         """Pack the facts of one round or more."""
         clients = _one_batch([one.clients for one in facts])
         return cls(tuple(one.row for one in facts), clients, tuple(one.evaluated for one in facts))

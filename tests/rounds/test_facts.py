@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raysim.errors import RunError
-from raysim.rounds.facts import Packed, cohort_facts, empty_batch, empty_row, round_row, train_loss
+from raysim.rounds.facts import PackedFacts, cohort_facts, empty_batch, empty_row, round_row, train_loss
 from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.ranges import Evaluated
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
@@ -127,7 +127,7 @@ def test_rounds_come_out_of_the_packet_as_they_went_in() -> None:
         rounds.append(RoundFacts(round_row(TASK, facts, what, applied, 1000), facts.clients, (EVALUATED,)))
     rounds.append(rounds[0])
     for chosen in (rounds, rounds[:1], rounds[1:2], [rounds[0], rounds[3]]):
-        assert pickle.loads(pickle.dumps(Packed.of(chosen))).unpacked() == chosen
+        assert pickle.loads(pickle.dumps(PackedFacts.of(chosen))).unpacked() == chosen
 
 
 def test_a_lease_holds_its_clients_longest_first() -> None:
