@@ -15,8 +15,9 @@ from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
 from raysim.execution.clients.local_training import heard
-from raysim.execution.preparation.engine_timing import MOST_ROWS, Measured, Timing, build, partly
+from raysim.execution.preparation.engine_timing import MOST_ROWS, Measured, Timing, partly
 from raysim.execution.preparation.gpu_rows import affordable_rows, release
+from raysim.execution.preparation.program_run import build
 from raysim.execution.scheduling.round_costs import SHARING
 from raysim.machine import cores
 from raysim.models import exclusive_torch

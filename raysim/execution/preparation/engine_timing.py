@@ -1,4 +1,4 @@
-"""Engines timed on the clients of a round."""
+"""Engines timed on the clients of a round, with the algorithm's own program."""
 
 from __future__ import annotations
 
@@ -6,55 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
-from raysim import keyed
 from raysim.algorithms import Algorithm
 from raysim.arrays import Float64, Int64
 from raysim.data import Federation
 from raysim.errors import RaysimError
-from raysim.execution.clients.local_training import local_update
-from raysim.execution.clients.loss_contexts import LossContexts
+from raysim.execution.preparation.program_run import ProgramRun
 from raysim.execution.scheduling.schedule import even_blocks
 from raysim.rounds.job import Job
 from raysim.rounds.task import RoundTask
-from raysim.training import (
-    BatchPlan,
-    Block,
-    CannotCapture,
-    Engine,
-    EngineChoice,
-    LocalUpdate,
-    ParameterLayout,
-    Shard,
-    Shards,
-    build_engine,
-    resolve_client_loss,
-)
+from raysim.training import CannotCapture, Engine, EngineChoice
 from raysim.training.capture import why_not
 from raysim.training.rows import RowsEngine
 
 MOST_ROWS = 128
 """Clients that train at once: with more of them, there is nothing left to share."""
-_STEPS = 8
-"""Local steps that are timed in a row, where clients take as many."""
-
-
-def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> tuple[Engine, LocalUpdate]:
-    """An engine for the job, and what it was built to do with gradients.
-
-    Raises:
-        CannotCapture: the model, or the work, is not for this engine; says why.
-    """
-    info = job.federation.open().info
-    module = job.build_module(info, choice.torch_device)
-    loss = resolve_client_loss(job.experiment.training, info)
-    work = algorithm.work(job.experiment.client)
-    features, update = algorithm.feature_loss(), local_update(job, algorithm, compiled=choice.compiled)
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features), update
+_BATCHES = 8
+"""Batches that are timed in a row, where clients have as many."""
 
 
 def partly(engine: Engine) -> str:
@@ -64,30 +35,32 @@ def partly(engine: Engine) -> str:
 
 
 class Timing:
-    """Times engines on the clients of a round."""
+    """Times the algorithm's program with engines, on the clients of a round."""
 
     def __init__(self, job: Job, federation: Federation, algorithm: Algorithm, task: RoundTask) -> None:
         self.algorithm = algorithm
         self._job, self._federation = job, federation
-        longest = np.argsort(-task.steps, kind="stable")[:MOST_ROWS]
-        self._clients, self._round = task.clients[longest[task.steps[longest] > 0]], task.round
+        falling = np.argsort(-task.steps, kind="stable")
+        self._falling = task.clients[falling[task.steps[falling] > 0]]
 
     def of(self, choice: EngineChoice) -> Measured:
         """What steps and blocks take with an engine.
 
+        A block of k clients is timed with one batch and with several: the difference is for steps, the rest is what a
+        block takes anyway. That includes gradients of whole shards, so its clients are long and short ones.
+
         Raises:
             CannotCapture: the engine cannot do it.
         """
-        device = choice.torch_device
         with _rows_may_fail(choice):
-            work = self._work(choice)
-            a_block = _seconds(work.load, device)
+            run = ProgramRun(self._job, self._federation, self.algorithm, choice)
             # Where all rows take every step, however few train, there is but one number to time.
-            always_all = isinstance(work.engine, RowsEngine) and not work.engine.shrinks
+            always_all = isinstance(run.engine, RowsEngine) and not run.engine.shrinks
             tried = [choice.rows] if always_all else [1, 2, 4, 8, 16, 32, 64, MOST_ROWS]
             ks = np.unique(np.minimum(tried, choice.rows))
-            a_step = [_seconds(partial(work.steps, k), device) / int(work.in_a_row[k - 1]) for k in ks.tolist()]
-        return Measured(ks, np.array(a_step), a_block, partly(work.engine))
+            pairs = [self._timed(run, k, choice.torch_device) for k in ks.tolist()]
+        a_step, a_block = np.array(pairs).T
+        return Measured(ks, a_step, a_block, partly(run.engine))
 
     def once(self, choice: EngineChoice) -> Callable[[], None]:
         """Takes a block of `choice.rows` clients once, and its first steps; the engine is there already.
@@ -95,45 +68,28 @@ class Timing:
         Raises:
             CannotCapture: the engine cannot do it.
         """
-        work = self._work(choice)
+        run = ProgramRun(self._job, self._federation, self.algorithm, choice)
+        return lambda: run.block(self._some(choice.rows, longest=True), _BATCHES)()
 
-        def once() -> None:
-            work.load()
-            work.steps(choice.rows)
+    def _timed(self, run: ProgramRun, k: int, device: torch.device) -> tuple[float, float]:
+        """Seconds of a step of k clients, and of what their block takes beside its steps."""
+        longest, mixed = self._some(k, longest=True), self._some(k, longest=False)
+        few, many = run.steps(longest, 1), run.steps(longest, _BATCHES)
+        begun = _seconds(run.block(longest, 1), device)
+        more = _seconds(run.block(longest, _BATCHES), device) - begun if many > few else 0.0
+        a_step = max(0.0, more / max(many - few, 1))
+        if not np.array_equal(self._federation.sizes("train", mixed), self._federation.sizes("train", longest)):
+            begun = _seconds(run.block(mixed, 1), device)
+        return a_step, max(0.0, begun - few * a_step)
 
-        return once
-
-    def _work(self, choice: EngineChoice) -> _Work:
-        engine, update = build(self._job, self.algorithm, choice)
-        optimizer, correct = update.optimizer, update.corrections[0] if update.corrections else None
-        device, experiment = choice.torch_device, self._job.experiment
-        clients = np.resize(self._clients, choice.rows)  # a round may have fewer
-        shards = {c: Shard.load(self._federation.shard(c), device) for c in set(clients.tolist())}
-        joined = Shards.join([shards[c] for c in clients.tolist()])
-        work = self.algorithm.work(experiment.client)
-        keys = keyed.integers(experiment.seed, keyed.Purpose.MODULE, self._round, clients)
-        broadcast, losses = engine.rows[0].clone(), torch.zeros(choice.rows, dtype=torch.float64, device=device)
-        in_a_row = np.minimum(np.minimum.accumulate(work.count(joined.count)), _STEPS)
-        rows = engine.rows[: choice.rows, : engine.grad.shape[1]]
-        loss = resolve_client_loss(experiment.training, self._federation.info)
-        context = LossContexts(loss, self._federation, device).of(clients)
-
-        def load() -> None:
-            plan = BatchPlan.draw(experiment.seed, self._round, clients, joined.count, work)
-            engine.load(Block(joined, plan, keys, context=context))
-            if optimizer is not None:
-                optimizer.start(rows)
-
-        def steps(k: int) -> None:
-            count = range(int(in_a_row[k - 1]))
-            if engine.take(count, losses[:k], broadcast, 0.0, correct):
-                return
-            for step in count:
-                engine.gradients(step, k)
-                if optimizer is not None:
-                    optimizer.step(rows[:k], engine.grad[:k], 0.0)
-
-        return _Work(engine, in_a_row, load, steps)
+    def _some(self, k: int, *, longest: bool) -> Int64:
+        """k clients with steps, by falling number of them; a round may have fewer, then some are there again."""
+        falling = self._falling
+        if longest:
+            places = np.arange(k) % min(k, len(falling))
+        else:
+            places = ((np.arange(k) + 0.5) * len(falling) / k).astype(np.int64)
+        return falling[np.sort(places)]
 
 
 @contextmanager
@@ -150,22 +106,13 @@ def _rows_may_fail(choice: EngineChoice) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """An engine that can take up a block, and then the first `in_a_row[k - 1]` local steps of its first k clients."""
-
-    engine: Engine
-    in_a_row: Int64
-    load: Callable[[], None]
-    steps: Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds of a local step of some k clients at once, and of taking up a block; a note on the engine."""
+    """Seconds of a local step of some k clients at once, and of what a block of them takes beside its steps, either the
+    same for any k or for each; a note on the engine."""
 
     ks: Int64
     a_step: Float64
-    a_block: float
+    a_block: float | Float64
     note: str = ""
 
     def best(self, falling: Int64, fixed: int | None) -> tuple[int, float]:
@@ -187,7 +134,8 @@ class Measured:
         for block in even_blocks(len(falling), rows):
             steps = falling[block]
             active = np.count_nonzero(steps[:, None] > np.arange(int(steps[0])), axis=0)
-            total += self.a_block + float(np.interp(active, self.ks, self.a_step).sum())
+            anyway = np.interp(len(steps), self.ks, np.broadcast_to(self.a_block, self.ks.shape))
+            total += float(anyway + np.interp(active, self.ks, self.a_step).sum())
         return total
 
 
