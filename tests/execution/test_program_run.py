@@ -57,7 +57,9 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_program_is_run_on_blocks_of_any_size_with_one_batch_and_with_several(tmp_path: Path) -> None:
     SEEN.clear()
-    timing_of(tmp_path, "test_program_run:Watched", "training={engine: rows, rows: 4, compile: false}", "client.steps=20")
+    timing_of(
+        tmp_path, "test_program_run:Watched", "training={engine: rows, rows: 4, compile: false}", "client.steps=20"
+    )
     timed = {(k, steps) for k, steps, lr in SEEN if lr == 0}
     assert timed == {(1, 1), (1, 8), (2, 1), (2, 8), (4, 1), (4, 8)}
 
