@@ -128,7 +128,7 @@ class ProgramRun:
     def _losses(self, clients: Int64, models: Sequence[Tensor]) -> Tensor:
         job, info = self._job, self._federation.info
         if self._evaluator is None:
-            module, evaluation = job.build_module(info), job.experiment.evaluation
+            module, evaluation = job.build_module(info, self._device), job.experiment.evaluation
             loss, layout = resolve_loss(job.experiment.training, info), ParameterLayout(module)
             self._evaluator = Evaluator(module, layout, loss, [], info, self._device, evaluation.batch_size)
         found = np.ones((len(clients), len(models)))
