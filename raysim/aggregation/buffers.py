@@ -25,10 +25,10 @@ class _Kept:
 
 
 class Buffers:
-    """Hands out vectors of any content, and hands one out again as soon as nobody else refers to it.
+    """Hands out vectors of any content, and hands one out again as soon as nothing else refers to it.
 
-    Whoever holds a vector, a view of it, or a torch tensor on it, keeps it from being used again: there is nothing to
-    give back, and nothing to forget.
+    A reference to a vector, to a view of it, or to a torch tensor on it keeps it from being used again. Nothing has to
+    be given back.
     """
 
     def __init__(self) -> None:

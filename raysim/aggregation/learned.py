@@ -148,7 +148,7 @@ def load_chooser(config: LearnedWeightsConfig) -> WeightChooser:
 
 
 def _no_weights(found: Any, count: int) -> str | None:
-    """Why what a chooser returned are no weights of so many clients; None where they are."""
+    """Why what a chooser returned are no weights of this many clients; None where they are."""
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
         return f"a {type(found).__name__}" + (f" of {found.dtype}" if isinstance(found, np.ndarray) else "")
     if found.shape != (count,):

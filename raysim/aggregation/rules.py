@@ -116,11 +116,11 @@ class Rule(ABC):
 
     @abstractmethod
     def worker_bytes(self, clients: int) -> int:
-        """Bytes of an accumulator that has folded so many clients."""
+        """Bytes of an accumulator that has folded this many clients."""
 
     @abstractmethod
     def record_bytes(self, records: int, clients: int) -> int:
-        """Bytes that records of so many clients together travel as."""
+        """Bytes in which records of this many clients travel together."""
 
 
 class WeightedMean(Rule):

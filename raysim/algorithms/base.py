@@ -45,7 +45,7 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     """Where it was published."""
     neutral: ClassVar[tuple[str, ...] | None] = None
-    """Overrides of an experiment at which it comes to the model of FedAvg; None where nothing does."""
+    """Overrides of an experiment with which it ends in the model of FedAvg; None where there are none."""
     columnwise: ClassVar[bool] = True
     """Whether `apply` treats columns apart. If so it is called on one range of columns after another, which it must not
     notice: vectors of P or T values come cut to the range, whatever else is in the state and the mean comes whole, and

@@ -1,4 +1,4 @@
-"""Gradients corrected by how a client's differ from everybody's.
+"""Gradients corrected by how a client's differ from those of the federation.
 
 Karimireddy, Kale, Mohri, Reddi, Stich & Suresh, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
 ICML 2020, algorithm 1. Local steps go along g - c_i + c; afterwards (equation 4)

@@ -47,7 +47,7 @@ class Lease:
         )
 
     def cut(self, most: int) -> list[Lease]:
-        """Leases of at most so many clients."""
+        """Leases of at most `most` clients each."""
         if len(self.clients) <= most:
             return [self]
         parts = [slice(start, start + most) for start in range(0, len(self.clients), most)]

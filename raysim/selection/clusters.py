@@ -50,7 +50,7 @@ def k_means(seed: int, points: Float64, clusters: int, iterations: int) -> Int64
         seed: of the draws.
         points: `[n, d]`, at least `clusters` of them different.
         clusters: k.
-        iterations: at most so many; it ends where no point moves.
+        iterations: at most; it ends where no point moves.
 
     Returns:
         The cluster of each point, `[n]`; a point as near to two belongs to the first, an empty cluster stays in place.

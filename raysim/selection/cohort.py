@@ -39,7 +39,7 @@ def check_weights(weights: WeightsConfig, federation: Federation) -> None:
     """Refuse a table of weights that does not fit the population.
 
     Raises:
-        ConfigError: it names a client that does not exist, or gives weight to nobody who has training samples.
+        ConfigError: it names a client that does not exist, or gives no weight to any client with training samples.
     """
     if not isinstance(weights, ExplicitWeightsConfig):
         return
@@ -123,7 +123,7 @@ def draw_round(
             kept = ~late
             share *= float(weights[kept].sum())
             weights = weighting.base(clients[kept], samples[kept])
-            kept[kept] = weights.any()  # all of them or, where none has weight, nobody
+            kept[kept] = weights.any()  # all of them or, where none has weight, none
             weights = weights[: kept.sum()]
             return RoundTask(round_number, lr, clients[kept], weights, steps[kept], turn[kept], share)
         steps = np.where(late, np.minimum(done, steps), steps)
@@ -131,7 +131,7 @@ def draw_round(
 
 
 def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:
-    """The first round in which somebody takes steps, to time engines on; the first of all if none is near."""
+    """The first round in which a client takes steps, to time engines on; round 1 if none is near."""
     tasks = (draw_round(experiment, federation, work, work.rounds * (i + 1)) for i in range(_LOOKED_THROUGH))
     first = next(tasks)
     return first if first.steps.any() else next((task for task in tasks if task.steps.any()), first)
@@ -168,8 +168,8 @@ def _share(experiment: Experiment, federation: Federation, clients: Int64, sampl
     config = experiment.aggregation.weights
     known = _POPULATION.get(federation)
     if known is None or known[0] != config:
-        everybody = np.arange(federation.population)
-        known = config, float(Weighting(config).raw(everybody, federation.sizes("train")).sum())
+        every = np.arange(federation.population)
+        known = config, float(Weighting(config).raw(every, federation.sizes("train")).sum())
         _POPULATION[federation] = known
     total = float(Weighting(config).raw(clients, samples).sum())
     return min(total / known[1], 1.0) if known[1] else 0.0

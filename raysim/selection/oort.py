@@ -11,7 +11,7 @@ pacer raises T, a percentile of the clients' steps, where the cohorts' utilities
 in the one before.
 
 Otherwise than in the paper: time is local steps and nothing that a clock says, or the cohort would depend on the
-machine; losses are those of the model that the round made, not those met on the way; and nobody is barred for taking
+machine; losses are those of the model that the round made, not those met on the way; and no client is barred for taking
 part often.
 """
 
@@ -47,10 +47,10 @@ class Oort(Selection):
         self._steps = work.count(federation.sizes("train", self._eligible)).astype(np.float64)
 
     def first(self) -> State:
-        nobody = np.empty(0, dtype=np.int64)
+        no_clients = np.empty(0, dtype=np.int64)
         none = np.empty(0)
         percentile = np.array([self.config.percentile])
-        return {"clients": nobody, "utility": none, "last": nobody, "sums": none, "percentile": percentile}
+        return {"clients": no_clients, "utility": none, "last": no_clients, "sums": none, "percentile": percentile}
 
     def cohort(self, round_number: int, state: State, measure: Measure) -> Int64:
         explored: Int64 = state["clients"]
@@ -92,8 +92,8 @@ class Oort(Selection):
         utility = self.federation.sizes("train", clients) * np.sqrt(squares)
         utility = np.where(np.isfinite(utility), utility, 0.0)
         stay = ~np.isin(state["clients"], clients)
-        everybody = np.concatenate([state["clients"][stay], clients])
-        order = np.argsort(everybody)
+        all_clients = np.concatenate([state["clients"][stay], clients])
+        order = np.argsort(all_clients)
         window = self.config.window
         sums = np.append(state["sums"], math.fsum(utility.tolist()))[-2 * window :]
         percentile = float(state["percentile"][0])
@@ -101,7 +101,7 @@ class Oort(Selection):
         if len(sums) == 2 * window and round_number % window == 0 and before > lately:
             percentile = min(100.0, percentile + self.config.pacer_step)
         return {
-            "clients": everybody[order],
+            "clients": all_clients[order],
             "utility": np.concatenate([state["utility"][stay], utility])[order],
             "last": np.concatenate([state["last"][stay], np.full(len(clients), round_number)])[order],
             "sums": sums,

@@ -75,16 +75,16 @@ class BalancedLoss:
             elements = elements * given["weight"].gather(0, target.long())
         return elements
 
-    def context(self, own: Int64, everybody: Int64 | None) -> Tensor:
+    def context(self, own: Int64, population: Int64 | None) -> Tensor:
         """What clients with these label counts `[K, classes]` are given, float32 `[K, *shape]`.
 
         Args:
-            everybody: label counts of all clients together, `[classes]`, where it needs them.
+            population: label counts of all clients together, `[classes]`, where it needs them.
         """
         makers: Mapping[str, Callable[[], Float64]] = {
             "scale": lambda: restricted(self.logits, own),
-            "offset": lambda: offsets(self.logits, own, everybody),
-            "weight": lambda: class_weights(self.class_weights, own, everybody),
+            "offset": lambda: offsets(self.logits, own, population),
+            "weight": lambda: class_weights(self.class_weights, own, population),
         }
         found = [np.broadcast_to(makers[part](), own.shape) for part in self.parts]
         return torch.from_numpy(np.stack(found, axis=1).astype(np.float32))
@@ -121,7 +121,7 @@ def resolve_client_loss(training: TrainingConfig, info: DataInfo) -> Loss | Bala
     return BalancedLoss(row_cross_entropy if loss is cross_entropy else loss, parts, classes, weights, logits)
 
 
-def class_weights(config: ClassWeightsConfig, own: Int64, everybody: Int64 | None) -> Float64:
+def class_weights(config: ClassWeightsConfig, own: Int64, population: Int64 | None) -> Float64:
     """What a sample of each class counts, `[K, classes]` or `[classes]`.
 
     Weights made from counts are scaled so that the samples that were counted weigh 1 on average: the learning rate
@@ -131,7 +131,7 @@ def class_weights(config: ClassWeightsConfig, own: Int64, everybody: Int64 | Non
         return np.array([config.table.get(one, config.default) for one in range(own.shape[1])])
     if isinstance(config, EqualClassesConfig):
         return np.ones(own.shape)
-    counts = (own if config.scope == "client" else _known(everybody)).astype(np.float64)
+    counts = (own if config.scope == "client" else _known(population)).astype(np.float64)
     if isinstance(config, InverseWeightsConfig):
         size = counts
     else:
@@ -143,15 +143,15 @@ def class_weights(config: ClassWeightsConfig, own: Int64, everybody: Int64 | Non
     return scaled
 
 
-def offsets(config: LogitsConfig, own: Int64, everybody: Int64 | None) -> Float64:
+def offsets(config: LogitsConfig, own: Int64, population: Int64 | None) -> Float64:
     """What is added to logits, `[K, classes]` or `[classes]`.
 
     Logit adjustment: tau · log π (Menon et al. 2021, equation 10), with the shares π of the federation's labels; a
-    class that nobody has counts as half a sample. FedLC: −tau · n^(−1/4) (Zhang et al. 2022, section 4), in a softmax
+    class without samples counts as half a sample. FedLC: −tau · n^(−1/4) (Zhang et al. 2022, section 4), in a softmax
     over all classes as in all public implementations; the paper's leaves the target out, which has no lower bound.
     """
     if isinstance(config, AdjustedLogitsConfig):
-        counts = np.maximum(_known(everybody).astype(np.float64), 0.5)
+        counts = np.maximum(_known(population).astype(np.float64), 0.5)
         adjusted: Float64 = config.tau * np.log(counts / counts.sum())
         return adjusted
     assert isinstance(config, FedLcLogitsConfig)
@@ -165,9 +165,9 @@ def restricted(config: LogitsConfig, own: Int64) -> Float64:
     return np.where(own > 0, 1.0, config.alpha)
 
 
-def _known(everybody: Int64 | None) -> Int64:
-    assert everybody is not None, "whoever needs the federation's counts says so"
-    return everybody
+def _known(population: Int64 | None) -> Int64:
+    assert population is not None, "a loss that needs the federation's counts declares it"
+    return population
 
 
 def _name(key: str, training: TrainingConfig) -> str:

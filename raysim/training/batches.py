@@ -46,12 +46,12 @@ class LocalWork:
         return -(-round_number // self.rounds)
 
     def count(self, samples: Int64) -> Int64:
-        """Local steps of clients with so many samples, int64; an empty client takes none."""
+        """Local steps of clients with this many samples, int64; an empty client takes none."""
         total = self.per_epoch(samples) * self.epochs if self.steps is None else np.full_like(samples, self.steps)
         return np.where(samples > 0, total * self.repeats, 0)
 
     def per_epoch(self, samples: Int64) -> Int64:
-        """Batches that one pass over so many samples takes, int64; at least one of any samples."""
+        """Batches that one pass over this many samples takes, int64; at least one of any samples."""
         if self.batch_size is None:
             return np.ones_like(samples)
         if self.drop_last:
@@ -59,7 +59,7 @@ class LocalWork:
         return -(-samples // self.batch_size)
 
     def meets_one(self, samples: Int64) -> Bools:
-        """Whether clients with so many samples take a step on a single one."""
+        """Whether clients with this many samples take a step on a single one."""
         steps, batches = self.count(samples) // self.repeats, self.per_epoch(samples)
         size = samples if self.batch_size is None else np.minimum(samples, self.batch_size)
         last = np.minimum(samples - (batches - 1) * size, size)
@@ -91,7 +91,7 @@ class BatchPlan:
         work: LocalWork,
         steps: Int64 | None = None,
     ) -> BatchPlan:
-        """The plan of clients `[K]` with so many samples `[K]`; each one's part is its own, whoever is beside it.
+        """The plan of clients `[K]` with these numbers of samples `[K]`; a client's part does not depend on the others.
 
         Args:
             seed: the experiment's seed.

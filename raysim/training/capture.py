@@ -28,7 +28,7 @@ Vectorised = Callable[..., tuple[Tensor, ...]]
 aten: Any = torch.ops.aten
 
 _BYTES = 4 * ALIGNMENT
-"""Boundaries are so many bytes apart."""
+"""Bytes between two boundaries."""
 _TRACED = (3, 5)
 """The k that are traced: not one, which kernels treat in its own way, and not multiples of each other."""
 

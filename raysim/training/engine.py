@@ -86,7 +86,7 @@ class Engine(ABC):
         self.grad, self._spare = other, self.grad
 
     def descend(self, step: int, k: int, lr: float) -> Tensor:
-        """A step of plain gradient descent, where nobody else looks at the gradients: `rows -= lr * gradients`.
+        """A step of plain gradient descent, where nothing else reads the gradients: `rows -= lr * gradients`.
 
         Like `gradients`, except that the first k rows move, to the bits that `Sgd` would give them, and that nothing is
         said of what `grad` holds afterwards: an engine whose gradients come as other tensors need not copy them there.

@@ -95,7 +95,7 @@ class Evaluator:
         return Collector(self._ranked, WholeSet.of(samples) if whole is None else whole, self.device)
 
     def _measured(self, samples: Samples, scores: Collector | None) -> Float64:
-        # A module that draws random numbers even now draws the same ones, whoever was evaluated before.
+        # A module that draws random numbers even now draws the same ones, independent of what was evaluated before.
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
         for output, y, weight in self._outputs(samples):

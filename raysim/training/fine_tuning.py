@@ -43,7 +43,7 @@ class FineTuner:
         return self._trainer.engine.capacity
 
     def tune(self, seed: int, clients: Int64, shards: Shards, models: Tensor, context: Tensor | None = None) -> Tensor:
-        """What becomes of the models `[k, P]` of at most `capacity` clients, `[k, P]` in memory of its own.
+        """The models `[k, P]` of at most `capacity` clients after fine-tuning, `[k, P]` in memory of its own.
 
         Args:
             context: what the training loss is told about each, `[k, …]`, where it is a `ClientLoss`.

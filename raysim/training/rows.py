@@ -25,7 +25,7 @@ from raysim.training.whole_step import Codes, LocalUpdate, NotWhole, WholeStep
 _TRIED = ALIGNMENT + 1
 """Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
 _SMALL = 1 << 18
-"""Values of a model whose rows can be tried so many times over; of a larger one, matrices are wide, and few are."""
+"""Values of a model up to which this many rows are tried; of a larger model fewer are, as its matrices are wide."""
 
 
 class RowsEngine(Engine):
@@ -118,7 +118,7 @@ class RowsEngine(Engine):
         context = block.context
         self._context = None if context is None else context[self._beside(k, width)] if k < width else context
         self._ends, self._turn = block.plan.steps.tolist(), None
-        # Without other models, those that train are their own, and the term comes to nothing.
+        # Without other models, those that train are their own, and the term is zero.
         given = block.peers[: self._peers] or (self.rows[:k],) * self._peers
         self._peer_rows = [torch.empty_like(self.rows[:width]).copy_(peer[self._beside(k, width)]) for peer in given]
 

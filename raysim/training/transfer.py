@@ -1,7 +1,7 @@
 """How values get from the host to the training device.
 
 To a GPU through pinned memory, and without waiting: the copy takes its place among the kernels that were asked for
-before it, and whoever asked goes on. torch lends the pinned memory to nobody else before the copy is made. On a CPU
+before it, and the caller goes on. torch does not reuse the pinned memory before the copy is made. On a CPU
 nothing is copied that need not be.
 """
 

@@ -76,7 +76,7 @@ def _option(module: str, **values: Any) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """Without torch's own pages about what it cannot compile: that is raised, and whoever asked says it in a line."""
+    """Without torch's own pages about what it cannot compile: that is raised, and the caller reports it in one line."""
     logger = logging.getLogger("torch._guards")
     was, logger.disabled = logger.disabled, True
     try:

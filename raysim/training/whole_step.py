@@ -118,7 +118,7 @@ class WholeStep:
         return step
 
     def factors(self, count: int, lr: float) -> Sequence[Tensor]:
-        """The optimiser's, of the first so many steps at least; kept for as long as the learning rate is the same."""
+        """The optimiser's, of at least this many first steps; kept for as long as the learning rate is the same."""
         known_lr, known = self._factors
         if lr != known_lr or len(known) < count:
             optimizer = self._optimizer

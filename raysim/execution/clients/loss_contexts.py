@@ -17,10 +17,10 @@ class LossContexts:
 
     def __init__(self, loss: Loss | BalancedLoss, federation: Federation, device: torch.device) -> None:
         """Raises:
-        ConfigError: the loss needs the federation's label counts, and nobody has counted them.
+        ConfigError: the loss needs the federation's label counts, and they were not counted.
         """
         self._loss, self._federation, self._device = loss, federation, device
-        self._everybody: Int64 | None = None
+        self._population: Int64 | None = None
         self._stored = federation.histograms() if isinstance(loss, BalancedLoss) else None
         if isinstance(loss, BalancedLoss) and loss.looks_at_federation:
             if self._stored is None:
@@ -28,7 +28,7 @@ class LossContexts:
                     f"training.{loss.looks_at_federation} looks at the labels of all clients, which nobody counted; "
                     "set data.label_histograms (for synthetic_virtual also data.source.on_disk)"
                 )
-            self._everybody = self._stored.sum(axis=0, dtype=np.int64)
+            self._population = self._stored.sum(axis=0, dtype=np.int64)
 
     def of(self, clients: Int64) -> Tensor | None:
         """Of these clients, float32 `[k, …]` on the device; None where the loss looks at samples alone."""
@@ -40,4 +40,4 @@ class LossContexts:
             classes = self._federation.info.classes or 0
             shards = (self._federation.shard(client) for client in clients.tolist())
             own = np.stack([np.bincount(shard.y, minlength=classes) for shard in shards])
-        return to_device(self._loss.context(own, self._everybody), self._device)
+        return to_device(self._loss.context(own, self._population), self._device)

@@ -84,7 +84,7 @@ class DeviceShards:
         self._end = 0
 
     def _place(self, size: int) -> int:
-        """Where the next so many samples go; whoever is there is let go."""
+        """The place of the next samples; clients that are there are let go."""
         assert self._pool is not None
         start = self._end if self._end + size <= len(self._pool) else 0
         if start < self._end:  # around the corner: what lies beyond the end is the oldest
@@ -112,7 +112,7 @@ class DeviceShards:
 
 
 def _room(like: Tensor, count: int) -> Tensor:
-    """Room for so many samples, which is filled little by little.
+    """Room for a number of samples, which is filled little by little.
 
     On a CPU it is a mapping of its own, in small pages. torch's own large tensors are in huge ones
     (`raysim.cluster.memory`), each of which is found and cleared as a whole at its first byte: while a client trains.

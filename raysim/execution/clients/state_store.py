@@ -2,7 +2,7 @@
 
 A round's rows are staged beside those that it read; they replace them when the next round is staged. Until then the
 store can be read, or saved, as it was before the round, and as it is after it: a round that is not committed, because
-it failed or because nobody wanted it any more, leaves nothing behind.
+it failed or because it was no longer wanted, leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class StateStore:
             self._row(self._staged[client])[:] = row
 
     def let_go(self, round_number: int, clients: Int64) -> None:
-        """Forget these clients as of this round: somebody else keeps them."""
+        """Forget these clients as of this round: another store keeps them."""
         self._stage(round_number)
         for client in clients.tolist():
             self._give_back(self._staged.get(client, _NONE))

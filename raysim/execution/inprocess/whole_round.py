@@ -85,7 +85,7 @@ def whole_rounds(
 ) -> tuple[list[RoundFacts], list[ServerHandle]]:
     """Rounds one after the other, and the server after each; stops before a round that fails, unless it is the first.
 
-    Whoever gets fewer than were asked for begins again with the one that is missing, and is told what is wrong.
+    A caller that gets fewer than it asked for begins again with the one that is missing, which raises the error.
     """
     facts: list[RoundFacts] = []
     handles: list[ServerHandle] = []

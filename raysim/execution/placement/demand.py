@@ -19,7 +19,7 @@ class Demand:
 
     Attributes:
         key: the section of the configuration that asks, for errors.
-        actors: exactly so many; None is as many as are worth having.
+        actors: exactly this many; None is as many as are worth having.
         most: actors worth having: a round has no more clients of the class; 0 where the class is empty.
         num_cpus, num_gpus: of an actor.
         work: local steps of all its clients.

@@ -160,7 +160,7 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
 
 
 def mapped_bytes(job: Job, frozen: int) -> int:
-    """How much of so many bytes of frozen parameters the actors of a node map from one file."""
+    """How much of this many bytes of frozen parameters the actors of a node map from one file."""
     return frozen if job.experiment.execution.executor == "ray" and frozen >= MAPPED_FROM else 0
 
 

@@ -129,7 +129,7 @@ class Placer:
         filling.check_memory()
         seats = [seat for group in self._order for seat in filling.seats if seat.group == group]
         slots = {node.id: slots_on(node, self.shares[0]) for node in nodes}
-        if self._wanted[0].actors is None:  # nobody asked for a number: no more than the memory holds
+        if self._wanted[0].actors is None:  # no number was asked for: no more than the memory holds
             for node in nodes:
                 slots[node.id] = min(
                     slots[node.id], max(1, (node.memory - self._node_bytes) // max(1, self._actor_bytes))

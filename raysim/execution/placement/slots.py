@@ -16,7 +16,7 @@ class Node:
     Attributes:
         cpus: CPU cores.
         memory: bytes that actors may use.
-        gpu_memory: bytes of memory of each GPU; None where nobody knows.
+        gpu_memory: bytes of memory of each GPU; None where it is not known.
     """
 
     id: str
@@ -85,7 +85,7 @@ def slots_on(node: Node, share: Share) -> int:
 
 
 def fits_gpus(gpus: float, shares: Sequence[Share]) -> bool:
-    """Whether these actors, one after the other, get their GPUs of a node that has so many."""
+    """Whether these actors, one after the other, get their GPUs of a node that has this many."""
     free = [1.0] * floor(gpus)
     for share in shares:
         wanted = share.num_gpus

@@ -78,7 +78,7 @@ def choose_engine(
         return ChosenEngine(sequential, "clients solve problems of their own", replaced=training.engine == "rows")
     if training.engine == "auto" and (why := _not_worth_timing(job, algorithm, task)):
         return ChosenEngine(sequential, why)
-    nobody = not task.steps.any()  # to be timed with
+    idle = not task.steps.any()  # to be timed with
     room, note = _room(job, algorithm), ""
     device = job.engine.torch_device
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -92,10 +92,10 @@ def choose_engine(
         try:
             timing = Timing(job, federation, algorithm, task)
             if job.engine.device == "cuda" and training.rows is None:
-                room, note = affordable_rows(job, timing, None if nobody else replace(job.engine, name="rows"), room)
+                room, note = affordable_rows(job, timing, None if idle else replace(job.engine, name="rows"), room)
                 if room < 2:
                     return ChosenEngine(sequential, note, replaced=training.engine == "rows")
-            if nobody or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
+            if idle or (training.rows is not None and training.compile != "auto" and training.engine == "rows"):
                 found = _as_configured(job, algorithm, training.rows or max(room, 2))
                 return replace(found, reason=f"{found.reason}; {note}") if note else found
             tell("timing the engines on clients of the first round")
@@ -146,7 +146,7 @@ def _room(job: Job, algorithm: Algorithm) -> int:
 
 
 def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> ChosenEngine:
-    """So many rows, compiled if that is asked for and possible.
+    """This many rows, compiled if that is asked for and possible.
 
     Raises:
         CannotCapture: there can be no rows.

@@ -126,7 +126,7 @@ class Measured:
         return rows, found[rows]
 
     def round_seconds(self, falling: Int64, rows: int) -> float:
-        """Of a round whose clients take so many steps, the longest first, and train in blocks of so many rows.
+        """Of a round whose clients take these steps, the longest first, and train in blocks of this many rows.
 
         In a block's step s train those with more than s steps.
         """

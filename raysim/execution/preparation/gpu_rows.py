@@ -61,8 +61,8 @@ class RowMemory:
 
         Args:
             one: what an actor with one row takes, without what passes.
-            most: a number of rows, and what an actor with so many takes.
-            passing: what passes in a step of so many rows, by their number; nothing where that is not known.
+            most: a number of rows, and the memory of an actor with that many.
+            passing: temporary memory in a step, by the number of rows; empty where it is not known.
         """
         counted = ceil((most[1] - one) / max(most[0] - 1, 1))
         few, many = min(passing, default=0), max(passing, default=0)
@@ -75,7 +75,7 @@ class RowMemory:
         return cls(max(0, one - counted) + anyway, counted, a_row)
 
     def rows(self, memory: int, most: int) -> int:
-        """How many fit into so many bytes, `most` at most; 0 if none does."""
+        """How many rows fit into this many bytes, `most` at most; 0 if none does."""
         left = int((1 - _SPARE) * memory) - self.fixed
         return max(0, min(most, left // max(1, self.counted + self.passing)))
 
@@ -96,7 +96,7 @@ def affordable_rows(job: Job, timing: Timing, rows: EngineChoice | None, most: i
     """How many rows an actor's share of the GPU holds, `most` at most, and a phrase that says why; below 2, why none.
 
     Args:
-        rows: the engine to measure; None where there is nobody to measure it with.
+        rows: the engine to measure; None where there are no clients to measure it with.
 
     Raises:
         CannotCapture: the engine cannot do it.
@@ -151,6 +151,6 @@ def _make(made: list[Callable[[], None]], timing: Timing, choice: EngineChoice) 
 
 
 def _gpu_bytes(job: Job, skeleton: Skeleton, rows: int) -> int:
-    """What an actor takes of its GPU without torch's context, with so many rows."""
+    """Bytes of its GPU that an actor with this many rows takes, without torch's context."""
     with_rows = replace(job, engine=replace(job.engine, name="rows", rows=rows))
     return actor_memory(with_rows, skeleton).gpu - CUDA_CONTEXT

@@ -82,12 +82,12 @@ class ProgramRun:
         self._rule, self._buffers = build_rule(job.experiment.aggregation, algorithm.fields()), Buffers()
 
     def steps(self, clients: Int64, most: int) -> int:
-        """Local steps that each of these clients has, in at most so many batches."""
+        """Local steps that each of these clients has, in at most this many batches."""
         work = self._trainer.work
         return int(np.minimum(work.count(self._federation.sizes("train", clients)), most * work.repeats).min())
 
     def block(self, clients: Int64, most: int) -> Callable[[], None]:
-        """A call that trains these clients, for as many steps as each of them has, in at most so many batches.
+        """A call that trains these clients, for as many steps as each of them has, in at most this many batches.
 
         It has run once. Where the program fails on them, plain local steps take its place: the run itself will name the
         client.

@@ -30,7 +30,7 @@ class Assignment:
 
     Attributes:
         first: to each worker at once.
-        rest: class and positions of each piece, for whoever is idle, in this order.
+        rest: class and positions of each piece, for workers that become idle, in this order.
         imbalance: busiest worker's estimated share over the mean share, before the rest evens it out; the largest of
             the classes. 1 is perfect.
     """

@@ -22,7 +22,7 @@ _WORTH_SHARING = 0.5
 """Seconds of work a worker below which handing out the rest one by one costs more than an idle worker would."""
 
 _REST = 0.3
-"""Share of the work that is not given out at the start, for whoever is idle first."""
+"""Share of the work that is not given out at the start: it goes to workers that become idle first."""
 
 _LATER = 0.05
 """By how much later the busiest worker may be done, so that clients go where their rows are."""
@@ -30,7 +30,7 @@ _LATER = 0.05
 
 @dataclass(slots=True)
 class CostModel:
-    """Seconds of a client with so many steps: a + b·steps, both non-negative, fitted to what finished clients took."""
+    """Seconds of a client by its steps: a + b·steps, both non-negative, fitted to what finished clients took."""
 
     fixed: float = 0.0
     per_step: float = 1e-3
@@ -75,7 +75,7 @@ class StateLocations:
 
     def of(self, clients: Int64, workers: Sequence[int]) -> StateLocations:
         """The same for some clients and some workers, by their positions; these are numbered anew."""
-        number = np.full(len(self.worker) + 1, -1)  # the last one is for whoever is not known
+        number = np.full(len(self.worker) + 1, -1)  # the last one is for workers that are not known
         number[list(workers)] = np.arange(len(workers))
         return StateLocations(self.client[clients], number[self.last[clients]], self.worker[list(workers)])
 
@@ -136,7 +136,7 @@ def schedule_by_owner(owner: Int64) -> Schedule:
 
 
 def even_blocks(count: int, most: int) -> list[slice]:
-    """Cut so many clients, in their order, into as few blocks of at most `most` as will do, all of about one size."""
+    """Cut this many clients, in their order, into the fewest blocks of at most `most`, all of about one size."""
     blocks = -(-count // most)
     ends = [count * (i + 1) // blocks for i in range(blocks)]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
@@ -187,7 +187,7 @@ def _at_home(
 
 
 def _pieces(order: Int64, count: int, home: Int64 | None) -> list[Int64]:
-    """Cut clients, the longest first, into about so many pieces; each has clients of one home, where they have any."""
+    """Cut clients, the longest first, into about `count` pieces; each has clients of one home, where they have any."""
     if home is None:
         return [part for part in np.array_split(order, count) if len(part)]
     parts: list[Int64] = []

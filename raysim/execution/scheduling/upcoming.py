@@ -9,7 +9,7 @@ from raysim.rounds.task import RoundWork
 
 
 class Upcoming:
-    """A stream of works that can be looked into, no further than so many works beyond those that are finished.
+    """A stream of works that can be looked into, up to a number of works beyond those that are finished.
 
     An error of the stream itself waits until all works in front of it are finished.
     """

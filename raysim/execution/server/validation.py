@@ -77,7 +77,7 @@ class ValidationLoss:
         try:
             with exclusive_torch(), torch.no_grad(), user_code("the model"):
                 self._outputs(rows, self._batches[0].x[:1])
-        except UserCodeError:  # whatever a module of somebody's own does that cannot be vectorised
+        except UserCodeError:  # a module of the user's own may do what cannot be vectorised
             return False
         return True
 
