@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raysim.aggregation import UpdateStage
 from raysim.algorithms import Algorithm, ClientVector
 from raysim.selection import Selection
 from raysim.training.metrics.metric import MeanMetric
@@ -138,6 +139,36 @@ class Chosen(Selection):
         return {{"seen": state["seen"] + 1}}
 
 
+class Layer(UpdateStage):
+    def __init__(self, columns):
+        here("stage")
+        super().__init__(columns)
+
+    def fields(self, sent):
+        here("stage fields")
+        return sent
+
+    def client_state(self):
+        here("stage client_state")
+        return ()
+
+    def init(self, model):
+        here("stage init")
+        return {{}}
+
+    def client(self, sent, ctx):
+        here("stage client")
+        return sent
+
+    def wire(self, sent, ctx):
+        here("stage wire")
+        return None
+
+    def server(self, mean, state, ctx):
+        here("stage server")
+        return mean, state, {{}}
+
+
 class Rule(Algorithm):
     """FedAvg, but for one method."""
 
@@ -170,6 +201,7 @@ HOOKS = [
 """Every method of the contract."""
 
 IN_SELECTION = ("selection", "first", "cohort", "ranges", "after")
+IN_STAGE = tuple(f"stage {name}" for name in ("fields", "client_state", "init", "client", "wire", "server"))
 IN_CLIENTS = ("local", "correct", "send")
 
 PLACES = {
@@ -192,6 +224,9 @@ PLACES = {
     "cohort": r"round 1: selection \w+:Chosen: cohort",
     "ranges": r"selection \w+:Chosen: ranges",
     "after": r"round 1: selection \w+:Chosen: after",
+    "stage": r"stage \w+:Layer",
+    **{name: rf"(\w.*: )?stage \w+:Layer: {name.removeprefix('stage ')}" for name in IN_STAGE},
+    **{f"stage {name}": r"client \d, round 1: stage Layer: client" for name in ("client", "wire")},
     "algorithm": r"algorithm \w+:Rule",
     **{
         name: r"client \d, round 1" if name in IN_CLIENTS else rf"(\w.*: )?algorithm \w+:Rule: {name}" for name in HOOKS
@@ -255,7 +290,10 @@ class Failing:
             "model": f"{self.name}:model",
             "selection": f"{self.name}:Chosen" if self.place in IN_SELECTION else "uniform",
             "algorithm": f"{self.name}:Rule",
-            "aggregation": {"weights": learned if self.place == "chooser" else "samples"},
+            "aggregation": {
+                "weights": learned if self.place == "chooser" else "samples",
+                "stages": [f"{self.name}:Layer"] if self.place.startswith("stage") else [],
+            },
             "training": {"loss": f"{self.name}:loss", "engine": "sequential"},
             "evaluation": {"metrics": [f"{self.name}:Hits"]},
             "execution": {"executor": "inprocess", **execution},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from raysim.models.base_store import BaseFile, storable
 from raysim.models.frozen import frozen_parameters
-from raysim.models.structure import Structure
+from raysim.models.structure import PicklerClass, Structure
 from raysim.models.travelling import Packed, packed, unpacked
 
 CPU = torch.device("cpu")
@@ -34,7 +33,7 @@ class Blueprint:
         self._bases: dict[torch.device, dict[int, Tensor]] = {}
 
     @classmethod
-    def of(cls, module: nn.Module, pickler: type[pickle.Pickler] | None = None) -> Blueprint:
+    def of(cls, module: nn.Module, pickler: PicklerClass | None = None) -> Blueprint:
         """The blueprint of a module, whose tensors it keeps and does not change.
 
         Args:

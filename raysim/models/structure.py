@@ -29,6 +29,8 @@ _PROTOCOL = 4
 _ATOMS = (types.FunctionType, types.BuiltinFunctionType, types.CodeType, property, weakref.ref)
 _PARAMETRIZED = "torch.nn.utils.parametrize"
 
+PicklerClass = type[pickle.Pickler]
+"""Writes a structure; it never reads one."""
 Key = tuple[str, int]
 """What a reference in the bytes says: `tensor`, `atom` or `own`, and a number."""
 
@@ -57,7 +59,7 @@ class Structure:
         return not self.atoms and not self.own
 
     @classmethod
-    def of(cls, module: nn.Module, pickler: type[pickle.Pickler] | None = None) -> Structure:
+    def of(cls, module: nn.Module, pickler: PicklerClass | None = None) -> Structure:
         """Take a module apart, which stays as it is.
 
         Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +11,7 @@ from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import Blueprint, LazyBlueprint, build_model, exclusive_torch
 from raysim.models.blueprint import CPU
+from raysim.models.structure import PicklerClass
 from raysim.training import EngineChoice, torch_threads
 
 
@@ -44,7 +44,7 @@ class Job:
         with exclusive_torch(), torch_threads(self.engine.threads):
             return self.blueprint.get(lambda: self._first(info)).instantiate(device, share_frozen=share_frozen)
 
-    def travelling(self, info: DataInfo, pickler: type[pickle.Pickler]) -> Blueprint:
+    def travelling(self, info: DataInfo, pickler: PicklerClass) -> Blueprint:
         """A blueprint for other processes, which then need no module to be handed over, and no function to make one.
 
         Raises:

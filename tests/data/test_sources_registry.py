@@ -57,10 +57,10 @@ def test_virtual_clients_have_nothing_to_load() -> None:
 def module(tmp_path, monkeypatch) -> str:
     (tmp_path / "my_own_data.py").write_text(
         "import numpy as np\n"
-        "from raysim.config.sources import InMemory\n"
+        "from raysim.config.sources import InMemoryConfig\n"
         "from raysim.data.sources import load_source\n"
         "def pair(n=4): return np.zeros((n, 2), np.float32), np.arange(n)\n"
-        "def whole(): return load_source(InMemory(), seed=0, arrays=pair())\n"
+        "def whole(): return load_source(InMemoryConfig(), seed=0, arrays=pair())\n"
         "def wrong(): return 'words'\n"
         "def broken(): raise RuntimeError('my own mistake')\n"
         "thing = 3\n"

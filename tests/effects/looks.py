@@ -94,7 +94,7 @@ def calls(lab: Lab, overrides: tuple[str, ...]) -> Any:
 def patience(lab: Lab, overrides: tuple[str, ...]) -> Any:
     """What a run says that has lost all its nodes."""
     execution = lab.experiment(overrides)[0].execution
-    pool = ClientPool(*[MagicMock() for _ in range(3)], execution, *[MagicMock() for _ in range(3)], 1)
+    pool = ClientPool(*[MagicMock() for _ in range(3)], execution, *[MagicMock() for _ in range(3)])
     try:
         with patch.object(ClientPool, "_refresh_nodes", return_value=False):
             pool._wait_for_new_ones()

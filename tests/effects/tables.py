@@ -142,7 +142,6 @@ aggregation.weights=learned.trials | 3 | aggregation.weights.trials=2;
     aggregation.weights.chooser=own_code:by_trials; cohort=4
 aggregation.weights=learned.budget | 1 | aggregation.weights.trials=3
 aggregation.weights=learned.chooser | own_code:keep | aggregation.weights.trials=3
-aggregation.stages | [measure] |
 aggregation.stages=zero | [zero] |
 aggregation.stages=zero.max_norm | [{name: zero, max_norm: 0.001}] | aggregation.stages=[zero]
 aggregation.stages=clip | [{name: clip, max_norm: 0.01}] |

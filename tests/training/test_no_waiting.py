@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from raysim import Simulation
-from raysim.training.trainer import Trainer
+from raysim.training.step import Step
 
 _ASKS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
 
@@ -49,14 +49,18 @@ ROWS = "training={engine: rows, rows: 3, compile: false}"
     ids=lambda work: work[0],
 )
 def test_no_local_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: list[str]) -> None:
-    steps, modes = Trainer._steps, []
+    modes: list[NobodyAsks] = []
 
-    def watched(*arguments: Any) -> Tensor:
-        with NobodyAsks() as mode:
-            modes.append(mode)
-            return steps(*arguments)
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def within(*arguments: Any, **named: Any) -> Any:
+            with NobodyAsks() as mode:
+                modes.append(mode)
+                return call(*arguments, **named)
 
-    monkeypatch.setattr(Trainer, "_steps", watched)
+        return within
+
+    for name in ("take", "gradients", "peek", "move"):
+        monkeypatch.setattr(Step, name, watched(getattr(Step, name)))
     with Simulation(digits(tmp_path, "rounds=1", *work)) as simulation:
         simulation.run()
     assert sum(mode.seen for mode in modes) > 50
