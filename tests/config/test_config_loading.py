@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raysim.config import Experiment, read_yaml
@@ -166,12 +166,13 @@ TREES = st.recursive(
 def reachable(values: Any, keys: list[str]) -> bool:
     """Whether all but the last of these keys lead through sections, or through nothing yet."""
     for key in keys[:-1]:
-        values = values.get(key, {})
+        values = {} if values.get(key) is None else values[key]
         if not isinstance(values, dict):
             return False
     return True
 
 
+@example({"a": None}, ["a", "b"], 1)  # a key that is left empty is a section with nothing in it
 @given(st.dictionaries(KEYS, TREES, max_size=3), st.lists(KEYS, min_size=1, max_size=3), st.integers())
 def test_an_override_changes_its_own_path_alone(values: dict[str, Any], keys: list[str], new: int) -> None:
     before, override = repr(values), f"{'.'.join(keys)}={new}"
