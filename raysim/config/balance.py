@@ -111,13 +111,13 @@ class NoResamplingConfig(Section):
 
 
 class BalancedResamplingConfig(Section):
-    """An epoch, as long as ever, sees every class that the client has equally often."""
+    """Draw the samples of an epoch so that each class of the client is drawn equally often; its length stays."""
 
     name: Literal["balanced"] = "balanced"
 
 
 class CappedResamplingConfig(Section):
-    """An epoch, as long as ever, sees classes as often as if each had at most a given number of samples."""
+    """Draw the samples of an epoch as if no class had more than a given number of them; its length stays."""
 
     name: Literal["capped"] = "capped"
     ratio: float | None = Field(5.0, ge=1)

@@ -78,7 +78,7 @@ class _Snapshot(BaseJournalBackend):
         return map(parse_json, self._lines[log_number_from:])
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        raise NotImplementedError("this study was opened to be looked at")
+        raise NotImplementedError("this study is open for reading only")
 
 
 def _with_password(url: str, password: str | None) -> str:
