@@ -137,7 +137,7 @@ def run(algorithm: str, lr: float, seed: int) -> dict[str, float]:
         f"{state}{of}": f"clients/accuracy/{state}{of}" for state in ("", "untuned_") for of in ("mean", "worst10")
     }
     accuracies = {of: last.metrics[name] for of, name in names.items() if name in last.metrics}
-    return {**accuracies, "cpu": spent, "kb_up": last.row.bytes_up / 1e3}
+    return {**accuracies, "cpu": spent, "kb_up": last.row.transport_up / 1e3}
 
 
 def mlp(seed: int) -> nn.Module:

@@ -4,8 +4,8 @@
 
 The nodes are those of `ray.cluster_utils.Cluster`: processes and object stores of their own, linked by this machine's
 loopback device. What crosses it is counted by the kernel, beside what raysim counts for the columns
-`bytes_up_within` and `bytes_up_across` of `rounds.parquet`. Both ways are raysim's own: flat is a tree whose reducers
-have nothing to do. Writes `benchmarks/results/reduction.md`.
+`transport_up_within` and `transport_up_across` of `rounds.parquet`. Both ways are raysim's own: flat is a tree whose
+reducers have nothing to do. Writes `benchmarks/results/reduction.md`.
 """
 
 from __future__ import annotations

@@ -190,8 +190,8 @@ def case(name: str, folder: str) -> dict[str, Any]:
         "engine": f"{engine.engine}{f' of {engine.rows}' if engine.rows else ''}",
         "seconds": [row.seconds["total"] for row in rows],
         "train": [row.seconds["train"] for row in rows],
-        "bytes_up": rows[-1].bytes_up,
-        "bytes_down": rows[-1].bytes_down,
+        "transport_up": rows[-1].transport_up,
+        "transport_down": rows[-1].transport_down,
     }
 
 

@@ -127,7 +127,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
             (
                 "",
                 f"{_counted(a_round.leases, 'lease')}, predicted imbalance {a_round.imbalance:.2f}; "
-                f"{size(a_round.bytes_down)} down, {size(a_round.bytes_up)} up",
+                f"{size(a_round.transport_down)} down, {size(a_round.transport_up)} up",
             ),
             ("", _pace(experiment, a_round)),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),

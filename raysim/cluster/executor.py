@@ -83,7 +83,7 @@ class RayExecutor(Executor):
             self._runtime.close()
             raise
         self.workers = placement.actors
-        columns, down = skeleton.columns, skeleton.bytes_down
+        columns, down = skeleton.columns, skeleton.transport_down
         self._reads_server = down > 4 * columns
         self._ahead = rounds_ahead(job.experiment)
         self._own_actors = own or bool(execution.classes)

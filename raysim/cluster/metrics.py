@@ -16,8 +16,8 @@ COUNTERS = {
     "raysim_rounds": "Finished rounds.",
     "raysim_clients_trained": "Clients whose update is in the model, by the node that trained them.",
     "raysim_clients_dropped": "Clients left out of their round.",
-    "raysim_bytes_up": "Bytes of updates from workers towards the server.",
-    "raysim_bytes_down": "Bytes of models from the server to workers.",
+    "raysim_transport_up_bytes": "Bytes of updates from workers towards the server.",
+    "raysim_transport_down_bytes": "Bytes of models from the server to workers.",
     "raysim_calls_lost": "Calls to actors that failed.",
     "raysim_calls_hung": "Calls to actors that were given up at their deadline.",
     "raysim_retries": "Pieces of work that were retried.",
@@ -45,8 +45,8 @@ _ID = 16
 
 _OF_ROWS: tuple[tuple[str, Callable[[RoundRow], int]], ...] = (
     ("raysim_clients_dropped", lambda row: row.dropped),
-    ("raysim_bytes_up", lambda row: row.bytes_up),
-    ("raysim_bytes_down", lambda row: row.bytes_down),
+    ("raysim_transport_up_bytes", lambda row: row.transport_up),
+    ("raysim_transport_down_bytes", lambda row: row.transport_down),
     ("raysim_calls_lost", lambda row: row.lost),
     ("raysim_calls_hung", lambda row: row.hung),
     ("raysim_retries", lambda row: row.retries),

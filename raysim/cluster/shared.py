@@ -181,7 +181,7 @@ class SharedRounds:
         self._costs.saw_shared(applying.clients, len(work.ranges), interval)
         self._leasing.learn(applying.clients)
         moved = 0 if self._states is None else self._states.moved()
-        row = self._book.counted(replace(row, seconds=seconds, bytes_state_across=moved))
+        row = self._book.counted(replace(row, seconds=seconds, transport_state_across=moved))
         evaluated = () if evaluation is None else tuple(evaluation.results)
         return RoundDone(RoundFacts(row, clients, evaluated), applying.server)
 
@@ -191,9 +191,9 @@ class SharedRounds:
         down = self._steps.broadcast(nodes)
         return replace(
             applying.row,
-            bytes_up_within=traffic.within,
-            bytes_up_across=traffic.across,
-            bytes_down_across=down,
+            transport_up_within=traffic.within,
+            transport_up_across=traffic.across,
+            transport_down_across=down,
         )
 
     def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:

@@ -76,7 +76,7 @@ class LeaseReport:
         clamped: clients whose weight was clamped to the stated range.
         seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
             (`raysim.rounds.rows.PARTS`).
-        bytes_up: bytes of the partial sum.
+        transport_up: bytes of the partial sum.
         keepers: clients with a new state.
         wire_up: bytes that the clients would send in a federation.
     """
@@ -85,6 +85,6 @@ class LeaseReport:
     positions: Int32
     clamped: int
     seconds: Mapping[str, float]
-    bytes_up: int
+    transport_up: int
     keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)
     wire_up: int = 0

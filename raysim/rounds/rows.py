@@ -28,11 +28,14 @@ time is the fold's."""
 
 TOTAL = "total"
 
-LINKS = ("bytes_up_within", "bytes_up_across", "bytes_down_across", "bytes_state_across")
+LINKS = ("transport_up_within", "transport_up_across", "transport_down_across", "transport_state_across")
 """What moved on Ray, within nodes and between them: sums as measured where they arrive, models and rows as counted."""
 
+FORMERLY = {name.replace("transport", "bytes"): name for name in ("transport_up", "transport_down", *LINKS)}
+"""Columns of runs that an older version of raysim wrote, and what they are called now."""
+
 WIRE = ("wire_up", "wire_down")
-"""What a federation would send, beside the `bytes_` columns, which count what the simulator moved."""
+"""What a federation would send, beside the `transport_` columns, which count what the simulator moved."""
 
 FAULTS = ("lost", "hung", "retries")
 """Columns that count what went wrong in a round and was done again. A round of several that one call did has those of
@@ -57,10 +60,10 @@ class RoundRow:
     """Training samples of the clients that trained."""
     steps: int
     """Optimiser steps of the clients that trained."""
-    bytes_up: int
-    """Bytes of updates handed from workers towards the server."""
-    bytes_down: int
-    """Bytes of models handed from the server to workers."""
+    transport_up: int
+    """Bytes of updates that the simulator handed from workers towards the server."""
+    transport_down: int
+    """Bytes of models that the simulator handed from the server to workers."""
     lr: float
     """Client learning rate of this round."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -73,13 +76,13 @@ class RoundRow:
     """Calls to actors that were given up because they took too long."""
     retries: int = 0
     """Pieces of work that were given out again for those."""
-    bytes_up_within: int = 0
+    transport_up_within: int = 0
     """Bytes of partial sums that were read on the node where they were made."""
-    bytes_up_across: int = 0
+    transport_up_across: int = 0
     """Bytes of partial sums that went from one node to another."""
-    bytes_down_across: int = 0
+    transport_down_across: int = 0
     """Bytes of the model that went to other nodes than the driver's."""
-    bytes_state_across: int = 0
+    transport_state_across: int = 0
     """Bytes of what clients keep from round to round that went from one node to another."""
     wire_up: int = 0
     """Bytes that the clients would send in a federation: the length of their encoded records."""
@@ -114,8 +117,8 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("clamped", pa.int64(), nullable=False),
     pa.field("samples", pa.int64(), nullable=False),
     pa.field("steps", pa.int64(), nullable=False),
-    pa.field("bytes_up", pa.int64(), nullable=False),
-    pa.field("bytes_down", pa.int64(), nullable=False),
+    pa.field("transport_up", pa.int64(), nullable=False),
+    pa.field("transport_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
     *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS, *WIRE)),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),

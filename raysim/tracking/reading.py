@@ -1,7 +1,7 @@
 """Reading a run's tables, finished or not, even while another process writes them.
 
 The Parquet file and the Arrow stream beside it may both be there (see `raysim.tracking.tables`): readers get the rows
-of the first, then the rounds that only the second has.
+of the first, then the rounds that only the second has. Columns have today's names, whatever version wrote them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysim.errors import RunError
-from raysim.rounds.rows import CLIENT_SCHEMA, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, FORMERLY, round_schema
 from raysim.tracking.directory import RunDirectory
 
 BATCH_ROWS = 1 << 16
@@ -56,22 +56,21 @@ def read_batches(parquet: Path, columns: Sequence[str] | None = None) -> Iterato
             for batch in _parquet_batches(parquet, names):
                 if batch.num_rows:
                     last = max(last, pc.max(batch["round"]).as_py())
-                    yield batch
+                    yield _renamed(batch)
         for batch in stream_batches(stream):
             beyond = batch.filter(pc.greater(batch["round"], last))
             if beyond.num_rows:
-                yield beyond if names is None else beyond.select(names)
+                yield _renamed(beyond if names is None else beyond.select(names))
 
 
 def stored_schema(parquet: Path) -> pa.Schema | None:
     """Columns of a table on disk, the stream's where there is one; None if there is no table."""
     with _opened(parquet.with_suffix(".arrows")) as stream, contextlib.suppress(pa.ArrowInvalid):
-        schema: pa.Schema = pa.ipc.open_stream(stream).schema
-        return schema
+        return _renamed_schema(pa.ipc.open_stream(stream).schema)
     if not parquet.exists():
         return None
     with _named(parquet):
-        return pq.read_schema(parquet)
+        return _renamed_schema(pq.read_schema(parquet))
 
 
 def aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -121,6 +120,17 @@ def stream_batches(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:
 def _parquet_batches(path: Path, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     with _named(path), pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+
+def _renamed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with today's names of columns that an older version of raysim called otherwise."""
+    if FORMERLY.keys().isdisjoint(batch.schema.names):
+        return batch
+    return pa.RecordBatch.from_arrays(batch.columns, schema=_renamed_schema(batch.schema))
+
+
+def _renamed_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([column.with_name(FORMERLY.get(column.name, column.name)) for column in schema])
 
 
 def _opened(stream: Path) -> pa.NativeFile:

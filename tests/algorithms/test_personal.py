@@ -155,7 +155,7 @@ def test_fedbn_keeps_normalisation_layers_and_their_statistics() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 4), nn.GroupNorm(2, 4), nn.Linear(4, 2))
     layout = ParameterLayout(module)
     algorithm = build_algorithm(Experiment.parse({"algorithm": "fedbn"}).algorithm, layout)
-    local = set(algorithm.personal_columns.tolist())  # type: ignore[attr-defined]
+    local = set(algorithm.personal_columns.tolist())
     kept = {s.name for s in layout.segments if s.start in local}
     assert kept == {"1.weight", "1.bias", "1.running_mean", "1.running_var", "3.weight", "3.bias"}
     assert len(local) == 6 * 4
@@ -169,7 +169,7 @@ def test_personal_layers_are_no_part_of_what_goes_up(algorithm: Any, share: floa
     run = Run(experiment_of(algorithm))
     (done,) = run.executor.rounds(iter([RoundWork(run.task(1))]), run.handle)
     clients = 4
-    assert done.facts.row.bytes_up == 8 * COLUMNS * share + 8 + 4 * clients
+    assert done.facts.row.transport_up == 8 * COLUMNS * share + 8 + 4 * clients
 
 
 def test_layers_that_fill_the_model_leave_nothing_to_send() -> None:
@@ -185,7 +185,7 @@ def test_fedper_keeps_the_last_layer_unless_told_otherwise() -> None:
     layout = ParameterLayout(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
     for keys, expected in (({}, {"1.weight", "1.bias"}), ({"local_layers": ["0.*"]}, {"0.weight", "0.bias"})):
         algorithm = build_algorithm(Experiment.parse({"algorithm": {"name": "fedper", **keys}}).algorithm, layout)
-        local = set(algorithm.personal_columns.tolist())  # type: ignore[attr-defined]
+        local = set(algorithm.personal_columns.tolist())
         assert {s.name for s in layout.segments if s.start in local} == expected
 
 

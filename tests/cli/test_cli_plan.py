@@ -119,7 +119,8 @@ def test_plan_of_a_run_in_process_says_so_and_counts_the_bytes_that_it_then_move
     assert values["placement"] is None
     assert raysim("run", "tiny.yaml", "--directory", "out").exit_code == 0
     row = read_rounds(RunDirectory.open("out")).to_pylist()[0]
-    assert (row["bytes_down"], row["bytes_up"]) == (values["round"]["bytes_down"], values["round"]["bytes_up"])
+    planned = values["round"]
+    assert (row["transport_down"], row["transport_up"]) == (planned["transport_down"], planned["transport_up"])
 
 
 def test_plan_of_a_million_clients_reads_no_client_one_by_one(raysim: Raysim, folder: Path) -> None:

@@ -47,7 +47,7 @@ def test_leases_are_cut_where_clients_keep_much(
         simulation.run()
         assert sha256(simulation.model()) == expected
     assert (
-        first.row.bytes_down > 4 * 4 * simulation._prepared.columns
+        first.row.transport_down > 4 * 4 * simulation._prepared.columns
     )  # a lease a client, and the server's control beside the model
 
 
@@ -69,7 +69,7 @@ def test_a_run_saved_in_process_and_resumed_on_actors_and_back_ends_in_the_same_
 def test_an_actor_killed_between_rounds_changes_nothing(tmp_path: Path, ray_session: Any) -> None:
     expected = final_sha256(digits(tmp_path, *SCAFFOLD))
     with Simulation(digits(tmp_path, *SCAFFOLD, RAY, "execution.actors=2")) as simulation:
-        pool = simulation._executor._pool  # type: ignore[attr-defined]
+        pool = simulation._executor._pool
         pid = ray_session.get(pool.actor(0).__ray_call__.remote(lambda actor: os.getpid()))
         for committed in simulation:
             if committed.number == 2:
@@ -85,7 +85,7 @@ def test_a_lost_keeper_ends_the_run_with_the_remedy_and_a_resume_comes_to_the_sa
         rounds = iter(simulation)
         while next(rounds).number < 3:
             pass
-        ray_session.kill(simulation._executor._states._keepers[0])  # type: ignore[attr-defined]
+        ray_session.kill(simulation._executor._states._keepers[0])
         with pytest.raises(RunError, match=r"what clients keep on one of the nodes is lost .*resume"):
             list(rounds)
     with Simulation.resume(simulation.directory) as resumed:

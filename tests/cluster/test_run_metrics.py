@@ -56,9 +56,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 def test_rounds_add_up_by_run_and_node(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "INTERVAL", 1e9)
     run = RunMetrics("first", "head", {0: "a", 1: "b", 2: "b"}.__getitem__)
-    run.saw(facts_of(1, workers=[0, 1, 1, 2], bytes_up=10, seconds={"train": 2.0, "wait": 0.5, "total": 3.0}))
+    run.saw(facts_of(1, workers=[0, 1, 1, 2], transport_up=10, seconds={"train": 2.0, "wait": 0.5, "total": 3.0}))
     run.queued(5, 2)
-    run.saw(facts_of(2, workers=[0, 1, 2, 2], dropped=[3], bytes_up=10, retries=2, lost=1, hung=1))
+    run.saw(facts_of(2, workers=[0, 1, 2, 2], dropped=[3], transport_up=10, retries=2, lost=1, hung=1))
     assert told.messages == 0, "between two messages there are none"
     run.close()
     assert told.sums == {
@@ -66,7 +66,7 @@ def test_rounds_add_up_by_run_and_node(told: Told, monkeypatch: pytest.MonkeyPat
         ("raysim_clients_trained", "first", "a"): 2,
         ("raysim_clients_trained", "first", "b"): 5,
         ("raysim_clients_dropped", "first", "head"): 1,
-        ("raysim_bytes_up", "first", "head"): 20,
+        ("raysim_transport_up_bytes", "first", "head"): 20,
         ("raysim_calls_lost", "first", "head"): 1,
         ("raysim_calls_hung", "first", "head"): 1,
         ("raysim_retries", "first", "head"): 2,
@@ -129,6 +129,6 @@ def test_a_run_on_ray_tells_what_its_table_says(tmp_path: Path, ray_session: Any
     home = ray_session.get_runtime_context().get_node_id()[:16]
     assert told.sums[("raysim_rounds", "watched", home)] == 3
     assert told.sums[("raysim_clients_trained", "watched", home)] == sum(row.trained for row in rows)
-    assert told.sums[("raysim_bytes_up", "watched", home)] == sum(row.bytes_up for row in rows)
+    assert told.sums[("raysim_transport_up_bytes", "watched", home)] == sum(row.transport_up for row in rows)
     assert told.last[("raysim_round", "watched", home)] == 3
     assert {name for name, *_ in (*told.sums, *told.last)} <= {*COUNTERS, *GAUGES}

@@ -110,9 +110,9 @@ def check_links(folder: Path) -> None:
         found, columns = sha256(simulation.model()), simulation._prepared.columns
     assert found == expected, "two nodes give other bits than one process"
     for row in rows:
-        assert row.bytes_up_within == row.bytes_up, "each actor's sum is read where it was made"
-        assert 8 * columns < row.bytes_up_across < 8 * columns + 100
-        assert row.bytes_down_across == 4 * columns
+        assert row.transport_up_within == row.transport_up, "each actor's sum is read where it was made"
+        assert 8 * columns < row.transport_up_across < 8 * columns + 100
+        assert row.transport_down_across == 4 * columns
 
 
 def state_across(folder: Path, algorithm: str) -> list[int]:
@@ -132,7 +132,7 @@ def state_across(folder: Path, algorithm: str) -> list[int]:
         patch.setattr(CostModel, "observe", lambda *_: None)
         patch.setattr(Speeds, "slowness", slowness)
         with Simulation(one.updated([*FAKE, "execution.actors=4", "execution.num_gpus=0.5"])) as simulation:
-            moved = [committed.row.bytes_state_across for committed in simulation]
+            moved = [committed.row.transport_state_across for committed in simulation]
             found = sha256(simulation.model())
     assert found == final_sha256(one), f"{algorithm}: two nodes give other bits than one process"
     return moved

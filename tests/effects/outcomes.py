@@ -167,7 +167,7 @@ class Lab:
             "model": digest.hexdigest(),
             "metrics": [{name: repr(value) for name, value in one.metrics.items()} for one in rounds],
             "clients": [_without(one.clients.to_pylist(), "seconds", "worker") for one in rounds],
-            "bytes": [(one.row.bytes_up, one.row.bytes_down, one.row.clamped) for one in rounds],
+            "bytes": [(one.row.transport_up, one.row.transport_down, one.row.clamped) for one in rounds],
             "bits": environment["bits"],
             "files": sorted(path.name for path in run.directory.iterdir()),
             "checkpoints": (checkpoints, sorted(os.listdir(elsewhere)) != [] if elsewhere else None),

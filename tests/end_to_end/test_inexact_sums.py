@@ -25,7 +25,7 @@ def test_a_run_with_float32_sums_is_near_the_exact_one_at_half_the_bytes_and_say
     exact, found = run(tmp_path / "exact"), run(tmp_path / "float", "aggregation.exact=false")
     losses = [pq.read_table(folder / "rounds.parquet")["train/loss"].to_pylist() for folder in (exact, found)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    up = [pq.read_table(folder / "rounds.parquet")["bytes_up"].to_pylist() for folder in (exact, found)]
+    up = [pq.read_table(folder / "rounds.parquet")["transport_up"].to_pylist() for folder in (exact, found)]
     assert all(2 * few - many < 100 for few, many in zip(up[1], up[0], strict=True))
     assert all(few < 0.51 * many for few, many in zip(up[1], up[0], strict=True))
     bits = [json.loads((folder / "environment.json").read_text())["bits"] for folder in (exact, found)]

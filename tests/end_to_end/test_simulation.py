@@ -43,7 +43,7 @@ def test_a_run_directory_holds_the_run(tmp_path: Path) -> None:
     assert [value is None for value in rounds["test/accuracy"]] == [True, False, True, False]
     for phase in ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "total"):
         assert all(value >= 0 for value in rounds[f"seconds/{phase}"])
-    assert all(value > 0 for value in rounds["bytes_up"] + rounds["bytes_down"])
+    assert all(value > 0 for value in rounds["transport_up"] + rounds["transport_down"])
     clients = pq.read_table(run / "clients.parquet")
     assert clients.num_rows == 16
     by_round = pq.read_table(run / "clients.parquet").group_by("round").aggregate([("weight", "sum")])
@@ -219,7 +219,7 @@ class Poisoned(Algorithm):
 
     paper = "none"
 
-    def send(self, c):  # type: ignore[no-untyped-def]
+    def send(self, c):
         update = c.rows - c.broadcast
         for row, client in enumerate(c.clients.tolist()):
             if client in (2, 3):
@@ -245,7 +245,7 @@ class Failing(Algorithm):
 
     paper = "none"
 
-    def correct(self, grad, weights, b):  # type: ignore[no-untyped-def]
+    def correct(self, grad, weights, b):
         if 4 in b.clients:
             raise ValueError("no such thing")
 
@@ -264,7 +264,7 @@ class FailingLater(Algorithm):
     paper = "none"
     mended = False
 
-    def correct(self, grad, weights, b):  # type: ignore[no-untyped-def]
+    def correct(self, grad, weights, b):
         if b.setting.round == 3 and not FailingLater.mended:
             raise ValueError("no such thing")
 
@@ -518,7 +518,7 @@ class Misshapen(Algorithm):
 
     paper = "none"
 
-    def send(self, c):  # type: ignore[no-untyped-def]
+    def send(self, c):
         return {"update": c.rows[:, :1]}
 
 

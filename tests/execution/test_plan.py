@@ -104,8 +104,8 @@ def test_the_sums_of_a_round_are_as_large_as_planned(exact: bool) -> None:
     task = draw_round(job.experiment, job.federation, job.work, 1)
     lease = Lease.of(task, np.arange(len(task.clients)))
     total, report = ClientWorker(job.job, 0).train(lease, np.zeros(job.columns, np.float32))
-    assert planned.bytes_up == total.nbytes == report.bytes_up
-    assert planned.bytes_down == 4 * job.columns
+    assert planned.transport_up == total.nbytes == report.transport_up
+    assert planned.transport_down == 4 * job.columns
     assert planned.leases == 1
     assert actor_memory(job.job).sums == sum(values.nbytes for values in total.totals.values())
 
@@ -154,7 +154,7 @@ def test_a_step_that_was_timed_is_planned_with_as_measured() -> None:
 
 def test_an_empty_cohort_has_nothing_to_lease() -> None:
     planned = plan_round(prepared(cohort=1, selection="poisson", seed=_seed_of_nobody()), actors(4))
-    assert (planned.leases, planned.bytes_down, planned.bytes_up, planned.imbalance) == (0, 0, 0, 1.0)
+    assert (planned.leases, planned.transport_down, planned.transport_up, planned.imbalance) == (0, 0, 0, 1.0)
 
 
 def test_a_plan_times_the_engine_that_was_not_timed_to_be_chosen() -> None:

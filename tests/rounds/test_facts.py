@@ -106,7 +106,7 @@ def test_a_rounds_row_counts_the_clients_that_trained() -> None:
     row = round_row(TASK, facts, what, Applied(ServerHandle(None, None), 0.25, 0.125), model_bytes=1000)
     assert (row.round, row.lr, row.cohort, row.trained, row.dropped, row.clamped) == (5, 0.1, 4, 3, 1, 2)
     assert (row.samples, row.steps) == (10 + 20 + 30, 2 + 4 + 6)
-    assert (row.bytes_up, row.bytes_down) == (200, 3000)
+    assert (row.transport_up, row.transport_down) == (200, 3000)
     assert row.metrics == {"train/loss": pytest.approx((0.1 * 1 + 0.2 * 2 + 0.3 * 3) / 0.6)}
     parts = {"train/shards": 0.125, "train/batches": 0.25, "train/steps": 1.0, "train/fold": 0.5}
     phases = {"broadcast": 0.5, "train": 2.0, "wait": 1.5, "reduce": 0.25, "apply": 0.125}

@@ -23,13 +23,13 @@ def make_row(round: int, **changed: object) -> RoundRow:
         "clamped": 0,
         "samples": 40,
         "steps": 8,
-        "bytes_up": 100,
-        "bytes_down": 200,
+        "transport_up": 100,
+        "transport_down": 200,
         "lr": 0.1,
         "seconds": {"train": 0.5, "total": 0.75},
         "metrics": metrics,
     }
-    return RoundRow(**(values | changed))  # type: ignore[arg-type]
+    return RoundRow(**(values | changed))
 
 
 def make_clients(round: int, reason: str | None = None) -> pa.RecordBatch:

@@ -19,9 +19,10 @@ from synthetic_runs import METRICS, make_clients, make_row
 
 from raysim.config import Experiment
 from raysim.errors import RunError
-from raysim.rounds.rows import CLIENT_SCHEMA, PHASES, round_batch, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, FORMERLY, PHASES, round_batch, round_schema
 from raysim.tracking import RunDirectory, RunTables, read_clients, read_rounds
 from raysim.tracking.reading import SMALL_BATCHES, gathered
+from raysim.tracking.report.recorded import read_run
 from raysim.tracking.tables import TableWriter
 
 
@@ -260,10 +261,37 @@ def test_a_resume_may_measure_more_and_keeps_what_was_measured(run: RunDirectory
 def test_a_resume_goes_on_with_a_table_that_lacks_a_column(run: RunDirectory, tables: RunTables) -> None:
     fill(tables, 1, 2)
     tables.close()
-    pq.write_table(pq.read_table(run.rounds).drop_columns(["bytes_state_across"]), run.rounds)  # of an older version
+    older = pq.read_table(run.rounds).drop_columns(["transport_state_across"])
+    pq.write_table(older, run.rounds)
     with RunTables(run, METRICS, after_round=2) as again:
         fill(again, 3, 3)
-    assert read_rounds(run)["bytes_state_across"].to_pylist() == [None, None, 0]
+    assert read_rounds(run)["transport_state_across"].to_pylist() == [None, None, 0]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_table_with_the_names_of_an_older_version_is_read_and_continued(
+    run: RunDirectory, tables: RunTables, ended: bool
+) -> None:
+    then = {new: old for old, new in FORMERLY.items()}
+    fill(tables, 1, 2)
+    tables.close()
+    table = pq.read_table(run.rounds)
+    older = table.rename_columns([then.get(name, name) for name in table.schema.names])
+    assert "bytes_up" in older.schema.names
+    if ended:
+        pq.write_table(older, run.rounds)
+    else:  # killed before anything was folded
+        run.rounds.unlink()
+        with pa.ipc.new_stream(run.rounds.with_suffix(".arrows"), older.schema) as stream:
+            stream.write_table(older)
+    assert read_rounds(run).equals(table)
+    assert read_run(run.path).total("transport_up") == 200
+    with RunTables(run, METRICS, after_round=1) as again:
+        fill(again, 2, 3)
+    found = read_rounds(run)
+    assert found.schema.names == table.schema.names
+    assert found["transport_up"].to_pylist() == [100, 100, 100]
+    assert pq.read_schema(run.rounds).equals(table.schema)
 
 
 def test_large_tables_are_folded_when_they_have_doubled(

@@ -108,12 +108,12 @@ class Skeleton:
 
     @property
     def wire_down(self) -> int:
-        """Bytes that a federation would send to a client: as `bytes_down`, without padding."""
+        """Bytes that a federation would send to a client: as `transport_down`, without padding."""
         padding = self.layout.size - self.layout.values(self.layout.size)
-        return self.bytes_down - _FLOAT32 * padding
+        return self.transport_down - _FLOAT32 * padding
 
     @property
-    def bytes_down(self) -> int:
+    def transport_down(self) -> int:
         """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
         return _FLOAT32 * (self.layout.size + _shared_values(self.layout, self.algorithm))
 

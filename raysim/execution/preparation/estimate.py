@@ -40,8 +40,8 @@ class RoundPlan:
         alone: predicted seconds of the round on one worker, evaluation included.
         shared: predicted seconds cut over the workers, messages included.
         batch: rounds that go to one worker in a call, as far as these predictions hold; 0 where they are shared.
-        bytes_down: the model, float32, once for each lease.
-        bytes_up: the partial sums, int64 (float32 where sums are not exact), one for each lease.
+        transport_down: the model, float32, once for each lease.
+        transport_up: the partial sums, int64 (float32 where sums are not exact), one for each lease.
     """
 
     a_step: float
@@ -54,8 +54,8 @@ class RoundPlan:
     alone: float
     shared: float
     batch: int
-    bytes_down: int
-    bytes_up: int
+    transport_down: int
+    transport_up: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ def plan_round(prepared: Prepared, placement: Placement | None, skeleton: Skelet
         alone=alone,
         shared=shared,
         batch=batch,
-        bytes_down=leases * skeleton.bytes_down,
-        bytes_up=skeleton.aggregation.rule.in_round(task.round).record_bytes(leases, len(task.clients)),
+        transport_down=leases * skeleton.transport_down,
+        transport_up=skeleton.aggregation.rule.in_round(task.round).record_bytes(leases, len(task.clients)),
     )
 
 

@@ -69,7 +69,7 @@ def _results(runs: Sequence[RecordedRun]) -> Html:
                 quantity(run.rounds),
                 duration(run.time),
                 rate(run.clients_per_second),
-                size(run.total("bytes_up") + run.total("bytes_down")),
+                size(run.total("transport_up") + run.total("transport_down")),
             ]
         )
     return table(head, rows, text_columns=2)

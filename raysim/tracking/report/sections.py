@@ -86,11 +86,11 @@ def numbers(run: RecordedRun) -> Html:
         shown.append(tile("Took part", quantity(len(run.participation.clients)), of))
     elif isinstance(population, int):
         shown.append(tile("Population", quantity(population), "clients"))
-    traffic = f"{size(run.total('bytes_up'))} up, {size(run.total('bytes_down'))} down"
-    across = sum(run.total(f"bytes_{what}_across") for what in ("up", "down", "state"))
+    traffic = f"{size(run.total('transport_up'))} up, {size(run.total('transport_down'))} down"
+    across = sum(run.total(f"transport_{what}_across") for what in ("up", "down", "state"))
     if across:
         traffic += f"; {size(across)} between nodes"
-    shown.append(tile("Traffic", size(run.total("bytes_up") + run.total("bytes_down")), traffic))
+    shown.append(tile("Traffic", size(run.total("transport_up") + run.total("transport_down")), traffic))
     return tiles(shown)
 
 
