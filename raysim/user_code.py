@@ -14,6 +14,8 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
 from raysim.errors import RaysimError, UserCodeError
 
 T = TypeVar("T")
@@ -90,6 +92,16 @@ def told(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         line += f", the first is {told(error.exceptions[0])}"
     return f"{line} (sys.exit ends no run; raise an error instead)" if isinstance(error, SystemExit) else line
+
+
+def described(value: object) -> str:
+    """A value in a few words: its type, and of an array its shape and type of numbers."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {list(value.shape)} and type {value.dtype}"
+    if isinstance(value, tuple | list) and value:
+        kinds = [type(one).__name__ for one in value[:3]] + ["…"] * (len(value) > 3)
+        return f"a {type(value).__name__} of {len(value)} ({', '.join(kinds)})"
+    return f"a {type(value).__name__}"
 
 
 def one_line(text: str) -> str:

@@ -91,7 +91,7 @@ class Plain:
     def batches(self, number: int, client: int) -> Iterator[Vector]:
         """The samples of each local step."""
         experiment = self.run.experiment
-        work = LocalWork(experiment.client.batch_size, self.epochs, experiment.client.steps)  # type: ignore[arg-type]
+        work = LocalWork(experiment.client.batch_size, self.epochs, experiment.client.steps)
         for index in orders(experiment.seed, number, client, int(self.sizes[client]), work):
             yield index.numpy()
 

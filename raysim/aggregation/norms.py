@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raysim.aggregation.records import Field
 from raysim.aggregation.stages import MeanContext, ModelColumns, SendContext, UpdateStage
-from raysim.arrays import Array, Float64
+from raysim.arrays import Array, Bools, Float64
 
 _MARGIN = 1 - 2.0**-21
 """Rounding a scaled record to float32 adds at most 2^-23 of its norm; what is clipped stays below the bound."""
@@ -27,13 +27,43 @@ def norms(sent: Mapping[str, Tensor], fields: Sequence[str]) -> Float64:
     return found
 
 
-class Zero(UpdateStage):
+class _ByNorm(UpdateStage):
+    """Changes some of the clients' records, by their norms; records the share of them."""
+
+    metrics = ("share",)
+
+    def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
+        return (*sent, Field(f"{self.label}.share", 1, constant=True))
+
+    def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
+        names = _of_data(ctx.fields)
+        norm = norms(sent, names)
+        chosen = self._chosen(norm)
+        for i in np.flatnonzero(chosen).tolist():
+            for name in names:
+                self._change(sent[name][i], float(norm[i]))
+        return {**sent, f"{self.label}.share": _column(chosen, sent)}
+
+    def server(
+        self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext
+    ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
+        rest, share = _without(mean, f"{self.label}.share")
+        return rest, state, {"share": share}
+
+    def _chosen(self, norm: Float64) -> Bools:
+        """Which records to change `[k]`, by their norms `[k]`."""
+        raise NotImplementedError
+
+    def _change(self, row: Tensor, norm: float) -> None:
+        """Change a field of one of them in place, given the norm of its record."""
+        raise NotImplementedError
+
+
+class Zero(_ByNorm):
     """Sets a client's record to zero where it is not finite, or longer than `max_norm`.
 
     The client counts with its weight: its update is zero instead of being left out.
     """
-
-    metrics = ("share",)
 
     def __init__(self, columns: ModelColumns, max_norm: float | None = None) -> None:
         super().__init__(columns)
@@ -41,54 +71,31 @@ class Zero(UpdateStage):
         if max_norm is not None:
             self.gives = frozenset({"bounded"})
 
-    def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
-        return (*sent, Field(f"{self.label}.share", 1, constant=True))
+    def _chosen(self, norm: Float64) -> Bools:
+        return ~(np.isfinite(norm) & (norm <= self._max_norm))
 
-    def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
-        norm = norms(sent, _of_data(ctx.fields))
-        bad = ~(np.isfinite(norm) & (norm <= self._max_norm))
-        for i in np.flatnonzero(bad).tolist():
-            for name in _of_data(ctx.fields):
-                sent[name][i] = 0.0
-        return {**sent, f"{self.label}.share": _column(bad, sent)}
-
-    def server(
-        self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext
-    ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
-        rest, share = _without(mean, f"{self.label}.share")
-        return rest, state, {"share": share}
+    def _change(self, row: Tensor, norm: float) -> None:
+        row.zero_()
 
 
-class Clip(UpdateStage):
+class Clip(_ByNorm):
     """Scales a client's record down to an L2 norm of at most `max_norm`: x ← x · min(1, max_norm / ‖x‖).
 
     McMahan, Ramage, Talwar & Zhang, "Learning Differentially Private Recurrent Language Models", ICLR 2018, section 2
     (flat clipping).
     """
 
-    metrics = ("share",)
     gives = frozenset({"bounded"})
 
     def __init__(self, columns: ModelColumns, max_norm: float) -> None:
         super().__init__(columns)
         self._max_norm = max_norm
 
-    def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
-        return (*sent, Field(f"{self.label}.share", 1, constant=True))
+    def _chosen(self, norm: Float64) -> Bools:
+        return np.isfinite(norm) & (norm > self._max_norm)  # what is not finite is left out when it is folded
 
-    def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
-        norm = norms(sent, _of_data(ctx.fields))
-        long = np.isfinite(norm) & (norm > self._max_norm)  # what is not finite is left out when it is folded
-        for i in np.flatnonzero(long).tolist():
-            for name in _of_data(ctx.fields):
-                sent[name][i].mul_(_MARGIN * self._max_norm / norm[i])
-        return {**sent, f"{self.label}.share": _column(long, sent)}
-
-    def server(
-        self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext
-    ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
-        rest, share = _without(mean, f"{self.label}.share")
-        return rest, state, {"share": share}
+    def _change(self, row: Tensor, norm: float) -> None:
+        row.mul_(_MARGIN * self._max_norm / norm)
 
 
 class Measure(UpdateStage):

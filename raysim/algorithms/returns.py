@@ -15,18 +15,18 @@ from raysim.algorithms.base import Algorithm, ClientVector
 from raysim.config.client import AdamConfig, SgdConfig
 from raysim.config.fine_tuning import FineTuneConfig
 from raysim.training import FeatureLoss, LocalWork
-from raysim.user_code import Complaint
+from raysim.user_code import Complaint, described
 
 
 def _fields(algorithm: Algorithm, found: Any) -> str | None:
     if not isinstance(found, Sequence) or not found or not all(isinstance(one, Field) for one in found):
-        return f"{_kind(found)}; expected a non-empty tuple of raysim.aggregation.Field"
+        return f"{described(found)}; expected a non-empty tuple of raysim.aggregation.Field"
     return _named(found)
 
 
 def _client_state(algorithm: Algorithm, found: Any) -> str | None:
     if not isinstance(found, Sequence) or not all(isinstance(one, ClientVector) for one in found):
-        return f"{_kind(found)}; expected a tuple of raysim.algorithms.ClientVector"
+        return f"{described(found)}; expected a tuple of raysim.algorithms.ClientVector"
     for one in found:
         if not isinstance(one.initial, np.ndarray) and one.initial not in ("zero", "model"):
             return f"{one.name!r} with initial {one.initial!r}; expected 'zero', 'model' or an array of columns"
@@ -62,25 +62,25 @@ def _named(found: Sequence[Field | ClientVector]) -> str | None:
 
 
 def _work(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
-    return None if isinstance(found, LocalWork) else f"{_kind(found)}; expected a raysim.training.LocalWork"
+    return None if isinstance(found, LocalWork) else f"{described(found)}; expected a raysim.training.LocalWork"
 
 
 def _local_optimizer(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
     if found is None or isinstance(found, SgdConfig | AdamConfig):
         return None
-    return f"{_kind(found)}; expected the section of an optimiser, as client.optimizer, or None"
+    return f"{described(found)}; expected the section of an optimiser, as client.optimizer, or None"
 
 
 def _feature_loss(algorithm: Algorithm, found: Any) -> str | None:
     if found is None or isinstance(found, FeatureLoss):
         return None
-    return f"{_kind(found)}; expected a raysim.training.FeatureLoss or None"
+    return f"{described(found)}; expected a raysim.training.FeatureLoss or None"
 
 
 def _fine_tune(algorithm: Algorithm, found: Any) -> str | None:
     if found is None or isinstance(found, FineTuneConfig):
         return None
-    return f"{_kind(found)}; expected a raysim.config.fine_tuning.FineTuneConfig or None"
+    return f"{described(found)}; expected a raysim.config.fine_tuning.FineTuneConfig or None"
 
 
 def _first_model(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | None:
@@ -93,16 +93,16 @@ def _init(algorithm: Algorithm, found: Any, *given: Any, **named: Any) -> str | 
 
 def _apply(algorithm: Algorithm, found: Any, model: Any, *given: Any, **named: Any) -> str | None:
     if not isinstance(found, tuple) or len(found) != 2:
-        return f"{_kind(found)}; expected the pair (model, state)"
+        return f"{described(found)}; expected the pair (model, state)"
     return _vector(found[0], len(model), "the model") or _state(found[1])
 
 
 def _state(found: Any) -> str | None:
     if not isinstance(found, Mapping):
-        return f"{_kind(found)} as state; expected a mapping of names to vectors"
+        return f"{described(found)} as state; expected a mapping of names to vectors"
     for name, vector in found.items():
         if not isinstance(name, str) or not isinstance(vector, np.ndarray) or vector.ndim != 1:
-            return f"{_kind(vector)} as state {name!r}; expected a NumPy vector"
+            return f"{described(vector)} as state {name!r}; expected a NumPy vector"
         if vector.dtype.kind not in "fiub":
             return f"{vector.dtype} as state {name!r}; expected numbers"
     return None
@@ -110,17 +110,8 @@ def _state(found: Any) -> str | None:
 
 def _vector(found: Any, size: int, what: str) -> str | None:
     if not isinstance(found, np.ndarray) or found.shape != (size,) or found.dtype.kind != "f":
-        return f"{_kind(found)} as {what}; expected a NumPy vector of {size} float32"
+        return f"{described(found)} as {what}; expected a NumPy vector of {size} float32"
     return None
-
-
-def _kind(found: Any) -> str:
-    """A value in a few words: its type, and of an array its shape and type of numbers."""
-    if isinstance(found, np.ndarray):
-        return f"an array of shape {list(found.shape)} and type {found.dtype}"
-    if isinstance(found, tuple | list) and found:
-        return f"a {type(found).__name__} of {len(found)} ({', '.join(type(one).__name__ for one in found[:3])}, …)"
-    return f"a {type(found).__name__}"
 
 
 RETURNS: Mapping[str, Complaint] = {

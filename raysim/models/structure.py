@@ -117,7 +117,8 @@ class _Referring:
         if isinstance(value, types.MethodType):  # by itself it would be looked up by name
             return types.MethodType, (value.__func__, value.__self__)
         if isinstance(value, nn.Module) and _parametrized(value):  # torch refuses to pickle it
-            return copyreg.__newobj__, (type(value),), vars(value), None, None, _set_attributes  # type: ignore[attr-defined]
+            new: Any = copyreg.__newobj__  # type: ignore[attr-defined]  # typeshed lacks it
+            return new, (type(value),), vars(value), None, None, _set_attributes
         general: Any = getattr(super(), "reducer_override", None)
         return NotImplemented if general is None else general(value)
 

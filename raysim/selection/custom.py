@@ -16,7 +16,7 @@ from raysim.errors import ConfigError, UserCodeError
 from raysim.rounds.ranges import Evaluated, EvaluationRange, TrainRange
 from raysim.selection.base import Measure, Selection, State
 from raysim.training import LocalWork
-from raysim.user_code import user_code
+from raysim.user_code import described, user_code
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class CustomSelection(Selection):
     def _wrong_ranges(self, found: Any) -> str | None:
         """What is wrong with ranges: each client with training samples is in one of them at most."""
         if not isinstance(found, Collection) or not all(isinstance(one, TrainRange) for one in found):
-            return f"{_described(found)}; expected what self.train_ranges(clients) returns"
+            return f"{described(found)}; expected what self.train_ranges(clients) returns"
         population = self.federation.population
         wrong = next((wrong for one in found if (wrong := wrong_ids(one.clients, population)) is not None), None)
         if wrong is not None or not found:
@@ -126,7 +126,7 @@ _ADAPTIVE = "only an adaptive selection knows of the rounds before; set adaptive
 def wrong_ids(clients: Any, population: int) -> str | None:
     """What is wrong with the ids of some clients; None where they are in range, ascending and each once."""
     if not isinstance(clients, np.ndarray) or clients.ndim != 1 or clients.dtype != np.int64:
-        return f"{_described(clients)}; expected client ids, a NumPy vector of int64"
+        return f"{described(clients)}; expected client ids, a NumPy vector of int64"
     outside = clients[(clients < 0) | (clients >= population)]
     if len(outside):
         return f"client {outside[0]}; clients are 0 to {population - 1}"
@@ -140,10 +140,10 @@ def wrong_ids(clients: Any, population: int) -> str | None:
 def wrong_state(state: Any) -> str | None:
     """What is wrong with a state; None where a checkpoint can hold it."""
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        return f"{_described(state)}; expected a mapping of names to NumPy arrays"
+        return f"{described(state)}; expected a mapping of names to NumPy arrays"
     for name, value in state.items():
         if not isinstance(value, np.ndarray) or value.dtype.name not in _TYPES:
-            return f"{_described(value)} as {name!r}; expected a NumPy array of numbers"
+            return f"{described(value)} as {name!r}; expected a NumPy array of numbers"
     return None
 
 
@@ -168,9 +168,3 @@ def _kept(state: State) -> State:
 def _kinds(state: State) -> str:
     found = ", ".join(f"{name} ({value.dtype}, {value.ndim}-dimensional)" for name, value in sorted(state.items()))
     return found or "nothing"
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {list(value.shape)} and type {value.dtype}"
-    return f"a {type(value).__name__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,8 +93,8 @@ class _Enough(BaseException):
 class _HeardClients(Clients):
     """Clients without samples."""
 
-    def __init__(self, heard: Heard, means: Means, *given: object) -> None:
-        super().__init__(means, *given)  # type: ignore[arg-type]
+    def __init__(self, heard: Heard, means: Means, *given: Any) -> None:
+        super().__init__(means, *given)
         self._heard = heard
 
     def full_gradient(self) -> Tensor:

@@ -179,10 +179,10 @@ def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
     """
     name = loss_name(training, info)
     if ":" in name:
-        custom = load(name, key="training.loss")
+        custom: Loss = load(name, key="training.loss")
         if not callable(custom) or isinstance(custom, type):
             raise ConfigError(f"training.loss: {name!r} is no function of (output, target)")
-        return custom  # type: ignore[no-any-return]
+        return custom
     if (name in FOR_CLASSES) != (info.task == "classification"):
         data, remedy = ("classes", "cross_entropy") if info.task == "classification" else ("numbers", "mse or huber")
         raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -131,7 +132,7 @@ class Step(Some):
         return self._first + self._calls - 1
 
 
-def _first(k: int, value: object) -> object:
+def _first(k: int, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: one[:k] for name, one in value.items()}
-    return value if isinstance(value, int) else value[:k]  # type: ignore[index]
+    return value if isinstance(value, int) else value[:k]

@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import frozen_bases
 import pytest
 import torch
-from adapted import WIDTH, Adapted
 from federations import final_sha256
+from frozen_bases import Unnamed, arrays
 from torch import nn
 
 from raysim import Experiment, Simulation
@@ -21,7 +21,7 @@ from raysim.execution.placement import memory
 from raysim.execution.preparation.prepare import prepare_job
 from raysim.rounds.job import Job
 
-BY_NAME = {"model": {"name": "adapted:adapted"}}
+BY_NAME = {"model": {"name": "frozen_bases:unnamed"}}
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +31,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def arrays() -> dict[str, Any]:
-    random = np.random.default_rng(0)
-    x, y = random.standard_normal((120, WIDTH)).astype(np.float32), random.integers(0, 3, 120)
-    return {"x": x[:100], "y": y[:100], "x_test": x[100:], "y_test": y[100:]}
-
-
 def experiment_of(tmp_path: Path, **sections: Any) -> Experiment:
-    values = {
-        "rounds": 2,
-        "cohort": 3,
-        "data": {"partition": {"name": "iid", "clients": 4}},
-        "client": {"batch_size": 5, "optimizer": {"lr": 0.05}},
-        "training": {"engine": "sequential"},
-        "execution": {"executor": "ray", "actors": 2, "rounds_ahead": 0},
-        "tracking": {"report": False, "directory": str(tmp_path / "run")},
-    }
-    return Experiment.parse(values | sections)
+    return frozen_bases.experiment_of(tmp_path, "ray", **sections)
 
 
 def job_of(tmp_path: Path, module: nn.Module | None = None) -> Job:
@@ -59,7 +44,7 @@ def job_of(tmp_path: Path, module: nn.Module | None = None) -> Job:
 def test_an_actor_builds_the_same_module_whether_its_base_is_in_a_file_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handed_over: bool
 ) -> None:
-    job = job_of(tmp_path, Adapted() if handed_over else None)
+    job = job_of(tmp_path, Unnamed() if handed_over else None)
     info = job.federation.open().info
     expected = job.build_module(info).state_dict()
     packed, note = packed_job(job, 1)
@@ -77,25 +62,25 @@ def test_an_actor_builds_the_same_module_whether_its_base_is_in_a_file_or_not(
 
 def test_a_cache_that_cannot_be_written_leaves_the_base_in_memory_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "bases").write_text("in the way")
-    job = job_of(tmp_path, Adapted())
+    job = job_of(tmp_path, Unnamed())
     packed, note = packed_job(job, 1)
     assert note is not None
     assert note.startswith("each actor holds the model's frozen base in memory: ")
     assert "data.cache" in note
     arrived = pickle.loads(pickle.dumps(packed))
-    assert torch.equal(arrived.build_module(job.federation.open().info).base.weight, Adapted().base.weight)
+    assert torch.equal(arrived.build_module(job.federation.open().info).base.weight, Unnamed().base.weight)
 
 
 def test_a_module_that_cannot_be_sent_is_one_line_and_one_by_name_is_built_by_actors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked = Adapted()
-    locked.lock = threading.Lock()  # type: ignore[assignment]
-    locked.__class__ = type("Locked", (Adapted,), {"__deepcopy__": lambda self, memo: Adapted()})
+    locked = Unnamed()
+    locked.lock = threading.Lock()
+    locked.__class__ = type("Locked", (Unnamed,), {"__deepcopy__": lambda self, memo: Unnamed()})
     with pytest.raises(ModelError, match=r"model Locked cannot be sent to another process \(TypeError: cannot pickle"):
         packed_job(job_of(tmp_path, locked), 1)
     by_name = job_of(tmp_path)
-    monkeypatch.setattr(Adapted, "__reduce__", lambda self: 1 / 0)
+    monkeypatch.setattr(Unnamed, "__reduce__", lambda self: 1 / 0)
     assert packed_job(by_name, 1) == (by_name, None)
 
 
@@ -120,9 +105,9 @@ def mappings(path: Path) -> list[tuple[str, int]]:
 def test_actors_map_one_file_and_come_to_the_bits_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handed_over: bool
 ) -> None:
-    module = Adapted() if handed_over else None
+    module = Unnamed() if handed_over else None
     model = {} if handed_over else BY_NAME
-    monkeypatch.chdir(Path(__file__).parent)  # where actors import from
+    monkeypatch.chdir(Path(frozen_bases.__file__).parent)  # where actors import from
     alone = experiment_of(tmp_path, execution={"executor": "inprocess"}, **model)
     expected = final_sha256(alone, model=module, data=arrays())
     assert not list(tmp_path.glob("bases/*"))  # one process has it in memory anyway

@@ -60,7 +60,7 @@ def test_an_experiment_needs_no_file() -> None:
     assert (experiment.algorithm.name, experiment.aggregation.weights.name) == ("fedavg", "samples")
     assert Experiment.parse({}) == experiment
     with pytest.raises(ValidationError, match="frozen"):
-        experiment.seed = 3  # type: ignore[misc]
+        experiment.seed = 3
 
 
 def test_the_configuration_imports_neither_ray_nor_torch() -> None:

@@ -161,7 +161,7 @@ def test_every_key_that_matters_makes_a_store_of_its_own(tmp_path: Path) -> None
         {"label_histograms": False},
         {"partition": {"name": "iid", "clients": 9}},
     ]
-    folders = {prepare(config(tmp_path, **section), 0, arrays=arrays()).path for section in sections}  # type: ignore[attr-defined]
+    folders = {prepare(config(tmp_path, **section), 0, arrays=arrays()).path for section in sections}
     assert len(folders) == len(sections)
 
 

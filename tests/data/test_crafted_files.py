@@ -139,7 +139,7 @@ class Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:
         content = self._start[: len(buffer)] or bytes(len(buffer))
         self._start = self._start[len(content) :]
         buffer[: len(content)] = content

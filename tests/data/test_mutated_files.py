@@ -70,7 +70,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(path: Path) -> None:
     name = "parquet" if path.suffix == ".parquet" else "csv"
-    load_source(TableConfig(name=name, path=str(path), label="y", client="who"), seed=0)  # type: ignore[arg-type]
+    load_source(TableConfig(name=name, path=str(path), label="y", client="who"), seed=0)
 
 
 def pair(path: Path) -> None:

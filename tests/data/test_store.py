@@ -65,7 +65,7 @@ def test_what_is_written_is_read_back_client_by_client(tmp_path: Path, weight: b
     for client, (size, held) in enumerate(zip(SIZES.tolist(), HOLDOUT.tolist(), strict=True)):
         middle, stop = start + size - held, start + size
         for part, rows in (("train", slice(start, middle)), ("holdout", slice(middle, stop))):
-            shard = federation.shard(client, part)  # type: ignore[arg-type]
+            shard = federation.shard(client, part)
             np.testing.assert_array_equal(shard.x, everything.x[rows])
             np.testing.assert_array_equal(shard.y, everything.y[rows])
             assert shard.x.shape[1:] == (2, 3)
@@ -334,7 +334,7 @@ def test_chunks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def _build(folder: Path, barrier: object) -> None:
     def slowly(temporary: Path) -> None:
         write(temporary)
-        barrier.wait(timeout=60)  # type: ignore[attr-defined]
+        barrier.wait(timeout=60)
 
     build_once(folder, slowly)
 

@@ -32,11 +32,11 @@ def table(**columns: list[object]) -> Pool:
 
 def array(x: object, kind: str = "real") -> Pool:
     x = np.asarray(x, None if kind != "real" else np.float32)
-    return Pool(x, np.arange(len(x)) % 2, kind, "array")  # type: ignore[arg-type]
+    return Pool(x, np.arange(len(x)) % 2, kind, "array")
 
 
 def run(transforms: tuple[object, ...], train: Pool, other: Pool | None = None) -> np.ndarray:
-    fitted = fit(transforms, train)  # type: ignore[arg-type]
+    fitted = fit(transforms, train)
     result = apply(fitted, train if other is None else other).x
     assert isinstance(result, np.ndarray)
     return result

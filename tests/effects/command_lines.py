@@ -59,7 +59,7 @@ def flags() -> dict[str, list[str]]:
 
 def _walk(command: object, path: str) -> Iterator[tuple[str, str, bool]]:
     """Path of a command, how its parameter is written, and whether that is a flag."""
-    for one in command.params:  # type: ignore[attr-defined]
+    for one in command.params:
         option = one.opts[0].startswith("-")
         yield path, one.opts[0] if option else one.metavar or one.name.upper(), getattr(one, "is_flag", False)
     for name, below in getattr(command, "commands", {}).items():

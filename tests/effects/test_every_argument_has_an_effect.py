@@ -33,7 +33,7 @@ def _methods(name: str, exported: type) -> Iterator[tuple[str, Any]]:
     for base in exported.__mro__:
         for method in vars(base) if base.__module__.startswith("raysim.") else ():
             if method == "__init__":
-                yield name, exported.__init__  # type: ignore[misc]
+                yield name, exported.__init__
             elif not method.startswith("_") and inspect.isroutine(getattr(exported, method)):
                 yield f"{name}.{method}", getattr(exported, method)
 
@@ -67,10 +67,10 @@ def test_overrides_that_are_no_list_are_refused(overrides: Any) -> None:
 
 def test_an_override_that_is_no_text_is_refused() -> None:
     with pytest.raises(RaysimError, match=r"^override 2: write 'key.sub=value'$"):
-        Experiment().updated([2])  # type: ignore[list-item]
+        Experiment().updated([2])
 
 
 def test_a_study_takes_what_a_simulation_takes(place: Place) -> None:
     assert place.tuned(str(place.file)) == place.tuned(place.experiment) == place.tuned(SETTING)
     with pytest.raises(RaysimError, match=r"^experiment: expected an Experiment, .*; got int$"):
-        tune(3)  # type: ignore[arg-type]
+        tune(3)

@@ -119,9 +119,9 @@ def test_json_for_programs_goes_beside_lines_for_people(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     "work",
     [
-        lambda tiny: Simulation(tiny, directory=3),  # type: ignore[arg-type]
-        lambda tiny: Simulation.resume(3),  # type: ignore[arg-type]
-        lambda tiny: tune(tiny, directory=3),  # type: ignore[arg-type]
+        lambda tiny: Simulation(tiny, directory=3),
+        lambda tiny: Simulation.resume(3),
+        lambda tiny: tune(tiny, directory=3),
     ],
 )
 def test_a_directory_that_is_no_path_is_one_line(tmp_path: Path, work: Any) -> None:

@@ -112,7 +112,7 @@ def test_a_round_is_the_weighted_mean_of_what_each_client_alone_arrives_at(
             cross_entropy(module(x[batch]), y[batch]).backward()
             optimizer.step()
         arrived.append(module)
-    share = expected(np.array(sizes), np.array(losses))  # type: ignore[operator]
+    share = expected(np.array(sizes), np.array(losses))
     share = share / share.sum()
     np.testing.assert_allclose(committed.clients["weight"].to_numpy(), share, rtol=1e-6)
     module = network()

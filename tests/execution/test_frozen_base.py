@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import frozen_bases
 import pytest
 import torch
 from federations import final_sha256, sha256
+from frozen_bases import BASE_BYTES, WIDTH, Adapted, Teaching, arrays
 from torch import Tensor, nn
 
 from raysim import Experiment, Simulation
@@ -29,36 +30,7 @@ from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import draw_round
 
-WIDTH = 167
-"""Odd, so that a tensor of a base is known by its size."""
-
-
-class Adapted(nn.Module):
-    """A frozen base, and a head that is trained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.base = nn.Linear(WIDTH, WIDTH, bias=False).requires_grad_(False)
-        self.head = nn.Linear(WIDTH, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.base(x).tanh())
-        return out
-
-
-def adapted() -> nn.Module:
-    """Named by an import string."""
-    return Adapted()
-
-
-class Teaching(Adapted):
-    """Lets its base follow, as a teacher does."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            with torch.no_grad():
-                self.base.weight.mul_(0.9)
-        return super().forward(x)
+BY_NAME = {"model": {"name": "frozen_bases:adapted"}}
 
 
 @pytest.fixture(autouse=True)
@@ -66,23 +38,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYSIM_CACHE", str(tmp_path))
 
 
-def arrays() -> dict[str, Any]:
-    random = np.random.default_rng(0)
-    x, y = random.standard_normal((120, WIDTH)).astype(np.float32), random.integers(0, 3, 120)
-    return {"x": x[:100], "y": y[:100], "x_test": x[100:], "y_test": y[100:]}
-
-
 def experiment_of(tmp_path: Path, **sections: Any) -> Experiment:
-    values = {
-        "rounds": 2,
-        "cohort": 3,
-        "data": {"partition": {"name": "iid", "clients": 4}},
-        "client": {"batch_size": 5, "optimizer": {"lr": 0.05}},
-        "training": {"engine": "sequential"},
-        "execution": {"executor": "inprocess"},
-        "tracking": {"report": False, "directory": str(tmp_path)},
-    }
-    return Experiment.parse(values | sections)
+    return frozen_bases.experiment_of(tmp_path, "inprocess", **sections)
 
 
 def bases() -> set[int]:
@@ -107,7 +64,7 @@ def work_in_one_process(job: Job, prepared: Prepared, tmp_path: Path) -> tuple[C
 @pytest.mark.parametrize("handed_over", [True, False])
 def test_all_modules_of_a_process_share_one_frozen_base(tmp_path: Path, engine: str, handed_over: bool) -> None:
     training = {"engine": engine} | ({"rows": 3} if engine == "rows" else {})
-    model = {} if handed_over else {"model": {"name": f"{__name__}:adapted"}}
+    model = {} if handed_over else BY_NAME
     before = bases()
     net = Adapted() if handed_over else None
     prepared = prepare_job(experiment_of(tmp_path, training=training, **model), model=net, data=arrays())
@@ -127,7 +84,7 @@ def test_a_planned_actor_has_one_frozen_base_and_its_buffers_as_often_as_there_a
         memory.actor_memory(prepare_job(experiment_of(tmp_path), model=one, data=arrays()).job).model
         for one in (net, without)
     )
-    assert found - plain == 4 * WIDTH * WIDTH + 4 * 1000  # of the buffer: engine, its first values, evaluator, as given
+    assert found - plain == BASE_BYTES + 4 * 1000  # of the buffer: engine, its first values, evaluator, as given
 
 
 def test_a_base_that_actors_map_from_a_file_is_counted_once_a_node(
@@ -138,7 +95,7 @@ def test_a_base_that_actors_map_from_a_file_is_counted_once_a_node(
     copied = memory.actor_memory(job)
     monkeypatch.setattr(memory, "MAPPED_FROM", 1)
     skeleton, mapped = memory.Skeleton.of(job), memory.actor_memory(job)
-    assert (copied.base, mapped.base) == (0, 4 * WIDTH * WIDTH)
+    assert (copied.base, mapped.base) == (0, BASE_BYTES)
     assert copied.total - mapped.total == mapped.base
     room = 2 * mapped.total + mapped.base
     for free, actors in ((room, 2), (room - 1, 1)):
@@ -149,7 +106,7 @@ def test_a_base_that_actors_map_from_a_file_is_counted_once_a_node(
 
 
 def test_a_model_by_name_is_built_once_a_process_and_what_is_trained_can_be_forgotten(tmp_path: Path) -> None:
-    job = prepare_job(experiment_of(tmp_path, model={"name": f"{__name__}:adapted"}), data=arrays()).job
+    job = prepare_job(experiment_of(tmp_path, **BY_NAME), data=arrays()).job
     info = job.federation.open().info
     job = pickle.loads(pickle.dumps(job))
     one, blueprint = job.build_module(info), job.blueprint.get(nn.Module)
@@ -176,7 +133,7 @@ def test_a_model_is_built_on_meta_once_for_all_that_a_plan_asks(
     skeleton = memory.Skeleton.of(job)
     memory.actor_memory(job, skeleton)
     assert skeleton.state_width == 0
-    assert skeleton.bytes_down == 4 * skeleton.columns
+    assert skeleton.transport_down == 4 * skeleton.columns
     assert skeleton.aggregation.rule.fields
     assert len(built) == 1
 
@@ -237,7 +194,7 @@ def test_a_module_of_a_blueprint_has_trainable_parameters_and_buffers_of_its_own
 
 
 def test_a_job_that_is_replaced_keeps_its_base_and_one_that_travels_does_not(tmp_path: Path) -> None:
-    job = prepare_job(experiment_of(tmp_path, model={"name": f"{__name__}:adapted"}), data=arrays()).job
+    job = prepare_job(experiment_of(tmp_path, **BY_NAME), data=arrays()).job
     info = job.federation.open().info
     one, other = job.build_module(info), replace(job, engine=replace(job.engine, rows=1)).build_module(info)
     assert one.base.weight.data_ptr() == other.base.weight.data_ptr()

@@ -122,7 +122,7 @@ def test_on_meta_there_are_shapes_and_no_values() -> None:
 
 def test_a_module_that_can_neither_be_pickled_nor_copied_is_one_line() -> None:
     module = nn.Linear(20, 3)
-    module.lock = threading.Lock()  # type: ignore[assignment]
+    module.lock = threading.Lock()
     with pytest.raises(ModelError, match=r"^model Linear cannot be copied \(TypeError: cannot pickle '_thread\.lock'"):
         Blueprint.of(module)
 

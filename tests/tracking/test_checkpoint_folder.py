@@ -85,7 +85,7 @@ def test_a_full_disk_is_one_clear_line(folder: CheckpointFolder) -> None:
 def test_a_damaged_checkpoint_is_passed_over_and_named(folder: CheckpointFolder, damage: object, reason: str) -> None:
     for round in (5, 10):
         folder.write(round, fill, keep=2)
-    damage(folder.path(10))  # type: ignore[operator]
+    damage(folder.path(10))
     found, skipped = folder.latest()
     assert found.round == 5
     assert [(one.round, one.reason) for one in skipped] == [(10, reason)]

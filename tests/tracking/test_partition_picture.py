@@ -17,7 +17,7 @@ def draw(tmp_path: Path, classes: int | None, partition: dict[str, Any], **optio
 
     random = np.random.default_rng(0)
     y = random.integers(0, classes, 3000) if classes else random.normal(size=3000)
-    config = DataConfig(source=InMemoryConfig(), partition=partition, cache=str(tmp_path / "cache"))  # type: ignore[arg-type]
+    config = DataConfig(source=InMemoryConfig(), partition=partition, cache=str(tmp_path / "cache"))
     federation = prepare(config, 0, arrays=(random.normal(size=(3000, 2)), y)).open()
     path = partition_picture(federation, tmp_path / "pictures" / "partition.png", **options)
     assert [file.name for file in path.parent.iterdir()] == ["partition.png"]  # nothing temporary is left

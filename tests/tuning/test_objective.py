@@ -22,7 +22,7 @@ NAMES = [
 ACCURACY = [0.2, 0.8, 0.6, 0.7]
 
 
-def rounds(values: list[float | None] = ACCURACY) -> list[TrialRound]:  # type: ignore[assignment]
+def rounds(values: list[float | None] = ACCURACY) -> list[TrialRound]:
     return [
         TrialRound(number, {} if value is None else {"validation/accuracy": value}, 10, 100, 1000)
         for number, value in enumerate(values, start=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -64,7 +64,8 @@ class Fitted:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain lists, dictionaries, strings and numbers; floats survive `json` to the last bit."""
-        return [{"step": _NAMES[type(step)], **asdict(step)} for step in self.steps]  # type: ignore[call-overload]
+        steps: Iterable[Any] = self.steps  # dataclasses, which the protocol does not say
+        return [{"step": _NAMES[type(step)], **asdict(step)} for step in steps]
 
     @classmethod
     def from_json(cls, value: Any) -> Fitted:

@@ -67,7 +67,7 @@ def _as_list(progress: Observing) -> list[Observer | str]:
         return ["quiet"]
     if isinstance(progress, list | tuple):
         return list(progress)
-    return [progress]  # type: ignore[list-item]
+    return [progress]  # type: ignore[list-item]  # no list or tuple, see above
 
 
 def _displays(names: Sequence[str]) -> list[str]:

@@ -224,8 +224,9 @@ def _pairs(points: Sequence[tuple[float, float, bool]]) -> tuple[list[float], li
 
 def _positions(values: Sequence[object], choices: Sequence[object]) -> tuple[list[float], list[str] | None]:
     """Places on an axis; with their labels, in the order of the choices, where the values are no numbers."""
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return [float(value) for value in values], None  # type: ignore[arg-type]
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) == len(values):
+        return numbers, None
     order = list(dict.fromkeys([*choices, *values]))
     shown = [choice for choice in order if choice in values]
     return [float(shown.index(value)) for value in values], [spoken(choice) for choice in shown]
