@@ -18,7 +18,7 @@ from raysim.arrays import Array, Bools, Int64
 from raysim.data.federation import DataInfo
 from raysim.data.left_out import LeftOut
 
-InputKind = Literal["real", "pixels", "tokens"]
+InputKind = Literal["real", "pixels", "tokens", "record"]
 
 
 def holes(values: Array) -> Bools:

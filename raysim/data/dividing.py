@@ -17,6 +17,7 @@ from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.federation import DataInfo
 from raysim.data.imbalance import imbalanced
+from raysim.data.inputs import check_packed
 from raysim.data.left_out import LeftOut
 from raysim.data.noise import check_noise
 from raysim.data.owners import owned_tests
@@ -90,7 +91,8 @@ def _check(pool: Pool, info: DataInfo) -> None:
             f"{pool.origin}: samples have shape {x.shape[1:]} and targets {pool.y.shape[1:]}, expected "
             f"{info.input_shape} and {info.target_shape}; all parts of a data set must look alike"
         )
-    wanted = {"real": "f", "pixels": "u", "tokens": "iu"}[info.input_kind], "iu" if info.classes else "f"
+    kind = {"real": "f", "pixels": "u", "tokens": "iu", "record": "i"}[info.input_kind]
+    wanted = kind, "iu" if info.classes else "f"
     for name, values, kinds in zip(("features", "targets"), (x, pool.y), wanted, strict=True):
         if values.dtype.kind not in kinds:
             expected = "floats" if kinds == "f" else "integers"
@@ -98,6 +100,7 @@ def _check(pool: Pool, info: DataInfo) -> None:
     _check_range(pool, "label", pool.y, info.classes)
     if info.input_kind == "tokens":
         _check_range(pool, "token", x, info.vocabulary)
+    check_packed(x, info.inputs, pool.origin)
     if info.task == "regression" and not np.isfinite(pool.y).all():
         sample = int(np.argwhere(~np.isfinite(pool.y))[0][0])
         raise DataError(f"{pool.origin}: the target of sample {_row(pool, sample)} is not finite; remove the sample")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from raysim.arrays import Array, Int64
+from raysim.data.inputs import InputField
 from raysim.data.left_out import LeftOut
 
 ClientPart = Literal["train", "holdout", "test"]
@@ -21,8 +22,9 @@ class DataInfo:
     task: Literal["classification", "regression"]
     input_shape: tuple[int, ...]
     """Shape of one sample's features; `(length,)` for tokens."""
-    input_kind: Literal["real", "pixels", "tokens"]
-    """`real`: float32. `pixels`: uint8, divided by 255 on the worker. `tokens`: integer ids for an embedding."""
+    input_kind: Literal["real", "pixels", "tokens", "record"]
+    """`real`: float32. `pixels`: uint8, divided by 255 on the worker. `tokens`: integer ids for an embedding.
+    `record`: int32 words that hold several inputs, those of `inputs`."""
     target_shape: tuple[int, ...] = ()
     """`()` for one target a sample, `(length,)` for one a position, `(d,)` for a vector to regress on."""
     classes: int | None = None
@@ -31,6 +33,8 @@ class DataInfo:
     """Number of token ids, for `tokens`."""
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     """What classes 0, 1, … are called, where that is known. No part of the federation's fingerprint."""
+    inputs: tuple[InputField, ...] = field(default=(), repr=False)
+    """What a `record` holds, by name; empty where a sample is one tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Samples:
     """Some samples as read-only arrays, often views of a memory map."""
 
     x: Array
-    """`[n, *input_shape]` float32, uint8 or integer ids, as stored."""
+    """`[n, *input_shape]` float32, uint8, integer ids or words of a record, as stored."""
     y: Array
     """`[n, *target_shape]` integer labels or float32 targets."""
     weight: Array | None = None

@@ -2,6 +2,7 @@
 
 from raysim.models.blueprint import Blueprint, LazyBlueprint
 from raysim.models.build import MODELS, build_model, list_models, model_on_meta
+from raysim.models.calling import Calling
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.fingerprint import fingerprint
 from raysim.models.fit import check_fit, check_trainable, refusal_of_one
@@ -12,6 +13,7 @@ from raysim.models.weights import load_weights
 __all__ = [
     "MODELS",
     "Blueprint",
+    "Calling",
     "FrozenWatch",
     "LazyBlueprint",
     "build_model",

@@ -10,34 +10,45 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from raysim.data.federation import DataInfo
 from raysim.models.base_store import BaseFile, storable
+from raysim.models.calling import Calling
 from raysim.models.frozen import frozen_parameters
 from raysim.models.structure import PicklerClass, Structure
 from raysim.models.travelling import Packed, packed, unpacked
 
 CPU = torch.device("cpu")
+PLAIN = Calling()
 
 
 class Blueprint:
     """What modules are made from: a structure, and the frozen parameters that they share, in memory or in a file."""
 
     def __init__(
-        self, structure: Structure, frozen: Mapping[int, str], registered: frozenset[int], file: BaseFile | None = None
+        self,
+        structure: Structure,
+        frozen: Mapping[int, str],
+        registered: frozenset[int],
+        file: BaseFile | None = None,
+        calling: Calling = PLAIN,
     ) -> None:
         """Args:
         frozen: names of the frozen parameters, by their number in the structure.
         registered: numbers of all parameters and buffers.
         file: where the frozen parameters are that a file can hold.
+        calling: how modules are called.
         """
         self._structure, self._frozen, self._registered, self.file = structure, frozen, registered, file
+        self._calling = calling
         self._bases: dict[torch.device, dict[int, Tensor]] = {}
 
     @classmethod
-    def of(cls, module: nn.Module, pickler: PicklerClass | None = None) -> Blueprint:
+    def of(cls, module: nn.Module, pickler: PicklerClass | None = None, calling: Calling = PLAIN) -> Blueprint:
         """The blueprint of a module, whose tensors it keeps and does not change.
 
         Args:
             pickler: for a blueprint that travels to other processes (see `Structure.of`).
+            calling: how the modules that are made from it are called.
 
         Raises:
             ModelError: the module cannot be copied, or not be sent.
@@ -48,7 +59,7 @@ class Blueprint:
         frozen = [(name, one) for name, one in frozen_parameters(module) if type(one) is nn.Parameter]
         registered = (number[id(one)] for one in chain(module.parameters(), module.buffers()) if id(one) in number)
         by_number = {number[id(one)]: name for name, one in frozen if id(one) in number}
-        return cls(structure, by_number, frozenset(registered))
+        return cls(structure, by_number, frozenset(registered), calling=calling)
 
     @property
     def base(self) -> dict[str, Tensor]:
@@ -62,7 +73,8 @@ class Blueprint:
             known = base.get(name)
             if known is not None and (known.shape, known.dtype) == (tensors[i].shape, tensors[i].dtype):
                 tensors[i] = nn.Parameter(known, requires_grad=False)
-        return Blueprint(replace(self._structure, tensors=tuple(tensors)), self._frozen, self._registered)
+        structure = replace(self._structure, tensors=tuple(tensors))
+        return Blueprint(structure, self._frozen, self._registered, calling=self._calling)
 
     def with_file(self, cache: Path) -> Blueprint:
         """With the frozen parameters in a file of the cache, which all processes of a node map.
@@ -72,7 +84,7 @@ class Blueprint:
         """
         found = {name: self._structure.tensors[i] for i, name in self._frozen.items()}
         file = BaseFile.keep({name: one for name, one in found.items() if storable(one, name)}, cache)
-        return Blueprint(self._structure, self._frozen, self._registered, file)
+        return Blueprint(self._structure, self._frozen, self._registered, file, self._calling)
 
     def instantiate(self, device: torch.device = CPU, *, share_frozen: bool = True) -> nn.Module:
         """A module of the caller's own, in the modes that the original was in.
@@ -88,6 +100,7 @@ class Blueprint:
         base = self._base(device if share_frozen else CPU)
         values = {i: tensor.detach() if share_frozen else tensor.clone() for i, tensor in base.items()}
         module = self._structure.build({i: nn.Parameter(one, requires_grad=False) for i, one in values.items()})
+        self._calling.attach(module)
         return module if device == CPU else module.to(device)
 
     def on_meta(self) -> nn.Module:
@@ -98,7 +111,7 @@ class Blueprint:
         """
         values = dict(enumerate(self._structure.tensors))
         values |= {i: nn.Parameter(one, requires_grad=False) for i, one in self._found().items()}
-        return self._structure.build({i: _on_meta(values[i]) for i in self._registered})
+        return self._calling.attach(self._structure.build({i: _on_meta(values[i]) for i in self._registered}))
 
     def _base(self, device: torch.device) -> dict[int, Tensor]:
         if device not in self._bases:
@@ -122,7 +135,8 @@ class Blueprint:
     def __reduce__(self) -> tuple[Callable[..., Blueprint], tuple[object, ...]]:
         structure = self._structure
         tensors = [None if self._in_file(i) else packed(one) for i, one in enumerate(structure.tensors)]
-        return _arrived, (structure.name, structure.program, tensors, self._frozen, self._registered, self.file)
+        structured = structure.name, structure.program, tensors
+        return _arrived, (*structured, self._frozen, self._registered, self.file, self._calling)
 
 
 def _arrived(
@@ -132,11 +146,12 @@ def _arrived(
     frozen: Mapping[int, str],
     registered: frozenset[int],
     file: BaseFile | None,
+    calling: Calling,
 ) -> Blueprint:
     found = [torch.empty(0) if one is None else unpacked(one) for one in tensors]
     for i in frozen:
         found[i] = found[i].clone()  # modules have it as it is, and what arrived may be read-only
-    return Blueprint(Structure(name, program, tuple(found)), frozen, registered, file)
+    return Blueprint(Structure(name, program, tuple(found)), frozen, registered, file, calling)
 
 
 class LazyBlueprint:
@@ -145,10 +160,11 @@ class LazyBlueprint:
     def __init__(self, made: Blueprint | None = None) -> None:
         self._made, self._base = made, dict[str, Tensor]()
 
-    def get(self, build: Callable[[], nn.Module]) -> Blueprint:
-        """The blueprint, at first that of the module that `build` returns."""
+    def get(self, build: Callable[[], nn.Module], info: DataInfo) -> Blueprint:
+        """The blueprint, at first that of the module that `build` returns, called on samples like these."""
         if self._made is None:
-            self._made = Blueprint.of(build()).with_base(self._base)
+            module = build()
+            self._made = Blueprint.of(module, calling=Calling.of(module, info)).with_base(self._base)
         return self._made
 
     def release(self) -> None:

@@ -13,9 +13,12 @@ from torch.nn.parameter import UninitializedParameter
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.blueprint import Blueprint
+from raysim.models.calling import Calling
 from raysim.models.exclusive import exclusive_torch
+from raysim.models.inputs import largest_record
 from raysim.models.modes import TrainingModes
 from raysim.models.outputs import output_shape
+from raysim.models.transformer_inputs import is_transformer
 from raysim.user_code import told, user_code
 
 SAMPLES = 2
@@ -107,7 +110,8 @@ class _Trial:
         self.name, self._info = name or type(model).__name__, info
         check_trainable(model, name=self.name)
         self._state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self._copy = Blueprint.of(model).on_meta()
+        self._copy = Blueprint.of(model, calling=Calling.of(model, info)).on_meta()
+        self._ids_on_meta = is_transformer(model)  # whose vocabulary is known from its configuration
         self._modes = TrainingModes(self._copy)
 
     def output(self, samples: int, *, training: bool = False) -> object:
@@ -116,30 +120,42 @@ class _Trial:
         Raises:
             ModelError: it raises an error, on `meta` and with values.
         """
-        info, tokens = self._info, self._info.input_kind == "tokens"
-        x = torch.zeros((samples, *info.input_shape), dtype=torch.float32)
-        if tokens:  # the largest id: an embedding that is too small must show now
-            x = torch.full(x.shape, (info.vocabulary or 1) - 1, dtype=torch.int64)
+        info, x = self._info, _blank(self._info, samples)
+        tokens = info.input_kind in ("tokens", "record")
         if training:
             self._modes.train()
         else:
             self._copy.eval()
         # The caller's generators stay where they are. While it trains, a forward pass may look at gradients.
         with torch.set_grad_enabled(training), exclusive_torch():
-            if not tokens:  # whose ids the meta device does not look at
+            if not tokens or self._ids_on_meta:  # the meta device does not look at ids
                 with suppress(ModelError), user_code(f"model {self.name}", ModelError):
                     return self._copy(x.to("meta"))
                 # Whatever the module cannot do without values, it is tried with values next.
             values = {name: _values(tensor) for name, tensor in self._state.items()}
-            kind = "tokens" if tokens else "inputs"
-            mode = " in training mode" if training else ""
-            place = f"model {self.name} does not accept {kind} of shape {info.input_shape}{mode}"
+            place = f"model {self.name} does not accept {_samples(info)}{' in training mode' if training else ''}"
             try:
                 with user_code(place, ModelError):
                     return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
             except ModelError as error:
                 error.args = (f"{error}{_remark(info, told(error.__cause__ or error))}",)
                 raise
+
+
+def _blank(info: DataInfo, samples: int) -> Tensor:
+    """Samples of zeros; of the largest ids there are, so that an embedding that is too small shows."""
+    shape = (samples, *info.input_shape)
+    if info.input_kind == "record":
+        return largest_record(info, samples)
+    if info.input_kind == "tokens":
+        return torch.full(shape, (info.vocabulary or 1) - 1, dtype=torch.int64)
+    return torch.zeros(shape, dtype=torch.float32)
+
+
+def _samples(info: DataInfo) -> str:
+    if info.input_kind == "record":
+        return "the inputs " + ", ".join(f"{field.name} {list(field.shape)}" for field in info.inputs)
+    return f"{'tokens' if info.input_kind == 'tokens' else 'inputs'} of shape {info.input_shape}"
 
 
 def _remark(info: DataInfo, line: str) -> str:
@@ -157,9 +173,12 @@ def _values(tensor: Tensor) -> Tensor:
 
 
 def _checked_shape(output: object, info: DataInfo, loss: str, name: str, samples: int) -> list[int]:
-    inputs = f"{[samples, *info.input_shape]}"
+    inputs = f"{[samples, *info.input_shape]}" if info.input_kind != "record" else _samples(info)
     if not isinstance(output, Tensor):
-        raise ModelError(f"model {name} maps {inputs} to a {type(output).__name__}; it must return one tensor")
+        raise ModelError(
+            f"model {name} maps {inputs} to a {type(output).__name__}; it must return one tensor, or a mapping or a "
+            "dataclass with one, or one called logits"
+        )
     found, outputs = list(output.shape), output_shape(info, loss)
     fits = [[samples, *outputs]]
     if outputs == info.target_shape:  # one number a target; a last dimension of one is as good, or a second

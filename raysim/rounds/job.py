@@ -9,7 +9,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.data import DataInfo, FederationSpec
-from raysim.models import Blueprint, LazyBlueprint, build_model, exclusive_torch
+from raysim.models import Blueprint, Calling, LazyBlueprint, build_model, exclusive_torch
 from raysim.models.blueprint import CPU
 from raysim.models.structure import PicklerClass
 from raysim.training import EngineChoice, torch_threads
@@ -42,7 +42,7 @@ class Job:
         """
         # Some initialisers compute, and give other bits with other threads.
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return self.blueprint.get(lambda: self._first(info)).instantiate(device, share_frozen=share_frozen)
+            return self.blueprint.get(lambda: self._first(info), info).instantiate(device, share_frozen=share_frozen)
 
     def travelling(self, info: DataInfo, pickler: PicklerClass) -> Blueprint:
         """A blueprint for other processes, which then need no module to be handed over, and no function to make one.
@@ -51,7 +51,8 @@ class Job:
             ModelError: the model cannot be built, or not be sent.
         """
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return Blueprint.of(self._first(info), pickler)
+            module = self._first(info)
+            return Blueprint.of(module, pickler, Calling.of(module, info))
 
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment

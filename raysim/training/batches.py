@@ -181,7 +181,7 @@ class Shards:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model and a loss take: `x` float32 or int64 `[b, …]`, `y` int64 or float32, `weight` float32 or None."""
+    """What a model and a loss take: `x` float32, int64 or words `[b, …]`, `y` int64 or float32, `weight` float32 or None."""
 
     x: Tensor
     y: Tensor
@@ -197,7 +197,12 @@ def gather(shard: Shard, index: Tensor, info: DataInfo) -> Batch:
 
 
 def model_input(x: Tensor, info: DataInfo) -> Tensor:
-    """Stored features as the model takes them. The only place where uint8 is scaled: `x / 255` in float32."""
+    """Stored features as the model takes them. The only place where uint8 is scaled: `x / 255` in float32.
+
+    Words of a record stay words: the model's forward pass begins with taking the inputs out of them.
+    """
+    if info.input_kind == "record":
+        return x
     if info.input_kind == "pixels":
         return x.to(torch.float32).div_(255.0)
     return x.to(torch.int64) if info.input_kind == "tokens" else x.to(torch.float32)

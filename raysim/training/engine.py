@@ -193,8 +193,9 @@ class SequentialEngine(Engine):
         self._sparse: bool | None = None  # whether gradients are (`nn.Embedding(sparse=True)`); known after a step
         self._layout = layout
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
-        # What a module keeps outside the rows (integer buffers) starts every client from the same values.
-        self._kept = [(b, b.clone()) for b in module.buffers() if b.dtype != torch.float32]
+        # What a module keeps outside the rows (integer buffers, constants) starts every client from the same values.
+        inside = {segment.name for segment in layout.buffers}
+        self._kept = [(b, b.clone()) for name, b in module.named_buffers() if name not in inside]
         self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
 
     def load(self, block: Block) -> None:

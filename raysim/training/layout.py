@@ -42,7 +42,8 @@ class Segment:
 class ParameterLayout:
     """Maps a module's trainable parameters and float buffers to the columns of a float32 vector and back.
 
-    Tied parameters appear once. Frozen parameters and integer buffers are no part of it: they stay in the module.
+    Tied parameters appear once. Frozen parameters, integer buffers, and buffers that are no part of a module's state
+    (`persistent=False`, such as tables of rotary positions) are no part of it: they stay in the module.
 
     Attributes:
         parameters: segments of the trainable parameters, in the module's order.
@@ -60,7 +61,10 @@ class ParameterLayout:
                 )
         if not trainable:
             raise ModelError("the model has no trainable parameter (requires_grad is False everywhere)")
-        buffers = [(name, b) for name, b in module.named_buffers() if b.dtype == torch.float32 and b.numel()]
+        constant = _constants(module)
+        buffers = [
+            (n, b) for n, b in module.named_buffers() if b.dtype == torch.float32 and b.numel() and n not in constant
+        ]
         self.parameters, self.trainable = _place(trainable, 0)
         self.buffers, self.size = _place(buffers, self.trainable)
 
@@ -146,6 +150,15 @@ class LayoutPart(ParameterLayout):
 def flat_values(values: Tensor) -> Tensor:
     """`[k, *shape]` as `[k, size]`; a number each, `[k]`, as `[k, 1]`."""
     return values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)
+
+
+def _constants(module: nn.Module) -> set[str]:
+    """Names of the buffers that are no part of the module's state."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, one in module.named_modules()
+        for name in one._non_persistent_buffers_set
+    }
 
 
 def _place(tensors: Sequence[tuple[str, Tensor]], start: int) -> tuple[tuple[Segment, ...], int]:

@@ -32,7 +32,7 @@ class RowBatches:
         self._info, self._batch_size, self._device = info, batch_size, like.device
         shape = (batch_size, *info.input_shape)
         self._x = room(max(width, _GATHERED // prod(shape)), shape, like)  # of as many steps as it holds
-        self._spaced = not self._x.is_contiguous() and info.input_kind != "tokens"
+        self._spaced = not self._x.is_contiguous() and info.input_kind not in ("tokens", "record")
 
     def load(self, block: Block, width: int) -> None:
         """Take up a block; where `width` is more rows than it has clients, the last one's samples are there again."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
+from raysim.data.inputs import pack_inputs
 from raysim.training.layout import ParameterLayout
 
 
@@ -24,9 +28,27 @@ def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:
     shape, wanted = (size, *info.input_shape), (size, *info.target_shape)
     if info.input_kind == "tokens":
         x = torch.randint(info.vocabulary or 1, shape, generator=generator)
+    elif info.input_kind == "record":
+        x = _random_record(info, size, generator)
     else:
         draw = torch.rand if info.input_kind == "pixels" else torch.randn
         x = draw(shape, generator=generator)
     if info.task == "classification":
         return x, torch.randint(info.classes or 1, wanted, generator=generator)
     return x, torch.randn(wanted, generator=generator)
+
+
+def _random_record(info: DataInfo, size: int, generator: torch.Generator) -> Tensor:
+    """Words of samples whose inputs are all in range; all flags are set."""
+    found = dict[str, Any]()
+    for field in info.inputs:
+        shape = (size, *field.shape)
+        if field.kind in ("tokens", "integers"):
+            found[field.name] = torch.randint(field.count or 1, shape, generator=generator).numpy()
+        elif field.kind == "flags":
+            found[field.name] = np.ones(shape, np.uint8)
+        elif field.kind == "pixels":
+            found[field.name] = torch.randint(256, shape, generator=generator).numpy().astype(np.uint8)
+        else:
+            found[field.name] = torch.randn(shape, generator=generator).numpy()
+    return torch.from_numpy(pack_inputs(found, info.inputs)[0])

@@ -215,3 +215,10 @@ def test_a_module_without_weights_has_the_same_layout() -> None:
         meta = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
     real = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
     assert ParameterLayout(meta).fingerprint == ParameterLayout(real).fingerprint
+
+
+def test_buffers_that_are_no_state_of_the_module_do_not_travel() -> None:
+    module = nn.Linear(3, 2)
+    module.register_buffer("table", torch.ones(7), persistent=False)
+    module.register_buffer("statistics", torch.ones(5))
+    assert [segment.name for segment in ParameterLayout(module).buffers] == ["statistics"]

@@ -16,7 +16,9 @@ from raysim.arrays import Array
 from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, InputKind, Pool
 from raysim.data.federation import DataInfo
+from raysim.data.inputs import InputField
 from raysim.data.owners import owner_name
+from raysim.data.sources.mappings import records, vocabulary_of
 from raysim.data.sources.targets import Place, Task, count_classes, index_text, labels, targets, task_of
 from raysim.errors import DataError
 
@@ -36,7 +38,7 @@ def from_arrays(
 
     Args:
         arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
-            x `[n, …]`; y `[n]`, or `[n, …]` for a label per token, time step, pixel or question, or numbers to regress
+            x `[n, …]`, or a mapping of several inputs by name, each `[n, …]`; y `[n]`, or `[n, …]` for a label per token, time step, pixel or question, or numbers to regress
             on a vector;
             client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
             `client_test` may leave samples without an owner (`raysim.data.owners`).
@@ -51,6 +53,10 @@ def from_arrays(
             classes, or a target is not finite.
     """
     values = _by_key(arrays, origin)
+    inputs: tuple[InputField, ...] = ()
+    if isinstance(values["x"], Mapping):
+        values["x"], test_x, inputs = records(values["x"], values.get("x_test"), origin)
+        kind, values = "record", values if test_x is None else {**values, "x_test": test_x}
     chosen = task_of(values["y"], task, origin)
     train = _pool(values, "", chosen, kind, origin, floats)
     if "x_test" in values or "y_test" in values:
@@ -62,8 +68,8 @@ def from_arrays(
     if test is not None:
         _check_alike(train, test)
     classes = count_classes(train, test) if chosen == "classification" else None
-    vocabulary = _vocabulary(train, test) if train.kind == "tokens" else None
-    info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary)
+    vocabulary = _vocabulary(train, test) if train.kind == "tokens" else vocabulary_of(inputs)
+    info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary, inputs=inputs)
     if "classes" in values:
         class_names = _class_names(values["classes"], info, origin)
     return Dataset(train, test, info, class_names)
@@ -87,7 +93,7 @@ def compact(ids: Array) -> Array:
     return ids.astype(np.int64)
 
 
-def _by_key(arrays: Any, origin: str) -> dict[str, Array]:
+def _by_key(arrays: Any, origin: str) -> dict[str, Any]:
     if isinstance(arrays, tuple | list) and len(arrays) == 2:
         arrays = dict(zip(("x", "y"), arrays, strict=True))
     if not isinstance(arrays, Mapping):
@@ -104,7 +110,18 @@ def _by_key(arrays: Any, origin: str) -> dict[str, Array]:
     for key in ("x", "y"):
         if arrays.get(key) is None:
             raise DataError(f"{origin}: array {key!r} is missing; {_keys()}")
-    return {key: to_numpy(value, Place(origin, key)) for key, value in arrays.items() if value is not None}
+    found = {key: _values(value, Place(origin, key)) for key, value in arrays.items() if value is not None}
+    for key in ("x", "x_test"):
+        if isinstance(found.get(key), Mapping) != isinstance(found["x"], Mapping) and key in found:
+            raise DataError(f"{origin}: x and x_test are both arrays, or both inputs by name")
+    return found
+
+
+def _values(value: Any, place: Place) -> Any:
+    """The values as an array, or several inputs as arrays by name."""
+    if place.key in ("x", "x_test") and isinstance(value, Mapping):
+        return {name: to_numpy(one, Place(place.origin, f"{place.key}[{name!r}]")) for name, one in value.items()}
+    return to_numpy(value, place)
 
 
 def _keys() -> str:
@@ -138,7 +155,7 @@ def to_numpy(value: Any, place: Place) -> Array:
     return array
 
 
-def _pool(values: dict[str, Array], suffix: str, task: Task, kind: InputKind | None, origin: str, floats: bool) -> Pool:
+def _pool(values: dict[str, Any], suffix: str, task: Task, kind: InputKind | None, origin: str, floats: bool) -> Pool:
     for key in ("x", "y"):
         if key + suffix not in values:
             raise DataError(f"{origin}: array {key + suffix!r} is missing; x_test and y_test come together")
@@ -181,6 +198,8 @@ def _features(x: Array, kind: InputKind | None, place: Place) -> tuple[Array, In
         raise place.error(f" has shape {x.shape}; expected [samples, features, …], e.g. x.reshape(-1, 1)")
     if x.size == 0:
         raise place.error(f" is empty (shape {x.shape})")
+    if kind == "record":
+        return x, kind
     if kind is None:
         kind = "pixels" if x.dtype == np.uint8 else "tokens" if x.dtype.kind in "iu" else "real"
     if kind == "tokens":

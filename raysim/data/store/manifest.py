@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raysim.config.parsing import parse_json
 from raysim.data.federation import DataInfo, ServerPart
+from raysim.data.inputs import InputField
 from raysim.data.left_out import LeftOut
 from raysim.data.store.columns import Column, FileEntry
 from raysim.errors import DataError
@@ -55,6 +56,8 @@ class Manifest:
         }
         info = asdict(self.info)
         del info["class_names"]  # other names are no other samples
+        if not self.info.inputs:  # stores of one tensor a sample keep the fingerprint that they always had
+            del info["inputs"]
         return hashlib.sha256(json.dumps([info, columns]).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
@@ -106,6 +109,7 @@ def _rebuild(folder: Path) -> str:
 def _parse(values: Mapping[str, Any]) -> Manifest:
     info = dict(values["info"])
     info["input_shape"], info["target_shape"] = tuple(info["input_shape"]), tuple(info["target_shape"])
+    info["inputs"] = tuple(InputField.from_json(one) for one in info.get("inputs", ()))
     files = {}
     for name, entry in values["files"].items():
         if name not in (TRAIN, INDEX, HISTOGRAMS, TESTS, *SERVER_FILES.values()):

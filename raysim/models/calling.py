@@ -1,0 +1,120 @@
+"""How a module is called with one tensor of samples where its forward pass takes, or returns, something else.
+
+As hooks of the module, so that no name of a parameter changes: before the pass, the inputs of a record are taken apart
+and given by name; after it, one tensor is taken out of what is returned. A transformer of the Hugging Face library gets
+its attention masks ready-made (`raysim.models.transformer_inputs`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from raysim.data.federation import DataInfo
+from raysim.data.inputs import InputField
+from raysim.errors import ModelError
+from raysim.models.inputs import take_inputs
+from raysim.models.transformer_inputs import TransformerInputs, is_transformer
+
+OUTPUTS = ("logits", "out")
+"""Entries of a mapping that are taken for the output, the first that is there."""
+
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class BeforeForward(Protocol):
+    """A hook before the forward pass: of a tensor of samples, to positional and keyword arguments."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """The hooks that a module is called with."""
+
+    before: BeforeForward | None = None
+    output: TakeOutput | None = None
+
+    @classmethod
+    def of(cls, module: nn.Module, info: DataInfo) -> Calling:
+        """For a module on samples like these; the module itself is not changed.
+
+        Raises:
+            ModelError: its forward pass does not take the inputs of the data.
+        """
+        if is_transformer(module):
+            return cls(TransformerInputs.of(module, info), TakeOutput(info.classes))
+        before = None if not info.inputs else _named(module, info.inputs)
+        # The zoo, and chains of layers, return one tensor.
+        plain = type(module) is nn.Sequential or type(module).__module__.startswith("raysim.")
+        return cls(before, None if plain else TakeOutput())
+
+    def attach(self, module: nn.Module) -> nn.Module:
+        """The module, which is called so from now on."""
+        if self.before is not None:
+            module.register_forward_pre_hook(self.before, with_kwargs=True)
+        if self.output is not None:
+            module.register_forward_hook(self.output)
+        return module
+
+
+@dataclass(frozen=True, slots=True)
+class NamedInputs:
+    """Gives the inputs of a record as keyword arguments, or as one mapping."""
+
+    inputs: tuple[InputField, ...]
+    by_keyword: bool
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
+        found = take_inputs(args[0], self.inputs)
+        return ((), found) if self.by_keyword else ((found,), {})
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOutput:
+    """Takes one tensor out of a mapping or a dataclass that a forward pass returns.
+
+    Attributes:
+        classes: logits beyond these are dropped: a vocabulary is often padded to a round number.
+    """
+
+    classes: int | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not isinstance(output, Tensor):
+            output = one_tensor(output)
+        if self.classes is not None and isinstance(output, Tensor) and output.shape[-1] > self.classes:
+            output = output[..., : self.classes]
+        return output
+
+
+def one_tensor(output: Any) -> Any:
+    """The tensor of an output with several entries that predictions are in; the output itself where none is found."""
+    if is_dataclass(output) and not isinstance(output, Mapping) and not isinstance(output, type):
+        output = {field.name: getattr(output, field.name) for field in fields(output)}
+    if not isinstance(output, Mapping):
+        return output
+    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
+    chosen = next((name for name in OUTPUTS if name in tensors), None)
+    if chosen is not None:
+        return tensors[chosen]
+    return next(iter(tensors.values())) if len(tensors) == 1 else output
+
+
+def _named(module: nn.Module, inputs: tuple[InputField, ...]) -> NamedInputs:
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    keyword = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    names = [field.name for field in inputs]
+    if all(name in keyword for name in names) or any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return NamedInputs(inputs, True)
+    if len(keyword) == 1 and not keyword & set(names):
+        return NamedInputs(inputs, False)
+    missing = [name for name in names if name not in keyword]
+    raise ModelError(
+        f"model {type(module).__name__}: its forward pass takes {', '.join(sorted(keyword)) or 'nothing by name'}, but "
+        f"the data has the inputs {', '.join(names)}; let it take {', '.join(missing)}, or one mapping of inputs"
+    )

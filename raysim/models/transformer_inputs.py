@@ -1,0 +1,126 @@
+"""What a transformer of the Hugging Face library is given: ids, positions, and an attention mask made here.
+
+The library would look at the values of a mask to find out what it can leave out, which cannot be captured, and waits
+for a GPU. So a mask, where one is needed at all, comes as `[n, 1, queries, keys]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raysim.data.federation import DataInfo
+from raysim.data.inputs import InputField
+from raysim.errors import ModelError
+from raysim.models.inputs import take_inputs
+
+MASK, SEGMENTS, IDS = "attention_mask", "segments", "input_ids"
+_LIBRARY = ("transformers.", "peft.")
+
+
+def is_transformer(module: nn.Module) -> bool:
+    """Whether a module is a model of `transformers`, or one that `peft` has changed."""
+    names = {f"{one.__module__}.{one.__name__}" for one in type(module).__mro__}
+    return any(name.startswith(_LIBRARY) and name.endswith((".PreTrainedModel", ".PeftModel")) for name in names)
+
+
+def backbone_config(module: Any) -> Any:
+    """The `transformers` configuration of a model, also of one that `peft` has changed."""
+    inner = module.get_base_model() if hasattr(module, "get_base_model") else module
+    return inner.config.get_text_config()
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerInputs:
+    """A hook before the forward pass.
+
+    Attributes:
+        inputs: of a record; empty where a sample is token ids alone.
+        causal: whether a position attends to none after it.
+    """
+
+    inputs: tuple[InputField, ...]
+    causal: bool
+
+    @classmethod
+    def of(cls, module: nn.Module, info: DataInfo) -> TransformerInputs:
+        """For a model on samples like these.
+
+        Raises:
+            ModelError: the samples have no token ids, ids beyond the model's vocabulary, or are longer than its
+                positions; or the model is an encoder with a decoder.
+        """
+        config, name = backbone_config(module), type(module).__name__
+        length = _length(info, name)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(f"model {name}: encoder-decoder models are not supported; use a decoder or an encoder")
+        vocabulary = getattr(config, "vocab_size", None)
+        if vocabulary is not None and info.vocabulary is not None and info.vocabulary > vocabulary:
+            raise ModelError(
+                f"model {name}: its vocabulary has {vocabulary:,} tokens, the data's tokenizer {info.vocabulary:,}; "
+                "tokenise the data with the model's own tokenizer"
+            )
+        for key in ("max_position_embeddings", "sliding_window"):
+            limit = getattr(config, key, None)
+            if isinstance(limit, int) and 0 < limit < length:
+                what = "positions" if key == "max_position_embeddings" else "positions in its sliding window"
+                raise ModelError(
+                    f"model {name}: it has {limit:,} {what}, the data's sequences are {length:,} tokens long; make "
+                    "them shorter (the source's length)"
+                )
+        causal = any(getattr(one, "is_causal", False) is True for one in module.modules())
+        return cls(info.inputs, causal)
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = take_inputs(args[0], self.inputs) if self.inputs else {IDS: args[0]}
+        mask, segments = given.pop(MASK, None), given.pop(SEGMENTS, None)
+        if mask is not None or segments is not None:
+            dtype = next(one.dtype for one in module.parameters() if one.is_floating_point())
+            given[MASK] = attention_mask(mask, segments, causal=self.causal, dtype=dtype)
+        elif not self.causal:
+            ids = given[IDS]
+            given[MASK] = torch.zeros((len(ids), 1, ids.shape[1], ids.shape[1]), device=ids.device)
+        return (), {**given, "use_cache": False, "return_dict": True} if self.causal else {**given, "return_dict": True}
+
+
+def attention_mask(mask: Tensor | None, segments: Tensor | None, *, causal: bool, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores: 0 where a query may attend to a key, the least number elsewhere.
+
+    A position attends to the keys of its own segment that are no padding, and always to itself, so that no row is
+    empty.
+
+    Args:
+        mask: `[n, length]` bool, whether a position is a token; None is everywhere.
+        segments: `[n, length]`, the document that a position belongs to; None is one for all.
+
+    Returns:
+        `[n, 1, length, length]`.
+    """
+    like = mask if mask is not None else segments
+    assert like is not None
+    length = like.shape[-1]
+    query, key = torch.arange(length, device=like.device)[:, None], torch.arange(length, device=like.device)
+    allowed = (query >= key) if causal else torch.ones((length, length), dtype=torch.bool, device=like.device)
+    if mask is not None:
+        allowed = allowed & mask[..., None, :]
+    if segments is not None:
+        allowed = allowed & (segments[..., :, None] == segments[..., None, :])
+    allowed = allowed | (query == key)
+    least = torch.finfo(dtype).min
+    return torch.where(allowed, 0.0, least).to(dtype).unsqueeze(-3)
+
+
+def _length(info: DataInfo, name: str) -> int:
+    shapes = {field.name: field.shape for field in info.inputs}
+    shape = info.input_shape if info.input_kind == "tokens" else shapes.get(IDS)
+    if shape is None or len(shape) != 1:
+        raise ModelError(
+            f"model {name} takes sequences of token ids, but the samples are {info.input_kind} of shape "
+            f"{info.input_shape}; use a text source, or give x as {{'input_ids': …}}"
+        )
+    return shape[0]
