@@ -142,3 +142,15 @@ def plain_sgd_only(experiment: Experiment, reason: str) -> None:
     sgd = experiment.client.optimizer
     if not isinstance(sgd, SgdConfig) or sgd.momentum or sgd.weight_decay:
         raise ConfigError(f"{reason}; set client.optimizer to sgd, without momentum and weight_decay")
+    if any(group.weight_decay for group in experiment.client.groups):
+        raise ConfigError(f"{reason}; leave weight_decay out of client.groups")
+
+
+def one_rate_only(experiment: Experiment, reason: str) -> None:
+    """Refuse learning rates that differ between parameters.
+
+    Raises:
+        ConfigError: there are some; says the reason.
+    """
+    if any(group.lr_scale != 1 for group in experiment.client.groups):
+        raise ConfigError(f"client.groups: {reason}; leave out lr_scale")

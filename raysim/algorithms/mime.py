@@ -76,7 +76,7 @@ class Mime(Algorithm):
         self.beta = config.beta
 
     def check(self, experiment: Experiment) -> None:
-        if experiment.client.clip_norm is not None:
+        if experiment.client.clip_norm is not None or any(one.clip_norm for one in experiment.client.groups):
             raise ConfigError(
                 "client.clip_norm: mime's correction is exact for whole gradients only; leave it out, or use mimelite"
             )

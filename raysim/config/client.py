@@ -115,6 +115,20 @@ class StragglersConfig(Section):
     them from the round; a round with no client left keeps the model."""
 
 
+class ParameterGroupConfig(Section):
+    """Parameters that are trained in a way of their own, as a parameter group of `torch.optim`."""
+
+    match: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Globs of parameter names (`head.*`, `*.bias`); a parameter belongs to the first group that matches it."""
+    lr_scale: float = Field(1.0, ge=0)
+    """Factor on the learning rate of these parameters; 0 leaves them where they are."""
+    weight_decay: float | None = Field(None, ge=0)
+    """Weight decay of these parameters; by default that of `client.optimizer`."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Clip the part of the gradient that belongs to these parameters to this Euclidean norm, by itself. All parameters
+    in groups without this, and in no group, are clipped together to `client.clip_norm`."""
+
+
 class ClientConfig(Section):
     """What a client does with the model in a round."""
 
@@ -133,6 +147,8 @@ class ClientConfig(Section):
     single sample. Each epoch leaves out others; a client with fewer samples than a batch keeps its only one."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
+    groups: tuple[ParameterGroupConfig, ...] = ()
+    """Parameters with a learning rate, weight decay or clipping of their own."""
     resampling: ResamplingConfig = NoResamplingConfig()
     """How often an epoch sees the samples of each class."""
     stragglers: StragglersConfig = StragglersConfig()

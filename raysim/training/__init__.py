@@ -9,6 +9,7 @@ from raysim.training.engine import Block, Engine, SequentialEngine
 from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
+from raysim.training.groups import clip_of, column_rates
 from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
 from raysim.training.layout import LayoutPart, ParameterLayout
 from raysim.training.listening import Heard, listen
@@ -63,6 +64,8 @@ __all__ = [
     "build_engine",
     "check_loss",
     "check_metrics",
+    "clip_of",
+    "column_rates",
     "copied",
     "copy_into",
     "listen",

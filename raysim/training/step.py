@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raysim.training.batches import LocalWork
 from raysim.training.engine import Engine
+from raysim.training.groups import Clip
 from raysim.training.inputs import Correction, Some
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
@@ -20,14 +21,15 @@ class Means:
 
     Attributes:
         optimizer: None where the program moves the rows by itself, or leaves them at the broadcast model.
-        clip_norm: Euclidean norm to which each client's gradients are clipped, but for `full_gradient` and `peek`.
+        clip_norm: Euclidean norm, of the whole or of parts, to which each client's gradients are clipped, but for
+            `full_gradient` and `peek`.
         matrices: how many matrices `[K, P]` the program may make beside the rows.
     """
 
     engine: Engine
     optimizer: RowOptimizer | None
     work: LocalWork
-    clip_norm: float | None
+    clip_norm: Clip | None
     matrices: int = 0
 
 

@@ -14,6 +14,7 @@ from raysim.arrays import Float64, Int64
 from raysim.training.batches import BatchPlan, LocalWork, Shards
 from raysim.training.clients import Clients
 from raysim.training.engine import Block, Engine
+from raysim.training.groups import Clip
 from raysim.training.inputs import BlockInputs, RoundSetting
 from raysim.training.optimizers import RowOptimizer
 from raysim.training.resampling import Resampling
@@ -50,7 +51,7 @@ class Trainer:
     engine: Engine
     optimizer: RowOptimizer | None
     work: LocalWork
-    clip_norm: float | None
+    clip_norm: Clip | None
     local: Program
     matrices: int = 0
     resampling: Resampling | None = None

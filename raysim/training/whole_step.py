@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from raysim.training.capture import Vectorised
+from raysim.training.groups import Clip
 from raysim.training.inputs import Correction, Some
 from raysim.training.layout import ParameterLayout, flat_values
 from raysim.training.optimizers import RowOptimizer, clip_rows
@@ -34,7 +35,7 @@ class LocalUpdate:
     """
 
     optimizer: RowOptimizer | None
-    clip_norm: float | None
+    clip_norm: Clip | None
     corrections: tuple[Correction | None, ...] = (None,)
     plain: bool = False
 
@@ -62,7 +63,7 @@ class WholeStep:
     """
 
     def __init__(
-        self, gradient: Vectorised, layout: ParameterLayout, optimizer: RowOptimizer | None, clip_norm: float | None,
+        self, gradient: Vectorised, layout: ParameterLayout, optimizer: RowOptimizer | None, clip_norm: Clip | None,
         correct: Correction | None, example: Sequence[Tensor],
     ) -> None:  # fmt: skip
         """Compile it.
@@ -107,13 +108,13 @@ class WholeStep:
             broadcast: `[P]`.
             state: of the optimiser, each `[k, T]`.
         """
-        code, then = self._code, self._then
+        code, then, shared = self._code, self._then, self._shared
         known, weights = self._known(rows, grad, losses, state), rows[:, : self._layout.trainable]
 
         def step(factors: Tensor, batch: Sequence[Tensor]) -> None:
             code(*known, factors, *batch)
             if then is not None:
-                then(weights, grad, broadcast, factors, *state)
+                then(weights, grad, broadcast, factors, *shared, *state)
 
         return step
 
@@ -145,13 +146,19 @@ class WholeStep:
         state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
         factors = self.factors(1, 0.1)[0]
         of_gradient = [*self._known(rows, grad, losses, state), factors, *batch]
-        return _Example(rows, grad, losses, of_gradient, [rows[:, :trainable], grad, rows[0] * 0.75, factors, *state])
+        of_update = [rows[:, :trainable], grad, rows[0] * 0.75, factors, *self._shared, *state]
+        return _Example(rows, grad, losses, of_gradient, of_update)
 
     def _known(self, rows: Tensor, grad: Tensor, losses: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """The arguments of the gradient's code that stay the same from step to step."""
-        kept = state if self._updates else [grad]
-        parts = [one[:, s.start : s.start + s.size] for one in kept for s in self._layout.parameters]
+        kept = [*self._shared, *state] if self._updates else [grad]
+        parts = [one[..., s.start : s.start + s.size] for one in kept for s in self._layout.parameters]
         return [losses, *(rows[:, s.start : s.start + s.size] for s in self._layout.segments), *parts]
+
+    @property
+    def _shared(self) -> Sequence[Tensor]:
+        """Vectors `[T]` of the optimiser's."""
+        return () if self._optimizer is None else self._optimizer.shared
 
     @property
     def _updates(self) -> bool:
@@ -160,15 +167,15 @@ class WholeStep:
 
     def _whole_rows(self) -> FunctionType:
         optimizer, clip_norm, correct = self._optimizer, self._clip_norm, self._correct
-        trainable = self._layout.trainable
+        trainable, shared = self._layout.trainable, len(self._shared)
 
-        def step(weights: Tensor, grad: Tensor, broadcast: Tensor, factors: Tensor, *state: Tensor) -> None:
+        def step(weights: Tensor, grad: Tensor, broadcast: Tensor, factors: Tensor, *kept: Tensor) -> None:
             if clip_norm is not None:
                 clip_rows(grad, clip_norm)
             if correct is not None:
                 correct(grad, weights, _seen(broadcast, trainable))
             if optimizer is not None:
-                optimizer.update(weights, grad, state, factors.unbind())
+                optimizer.update(weights, grad, kept[shared:], factors.unbind(), kept[:shared])
 
         assert isinstance(step, FunctionType)
         return step
@@ -176,7 +183,8 @@ class WholeStep:
     def _each_parameter(self) -> FunctionType:
         gradient, segments, parameters = self._gradient, self._layout.segments, len(self._layout.parameters)
         optimizer = self._optimizer if self._updates else None
-        kept = 1 if optimizer is None else len(optimizer.state)
+        shared = 0 if optimizer is None else len(optimizer.shared)
+        kept = 1 if optimizer is None else shared + len(optimizer.state)
 
         def step(losses: Tensor, *given: Tensor) -> None:
             values, given = given[: len(segments)], given[len(segments) :]
@@ -192,7 +200,8 @@ class WholeStep:
                 if optimizer is None:
                     own[0].copy_(flat_values(grad))
                 else:  # on a copy, which costs nothing here: two parameters may have the same tensor as their gradient
-                    optimizer.update(values[i], flat_values(grad).clone(), own, factors.unbind())
+                    grad = flat_values(grad).clone()
+                    optimizer.update(values[i], grad, own[shared:], factors.unbind(), own[:shared])
             losses.add_(found)
 
         assert isinstance(step, FunctionType)

@@ -45,6 +45,8 @@ TABLE = lines(RUNS) | lines(DATA) | of_algorithms()
 TABLE |= {key: row for table in LOOKED_AT.values() for key, row in lines(table).items()}
 LISTS = ("data.transforms", "tracking.observers")
 """Lists of components, whose elements are given whole."""
+WHOLE = ("tuning.space", "tuning.objective", "execution.classes", "client.groups")
+"""Keys whose elements are given whole."""
 INERT = {
     "data.source=synthetic.alpha": "as in the authors' code, it moves all classes of a client alike",
     "data.source=synthetic_virtual.alpha": "the same recipe",
@@ -60,7 +62,12 @@ def pair(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if option and path not in LISTS and not any(one.startswith(f"{path}=") for one in base):
         base = (f"{path}.name={name}", *base)
     where = f"{path}.{option}" if option and path not in LISTS else path
-    for whole in ("tuning.space", "tuning.objective", "execution.classes"):  # their elements are given whole
+    for whole in (
+        "tuning.space",
+        "tuning.objective",
+        "execution.classes",
+        "client.groups",
+    ):  # their elements are given whole
         where = whole if where.startswith(f"{whole}.") else where
     return base, (*base, f"{where}={value}")
 

@@ -8,6 +8,7 @@ import torch
 from raysim.algorithms import Algorithm
 from raysim.config import Experiment
 from raysim.data import DataInfo
+from raysim.errors import ConfigError
 from raysim.execution.clients.state import StateLayout
 from raysim.rounds.job import Job
 from raysim.training import (
@@ -18,6 +19,8 @@ from raysim.training import (
     Resampling,
     RowOptimizer,
     Trainer,
+    clip_of,
+    column_rates,
     listen,
     row_optimizer,
 )
@@ -40,13 +43,28 @@ def heard(experiment: Experiment, algorithm: Algorithm) -> Heard:
 def local_optimizer(experiment: Experiment, algorithm: Algorithm) -> RowOptimizer | None:
     """A new local optimiser; None where the algorithm has none."""
     config = algorithm.local_optimizer(experiment.client)
-    return None if config is None else row_optimizer(config)
+    return None if config is None else row_optimizer(config, column_rates(experiment.client, algorithm.layout))
+
+
+def check_client(experiment: Experiment, algorithm: Algorithm) -> None:
+    """Refuse what the `client` section asks for and the algorithm, or the model, has not.
+
+    Raises:
+        ConfigError: names the key and the remedy.
+    """
+    client, name = experiment.client, experiment.algorithm.name
+    own = column_rates(client, algorithm.layout) is not None
+    clip_of(client, algorithm.layout)
+    if own and algorithm.local_optimizer(client) is None:
+        raise ConfigError(
+            f"client.groups: {name} does not move weights by client.optimizer; leave out lr_scale and weight_decay"
+        )
 
 
 def local_update(job: Job, algorithm: Algorithm, *, compiled: bool) -> LocalUpdate:
     """What local steps do with gradients; what they correct them with is found out where steps are compiled."""
     experiment = job.experiment
-    optimizer, clip_norm = local_optimizer(experiment, algorithm), experiment.client.clip_norm
+    optimizer, clip_norm = local_optimizer(experiment, algorithm), clip_of(experiment.client, algorithm.layout)
     if not compiled:
         return LocalUpdate(optimizer, clip_norm)
     found = heard(experiment, algorithm)

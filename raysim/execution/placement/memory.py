@@ -11,13 +11,14 @@ import torch
 from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
+from raysim.execution.clients.local_training import local_optimizer
 from raysim.execution.clients.state import StateLayout
 from raysim.execution.placement.placing import ACTOR_BYTES
 from raysim.machine import cores
 from raysim.models import model_on_meta
 from raysim.rounds.job import Job
 from raysim.selection.cohort import cohort_size
-from raysim.training import ParameterLayout, row_optimizer
+from raysim.training import ParameterLayout
 
 CUDA_CONTEXT = 500 * 1024 * 1024
 """What a process takes of a GPU before it computes anything: between 300 and 500 MB, by the GPU and the driver."""
@@ -189,12 +190,11 @@ def _shared_values(layout: ParameterLayout, algorithm: Algorithm) -> int:
 
 
 def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:
-    config = algorithm.local_optimizer(job.experiment.client)
-    if config is None:
+    optimizer = local_optimizer(job.experiment, algorithm)
+    if optimizer is None:
         return 0
-    optimizer = row_optimizer(config)
     optimizer.start(torch.empty((rows, trainable), device="meta"))
-    return sum(state.nbytes for state in optimizer.state)
+    return sum(one.nbytes for one in (*optimizer.state, *optimizer.shared))
 
 
 def _shard_bytes(job: Job, federation: Federation) -> int:

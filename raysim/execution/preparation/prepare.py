@@ -24,6 +24,7 @@ from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
 from raysim.evaluation.fairness import LocalBaseline
 from raysim.execution.clients.holdouts import with_fine_tuning
+from raysim.execution.clients.local_training import check_client
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
@@ -126,6 +127,7 @@ def prepare_job(
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
+    check_client(experiment, algorithm)
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
     aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
     clients = cohort_size(experiment, federation.population)
