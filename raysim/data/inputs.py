@@ -46,7 +46,7 @@ class InputField:
     @property
     def words(self) -> int:
         """32-bit words of a sample."""
-        return -(-prod(self.shape) * np.dtype(_STORED[self.kind]).itemsize // 4)
+        return -(-prod(self.shape) * int(np.dtype(_STORED[self.kind]).itemsize) // 4)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InputField:

@@ -38,8 +38,8 @@ def from_arrays(
 
     Args:
         arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
-            x `[n, …]`, or a mapping of several inputs by name, each `[n, …]`; y `[n]`, or `[n, …]` for a label per token, time step, pixel or question, or numbers to regress
-            on a vector;
+            x `[n, …]`, or a mapping of several inputs by name, each `[n, …]`; y `[n]`, or `[n, …]` for a label per
+            token, time step, pixel or question, or numbers to regress on a vector;
             client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
             `client_test` may leave samples without an owner (`raysim.data.owners`).
         origin: file or source, for error messages.
