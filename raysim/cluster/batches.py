@@ -76,7 +76,7 @@ class Batches:
         self._runtime, self._pool, self._costs = runtime, pool, costs
         self._columns, self._book, self._resolve = columns, book, resolve
         self.refused: set[int] = set()
-        self.open = pool.lives_on(runtime.home)
+        self.open = pool.actors.roster.lives_on(runtime.home)
 
     def rounds(self, upcoming: Upcoming, server: ServerHandle) -> Generator[RoundDone]:
         """Finished rounds from this server on, until one is not small.
@@ -107,11 +107,11 @@ class Batches:
                     _take_back([batch, *flying], upcoming)
                     flying.clear()
                     if failure.kind == "hung":
-                        self._pool.kill(worker)
+                        self._pool.actors.kill(worker)
                     elif failure.gone:
-                        self._pool.await_restart(worker)
+                        self._pool.actors.await_restart(worker)
                     else:
-                        self._pool.release(worker)
+                        self._pool.actors.release(worker)
                     worker = None  # whatever interrupts the next line
                     worker = self._reserve()
                     continue
@@ -129,7 +129,7 @@ class Batches:
                     upcoming.finished()
         finally:
             if worker is not None:
-                self._pool.release(worker)
+                self._pool.actors.release(worker)
 
     def _reserve(self) -> int | None:
         worker = self._pool.reserve(self._runtime.home)
@@ -143,7 +143,7 @@ class Batches:
             flying.append(self._send(worker, works, start))
 
     def _send(self, worker: int, works: list[RoundWork], start: ServerHandle) -> _BatchCall:
-        call = self._pool.actor(worker).train_rounds.options(num_returns=4)
+        call = self._pool.actors.roster.actor(worker).train_rounds.options(num_returns=4)
         facts, history, state, model = call.remote(works, start.state, start.model)
         size = sum(1 + len(work.task.clients) for work in works)
         limit = self._pool.deadlines.of("whole rounds", size)

@@ -9,6 +9,7 @@ from typing import Any
 
 from raysim.arrays import Float32
 from raysim.cluster.actors import Aggregator
+from raysim.cluster.availability import AvailableActors
 from raysim.cluster.batches import Batches, Element
 from raysim.cluster.faults import FaultBook, unwrapped
 from raysim.cluster.leasing import Leasing
@@ -67,7 +68,8 @@ class RayExecutor(Executor):
                 self._states = NodeStates(self._runtime, placement.nodes, execution, population, width, self._wait)
             leasing = Leasing(self._roster, execution, self._costs.clients, samples, self._states)
             fatal_error = self._states.fatal_error if self._states is not None else lambda failure: None
-            self._pool = ClientPool(self._runtime, self._roster, leasing, execution, self._book, samples, fatal_error)
+            actors = AvailableActors(self._runtime, self._roster, self._book, execution.wait_for_nodes)
+            self._pool = ClientPool(self._runtime, actors, leasing, execution, self._book, samples, fatal_error)
             self._aggregator = (
                 self._runtime.ray.remote(Aggregator)
                 .options(
@@ -107,7 +109,7 @@ class RayExecutor(Executor):
         self._pool.watched_by = self._metrics
 
     def environment(self) -> dict[str, Any]:
-        found = self._pool.bits()
+        found = self._pool.actors.bits(self._book.max_retries)
         first, expected = next(iter(found.items()))
         for index, bits in found.items():
             for key, value in bits.items():
@@ -187,7 +189,7 @@ class RayExecutor(Executor):
         if self._runtime.ray.is_initialized() and not self._runtime.health.lost:  # it would wait for Ray for ever
             if self._metrics is not None:
                 self._metrics.close()
-            self._pool.close()
+            self._roster.close()
             self._tree.close()
             if self._states is not None:
                 self._states.close()

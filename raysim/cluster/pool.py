@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from raysim.cluster.availability import AvailableActors
 from raysim.cluster.deadlines import Deadlines
-from raysim.cluster.faults import FaultBook, failure_of, first_line, unwrapped
+from raysim.cluster.faults import FaultBook, failure_of
 from raysim.cluster.flights import Call, Evaluation, Flight, FlightContext, QueuedPiece
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
-from raysim.cluster.roster import START_SECONDS, Roster
+from raysim.cluster.roster import START_SECONDS
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.states import KeptAfter
 from raysim.cluster.training import Samples, Training
 from raysim.config.running import ExecutionConfig
-from raysim.errors import DataError, LostError, RaysimError, RunError
-from raysim.rounds.faults import CallFailure, Fault, to_blame
+from raysim.errors import LostError, RaysimError, RunError
+from raysim.rounds.faults import CallFailure, Fault
 from raysim.rounds.ranges import EvaluationRange
 from raysim.rounds.task import RoundTask
 
@@ -27,37 +28,37 @@ _F = TypeVar("_F", bound=Flight)
 class ClientPool:
     """All client actors of a run.
 
-    An actor that died is sent a call that it answers once Ray has started it again; until then its work goes to
-    others. One that does not answer within the deadline is killed, and then likewise. An actor that Ray gives up, or
-    that cannot read the data on its node, gets no more work.
+    The work of an actor that died goes to others; one that does not answer within the deadline is killed, and then
+    likewise.
+
+    Attributes:
+        actors: which of them can be given work.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        roster: Roster,
+        actors: AvailableActors,
         leasing: Leasing,
         execution: ExecutionConfig,
         book: FaultBook,
         samples: Samples,
         fatal_error: Callable[[CallFailure], RaysimError | None],
     ) -> None:
-        """All actors of the roster are idle."""
-        self._runtime, self._ray, self._roster = runtime, runtime.ray, roster
+        """All actors are idle."""
+        self._runtime, self._ray, self.actors, self._roster = runtime, runtime.ray, actors, actors.roster
         self._leasing, self._samples = leasing, samples
-        self._max_retries, self._wait_for_nodes = execution.max_retries, execution.wait_for_nodes
-        self._context = FlightContext(book, Deadlines(execution.faults), roster.node, roster.suits, fatal_error)
-        self._idle = set(roster.workers)
+        deadlines, roster = Deadlines(execution.faults), actors.roster
+        self._context = FlightContext(book, deadlines, roster.node, roster.suits, fatal_error)
         self._flights: list[Flight] = []
         self._calls: dict[Any, Call] = {}
         self._late: dict[Any, Call] = {}
-        self._reviving: dict[Any, int] = {}
         self.watched_by: RunMetrics | None = None
 
     @property
     def size(self) -> int:
         """Actors that are not gone; where all are, one to come."""
-        return max(1, len(self._roster.workers))
+        return max(1, len(self.actors))
 
     def node_of(self, worker: int) -> str:
         """The node of a worker."""
@@ -68,35 +69,15 @@ class ClientPool:
         """How long calls may take."""
         return self._context.deadlines
 
-    def bits(self) -> dict[int, dict[str, Any]]:
-        """What each actor's bits depend on; waits until all are up. Those that cannot read their data are left out.
-
-        Raises:
-            PlacementError: some are not up after `start_seconds`: other work uses the cluster.
-            DataError: no actor can read the data.
-        """
-        found: dict[int, dict[str, Any]] = {}
-        unread: DataError | None = None
-        for worker, call in self._roster.ask(self._max_retries).items():
-            try:
-                with unwrapped(self._ray):
-                    found[worker] = self._runtime.get(call)
-            except DataError as error:
-                unread = error
-                self._remove(worker, error)
-        if unread is not None and not found:
-            raise unread
-        return found
-
     def train(self, task: RoundTask, model: Any, shared: Any = None, kept: KeptAfter | None = None) -> Training:
         """Give out a cohort's leases; `wait` for the flight.
 
         `wait` raises `ClientError` where a client's own code failed, `DataError` where a shard cannot be read anywhere,
         and `RunError` where a lease was lost more often than `execution.max_retries`.
         """
-        self._refresh_nodes()
-        while not self._roster.workers:
-            self._wait_for_new_ones()
+        self.actors.refresh_nodes()
+        while not len(self.actors):
+            self.actors.wait_for_new_ones()
         first, rest = self._leasing.cut(task, self._up())
         return self.depart(Training(self._context, task, model, first, rest, self._samples, shared=shared, kept=kept))
 
@@ -142,76 +123,24 @@ class ClientPool:
 
     def forget(self) -> None:
         """Ignore all work that is out. Its actors finish it before they start anything else."""
-        self._idle |= {call.worker for call in self._calls.values() if call.worker in self._roster}
+        self.actors.idle |= {call.worker for call in self._calls.values() if call.worker in self._roster}
         self._calls.clear()
         self._late.clear()
         self._flights.clear()
 
-    def lives_on(self, node: str) -> bool:
-        """Whether an actor is on this node."""
-        return self._roster.lives_on(node)
-
     def reserve(self, node: str) -> int | None:
         """An actor on this node for calls of one's own, until `release`; None where there are none any more."""
-        while (worker := min((w for w in self._idle if self._roster.node(w) == node), default=None)) is None:
+        while (worker := self.actors.idle_on(node)) is None:
             busy = [call.worker for call in self._calls.values()]
-            if node not in (self._roster.node(w) for w in (*busy, *self._reviving.values())):
+            if node not in (self._roster.node(w) for w in (*busy, *self.actors.restarting.values())):
                 return None
             self._advance()
-        self._idle.discard(worker)
+        self.actors.idle.discard(worker)
         return worker
-
-    def release(self, worker: int) -> None:
-        """The actor is idle again, unless it is gone."""
-        if worker in self._roster and worker not in self._reviving.values():
-            self._idle.add(worker)
-
-    def actor(self, worker: int) -> Any:
-        """The actor itself."""
-        return self._roster.actor(worker)
-
-    def kill(self, worker: int) -> None:
-        """Have Ray kill a hung actor and start it again. It gets work again when it answers."""
-        if worker in self._roster:
-            self._ray.kill(self._roster.actor(worker), no_restart=False)
-            self.await_restart(worker)
-
-    def await_restart(self, worker: int) -> None:
-        """Give a dead actor work again once Ray has restarted it and it answers."""
-        if worker in self._roster:
-            self._reviving[self._roster.actor(worker).bits.options(max_task_retries=-1).remote()] = worker
-
-    def close(self) -> None:
-        """Stop the actors."""
-        self._roster.close()
 
     def _up(self) -> frozenset[int]:
         """Workers that are busy or idle."""
-        return frozenset(self._idle).union(call.worker for call in self._calls.values())
-
-    def _refresh_nodes(self, *, now: bool = False) -> bool:
-        """Remove workers whose nodes are gone and add those that joined; returns whether any joined."""
-        change = self._roster.refresh(now=now)
-        self._idle.difference_update(change.left)
-        self._reviving = {ready: worker for ready, worker in self._reviving.items() if worker not in change.left}
-        for worker in change.joined:
-            self.await_restart(worker)  # like one that was started again, it gets work when it answers
-        return bool(change.joined)
-
-    def _wait_for_new_ones(self) -> None:
-        """No worker is left: wait for nodes that can hold actors.
-
-        Raises:
-            RunError: none came in time.
-        """
-        deadline = time.monotonic() + self._wait_for_nodes
-        while not self._refresh_nodes(now=True):
-            if time.monotonic() >= deadline:
-                raise RunError(
-                    f"every client actor is lost, and no node with room for one came within {self._wait_for_nodes:g} s "
-                    "(execution.wait_for_nodes); resume the run on healthy nodes"
-                )
-            time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        return frozenset(self.actors.idle).union(call.worker for call in self._calls.values())
 
     def _give_out(self) -> None:
         """Pieces for all idle actors, of the flights in their order; first those whose rows lie on an actor's node."""
@@ -220,12 +149,12 @@ class ClientPool:
                 continue
             flight.reassign(self._up())
             for near in (True, False):
-                for worker in sorted(self._idle):
+                for worker in sorted(self.actors.idle):
                     if (queued := flight.piece_for(worker, near=near)) is not None:
                         self._give(flight, queued, worker)
 
     def _give(self, flight: Flight, queued: QueuedPiece, worker: int) -> None:
-        self._idle.discard(worker)
+        self.actors.idle.discard(worker)
         node = self._roster.node(worker)
         reference, kept = flight.send(self._roster.actor(worker), node, queued.piece)
         flight.out += 1
@@ -238,9 +167,10 @@ class ClientPool:
         Raises:
             RunError: no actor is left to wait for.
         """
-        references = [*self._late, *self._reviving, *self._calls]  # restarted actors first: results might delay them
-        if not self._calls and not self._reviving:
-            self._wait_for_new_ones()
+        restarting = self.actors.restarting
+        references = [*self._late, *restarting, *self._calls]  # restarted actors first: results might delay them
+        if not self._calls and not restarting:
+            self.actors.wait_for_new_ones()
             return
         now = time.monotonic()
         timeout = min((call.due - now for call in self._calls.values()), default=START_SECONDS)
@@ -248,8 +178,8 @@ class ClientPool:
         if not ready and not self._calls:
             raise RunError(f"no client actor came back within {START_SECONDS:g} s; resume the run on healthy nodes")
         for reference in ready:
-            if reference in self._reviving:
-                self._revive(reference)
+            if reference in self.actors.restarting:
+                self.actors.answered(reference)
             elif reference in self._late:
                 self._refuse(reference)
             else:
@@ -266,13 +196,13 @@ class ClientPool:
         except Exception as error:
             failure = failure_of(self._ray, error)
             if failure.gone:
-                self.await_restart(call.worker)
+                self.actors.await_restart(call.worker)
             else:
-                self.release(call.worker)
+                self.actors.release(call.worker)
             if not call.flight.abandoned:
                 call.flight.lost(call, failure)
             return
-        self.release(call.worker)
+        self.actors.release(call.worker)
         if not call.flight.abandoned:
             call.flight.receive(call, result)
 
@@ -288,10 +218,13 @@ class ClientPool:
                 continue
             self._late[reference] = self._calls.pop(reference)
             call.flight.out -= 1
-            self.kill(call.worker)
+            self._kill(call)
             if not call.flight.abandoned:
                 reason = f"no answer within {call.limit:.3g} s"
                 call.flight.lost(call, CallFailure("hung", reason, RunError(reason), gone=True))
+
+    def _kill(self, call: Call) -> None:
+        self.actors.kill(call.worker)
 
     def _look_for_model(self, flight: Flight) -> None:
         if flight.ready_since is None and self._ray.wait([flight.model], timeout=0)[0]:
@@ -307,26 +240,3 @@ class ClientPool:
         if not call.flight.abandoned and not call.flight.receive(call, result):
             reason, then = "its answer came late", "it is ignored"
             self._context.book.say(Fault("hung", f"actor {call.worker}", reason, then, call.flight.round))
-
-    def _revive(self, ready: Any) -> None:
-        worker = self._reviving.pop(ready)
-        try:
-            with unwrapped(self._ray):
-                bits = self._runtime.get(ready)
-        except LostError:
-            raise
-        except (RaysimError, self._ray.exceptions.RayError) as error:
-            self._remove(worker, error)
-        else:
-            if worker in self._roster and self._roster.admits(worker, bits):
-                self._idle.add(worker)
-
-    def _remove(self, worker: int, error: Exception) -> None:
-        """Remove an actor that cannot work on its node, or that Ray gave up."""
-        self._idle.discard(worker)
-        if isinstance(error, RaysimError):
-            self._roster.remove(worker)
-        else:
-            self._roster.failed(worker)
-        kind = to_blame(error) if isinstance(error, RaysimError) else "died"
-        self._context.book.say(Fault(kind, f"actor {worker}", first_line(error), "it gets no more work", 0))

@@ -124,7 +124,7 @@ def a_run_that_lost_all_its_actors_waits(folder: Path) -> None:
             until(simulation, lambda: len(set(seats(simulation))) == 1 and "has joined; 2" in notes(simulation))
             assert len(seats(simulation)) == 2
             assert sha256(simulation.model()) == expected(folder, simulation.number)
-            simulation._executor._pool._wait_for_nodes = 1.0
+            simulation._executor._pool.actors._wait_for_nodes = 1.0
             made.remove_node(second)
             with pytest.raises(RunError, match=r"every client actor is lost, and no node .* came within 1 s"):
                 until(simulation, lambda: False)

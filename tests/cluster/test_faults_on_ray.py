@@ -16,6 +16,7 @@ from federations import digits, final_sha256, sha256
 
 from raysim import Experiment, Simulation
 from raysim.cluster import steps
+from raysim.cluster.flights import Call
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.steps import ServerSteps, StepCall
 from raysim.errors import ClientError, RunError
@@ -106,17 +107,16 @@ def both(tmp_path_factory: pytest.TempPathFactory, ray_session: Any, _shared_rou
         {key: value for key, value in fault.items() if key != "kind"} | {"round": number}
         for number, fault in enumerate(RETRIED.values(), 1)
     ]
-    rounds, kill, get = f"rounds={len(faults) + 1}", ClientPool.kill, ServerSteps._get
+    rounds, kill, get = f"rounds={len(faults) + 1}", ClientPool._kill, ServerSteps._get
     late = list(RETRIED).index("an actor stopped whose answer comes late") + 1
     stopped = list(RETRIED).index("the aggregator stopped in a step") + 1
 
-    def kill_too_late(self: ClientPool, worker: int) -> None:
+    def kill_too_late(self: ClientPool, call: Call) -> None:
         """Where an actor is to answer late, the kill gets lost on the way."""
-        given_up = [call for call in self._late.values() if call.worker == worker]
-        if given_up[-1].flight.round == late:
-            self.await_restart(worker)
+        if call.flight.round == late:
+            self.actors.await_restart(call.worker)
         else:
-            kill(self, worker)
+            kill(self, call)
 
     def get_soon(self: ServerSteps, step: StepCall) -> Any:
         """Only where the aggregator is stopped is it given up early: one that was killed may take long to come back."""
@@ -125,7 +125,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, ray_session: Any, _shared_rou
             return get(self, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClientPool, "kill", kill_too_late)
+        patch.setattr(ClientPool, "_kill", kill_too_late)
         patch.setattr(ServerSteps, "_get", get_soon)
         disturbed = outcome(on_ray(folder / "disturbed", faults, rounds))
     return outcome(troubled(folder / "peace", [], rounds)), disturbed

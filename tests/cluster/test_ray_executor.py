@@ -31,7 +31,7 @@ def kill_after_giving(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
         give(self, flight, piece, worker)
         if len(killed) < times:
             killed.append(worker)
-            self._ray.kill(self.actor(worker), no_restart=False)
+            self._ray.kill(self.actors.roster.actor(worker), no_restart=False)
 
     monkeypatch.setattr(ClientPool, "_give", give_and_kill)
     return killed

@@ -95,7 +95,7 @@ def test_an_actor_killed_with_two_calls_in_flight_changes_nothing(
         if not killed:
             pool: ClientPool = self._pool
             killed.append(1)
-            ray_session.kill(pool.actor(0), no_restart=False)
+            ray_session.kill(pool.actors.roster.actor(0), no_restart=False)
         return facts(self, batch)
 
     monkeypatch.setattr(Batches, "_facts", kill_and_wait)

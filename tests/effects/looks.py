@@ -15,10 +15,10 @@ import optuna
 from outcomes import Lab, Look
 
 from raysim import Experiment, tune
+from raysim.cluster.availability import AvailableActors
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook
 from raysim.cluster.metrics import run_metrics
-from raysim.cluster.pool import ClientPool
 from raysim.cluster.reduction import NodeSum, ReductionTree
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RaysimError
@@ -94,10 +94,10 @@ def calls(lab: Lab, overrides: tuple[str, ...]) -> Any:
 def patience(lab: Lab, overrides: tuple[str, ...]) -> Any:
     """What a run says that has lost all its nodes."""
     execution = lab.experiment(overrides)[0].execution
-    pool = ClientPool(*[MagicMock() for _ in range(3)], execution, *[MagicMock() for _ in range(3)])
+    actors = AvailableActors(MagicMock(), MagicMock(), MagicMock(), execution.wait_for_nodes)
     try:
-        with patch.object(ClientPool, "_refresh_nodes", return_value=False):
-            pool._wait_for_new_ones()
+        with patch.object(AvailableActors, "refresh_nodes", return_value=False):
+            actors.wait_for_new_ones()
     except RaysimError as error:
         return str(error)
 
