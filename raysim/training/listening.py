@@ -34,12 +34,14 @@ class Heard:
     Attributes:
         corrections: those that it takes steps with, None for steps without one.
         plain: whether it takes gradients by themselves.
+        alternates: whether, in a pass, it takes them from `gradients` or `peek`.
         full_gradient: whether it takes those of whole shards.
         solves: whether it takes whole shards in place of local steps.
     """
 
     corrections: list[Correction | None] = field(default_factory=list)
     plain: bool = False
+    alternates: bool = False
     full_gradient: bool = False
     solves: bool = False
 
@@ -125,6 +127,9 @@ class _Listening(Engine):
     def gradients(self, step: int, k: int) -> Tensor:
         self._heard.plain = True
         return self.grad.new_zeros(k)
+
+    def alternate(self) -> None:
+        self._heard.alternates = True
 
     def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float, correct: Correction | None) -> bool:
         if correct not in self._heard.corrections:

@@ -10,12 +10,16 @@ import pytest
 from raysim import Experiment
 from raysim.errors import PlacementError
 from raysim.execution.clients.worker import ClientWorker
-from raysim.execution.placement.memory import CUDA_CONTEXT, actor_memory, gpu_fraction
+from raysim.execution.inprocess.whole_round import whole_round
+from raysim.execution.placement.memory import CUDA_CONTEXT, Skeleton, actor_memory, gpu_fraction
 from raysim.execution.placement.placing import ACTOR_BYTES, Placement, Seat
 from raysim.execution.placement.slots import Node, Share
 from raysim.execution.preparation.estimate import make_plan, plan_round
 from raysim.execution.preparation.prepare import Prepared, prepare_job
+from raysim.execution.server.server import Server
 from raysim.rounds.lease import Lease
+from raysim.rounds.results import ServerHandle
+from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import draw_cohort, draw_round
 
 
@@ -76,6 +80,31 @@ def test_the_optimisers_state_is_counted(optimizer: Any, vectors: int) -> None:
 
 def test_an_algorithm_without_local_steps_has_no_optimiser() -> None:
     assert actor_memory(prepared(algorithm="fedsgd", client={"optimizer": "adam"}).job).optimizer == 0
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rows", "gradients"),
+    [
+        ("fedavg", 0, 0),
+        ("perfedavg", 1, 1),  # which takes a gradient while it still has another one
+        ("mimelite", 1, 2),  # of whole shards: the rows meanwhile, a sum, what is returned
+        ("mime", 2, 3),
+    ],
+)
+def test_gradients_that_an_algorithm_asks_for_by_themselves_are_counted(
+    algorithm: Any, rows: int, gradients: int
+) -> None:
+    job = prepared(algorithm=algorithm).job
+    worker, skeleton = ClientWorker(job, 0), Skeleton.of(job)
+    columns, trainable = worker.trainer.engine.rows.shape[1], worker.trainer.engine.grad.shape[1]
+    matrices, plain = skeleton.algorithm.matrices, actor_memory(prepared().job).model
+    expected = 4 * ((rows + matrices) * columns + gradients * trainable)
+    assert actor_memory(job, skeleton).model - plain == expected
+    task = draw_round(job.experiment, prepared().federation, worker.trainer.work, 2)
+    server = Server(job)
+    state, model = server.first()
+    whole_round(worker, server, RoundWork(task), ServerHandle(state, model, server.shared(state)), None)
+    assert (worker.trainer.engine._spare is not None) == (gradients in (1, 3))
 
 
 @pytest.mark.parametrize(("execution", "samples"), [({}, 55), ({"shard_memory": 0}, 21), ({"shard_memory": 2160}, 30)])

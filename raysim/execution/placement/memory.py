@@ -11,14 +11,14 @@ import torch
 from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
-from raysim.execution.clients.local_training import local_optimizer
+from raysim.execution.clients.local_training import heard, local_optimizer
 from raysim.execution.clients.state import StateLayout
 from raysim.execution.placement.placing import ACTOR_BYTES
 from raysim.machine import cores
 from raysim.models import model_on_meta
 from raysim.rounds.job import Job
 from raysim.selection.cohort import cohort_size
-from raysim.training import ParameterLayout
+from raysim.training import Heard, ParameterLayout
 
 CUDA_CONTEXT = 500 * 1024 * 1024
 """What a process takes of a GPU before it computes anything: between 300 and 500 MB, by the GPU and the driver."""
@@ -67,6 +67,7 @@ class Skeleton:
     """A job's model without values, and its algorithm: what sizes are derived from before anything starts.
 
     Attributes:
+        program: what clients do in a round, as a dry run hears it.
         frozen: bytes of frozen parameters, which all modules of a process share.
         kept: bytes of buffers that are no part of the layout, of which every module has its own.
     """
@@ -74,6 +75,7 @@ class Skeleton:
     job: Job
     layout: ParameterLayout
     algorithm: Algorithm
+    program: Heard
     frozen: int
     kept: int
 
@@ -90,7 +92,8 @@ class Skeleton:
         inside = {segment.name for segment in layout.segments}
         frozen = sum(one.nbytes for name, one in module.named_parameters() if name not in inside)
         kept = sum(one.nbytes for name, one in module.named_buffers() if name not in inside)
-        return cls(job, layout, build_algorithm(experiment.algorithm, layout), frozen, kept)
+        algorithm = build_algorithm(experiment.algorithm, layout)
+        return cls(job, layout, algorithm, heard(experiment, algorithm), frozen, kept)
 
     @property
     def columns(self) -> int:
@@ -136,6 +139,12 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     # what the algorithm computes in, and the gradients as autograd returns them and as the trainer takes them. A GPU
     # has the broadcast in the host's memory as well, on its way.
     vectors = (2 + cuda) * columns + rows * ((2 + algorithm.matrices) * columns + 2 * trainable)
+    if (
+        skeleton.program.alternates
+    ):  # gradients that stay while others are found, and rows while some are found elsewhere
+        vectors += rows * (trainable + columns)
+    if skeleton.program.full_gradient:  # the rows meanwhile, a sum, and what is returned
+        vectors += rows * (columns + 2 * trainable)
     if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
         vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
     # Buffers beside the rows: the engine's, their first values, the evaluator's.
