@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class DataFacts:
 
 class BaseAlgorithmConfig(Section):
     """What every algorithm takes."""
+
+    versions: ClassVar[bool] = False
+    """Whether it writes versions of a frozen base (`raysim.models.versioned`)."""
 
     server_lr: float = Field(1.0, gt=0)
     """Server learning rate: the factor on the averaged update."""

@@ -35,6 +35,18 @@ class MlpConfig(BaseModelConfig):
     """Dropout after each hidden layer."""
 
 
+class MlpLoraConfig(BaseModelConfig):
+    """ReLU multi-layer perceptron with LoRA adapters on frozen hidden layers; the last layer trains whole."""
+
+    name: Literal["mlp_lora"] = "mlp_lora"
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=UNITS)], ...], Field(min_length=1, max_length=1000)] = (64,)
+    """Units of each hidden layer."""
+    rank: int = Field(4, ge=1, le=UNITS)
+    """Rank r of the adapters."""
+    alpha: float = Field(8.0, gt=0)
+    """Scaling α: a layer adds α/r B A x."""
+
+
 class CnnConfig(BaseModelConfig):
     """McMahan et al.'s MNIST CNN: two 5x5 convolutions, 512 units; 1,663,370 parameters on 28x28x1."""
 
@@ -93,6 +105,7 @@ class CustomModelConfig(BaseModelConfig):
 ModelConfig = Annotated[
     Annotated[SoftmaxConfig, Tag("softmax")]
     | Annotated[MlpConfig, Tag("mlp")]
+    | Annotated[MlpLoraConfig, Tag("mlp_lora")]
     | Annotated[CnnConfig, Tag("cnn")]
     | Annotated[CnnCifarConfig, Tag("cnn_cifar")]
     | Annotated[Resnet18GnConfig, Tag("resnet18_gn")]

@@ -8,6 +8,7 @@ from raysim.models.fingerprint import fingerprint
 from raysim.models.fit import check_fit, check_trainable, refusal_of_one
 from raysim.models.frozen import FrozenWatch
 from raysim.models.outputs import output_shape
+from raysim.models.versioned import with_versions
 from raysim.models.weights import load_weights
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "model_on_meta",
     "output_shape",
     "refusal_of_one",
+    "with_versions",
 ]

@@ -13,14 +13,17 @@ from raysim.config.model import CustomModelConfig, InMemoryModelConfig, ModelCon
 from raysim.data.federation import DataInfo
 from raysim.data.room import check_room
 from raysim.errors import ModelError
+from raysim.models.blueprint import Blueprint
 from raysim.models.convolutional import cnn, cnn_cifar
 from raysim.models.dense import mlp, softmax
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.factory import from_import_string
 from raysim.models.fit import check_trainable, check_values
+from raysim.models.lora import mlp_lora
 from raysim.models.outputs import output_shape
 from raysim.models.recurrent import lstm_char
 from raysim.models.resnet import resnet18_gn
+from raysim.models.versioned import with_versions
 from raysim.models.weights import check_weights, load_weights
 from raysim.user_code import user_code
 
@@ -30,6 +33,7 @@ Builder = Callable[[Any, DataInfo, tuple[int, ...]], nn.Module]
 MODELS: dict[str, Builder] = {
     "softmax": softmax,
     "mlp": mlp,
+    "mlp_lora": mlp_lora,
     "cnn": cnn,
     "cnn_cifar": cnn_cifar,
     "resnet18_gn": resnet18_gn,
@@ -43,7 +47,13 @@ def list_models() -> dict[str, str]:
 
 
 def build_model(
-    config: ModelConfig, info: DataInfo, *, seed: int, loss: str = "auto", module: nn.Module | None = None
+    config: ModelConfig,
+    info: DataInfo,
+    *,
+    seed: int,
+    loss: str = "auto",
+    module: nn.Module | None = None,
+    versions: bool = False,
 ) -> nn.Module:
     """Build the model on the CPU with weights that are a function of the seed, or from the configured file.
 
@@ -54,14 +64,15 @@ def build_model(
         info: what a sample looks like.
         seed: the experiment's seed.
         loss: the configuration's `training.loss`; `binary_cross_entropy` wants one output a target.
-        module: the user's own, for `in_memory`; returned as it is.
+        module: the user's own, for `in_memory`; returned as it is, or as a copy where there are versions.
+        versions: whether the base has versions (`with_versions`).
 
     Raises:
         ConfigError: an import string names nothing.
-        ModelError: the model cannot be built for these data, or the weights do not fit.
+        ModelError: the model cannot be built for these data, the weights do not fit, or it has no versions.
     """
     if isinstance(config, InMemoryModelConfig):
-        model = _in_memory(module)
+        model = _in_memory(module, versions)
         check_trainable(model)
         return model
     if not isinstance(config, CustomModelConfig):
@@ -72,25 +83,32 @@ def build_model(
         model = _construct(config, info, loss)
     check_values(model, name=config.name)
     check_trainable(model, name=config.name)
+    if versions:
+        with_versions(model)
     if config.weights is not None:
         load_weights(model, config.weights, name=config.name)
     return model
 
 
 def model_on_meta(
-    config: ModelConfig, info: DataInfo, *, loss: str = "auto", module: nn.Module | None = None
+    config: ModelConfig,
+    info: DataInfo,
+    *,
+    loss: str = "auto",
+    module: nn.Module | None = None,
+    versions: bool = False,
 ) -> nn.Module:
     """The model without weights, to plan with: takes no memory; of a file of weights the header is checked.
 
-    A module of the user's own is returned as it is; a user's function that cannot do without values is called on the
-    CPU.
+    A module of the user's own is returned as it is, or as a copy where there are versions; a user's function that
+    cannot do without values is called on the CPU.
 
     Raises:
         ConfigError: an import string names nothing.
         ModelError: the model cannot be built for these data, or the file of weights does not fit.
     """
     if isinstance(config, InMemoryModelConfig):
-        return _in_memory(module)
+        return _in_memory(module, versions)
     with exclusive_torch():
         try:
             with torch.device("meta"):
@@ -100,6 +118,8 @@ def model_on_meta(
                 raise
             with torch.device("cpu"):
                 model = _construct(config, info, loss)
+    if versions:
+        with_versions(model)
     if config.weights is not None:
         check_weights(model, config.weights, name=config.name)
     return model
@@ -122,9 +142,9 @@ def _check_room(config: ModelConfig, info: DataInfo, loss: str) -> None:
     check_room(4 * parameters, f"model {config.name}", what, "make its layers smaller", error=ModelError)
 
 
-def _in_memory(module: nn.Module | None) -> nn.Module:
+def _in_memory(module: nn.Module | None, versions: bool) -> nn.Module:
     if module is None:
         raise ModelError("model: in_memory needs the module itself; pass it as Simulation(…, model=module)")
     with user_code("model", ModelError):
         check_values(module)
-    return module
+    return with_versions(Blueprint.of(module).instantiate()) if versions else module

@@ -19,7 +19,7 @@ def softmax(config: SoftmaxConfig, info: DataInfo, outputs: tuple[int, ...]) -> 
     Raises:
         ModelError: the samples are tokens.
     """
-    layers = _flat(config.name, info)
+    layers = flat(config.name, info)
     layers.update(head(math.prod(info.input_shape), outputs, bias=config.bias))
     return nn.Sequential(layers)
 
@@ -30,7 +30,7 @@ def mlp(config: MlpConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Modul
     Raises:
         ModelError: the samples are tokens.
     """
-    layers = _flat(config.name, info)
+    layers = flat(config.name, info)
     width = math.prod(info.input_shape)
     for i, units in enumerate(config.hidden, start=1):
         layers[f"hidden{i}"] = nn.Linear(width, units)
@@ -42,7 +42,12 @@ def mlp(config: MlpConfig, info: DataInfo, outputs: tuple[int, ...]) -> nn.Modul
     return nn.Sequential(layers)
 
 
-def _flat(model: str, info: DataInfo) -> OrderedDict[str, nn.Module]:
+def flat(model: str, info: DataInfo) -> OrderedDict[str, nn.Module]:
+    """The layers so far: one that flattens images, where there are any.
+
+    Raises:
+        ModelError: the samples are tokens.
+    """
     if info.input_kind == "tokens":
         raise ModelError(f"model {model} takes numbers, but the samples are tokens; use lstm_char or a model of yours")
     layers: OrderedDict[str, nn.Module] = OrderedDict()

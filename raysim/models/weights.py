@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raysim.errors import ModelError
 from raysim.files import looked_up
+from raysim.models.versioned import residual_names
 
 
 def load_weights(model: nn.Module, path: str, *, name: str) -> None:
@@ -31,7 +32,8 @@ def load_weights(model: nn.Module, path: str, *, name: str) -> None:
 def check_weights(model: nn.Module, path: str, *, name: str) -> None:
     """Check that the file's tensors are the model's, by its header alone.
 
-    Of parameters that are one and the same (tied), the file may give any.
+    Of parameters that are one and the same (tied), the file may give any. It may lack versions of the base, which stay
+    zero.
 
     Args:
         model: the model, on any device; not changed.
@@ -45,7 +47,8 @@ def check_weights(model: nn.Module, path: str, *, name: str) -> None:
     expected = _expected(model)
     given = {id(expected[key]) for key in found if key in expected}
     unexpected = [key for key in found if key not in expected]
-    missing = [key for key, tensor in expected.items() if id(tensor) not in given]
+    versions = residual_names(model)
+    missing = [key for key, tensor in expected.items() if id(tensor) not in given and key not in versions]
     if missing:
         instead = f"; it has {_enumerate(unexpected)} instead" if unexpected else ""
         raise ModelError(f"{path}: lacks {_enumerate(missing)} of model {name}{instead}")

@@ -57,4 +57,7 @@ class Job:
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment
         loss = experiment.training.loss
-        return build_model(experiment.model, info, seed=experiment.seed, loss=loss, module=self.module)
+        versions = experiment.algorithm.versions
+        return build_model(
+            experiment.model, info, seed=experiment.seed, loss=loss, module=self.module, versions=versions
+        )

@@ -65,6 +65,10 @@ model=softmax.bias | false |
 model=mlp.weights | <FOLDER>/softmax.safetensors | model.hidden=[6]
 model=mlp.hidden | [5] | model.hidden=[6]
 model=mlp.dropout | 0.5 | model.hidden=[6]
+model=mlp_lora.weights | <FOLDER>/softmax.safetensors | model.hidden=[6]; model.rank=2
+model=mlp_lora.hidden | [5] | model.hidden=[6]; model.rank=2
+model=mlp_lora.rank | 1 | model.hidden=[6]; model.rank=2
+model=mlp_lora.alpha | 1 | model.hidden=[6]; model.rank=2
 model=cnn | cnn | data:images; client.steps=1; rounds=1
 model=cnn.weights | <FOLDER>/softmax.safetensors | data:images; client.steps=1; rounds=1
 model=cnn_cifar | cnn_cifar | data:photos; client.steps=1; rounds=1

@@ -12,6 +12,7 @@ from raysim.config.model import (
     CnnConfig,
     LstmCharConfig,
     MlpConfig,
+    MlpLoraConfig,
     ModelConfig,
     Resnet18GnConfig,
     SoftmaxConfig,
@@ -43,7 +44,15 @@ def inputs(info: DataInfo, n: int) -> torch.Tensor:
 def test_list_models_describes_every_name_of_the_schema_in_one_line() -> None:
     names = {
         config().name
-        for config in (SoftmaxConfig, MlpConfig, CnnConfig, CnnCifarConfig, Resnet18GnConfig, LstmCharConfig)
+        for config in (
+            SoftmaxConfig,
+            MlpConfig,
+            MlpLoraConfig,
+            CnnConfig,
+            CnnCifarConfig,
+            Resnet18GnConfig,
+            LstmCharConfig,
+        )
     }
     assert set(MODELS) == names == set(list_models())
     assert all(text.endswith(".") and "\n" not in text for text in list_models().values())
@@ -55,6 +64,7 @@ def test_list_models_describes_every_name_of_the_schema_in_one_line() -> None:
         (SoftmaxConfig(), MNIST, 7_850),
         (SoftmaxConfig(bias=False), MNIST, 7_840),
         (MlpConfig(hidden=(200, 200)), MNIST, 199_210),
+        (MlpLoraConfig(hidden=(200,), rank=4), MNIST, 785 * 200 + 4 * (784 + 200) + 201 * 10),
         (CnnConfig(), MNIST, 1_663_370),
         (CnnCifarConfig(), CIFAR, 1_626_442),
         (Resnet18GnConfig(), CIFAR, 11_173_962),

@@ -87,7 +87,10 @@ class Skeleton:
             DataError, ModelError: the job's data or model cannot be used.
         """
         experiment, info = job.experiment, job.federation.open().info
-        module = model_on_meta(experiment.model, info, loss=experiment.training.loss, module=job.module)
+        versions = experiment.algorithm.versions
+        module = model_on_meta(
+            experiment.model, info, loss=experiment.training.loss, module=job.module, versions=versions
+        )
         layout = ParameterLayout(module)
         inside = {segment.name for segment in layout.segments}
         frozen = sum(one.nbytes for name, one in module.named_parameters() if name not in inside)

@@ -118,7 +118,7 @@ def prepare_job(
     client_loss = resolve_client_loss(experiment.training, info)
     LossContexts(client_loss, federation, torch.device("cpu"))  # finds out whether labels have been counted
     Resampling.of(experiment.client.resampling, info)
-    meta = model_on_meta(experiment.model, info, loss=loss, module=model)
+    meta = model_on_meta(experiment.model, info, loss=loss, module=model, versions=experiment.algorithm.versions)
     output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
     metrics = resolve_metrics(experiment.evaluation.metrics, info, loss, experiment.evaluation.positive)
     if ":" in loss:
