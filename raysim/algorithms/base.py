@@ -13,7 +13,7 @@ from raysim.aggregation import Field, ServerSgd
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig
-from raysim.config.client import ClientConfig, OptimizerConfig, SgdConfig
+from raysim.config.client import ClientConfig, OptimizerConfig, SgdConfig, StepScheduleConfig
 from raysim.config.fine_tuning import FineTuneConfig
 from raysim.errors import ConfigError
 from raysim.training import Clients, Correction, FeatureLoss, LocalWork, ParameterLayout
@@ -147,10 +147,12 @@ def plain_sgd_only(experiment: Experiment, reason: str) -> None:
 
 
 def one_rate_only(experiment: Experiment, reason: str) -> None:
-    """Refuse learning rates that differ between parameters.
+    """Refuse learning rates that differ between parameters, or between the steps of a round.
 
     Raises:
         ConfigError: there are some; says the reason.
     """
     if any(group.lr_scale != 1 for group in experiment.client.groups):
         raise ConfigError(f"client.groups: {reason}; leave out lr_scale")
+    if isinstance(experiment.client.schedule, StepScheduleConfig):
+        raise ConfigError(f"client.schedule: {reason}; use a schedule by rounds")

@@ -18,8 +18,9 @@ import numpy as np
 from torch import Tensor
 
 from raysim.aggregation import Field, FixedPoint
-from raysim.algorithms.base import Algorithm
+from raysim.algorithms.base import Algorithm, one_rate_only
 from raysim.arrays import Float32, Float64
+from raysim.config import Experiment
 from raysim.config.fair_averaging import QFedAvgConfig, TermConfig
 from raysim.training import Clients, ParameterLayout
 
@@ -59,6 +60,10 @@ class QFedAvg(_Quotient):
     def __init__(self, config: QFedAvgConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.q, self.lipschitz = config.q, config.lipschitz
+
+    def check(self, experiment: Experiment) -> None:
+        if self.lipschitz is None:
+            one_rate_only(experiment, "qfedavg takes the Lipschitz constant for 1 / lr; set algorithm.lipschitz")
 
     def send(self, c: Clients) -> Mapping[str, Tensor]:
         loss, update = self.clamped(c), c.update()

@@ -54,7 +54,7 @@ class PerFedAvg(Algorithm):
                 before[: b.k] = b.weights
                 b.weights.add_(b.gradients(), alpha=-self.adapt_lr)
             else:
-                torch.add(before[: b.k], b.gradients(), alpha=-c.setting.lr, out=b.weights)
+                torch.add(before[: b.k], b.gradients(), alpha=-b.lr, out=b.weights)
         ahead = (c.steps % 2 == 1).nonzero()[0].tolist()  # stragglers that stopped one step ahead
         c.weights[ahead] = before[ahead]
         return self.send(c)

@@ -49,17 +49,17 @@ class Apfl(Algorithm):
         return (ClientVector("own", self.layout.size, "model"), ClientVector("shift", 1))
 
     def local(self, c: Clients) -> Mapping[str, Tensor]:
-        trainable, lr = c.trainable, c.setting.lr
+        trainable = c.trainable
         for b in c.batches():
             own, alpha = b.state["own"], self._alpha(b.state)
             mixed = self.client_model(b.rows, b.state)
             grad = b.gradients(at=mixed)
             if self.adaptive and b.number == 0:
                 slope = ((own - b.rows)[:, :trainable] * grad).sum(dim=1, keepdim=True)
-                b.state["shift"].copy_((alpha - lr * slope).clamp_(0.0, 1.0) - self.alpha)
-            own[:, :trainable].addcmul_(grad, alpha, value=-lr)
+                b.state["shift"].copy_((alpha - b.lr * slope).clamp_(0.0, 1.0) - self.alpha)
+            own[:, :trainable].addcmul_(grad, alpha, value=-b.lr)
             own[:, trainable:] = mixed[:, trainable:]
-            b.weights.add_(b.gradients(), alpha=-lr)
+            b.weights.add_(b.gradients(), alpha=-b.lr)
         return self.send(c)
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:

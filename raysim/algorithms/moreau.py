@@ -57,7 +57,7 @@ class PFedMe(Algorithm):
             near = followed[: b.k]
             for _ in range(self.inner_steps):
                 grad = b.gradients().add_(b.weights - near, alpha=self.strength)
-                b.weights.add_(grad, alpha=-c.setting.lr)
+                b.weights.add_(grad, alpha=-b.lr)
             near.lerp_(b.weights, self.share)
         c.state["own"].copy_(c.rows)
         c.weights.copy_(followed)

@@ -88,8 +88,8 @@ def resume(
     """Continue a run after its last checkpoint, to the same bits as without the break.
 
     Only what no past round depends on may change: the sections stop, execution, tracking and tuning, evaluation.every,
-    evaluation.clients_every and evaluation.local_baseline, data.cache, and rounds, unless client.schedule is cosine: a
-    curve over all rounds.
+    evaluation.clients_every and evaluation.local_baseline, data.cache, and rounds, unless client.schedule is a curve
+    over all rounds: cosine, or steps with a line or cosine to the run's end.
     """
     progress = _display(quiet, json, plain, profile)
     _load(progress)

@@ -95,11 +95,43 @@ class WarmupConfig(Section):
     """Rounds of the rise."""
 
 
+class StepScheduleConfig(Section):
+    """By local steps over the whole run, counted from the first round on; needs `client.steps`.
+
+    A linear rise from 1/warmup to 1 over the first steps, then as `then` says."""
+
+    name: Literal["steps"] = "steps"
+    warmup: int = Field(0, ge=0)
+    """Steps of the rise."""
+    then: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
+    """What follows: 1; a line or a cosine from 1 to `floor` at the last step; or the root of warmup / step."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Factor at the last step; below it nothing goes."""
+    total: int | None = Field(None, ge=2)
+    """Steps of the whole curve; by default those of all rounds."""
+
+    @property
+    def ends_with_the_run(self) -> bool:
+        """Whether the curve depends on the number of rounds."""
+        return self.then in ("linear", "cosine") and self.total is None
+
+    @model_validator(mode="after")
+    def _has_a_curve(self) -> StepScheduleConfig:
+        if self.then == "constant" and self.floor:
+            raise ValueError("floor is where a falling curve ends, and then is constant; remove floor")
+        if self.then in ("constant", "inverse_sqrt") and self.total is not None:
+            raise ValueError(f"total is the length of a line or a cosine, and then is {self.then}; remove total")
+        if self.total is not None and self.total <= self.warmup:
+            raise ValueError(f"total ({self.total}) must be above warmup ({self.warmup})")
+        return self
+
+
 ScheduleConfig = Annotated[
     Annotated[ConstantConfig, Tag("constant")]
     | Annotated[ExponentialConfig, Tag("exponential")]
     | Annotated[CosineConfig, Tag("cosine")]
-    | Annotated[WarmupConfig, Tag("warmup")],
+    | Annotated[WarmupConfig, Tag("warmup")]
+    | Annotated[StepScheduleConfig, Tag("steps")],
     BY_NAME,
     SHORTHAND,
 ]
@@ -135,7 +167,7 @@ class ClientConfig(Section):
     optimizer: OptimizerConfig = SgdConfig()
     """Local optimiser."""
     schedule: ScheduleConfig = ConstantConfig()
-    """Client learning rate over the rounds."""
+    """Client learning rate over the rounds, or over all local steps."""
     batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 10
     """Samples of a step; `full` is the client's whole shard."""
     epochs: int = Field(1, ge=1)

@@ -17,7 +17,7 @@ from raysim.data import Federation
 from raysim.errors import ConfigError
 from raysim.rounds.task import RoundTask
 from raysim.selection.clusters import clusters_of, draw_stratified
-from raysim.training import LocalWork, lr_factor
+from raysim.training import LocalWork, round_rates
 
 
 def cohort_size(experiment: Experiment, population: int) -> int:
@@ -114,7 +114,7 @@ def draw_round(
     weights = weighting.base(clients, samples)
     if not weights.any():
         clients, samples, weights = clients[:0], samples[:0], weights[:0]
-    lr = experiment.client.optimizer.lr * lr_factor(experiment.client.schedule, round_number, experiment.rounds)
+    lr, _ = round_rates(experiment, work, round_number)
     steps = work.count(samples) * (round_number % work.rounds == 0)
     turn, share = np.full(len(clients), round_number), _share(experiment, federation, clients, samples)
     if experiment.client.stragglers.share:

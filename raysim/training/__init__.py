@@ -17,7 +17,7 @@ from raysim.training.losses import ClientLoss, Loss, check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
 from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.resampling import Resampling
-from raysim.training.schedules import lr_factor
+from raysim.training.schedules import round_rates
 from raysim.training.step import Means, Step
 from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, Program, Trainer
@@ -69,11 +69,11 @@ __all__ = [
     "copied",
     "copy_into",
     "listen",
-    "lr_factor",
     "merge_exact",
     "resolve_client_loss",
     "resolve_loss",
     "resolve_metrics",
+    "round_rates",
     "row_optimizer",
     "to_device",
     "torch_threads",

@@ -20,7 +20,7 @@ from raysim.training.batches import BatchPlan, Shards, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import add_each, copy_each
-from raysim.training.inputs import Correction
+from raysim.training.inputs import Correction, Rates
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, weighted_mean
 from raysim.training.transfer import to_device
@@ -109,13 +109,13 @@ class Engine(ABC):
         self.rows[:k] = mine
         return self.grad[:k]
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float, correct: Correction | None) -> bool:
+    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
         """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.
 
         Args:
             losses: float64 `[k]`, to which those of the steps are added.
             broadcast: `[P]`, what the clients began with.
-            lr: of the steps.
+            lr: of all the steps, or of each.
             correct: what changes their gradients.
 
         Returns:

@@ -22,9 +22,10 @@ class RoundSetting:
     Attributes:
         seed: the experiment's seed.
         round: number of the round, from 1.
-        lr: client learning rate of this round.
+        lr: client learning rate of this round; of its first batch, where it changes from batch to batch (`rates`).
         optimizer: the local optimiser as configured.
         participation: the cohort's share of the whole population's weight.
+        rates: client learning rate of each batch of a pass, where the schedule is by steps.
     """
 
     seed: int
@@ -32,6 +33,7 @@ class RoundSetting:
     lr: float
     optimizer: OptimizerConfig = PLAIN
     participation: float = 1.0
+    rates: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,9 @@ class Some:
     own: Mapping[str, Tensor]
     number: int = 0
 
+
+Rates = float | Sequence[float]
+"""One learning rate, or that of each step."""
 
 Correction = Callable[[Tensor, Tensor, Some], None]
 """Changes gradients `[k, T]` in place, given the weights `[k, T]` and their clients."""

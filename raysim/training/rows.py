@@ -15,7 +15,7 @@ from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
 from raysim.training.gradient import gradient_of
-from raysim.training.inputs import Correction
+from raysim.training.inputs import Correction, Rates
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.row_batches import RowBatches, Stretch
@@ -131,14 +131,14 @@ class RowsEngine(Engine):
         copy_each(self._places(k), grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k]
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: float, correct: Correction | None) -> bool:
+    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
         step, optimizer = self.codes.whole.get(correct), self._update.optimizer
         if step is None:
             return False
         k, trainable = len(losses), self._layout.trainable
         turn = self._at(steps.start, k)
         taken = 0 if optimizer is None else optimizer.taken
-        factors = step.factors(taken + len(steps), lr)
+        factors = step.factors(len(steps), lr, taken)
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
         rows, grad, found, width = self.rows[:k], self.grad[:k], losses, self._width(k)
         if k < width:
@@ -146,7 +146,7 @@ class RowsEngine(Engine):
             rows, found, grad = rows[beside], losses[beside], grad[beside]
             state = [kept[beside] for kept in state]
         take = step.on(rows, grad, found, broadcast, state)
-        for factor, number in zip(factors[taken:], steps, strict=False):
+        for factor, number in zip(factors, steps, strict=False):
             take(factor, turn.batch(number))
         if optimizer is not None:
             optimizer.taken = taken + len(steps)

@@ -11,7 +11,7 @@ from torch import Tensor
 from raysim.training.batches import LocalWork
 from raysim.training.engine import Engine
 from raysim.training.groups import Clip
-from raysim.training.inputs import Correction, Some
+from raysim.training.inputs import Correction, Rates, Some
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
 
@@ -93,7 +93,13 @@ class Step(Some):
         """
         if self._means.optimizer is None:
             raise ValueError("move needs a local optimiser, and the algorithm's local_optimizer is None")
-        self._means.optimizer.step(self.weights, grad, self.setting.lr)
+        self._means.optimizer.step(self.weights, grad, self.lr)
+
+    @property
+    def lr(self) -> float:
+        """Client learning rate of this batch."""
+        rates = self.setting.rates
+        return self.setting.lr if rates is None else rates[self.number]
 
     def begin(self, first: int) -> None:
         """Go on to the batch whose first local step this is."""
@@ -103,12 +109,14 @@ class Step(Some):
     def take(self, steps: range, correct: Correction | None) -> None:
         """These local steps, whole; the engine takes all of them at once if it has the code."""
         engine, optimizer, clip_norm = self._means.engine, self._means.optimizer, self._means.clip_norm
-        lr, k, repeats, losses = self.setting.lr, self.k, self._means.work.repeats, self._loss_sums
+        k, repeats, losses, rates = self.k, self._means.work.repeats, self._loss_sums, self.setting.rates
+        lr: Rates = self.setting.lr if rates is None else [rates[step // repeats] for step in steps]
         if engine.take(steps, losses, self.broadcast, lr, correct):
             return
         if correct is None and clip_norm is None and optimizer is not None and optimizer.plain:
             for step in steps:
-                losses += engine.descend(step, k, lr)
+                self.number = step // repeats
+                losses += engine.descend(step, k, self.lr)
             return
         grad, weights = engine.grad[:k], self.weights
         for step in steps:
@@ -119,7 +127,7 @@ class Step(Some):
             if correct is not None:
                 correct(grad, weights, self)
             if optimizer is not None:
-                optimizer.step(weights, grad, lr)
+                optimizer.step(weights, grad, self.lr)
 
     def _next(self) -> int:
         """The local step of the next gradient."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysim.training.capture import Vectorised
 from raysim.training.groups import Clip
-from raysim.training.inputs import Correction, Some
+from raysim.training.inputs import Correction, Rates, Some
 from raysim.training.layout import ParameterLayout, flat_values
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.transfer import to_device
@@ -79,7 +79,7 @@ class WholeStep:
         self._optimizer, self._clip_norm, self._correct = optimizer, clip_norm, correct
         self._layout, self._gradient = layout, gradient
         self._device = example[0].device
-        self._factors: tuple[float, Sequence[Tensor]] = 0.0, ()
+        self._factors: tuple[tuple[float, ...], Sequence[Tensor]] = (), ()
         self._apart = correct is None and clip_norm is None
         if optimizer is not None:
             optimizer.start(example[0][:, : layout.trainable])
@@ -118,15 +118,26 @@ class WholeStep:
 
         return step
 
-    def factors(self, count: int, lr: float) -> Sequence[Tensor]:
-        """The optimiser's, of at least this many first steps; kept for as long as the learning rate is the same."""
-        known_lr, known = self._factors
-        if lr != known_lr or len(known) < count:
-            optimizer = self._optimizer
-            numbers = [(0.0,) if optimizer is None else optimizer.factors(step, lr) for step in range(1, count + 1)]
+    def factors(self, count: int, lr: Rates, taken: int = 0) -> Sequence[Tensor]:
+        """The optimiser's, of at least this many steps after those taken; kept for as long as the learning rate, or
+        those of the steps, are the same.
+
+        Args:
+            lr: of all the steps, or of each of them.
+        """
+        if isinstance(lr, Sequence):
+            key, wanted = (taken, *lr), list(enumerate(lr, taken + 1))
+        else:
+            key, wanted = (lr,), [(step, lr) for step in range(1, taken + count + 1)]
+        known_key, known = self._factors
+        if key != known_key or len(known) < len(wanted):
+            numbers = [self._numbers(*one) for one in wanted]
             known = to_device(torch.tensor(numbers), self._device).unbind()
-            self._factors = lr, known
-        return known
+            self._factors = key, known
+        return known if isinstance(lr, Sequence) else known[taken:]
+
+    def _numbers(self, step: int, lr: float) -> tuple[float, ...]:
+        return (0.0,) if self._optimizer is None else self._optimizer.factors(step, lr)
 
     def outcome(self, k: int, example: Sequence[Tensor]) -> Tensor:
         """What two steps come to for k rows, each of which has the same: `[k, …]`."""

@@ -254,12 +254,21 @@ def test_report_prints_the_path_of_what_it_wrote(raysim: Raysim, folder: Path) -
     assert "second" in (folder / "both.html").read_text()
 
 
-def test_more_rounds_of_a_cosine_are_refused_with_the_schedule_as_the_reason(raysim: Raysim) -> None:
-    assert raysim("run", "tiny.yaml", "client.schedule=cosine", "--directory", "out").exit_code == 0
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        ("cosine", ["client.schedule=cosine"]),
+        ("linear", ["client.schedule={name: steps, then: linear}", "client.steps=2"]),
+    ],
+)
+def test_more_rounds_of_a_curve_are_refused_with_the_schedule_as_the_reason(
+    name: str, schedule: list[str], raysim: Raysim
+) -> None:
+    assert raysim("run", "tiny.yaml", *schedule, "--directory", "out").exit_code == 0
     result = raysim("resume", "out", "rounds=4")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: out: rounds must stay 2: client.schedule is cosine, a curve over all rounds")
+    assert line.startswith(f"error: out: rounds must stay 2: client.schedule is {name}, a curve over all rounds")
     assert line.endswith("start a new run instead")
     assert raysim("resume", "out", "execution.max_retries=5").exit_code == 0
 

@@ -100,6 +100,11 @@ client.schedule=exponential.gamma | 0.5 |
 client.schedule=exponential.every | 2 |
 client.schedule=cosine.floor | 0.5 |
 client.schedule=warmup.rounds | 2 |
+client.schedule=steps | {name: steps, warmup: 4} | client.steps=3
+client.schedule=steps.warmup | 4 | client.steps=3
+client.schedule=steps.then | linear | client.steps=3
+client.schedule=steps.floor | 0.5 | client.steps=3; client.schedule.then=linear
+client.schedule=steps.total | 5 | client.steps=3; client.schedule.then=linear
 client.batch_size | full |
 client.epochs | 2 |
 client.steps | 1 |

@@ -15,6 +15,7 @@ from raysim.execution.clients.local_training import check_client
     [
         ("fedsgd", ["client.groups=[{match: ['*'], lr_scale: 2}]"], "client.groups: fedsgd does not move weights"),
         ("fedavg", ["client.groups=[{match: ['gain']}]"], "client.groups.0.match: 'gain' matches no trainable"),
+        ("fedavg", ["client.schedule=steps"], "client.schedule: with client.epochs, clients of unequal size take"),
     ],
 )
 def test_what_an_algorithm_has_not_is_refused(algorithm: str, overrides: list[str], line: str) -> None:

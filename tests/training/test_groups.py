@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from plain_orders import orders
-from torch import Tensor, nn
+from three_clients import ENGINES, LR, SIZES, WORK, compiled_alone, module, samples, trained
+from torch import nn
 
 from raysim.config.client import AdamConfig, ClientConfig, OptimizerConfig, ParameterGroupConfig, SgdConfig
-from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
-from raysim.execution.preparation import engine_choice
-from raysim.training import (
-    Clients,
-    Engine,
-    LocalUpdate,
-    LocalWork,
-    ParameterLayout,
-    RoundSetting,
-    SequentialEngine,
-    Shard,
-    Shards,
-    Trainer,
-    clip_of,
-    column_rates,
-    row_optimizer,
-)
-from raysim.training.losses import cross_entropy
+from raysim.training import ParameterLayout, clip_of, column_rates, row_optimizer
 from raysim.training.optimizers import clip_rows
-from raysim.training.rows import RowsEngine
-
-INFO = DataInfo("classification", (13,), "real", classes=4)
-CPU = torch.device("cpu")
-WORK = LocalWork(5, 2)
-SIZES = [13, 11, 6]
-LR = 0.05
 
 OPTIMIZERS: dict[str, tuple[OptimizerConfig, Callable[[Any], torch.optim.Optimizer]]] = {
     "sgd": (SgdConfig(), lambda p: torch.optim.SGD(p, lr=LR)),
@@ -63,49 +39,6 @@ GROUPS = (
 )
 
 
-def module() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return nn.Sequential(nn.Linear(13, 9), nn.Sigmoid(), nn.Linear(9, 7), nn.Linear(7, 4))
-
-
-def samples(client: int) -> Samples:
-    random = np.random.default_rng(client)
-    x = random.standard_normal((SIZES[client], 13)).astype(np.float32)
-    return Samples(x, random.integers(0, 4, SIZES[client]))
-
-
-def local(c: Clients) -> Mapping[str, Tensor]:
-    c.descend()
-    return {"row": c.rows.clone()}
-
-
-def trained(client: ClientConfig, engine_name: str) -> Tensor:
-    """The rows of three clients after their local steps."""
-    net = module()
-    layout = ParameterLayout(net)
-    start, optimizer = layout.pack(net), row_optimizer(client.optimizer, column_rates(client, layout))
-    clip, engine = clip_of(client, layout), None
-    with torch.random.fork_rng(devices=[]):
-        if engine_name == "sequential":
-            engine = SequentialEngine(net, layout, cross_entropy, INFO, CPU)
-        else:
-            compiled, update = engine_name == "compiled", LocalUpdate(optimizer, clip)
-            engine = RowsEngine(net, layout, cross_entropy, INFO, CPU, 3, 5, compiled=compiled, update=update)
-            assert not compiled or not engine.codes.not_whole
-        return rows_of(engine, Trainer(engine, optimizer, WORK, clip, local), start)
-
-
-def rows_of(engine: Engine, trainer: Trainer, start: Tensor) -> Tensor:
-    shards, width = [Shard.load(samples(client), CPU) for client in range(3)], engine.capacity
-    found = []
-    for first in range(0, 3, width):
-        some = np.arange(first, min(first + width, 3))
-        joined = Shards.join([shards[client] for client in some])
-        found.append(trainer.train(RoundSetting(1, 2, LR), start, some, joined).sent["row"])
-    return torch.cat(found)
-
-
 def plain(client: ClientConfig, optimizer: Callable[[Any], torch.optim.Optimizer], number: int) -> nn.Module:
     """A client's steps with torch's own groups and clipping."""
     model, mine = module(), samples(number)
@@ -126,17 +59,7 @@ def plain(client: ClientConfig, optimizer: Callable[[Any], torch.optim.Optimizer
     return model
 
 
-ENGINES = ["sequential", "rows"]
-COMPILER = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
-
-
-def compiled_alone(*optimizers: str) -> list[Any]:
-    """Every engine with every optimiser, compiled with these: a compilation takes seconds."""
-    eager = [pytest.param(one, engine) for one in OPTIMIZERS for engine in ENGINES]
-    return eager + [pytest.param(one, "compiled", marks=COMPILER) for one in optimizers]
-
-
-@pytest.mark.parametrize(("optimizer", "engine"), compiled_alone("nesterov", "adamw"))
+@pytest.mark.parametrize(("optimizer", "engine"), compiled_alone(OPTIMIZERS, "nesterov", "adamw"))
 def test_groups_train_as_those_of_torch(optimizer: str, engine: str) -> None:
     config, made = OPTIMIZERS[optimizer]
     client = ClientConfig(optimizer=config, clip_norm=0.2, groups=GROUPS)
@@ -146,7 +69,7 @@ def test_groups_train_as_those_of_torch(optimizer: str, engine: str) -> None:
         torch.testing.assert_close(rows[number], expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize(("optimizer", "engine"), compiled_alone("adamw"))
+@pytest.mark.parametrize(("optimizer", "engine"), compiled_alone(OPTIMIZERS, "adamw"))
 def test_a_scale_of_zero_leaves_every_bit_in_place(optimizer: str, engine: str) -> None:
     frozen = ParameterGroupConfig(match=("0.*",), lr_scale=0)
     rows = trained(ClientConfig(optimizer=OPTIMIZERS[optimizer][0], groups=(frozen,)), engine)

@@ -22,6 +22,7 @@ from raysim.training import (
     clip_of,
     column_rates,
     listen,
+    round_rates,
     row_optimizer,
 )
 
@@ -55,6 +56,7 @@ def check_client(experiment: Experiment, algorithm: Algorithm) -> None:
     client, name = experiment.client, experiment.algorithm.name
     own = column_rates(client, algorithm.layout) is not None
     clip_of(client, algorithm.layout)
+    round_rates(experiment, algorithm.work(client), 1)
     if own and algorithm.local_optimizer(client) is None:
         raise ConfigError(
             f"client.groups: {name} does not move weights by client.optimizer; leave out lr_scale and weight_decay"

@@ -44,6 +44,7 @@ from raysim.training import (
     resolve_client_loss,
     resolve_loss,
     resolve_metrics,
+    round_rates,
     to_device,
     torch_threads,
 )
@@ -140,7 +141,10 @@ class ClientWorker:
         received = time.perf_counter()
         folding = self._folding.of(lease)
         experiment = self.job.experiment
-        setting = RoundSetting(experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation)
+        _, rates = round_rates(experiment, self.trainer.work, lease.round)
+        setting = RoundSetting(
+            experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation, rates
+        )
         count = len(lease.clients)
         loss, seconds = np.full(count, np.nan), np.zeros(count)
         clamped, keepers = 0, [NO_CLIENTS]
