@@ -56,6 +56,36 @@ class ClassesPartitionConfig(BasePartitionConfig):
     """Labels of one client."""
 
 
+class LabelSharesPartitionConfig(BasePartitionConfig):
+    """Label skew as it is asked for: clients of one size, each with its own share of every class."""
+
+    name: Literal["label_shares"] = "label_shares"
+    shares: tuple[Annotated[float, Field(ge=0, le=1)] | tuple[Annotated[float, Field(ge=0, le=1)], ...], ...] = Field(
+        min_length=1
+    )
+    """For each client the share of class 1, where there are two, or a list with the share of class 0, 1, …."""
+    size: int | None = Field(None, ge=1)
+    """Samples of a client; by default as many as the classes allow. What is left over is left out."""
+
+    @field_validator("allow_empty")
+    @classmethod
+    def _no_client_is_empty(cls, allow_empty: bool) -> bool:
+        if allow_empty:
+            raise ValueError("all clients have the same number of samples, so that none is empty; remove it")
+        return allow_empty
+
+    @field_validator("shares")
+    @classmethod
+    def _each_is_a_whole(cls, shares: tuple[float | tuple[float, ...], ...]) -> tuple[float | tuple[float, ...], ...]:
+        rows = [(1 - one, one) if isinstance(one, float) else one for one in shares]
+        for client, row in enumerate(rows):
+            if len(row) != len(rows[0]):
+                raise ValueError(f"client {client} has {len(row)} shares, client 0 has {len(rows[0])}")
+            if abs(sum(row) - 1) > 1e-6:
+                raise ValueError(f"the shares of client {client} add up to {sum(row):g}, not to 1")
+        return shares
+
+
 class QuantityPartitionConfig(BasePartitionConfig):
     """IID labels, unequal sizes."""
 
@@ -94,6 +124,7 @@ PartitionConfig = Annotated[
     | Annotated[ShardsPartitionConfig, Tag("shards")]
     | Annotated[DirichletPartitionConfig, Tag("dirichlet")]
     | Annotated[ClassesPartitionConfig, Tag("classes")]
+    | Annotated[LabelSharesPartitionConfig, Tag("label_shares")]
     | Annotated[QuantityPartitionConfig, Tag("quantity")]
     | Annotated[NaturalPartitionConfig, Tag("natural")]
     | Annotated[CustomConfig, Tag("custom")],

@@ -15,6 +15,7 @@ from raysim.data.partition.classes import classes
 from raysim.data.partition.custom import custom
 from raysim.data.partition.dirichlet import dirichlet
 from raysim.data.partition.iid import iid
+from raysim.data.partition.label_shares import label_shares
 from raysim.data.partition.natural import natural
 from raysim.data.partition.quantity import quantity
 from raysim.data.partition.shards import shards
@@ -26,6 +27,7 @@ PARTITIONERS: Mapping[str, Partitioner] = {
     "shards": shards,
     "dirichlet": dirichlet,
     "classes": classes,
+    "label_shares": label_shares,
     "quantity": quantity,
     "natural": natural,
 }

@@ -40,7 +40,7 @@ class Traits:
             return cls(len(pool), None, pool.client, "the targets are numbers to regress on")
         if info.target_shape:
             return cls(len(pool), None, pool.client, "every sample has several targets")
-        return cls(len(pool), pool.y.astype(np.int64), pool.client)
+        return cls(len(pool), pool.targets.astype(np.int64), pool.client)
 
     def require_labels(self, name: str) -> Int64:
         """The labels.
