@@ -21,7 +21,7 @@ from raysim.tuning.study import ASKED, DEFAULT, DRIVER, ERROR, LOST, RETRY_OF, r
 
 PAGE = Path(__file__).parents[1] / "docs" / "recorded.md"
 CLASSES = ("accuracy", "top3", "macro_f1", "balanced_accuracy", "precision", "recall", "f1", "pr_auc", "roc_auc",
-           "brier", "ece")  # fmt: skip
+           "brier", "ece", "perplexity")  # fmt: skip
 _SUMMARY = r"(mean|std|worst10|best10|gini|jain|below_local)"
 
 

@@ -191,7 +191,37 @@ def test_list_metrics_describes_each_in_one_line() -> None:
 
 def test_every_metric_says_which_direction_is_better() -> None:
     directions = {name: METRICS[name].higher_is_better for name in METRICS}
-    assert {name for name, higher in directions.items() if not higher} == {"loss", "mae", "rmse", "brier", "ece"}
+    assert {name for name, higher in directions.items() if not higher} == {
+        "loss",
+        "mae",
+        "rmse",
+        "brier",
+        "ece",
+        "perplexity",
+    }
+
+
+@pytest.mark.parametrize("loss", ["auto", "focal"])
+@pytest.mark.parametrize("second", [False, True])
+def test_perplexity_is_the_exponential_of_the_mean_cross_entropy_of_tokens_that_count(loss: str, second: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    info = DataInfo("classification", (6,), "tokens", (6,), 5, 5)
+    output, target = torch.randn(4, 6, 5, generator=generator), torch.randint(0, 5, (4, 6), generator=generator)
+    weight = torch.randint(0, 2, (4, 6), generator=generator).float()
+    surprises = [
+        math.log(sum(math.exp(z) for z in output[i, j].tolist())) - output[i, j, target[i, j]].item()
+        for i in range(4)
+        for j in range(6)
+        if weight[i, j]
+    ]
+    given = output.movedim(-1, 1) if second else output
+    (measure,) = [one for one in resolve_metrics(("perplexity",), info, loss) if one.name == "perplexity"]
+    losses = resolve_loss(TrainingConfig(loss=loss), info)(given, target)
+    parts = [measure.contributions(given[rows], target[rows], losses[rows], weight[rows]) for rows in ([0], [1, 2, 3])]
+    sums = sum(part.sum(0) for part in parts).numpy()
+    assert measure.value(sums) == pytest.approx(math.exp(sum(surprises) / len(surprises)), rel=1e-6)
+    assert math.isnan(measure.value(np.zeros(2)))
+    assert measure.value(np.array([1e6, 1.0])) == math.inf
 
 
 # Metrics of a user's own

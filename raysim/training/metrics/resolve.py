@@ -17,6 +17,7 @@ from raysim.training.losses import Loss, blank_batch
 from raysim.training.metrics.by_class import F1, Precision, Recall
 from raysim.training.metrics.calibration import Brier, CalibrationError
 from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
+from raysim.training.metrics.language import Perplexity
 from raysim.training.metrics.metric import LossMetric, Metric, value_of
 from raysim.training.metrics.ranking import PrAuc, RankMetric, RocAuc
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
@@ -28,6 +29,7 @@ CLASSIFICATION: dict[str, type[Metric]] = {
     "balanced_accuracy": BalancedAccuracy,
     "brier": Brier,
     "ece": CalibrationError,
+    "perplexity": Perplexity,
 }
 BY_CLASS: dict[str, Callable[[DataInfo, int, str], Metric]] = {"precision": Precision, "recall": Recall, "f1": F1}
 """Of one class: `recall/<class>`; without a class, of `evaluation.positive`, else of each class, a metric each."""
@@ -120,6 +122,8 @@ def _resolve(name: str, info: DataInfo, loss: str, positive: int | None) -> list
         return [RANKED[name](info, positive)]
     if family in BY_CLASS:
         return _by_class(name, info, positive)
+    if name == Perplexity.name:
+        return [Perplexity(info, of_losses=loss in ("auto", "cross_entropy"))]
     return [_top(name, int(top[1]), info, loss) if top else METRICS[name](info)]
 
 
