@@ -108,6 +108,8 @@ def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federat
         ("", f"{found.smallest:,} a client" if found.smallest == found.largest else spread),
         ("", f"{found.holdout:,} held out by clients, {found.validation:,} validation, {found.test:,} test"),
     ]
+    if counts := federation.counts():
+        lines.append(("corpus", ", ".join(f"{count:,} {name}" for name, count in counts.items())))
     if found.owned:
         lines.append(("", f"{found.owned:,} of the test samples are clients' own"))
     if found.skew is not None:
@@ -126,7 +128,11 @@ def data_values(spec: FederationSpec, federation: Federation) -> dict[str, Any]:
     from raysim.data.summary import describe
 
     left_out = [asdict(one) for one in federation.left_out()]
-    return asdict(describe(federation)) | {"left_out": left_out, "shards": _folder(spec)}
+    return asdict(describe(federation)) | {
+        "counts": dict(federation.counts()),
+        "left_out": left_out,
+        "shards": _folder(spec),
+    }
 
 
 def _open(experiment: Experiment) -> tuple[FederationSpec, Federation]:

@@ -8,6 +8,7 @@ from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, Section
 from raysim.config.bounds import UNITS
+from raysim.config.text import CorpusConfig
 
 
 class BundledConfig(Section):
@@ -161,6 +162,7 @@ SourceConfig = Annotated[
     | Annotated[TableConfig, Tag("parquet")]
     | Annotated[NpzConfig, Tag("npz")]
     | Annotated[TextConfig, Tag("text")]
+    | Annotated[CorpusConfig, Tag("corpus")]
     | Annotated[SyntheticConfig, Tag("synthetic")]
     | Annotated[SyntheticVirtualConfig, Tag("synthetic_virtual")]
     | Annotated[InMemoryConfig, Tag("in_memory")]

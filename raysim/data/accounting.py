@@ -27,7 +27,7 @@ class Account:
         self.entries: list[LeftOut] = list(dataset.left_out)
         self._config = config
         self._names = config.classes or dataset.class_names
-        self._by_class = dataset.info.classes is not None and dataset.train.y.ndim == 1 and _integers(dataset.train.y)
+        self._by_class = dataset.info.classes is not None and dataset.train.y.ndim == 1 and _integers(dataset.train)
 
     def imbalance(self, before: Int64, after: Int64) -> None:
         """Training rows before and after `data.imbalance`."""
@@ -67,17 +67,17 @@ class Account:
             why = f"those of {owners - len(dealt.lengths):,} of {owners:,} owners ({wanted})"
         self._add("data.partition", "training", missing, traits.size, why)
 
-    def classes(self, dataset: Dataset, trained: Array, info: DataInfo) -> None:
-        """Classes that have no training sample in the end; `trained` are the labels `[n]` that clients train on."""
+    def classes(self, dataset: Dataset, train: Pool, trained: Int64, info: DataInfo) -> None:
+        """Classes that have no training sample in the end; `trained` are the rows of `train` that clients train on."""
         if not self._by_class or info.classes is None:
             return
-        pools = [pool.y for pool in (dataset.train, dataset.test) if pool is not None]
+        pools = [pool.targets for pool in (dataset.train, dataset.test) if pool is not None]
         occurs = np.unique(np.concatenate([np.unique(y) for y in pools]))
         never = np.setdiff1d(np.arange(info.classes), occurs)
         if len(never):
             why = f"the labels have a gap; no sample has class {listed(self._class(one) for one in never)}"
             self._add("labels", "source", len(never), info.classes, why, unit="classes", grave=True)
-        untrained = np.setdiff1d(occurs, np.unique(trained))
+        untrained = np.setdiff1d(occurs, np.unique(train.targets[trained]))
         if len(untrained):
             names = listed(self._class(one) for one in untrained)
             why = f"no client trains on class {names}: all samples are held back for evaluation or left out"
@@ -85,7 +85,7 @@ class Account:
 
     def _groups(self, pool: Pool, part: str) -> list[tuple[str, Array]]:
         """What may be lost as a whole, and to which one each sample belongs."""
-        found = [("class", pool.y)] if self._by_class else []
+        found = [("class", pool.targets)] if self._by_class else []
         if (
             part == "training"
             and isinstance(self._config.partition, NaturalPartitionConfig)
@@ -134,8 +134,8 @@ def _rows(pool: Pool) -> Int64:
     return np.arange(len(pool)) if pool.row is None else pool.row
 
 
-def _integers(values: Array) -> bool:
-    return values.dtype.kind in "iu"
+def _integers(pool: Pool) -> bool:
+    return pool.y.dtype.kind in "iu"
 
 
 def _holes_by_feature(pool: Pool, rows: Bools) -> list[tuple[str, int]]:
@@ -144,6 +144,6 @@ def _holes_by_feature(pool: Pool, rows: Bools) -> list[tuple[str, int]]:
         names: tuple[str, ...] | None = pool.x.names
         counts = np.array([int(holes(values)[rows].sum()) for values in pool.x.values])
     else:
-        names, counts = None, holes(pool.x[rows]).reshape(int(rows.sum()), -1).sum(axis=0)
+        names, counts = None, holes(pool.features[rows]).reshape(int(rows.sum()), -1).sum(axis=0)
     order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     return [(feature_name(pool, i, names), int(counts[i])) for i in order]

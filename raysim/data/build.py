@@ -21,6 +21,7 @@ from raysim.data.dataset import Dataset, Pool
 from raysim.data.dividing import DividedData, divide, pool_features
 from raysim.data.federation import DataInfo, FederationSpec, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
+from raysim.data.lazy import gathered
 from raysim.data.noise import mislabelled
 from raysim.data.sources import load_source
 from raysim.data.sources.targets import Task
@@ -94,7 +95,8 @@ class _Build:
     @cached_property
     def dataset(self) -> Dataset:
         """The source's samples."""
-        return load_source(self._config.source, seed=self._seed, arrays=self._arrays, task=self._task)
+        cache = cache_folder(self._config.cache)
+        return load_source(self._config.source, seed=self._seed, arrays=self._arrays, task=self._task, cache=cache)
 
     @cached_property
     def parts(self) -> DividedData:
@@ -143,6 +145,7 @@ def _write(parts: DividedData, config: DataConfig, seed: int, folder: Path) -> N
             owners=None if owners is None else [str(owner) for owner in owners.tolist()],
             transforms=parts.fitted.to_json(),
             left_out=parts.left_out,
+            counts=parts.counts,
         )
 
 
@@ -161,7 +164,8 @@ def _spoiled(
 def _samples(pool: Pool, rows: Int64 | None = None) -> Samples:
     if rows is not None:
         pool = pool.take(rows)
-    return Samples(pool_features(pool), pool.y, pool.weight)
+    weight = None if pool.weight is None else gathered(pool.weight)
+    return Samples(gathered(pool_features(pool)), gathered(pool.y), weight)
 
 
 def _description(config: DataConfig, seed: int) -> dict[str, Any]:

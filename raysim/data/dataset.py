@@ -8,7 +8,8 @@ the training part is then dealt to clients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from raysim.arrays import Array, Bools, Int64
 from raysim.data.federation import DataInfo
+from raysim.data.lazy import LazyArray
 from raysim.data.left_out import LeftOut
 
 InputKind = Literal["real", "pixels", "tokens", "record"]
@@ -47,9 +49,9 @@ class Columns:
 class Pool:
     """Samples that belong together, each with its target and perhaps its owner."""
 
-    x: Array | Columns
+    x: Array | Columns | LazyArray
     """`[n, *input_shape]` float32, uint8 or integer ids; characters (`<U1`) or `Columns` until `transforms.apply`."""
-    y: Array
+    y: Array | LazyArray
     """`[n, *target_shape]` integer labels or float32 targets (`<U1` while x is characters)."""
     kind: InputKind
     """What x is: `uint8` alone does not tell pixels from bytes of text."""
@@ -57,7 +59,7 @@ class Pool:
     """File or source that the samples came from, for error messages."""
     client: Array | None = None
     """`[n]` natural owner of each sample, of any type that sorts; None where the source has no owners."""
-    weight: Array | None = None
+    weight: Array | LazyArray | None = None
     """`[n, *target_shape]` float32 weight of each target; None is 1 everywhere."""
     row: Int64 | None = None
     """`[n]` number of each sample in its source, from 0, kept through splits; None is 0, 1, …, n-1."""
@@ -69,6 +71,18 @@ class Pool:
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample's features; `(columns,)` for a table."""
         return (len(self.x.names),) if isinstance(self.x, Columns) else self.x.shape[1:]
+
+    @property
+    def features(self) -> Array:
+        """x, in memory: of a source that is neither a table nor a large corpus."""
+        assert isinstance(self.x, np.ndarray)
+        return self.x
+
+    @property
+    def targets(self) -> Array:
+        """y, in memory: of a source whose targets are labels or numbers, not tokens of a large corpus."""
+        assert isinstance(self.y, np.ndarray)
+        return self.y
 
     def take(self, rows: npt.ArrayLike) -> Pool:
         """These samples, in this order; `rows` are positions in this pool, not a mask."""
@@ -101,3 +115,5 @@ class Dataset:
     """What labels 0, 1, … stand for, where the source says so."""
     left_out: tuple[LeftOut, ...] = ()
     """What the source had and these samples have not."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the source counted, by name: documents, tokens."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from raysim.config.partition import NaturalPartitionConfig
 from raysim.data.accounting import Account
 from raysim.data.augmentation import check_augmentation
 from raysim.data.class_names import named
-from raysim.data.dataset import Dataset, Pool
+from raysim.data.dataset import Columns, Dataset, Pool
 from raysim.data.federation import DataInfo
 from raysim.data.imbalance import imbalanced
 from raysim.data.inputs import check_packed
+from raysim.data.lazy import LazyArray
 from raysim.data.left_out import LeftOut
 from raysim.data.noise import check_noise
 from raysim.data.owners import owned_tests
@@ -44,6 +45,8 @@ class DividedData:
     left_out: Sequence[LeftOut]
     tests: Partition | None = None
     """Which of the test samples are which client's."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the source counted."""
 
 
 def divide(dataset: Dataset, config: DataConfig, seed: int) -> DividedData:
@@ -76,11 +79,12 @@ def divide(dataset: Dataset, config: DataConfig, seed: int) -> DividedData:
     account.partition(traits, dealt)
     holdout = holdout_sizes(dealt.lengths, config.holdout, seed)
     order = holdout_last(dealt.order, dealt.lengths, holdout, seed)
-    account.classes(dataset, train.y[training_samples(order, dealt.lengths, holdout)], info)
+    account.classes(dataset, train, training_samples(order, dealt.lengths, holdout), info)
     check_noise(config.noise, info, len(dealt.lengths))
     check_augmentation(config.augmentation, info, weighted=train.weight is not None)
     tests = owned_tests(pool, test, dealt) if dataset.test is not None and test is not None else None
-    return DividedData(train, validation, test, info, fitted, dealt, order, holdout, tuple(account.entries), tests)
+    left_out = tuple(account.entries)
+    return DividedData(train, validation, test, info, fitted, dealt, order, holdout, left_out, tests, dataset.counts)
 
 
 def _check(pool: Pool, info: DataInfo) -> None:
@@ -97,12 +101,14 @@ def _check(pool: Pool, info: DataInfo) -> None:
         if values.dtype.kind not in kinds:
             expected = "floats" if kinds == "f" else "integers"
             raise DataError(f"{pool.origin}: {name} have type {values.dtype}, expected {expected}; convert them")
-    _check_range(pool, "label", pool.y, info.classes)
-    if info.input_kind == "tokens":
+    if isinstance(pool.y, np.ndarray):  # the tokens of a corpus were checked as they were written
+        _check_range(pool, "label", pool.y, info.classes)
+    if info.input_kind == "tokens" and isinstance(x, np.ndarray):
         _check_range(pool, "token", x, info.vocabulary)
-    check_packed(x, info.inputs, pool.origin)
-    if info.task == "regression" and not np.isfinite(pool.y).all():
-        sample = int(np.argwhere(~np.isfinite(pool.y))[0][0])
+    if isinstance(x, np.ndarray):
+        check_packed(x, info.inputs, pool.origin)
+    if info.task == "regression" and not np.isfinite(pool.targets).all():
+        sample = int(np.argwhere(~np.isfinite(pool.targets))[0][0])
         raise DataError(f"{pool.origin}: the target of sample {_row(pool, sample)} is not finite; remove the sample")
 
 
@@ -122,7 +128,7 @@ def _row(pool: Pool, sample: int) -> int:
     return sample if pool.row is None else int(pool.row[sample])
 
 
-def pool_features(pool: Pool) -> Array:
+def pool_features(pool: Pool) -> Array | LazyArray:
     """The features of a pool after its transforms."""
-    assert isinstance(pool.x, np.ndarray)  # `apply` has made arrays of a table's columns
+    assert not isinstance(pool.x, Columns)  # `apply` has made arrays of a table's columns
     return pool.x

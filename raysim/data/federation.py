@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -91,6 +92,10 @@ class Federation(ABC):
     def left_out(self) -> tuple[LeftOut, ...]:
         """What the source had and the federation has not: samples, owners, classes."""
         return ()
+
+    def counts(self) -> Mapping[str, int]:
+        """What the source counted, by name: documents and tokens of a corpus."""
+        return {}
 
 
 class FederationSpec(Protocol):

@@ -22,9 +22,11 @@ from raysim.config.sources import (
     TableConfig,
     TextConfig,
 )
+from raysim.config.text import CorpusConfig
 from raysim.data.dataset import Columns, Dataset, Pool
 from raysim.data.sources.cifar10 import FOLDER as CIFAR10_FOLDER
 from raysim.data.sources.cifar10 import find_cifar10
+from raysim.data.sources.corpus import corpus_identity
 from raysim.data.sources.files import search_path
 from raysim.data.sources.mnist import FOLDER as MNIST_FOLDER
 from raysim.data.sources.mnist import find_mnist
@@ -49,6 +51,8 @@ def source_identity(config: SourceConfig) -> str | None:
     """
     if isinstance(config, SyntheticConfig):
         return "synthetic"
+    if isinstance(config, CorpusConfig):
+        return corpus_identity(config)
     if isinstance(config, BundledConfig):
         return f"scikit-learn {metadata.version('scikit-learn')}"
     files = _files(config)

@@ -28,7 +28,7 @@ def imbalanced(config: ImbalanceConfig, pool: Pool, rows: Int64, info: DataInfo,
     classes = info.classes or 0
     if info.task != "classification" or info.target_shape or pool.y.dtype.kind not in "iu" or classes < 2:
         raise DataError("data.imbalance: only samples with one label of two classes or more have any; remove it")
-    labels = pool.y[rows].astype(np.int64)
+    labels = pool.targets[rows].astype(np.int64)
     present = np.bincount(labels, minlength=classes)
     if not present.all():
         missing = int(np.flatnonzero(present == 0)[0])

@@ -76,7 +76,7 @@ def pack_inputs(inputs: Mapping[str, Array], fields: Sequence[InputField]) -> tu
     for field in placed:
         values = inputs[field.name]
         _check(field, values, len(first))
-        stored = np.ascontiguousarray(values.reshape(len(values), -1), _STORED[field.kind])
+        stored = np.ascontiguousarray(values.reshape(len(values), prod(field.shape)), _STORED[field.kind])
         place = packed[:, field.start : field.start + field.words].view(stored.dtype)
         place[:, : stored.shape[1]] = stored
     return packed, tuple(placed)
@@ -118,7 +118,7 @@ def _check(field: InputField, values: Array, samples: int) -> None:
     if field.kind == "pixels" and values.size and (values.min() < 0 or values.max() > 255):
         raise DataError(f"input {field.name!r}: pixels are 0..255, found {values.min()}..{values.max()}")
     if field.count is not None:
-        _check_range(field, values.reshape(samples, -1), "")
+        _check_range(field, values.reshape(samples, prod(field.shape)), "")
 
 
 def _check_range(field: InputField, values: Array, origin: str) -> None:

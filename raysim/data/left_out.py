@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Unit = Literal["samples", "owners", "classes"]
+Unit = Literal["samples", "owners", "classes", "documents", "tokens"]
 
 SHOWN = 5
 """Names in a message; of more, the rest are counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,9 @@ class PooledFederation(Federation):
 
     def left_out(self) -> tuple[LeftOut, ...]:
         return self._federation.left_out()
+
+    def counts(self) -> Mapping[str, int]:
+        return self._federation.counts()
 
     def histograms(self) -> Array | None:
         found = self._federation.histograms()

@@ -21,6 +21,7 @@ SMALL = {
     "mnist_cnn": ["cohort=1", "client.steps=1", "evaluation.every=0", "stop={}"],
     "million_clients": ["cohort=3"],
     "step_schedule_digits": ["client.schedule.warmup=4"],
+    "corpus_shakespeare": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "shakespeare_lstm": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "synthetic_fedprox": ["client.epochs=1", "client.steps=2"],
     "fedprox_stragglers": ["client.epochs=1", "client.steps=2"],

@@ -39,6 +39,25 @@ data.source=text.path | <FOLDER>/b.json | @text
 data.source=text.sequence_length | 9 | @text
 data.source=text.tokens | bytes | @text
 data.source=text.min_characters | 10 | @text; data.partition=natural
+data.source=corpus | {name: corpus, path: <FOLDER>/a.json, length: 8} |
+    data.source={name: text, path: <FOLDER>/a.json, sequence_length: 8}; model={name: lstm_char, hidden: 4}
+data.source=corpus.path | <FOLDER>/b.json | @corpus
+data.source=corpus.format | hub | @corpus
+data.source=corpus.split | test | @corpus
+data.source=corpus.text | more | @documents
+data.source=corpus.prompt | asked | @documents; data.source.prompt=more; data.source.response=text
+data.source=corpus.response | more | @documents; data.source.prompt=asked; data.source.response=text
+data.source=corpus.template | "{prompt}: {response}" | @documents; data.source.prompt=asked; data.source.response=text
+data.source=corpus.label | other | @classes
+data.source=corpus.client | kind | @documents; data.partition=natural
+data.source=corpus.tokenizer | bytes | @corpus
+data.source=corpus.end_of_text | </s> | @corpus
+data.source=corpus.task | classification | @documents
+data.source=corpus.length | 9 | @corpus
+data.source=corpus.packing | false | @documents
+data.source=corpus.inputs | [attention_mask] | @classes; data.source.inputs=[]
+data.source=corpus.min_characters | 10 | @corpus; data.partition=natural
+data.source=corpus.download | true | @corpus
 data.source=synthetic | {name: synthetic, clients: 4, sigma: 0.1} |
 data.source=synthetic.alpha | 1 | @synthetic
 data.source=synthetic.beta | 1 | @synthetic
@@ -87,6 +106,10 @@ data.partition=classes | {name: classes, clients: 4} |
 data.partition=classes.allow_empty | true | data.partition={name: classes, clients: 50}; cohort=9
 data.partition=classes.clients | 5 | data.partition={name: classes, clients: 4}
 data.partition=classes.classes_per_client | 1 | data.partition={name: classes, clients: 4}
+data.partition=label_shares | {name: label_shares, shares: [[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]} |
+data.partition=label_shares.allow_empty | true | @shares
+data.partition=label_shares.shares | [[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]] | @shares
+data.partition=label_shares.size | 9 | @shares
 data.partition=quantity | {name: quantity, clients: 4} |
 data.partition=quantity.allow_empty | true | data.partition={name: quantity, clients: 60, min_size: 0}
 data.partition=quantity.clients | 5 | @unequal

@@ -112,6 +112,15 @@ def write_files(folder: Path) -> None:
             rows = random.integers(0, 255, (20, 3073), np.uint8)
             rows[:, 0] %= 10
             (cifar / f"{batch}.bin").write_bytes(rows.tobytes())
+    documents = [
+        {
+            key: "".join(random.choice(list("abcd "), size)) + "."
+            for key, size in (("text", 9), ("more", 7), ("asked", 3))
+        }
+        | {"kind": "xyz"[i % 3], "group": i % 2, "other": i % 5 % 2}
+        for i in range(48)
+    ]
+    (folder / "documents.jsonl").write_text("\n".join(map(json.dumps, documents)))
     (folder / "groups.csv").write_text("client,one,two\n0,a,x\n1,a,y\n2,b,y\n3,b,y\n")
     (folder / "other.csv").write_text("client,one\n0,a\n1,b\n2,b\n3,b\n")
     save_file({"0.weight": torch.ones(3, 4), "0.bias": torch.ones(3)}, folder / "softmax.safetensors")

@@ -15,6 +15,12 @@ BASES = {
     "@idx": "data.source.features=<FOLDER>/mnist-a/train-images-idx3-ubyte; "
     "data.source.labels=<FOLDER>/mnist-a/train-labels-idx1-ubyte",
     "@text": "data.source.path=<FOLDER>/a.json; data.source.sequence_length=8; model={name: lstm_char, hidden: 4}",
+    "@corpus": "data.source.path=<FOLDER>/a.json; data.source.length=8; model={name: lstm_char, hidden: 4}",
+    "@documents": "data.source.path=<FOLDER>/documents.jsonl; data.source.length=8; data.source.tokenizer=bytes; "
+    "model={name: lstm_char, hidden: 4}",
+    "@classes": "data.source={name: corpus, path: <FOLDER>/documents.jsonl, task: classification, label: group, "
+    "length: 8, tokenizer: bytes}; model.name=own_code:Bag",
+    "@shares": "data.partition={name: label_shares, shares: [[0.4, 0.4, 0.2], [0.3, 0.3, 0.4]]}",
     "@synthetic": "data.source.clients=4; data.source.sigma=0.1; data.partition=natural",
     "@oort": "data.partition={name: quantity, clients: 8}; "
     "rounds=10; "

@@ -114,15 +114,15 @@ def count_classes(train: Pool, test: Pool | None) -> int:
     Raises:
         DataError: there is one class, a label is larger than there are samples, or the test set has others.
     """
-    classes = int(train.y.max()) + 1
-    if train.y.min() == train.y.max():
+    classes = int(train.targets.max()) + 1
+    if train.targets.min() == train.targets.max():
         raise DataError(f"{train.origin}: every label of y is {classes - 1}; at least two classes are needed")
-    if classes > max(1000, train.y.size):
+    if classes > max(1000, train.targets.size):
         raise DataError(
             f"{train.origin}: y has a label {classes - 1}, more than there are samples; number classes from 0"
         )
-    if test is not None and test.y.max() >= classes:
-        where = np.argwhere(test.y >= classes)[0]
-        label = f"y_test[{index_text(where)}] is {test.y[tuple(where)]}"
+    if test is not None and test.targets.max() >= classes:
+        where = np.argwhere(test.targets >= classes)[0]
+        label = f"y_test[{index_text(where)}] is {test.targets[tuple(where)]}"
         raise DataError(f"{train.origin}: {label}, outside the training labels 0..{classes - 1}")
     return classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Manifest:
     """Statistics of the training part that the transforms used."""
     left_out: tuple[LeftOut, ...] = ()
     """What the source had and the shards have not."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the source counted, by name: documents, tokens."""
 
     @property
     def fingerprint(self) -> str:
@@ -131,4 +133,5 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
         values["data"],
         values["transforms"],
         tuple(LeftOut.from_json(entry) for entry in values.get("left_out", ())),
+        {str(name): int(count) for name, count in values.get("counts", {}).items()},
     )

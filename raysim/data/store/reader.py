@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,10 @@ class ArrowFederation(Federation):
     def left_out(self) -> tuple[LeftOut, ...]:
         """What the source had and the shards have not."""
         return self.manifest.left_out
+
+    def counts(self) -> Mapping[str, int]:
+        """What the source counted, by name."""
+        return self.manifest.counts
 
     def owner(self, client: int) -> str | None:
         """The natural owner that a client stands for: a writer, a role; None where clients are made up."""

@@ -90,6 +90,7 @@ class StoreWriter:
         owners: Sequence[str] | None = None,
         transforms: Any = None,
         left_out: Sequence[LeftOut] = (),
+        counts: Mapping[str, int] | None = None,
     ) -> Manifest:
         """Write the index and the manifest; the store is complete.
 
@@ -98,6 +99,7 @@ class StoreWriter:
             owners: natural owner of each client.
             transforms: statistics that the transforms used, JSON values.
             left_out: what the source had and these shards have not.
+            counts: what the source counted, by name.
         """
         if self._train is None:
             raise ValueError("a shard store without clients cannot be written")
@@ -110,7 +112,9 @@ class StoreWriter:
         if self._histograms:
             self._write(HISTOGRAMS, {"count": np.concatenate(self._counts)})
         samples = {"train": int(length.sum()), "holdout": int(holdout.sum()), **self._samples}
-        manifest = Manifest(self._info, len(length), samples, self._files, data, transforms, tuple(left_out))
+        manifest = Manifest(
+            self._info, len(length), samples, self._files, data, transforms, tuple(left_out), counts or {}
+        )
         manifest.write(self._folder)
         return manifest
 

@@ -65,7 +65,7 @@ def measure(pool: Pool, statistic: Callable[[Float64], Float64]) -> tuple[tuple[
     if isinstance(pool.x, Columns):
         blocks = [values[:, None] for values in pool.x.values if is_numeric(values)]
     else:
-        flat = pool.x.reshape(len(pool), -1)
+        flat = pool.features.reshape(len(pool), -1)
         width = max(1, _BLOCK // len(flat))
         blocks = [flat[:, start : start + width] for start in range(0, count, width)]
     results = []
@@ -109,7 +109,7 @@ def rewrite(
                 raise DataError(f"{pool.origin}: column {name!r} was numeric in the training part, and is not here")
             values[at] = function(values[at][:, None], slice(i, i + 1))[:, 0]
         return replace(pool, x=Columns(pool.x.names, tuple(values)))
-    flat = pool.x.reshape(len(pool), -1)
+    flat = pool.features.reshape(len(pool), -1)
     if flat.shape[1] != measured:
         raise DataError(f"{pool.origin}: a sample has {flat.shape[1]} features; the training part had {measured}")
     check_room(pool, 4 * flat.size, "making float32 of every feature", _REMEDY)
@@ -119,7 +119,7 @@ def rewrite(
         part = slice(start, start + height)
         with np.errstate(over="ignore", invalid="ignore"):  # holes stay holes, to be named at the end
             result[part] = function(flat[part].astype(np.float64), slice(None))
-    return replace(pool, x=result.reshape(pool.x.shape), kind="real")
+    return replace(pool, x=result.reshape(pool.features.shape), kind="real")
 
 
 def source_row(pool: Pool, sample: int) -> str:

@@ -13,6 +13,7 @@ from raysim.arrays import Array
 from raysim.config.transforms import MinMaxConfig, MissingConfig, OneHotConfig, StandardiseConfig, TransformConfig
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import DataInfo
+from raysim.data.lazy import LazyArray
 from raysim.data.transforms.categories import Encode, fit_one_hot
 from raysim.data.transforms.features import feature_name, is_numeric, source_row
 from raysim.data.transforms.memory import check_room
@@ -93,6 +94,8 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
     Raises:
         DataError: a transform does not apply to this data, or leaves no sample.
     """
+    if transforms and isinstance(train.x, LazyArray):
+        raise DataError(f"{train.origin}: a corpus of tokens takes no transforms; remove data.transforms")
     steps: list[FittedTransform] = []
     if not isinstance(train.x, Columns) and train.x.dtype.kind == "U":
         steps.append(fit_vocabulary(train))
@@ -127,7 +130,7 @@ def apply(fitted: Fitted, pool: Pool, watch: Callable[[Pool, Pool], None] | None
     _not_empty(pool)
     names = pool.x.names if isinstance(pool.x, Columns) else None
     x = _matrix(pool.x, pool) if isinstance(pool.x, Columns) else pool.x
-    if pool.kind == "real":
+    if pool.kind == "real" and isinstance(x, np.ndarray):
         x = x.astype(np.float32, copy=False)
         _check_finite(pool, x, names)
     return replace(pool, x=x)

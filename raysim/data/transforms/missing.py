@@ -22,7 +22,7 @@ class Drop:
         if isinstance(pool.x, Columns):
             missing = np.column_stack([holes(values) for values in pool.x.values])
         else:
-            missing = holes(pool.x).reshape(len(pool), -1)
+            missing = holes(pool.features).reshape(len(pool), -1)
         return pool.take(np.flatnonzero(~missing.any(axis=1))) if missing.any() else pool
 
 
@@ -44,7 +44,7 @@ class Fill:
         def fill(x: Float64, features: slice) -> Float64:
             return np.where(np.isfinite(x), x, values[features])
 
-        if not isinstance(pool.x, Columns) and not holes(pool.x).any():
+        if not isinstance(pool.x, Columns) and not holes(pool.features).any():
             return pool
         return rewrite(pool, self.columns, len(self.values), fill)
 

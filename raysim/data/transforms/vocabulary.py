@@ -26,7 +26,7 @@ class Vocabulary:
     def apply(self, pool: Pool) -> Pool:
         """The same windows as ids, in the smallest integer type that holds the vocabulary."""
         assert isinstance(pool.x, np.ndarray)
-        return replace(pool, x=self.encode(pool.x), y=self.encode(pool.y))
+        return replace(pool, x=self.encode(pool.x), y=self.encode(pool.targets))
 
     def encode(self, characters: Array) -> Array:
         """Ids of characters (`<U1`, any shape)."""
@@ -44,7 +44,7 @@ class Vocabulary:
 def fit_vocabulary(train: Pool) -> Vocabulary:
     """All characters of the training windows, as inputs or as targets."""
     assert isinstance(train.x, np.ndarray)
-    codes = np.union1d(_codes(train.x), _codes(train.y))
+    codes = np.union1d(_codes(train.x), _codes(train.targets))
     return Vocabulary("".join(map(chr, codes[codes > 0].tolist())))
 
 

@@ -1,0 +1,9 @@
+"""Text for language models: documents with owners, tokenised once into files that are mapped, cut into samples.
+
+`records` reads files, `documents` checks their fields, `tokenizers` turns text into ids, `token_files` keeps the ids in
+the cache, `sequences` cuts samples of a fixed length from them, and `load` is the source.
+"""
+
+from raysim.data.sources.corpus.load import corpus_identity, load_corpus
+
+__all__ = ["corpus_identity", "load_corpus"]

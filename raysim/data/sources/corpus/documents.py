@@ -1,0 +1,86 @@
+"""Documents of a corpus: text, owner and label of each record, checked as they are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raysim.config.text import CorpusConfig
+from raysim.data.owners import owner_name
+from raysim.data.sources.corpus.records import Record
+from raysim.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document."""
+
+    text: str
+    """With `response`, the prompt."""
+    response: str | None
+    owner: str | None
+    """None where the corpus names no owners; `""` where this document has none."""
+    label: str | None
+    place: str
+    """As error messages name it."""
+
+
+def documents(config: CorpusConfig, found: Iterable[Record]) -> Iterator[Document]:
+    """The document of each record.
+
+    Raises:
+        DataError: there is no record, the first has no such field, or a text or a label is missing or of another type.
+    """
+    text, client = config.prompt or config.text, config.client
+    first = True
+    for place, fields in found:
+        if first:
+            _check_fields(config, fields, place)
+            client = client or ("client" if "client" in fields else None)
+            first = False
+        owner = None
+        if client is not None:
+            owner = owner_name(fields.get(client)) or ""
+        yield Document(
+            _text(fields, text, place),
+            None if config.response is None else _text(fields, config.response, place),
+            owner,
+            None if config.label is None else _label(fields, config.label, place),
+            place,
+        )
+    if first:
+        raise DataError(f"{config.path}: the corpus is empty; there is no document in it")
+
+
+def _check_fields(config: CorpusConfig, fields: Mapping[str, Any], place: str) -> None:
+    """Every field that the configuration names, before the corpus is read."""
+    for key in ("text", "prompt", "response", "label", "client"):
+        name = getattr(config, key)
+        if name is None or name in fields or (key == "text" and config.prompt is not None):
+            continue
+        close = difflib.get_close_matches(name, fields, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"fields are {', '.join(map(repr, fields))}"
+        raise DataError(f"{place}: data.source.{key}: no field {name!r}; {remedy}")
+
+
+def _text(fields: Mapping[str, Any], name: str, place: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        found = "is missing" if value is None else f"has type {type(value).__name__}, not text"
+        raise DataError(f"{place}: field {name!r} {found}; correct it, or remove the document")
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode()  # half a surrogate pair, which JSON can spell, becomes `?`
+
+
+def _label(fields: Mapping[str, Any], name: str, place: str) -> str:
+    value = fields.get(name)
+    if isinstance(value, float) and not value.is_integer():
+        raise DataError(f"{place}: label {name!r} is {value}, no class; classes are text or whole numbers")
+    label = owner_name(value)
+    if not isinstance(value, str | int | float) or not label:
+        found = "is missing" if not label else f"has type {type(value).__name__}"
+        raise DataError(f"{place}: label {name!r} {found}; classes are text or whole numbers")
+    return label
