@@ -25,3 +25,9 @@ def test_a_class_name_stands_in_one_file() -> None:
     classes = classes_by_name()
     assert len(classes) > 300
     assert {name: files for name, files in classes.items() if len(files) > 1} == {}
+
+
+def test_the_name_of_a_file_of_tests_stands_in_one_folder() -> None:
+    """pytest imports them by their names alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
