@@ -24,7 +24,8 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
 
 ROW_GROUP = 1 << 16
-SMALL_STREAM = 16 * 1024 * 1024
+SMALL_STREAM = 1024 * 1024
+"""Bytes up to which a stream is folded at every checkpoint: about 500 rounds."""
 
 
 class RunTables:
@@ -146,6 +147,7 @@ class TableWriter:
         """Write the whole stream as Parquet, under a temporary name and a row group at a time."""
         with storing(self._parquet), pa.OSFile(str(self._stream)) as stream:
             write_parquet(self._parquet, self.schema, stream_batches(stream))
+        pa.default_memory_pool().release_unused()  # what it took is not needed until the table has grown
         self._folded = self._sink.tell()
 
     def close(self) -> None:
