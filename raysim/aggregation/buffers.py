@@ -19,7 +19,7 @@ SPARES = 8
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
+class _KeptBuffer:
     vector: Array
     passed_over: int = 0
 
@@ -32,11 +32,11 @@ class Buffers:
     """
 
     def __init__(self) -> None:
-        self._kept: list[_Kept] = []
+        self._kept: list[_KeptBuffer] = []
 
     def take(self, size: int, dtype: npt.DTypeLike) -> Array:
         """A vector `[size]` whose elements are whatever they are."""
-        found: _Kept | None = None
+        found: _KeptBuffer | None = None
         for kept in list(self._kept):
             fits = len(kept.vector) == size and kept.vector.dtype == dtype
             if not fits or _references(kept) != _ALONE:
@@ -48,14 +48,14 @@ class Buffers:
             if kept.passed_over > SPARES:
                 self._kept.remove(kept)
         if found is None:
-            found = _Kept(np.empty(size, dtype))
+            found = _KeptBuffer(np.empty(size, dtype))
             self._kept.append(found)
         found.passed_over = 0
         return found.vector[:]  # a view: it, and all views of it, hold a reference to the vector that is kept
 
 
-def _references(kept: _Kept) -> int:
+def _references(kept: _KeptBuffer) -> int:
     return sys.getrefcount(kept.vector)
 
 
-_ALONE = _references(_Kept(np.empty(0)))
+_ALONE = _references(_KeptBuffer(np.empty(0)))
