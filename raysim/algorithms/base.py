@@ -156,3 +156,15 @@ def one_rate_only(experiment: Experiment, reason: str) -> None:
         raise ConfigError(f"client.groups: {reason}; leave out lr_scale")
     if isinstance(experiment.client.schedule, StepScheduleConfig):
         raise ConfigError(f"client.schedule: {reason}; use a schedule by rounds")
+
+
+def known_lengths_only(experiment: Experiment, name: str) -> None:
+    """Refuse local SGD whose length, in units of the learning rate, is not that of a round by itself.
+
+    Raises:
+        ConfigError: names the key and the remedy.
+    """
+    reason = f"{name} divides by how far steps of one learning rate get from rest"
+    one_rate_only(experiment, reason)
+    if experiment.client.optimizer.state == "keep":
+        raise ConfigError(f"client.optimizer.state: {reason}; set it to reset")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, ClientVector, one_rate_only
+from raysim.algorithms.base import Algorithm, ClientVector, known_lengths_only
 from raysim.algorithms.normalised import reached
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
@@ -48,7 +48,7 @@ class Scaffold(Algorithm):
                 f"of {experiment.client.optimizer.name}; set client.optimizer to sgd, or algorithm.option to 1"
             )
         if self.option == 2:
-            one_rate_only(experiment, "scaffold's option 2 divides updates by one learning rate")
+            known_lengths_only(experiment, "scaffold's option 2")
 
     def client_state(self) -> tuple[ClientVector, ...]:
         return (ClientVector("control", self.layout.trainable),)

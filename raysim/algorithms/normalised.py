@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation import Field, FixedPoint
-from raysim.algorithms.base import Algorithm, one_rate_only
+from raysim.algorithms.base import Algorithm, known_lengths_only
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import FedNovaConfig
@@ -70,7 +70,7 @@ class FedNova(Algorithm):
                 f"algorithm: fednova normalises by the length of SGD steps, which {experiment.client.optimizer.name} "
                 "has not; set client.optimizer to sgd"
             )
-        one_rate_only(experiment, "fednova normalises by the length of steps of one learning rate")
+        known_lengths_only(experiment, "fednova")
 
     def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
         if self.mu:

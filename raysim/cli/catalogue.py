@@ -109,8 +109,8 @@ def _tagged(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
 
 _SHARED: Mapping[str, Mapping[str, str]] = {
     "optimizers": {
-        "adam": "Adam, as `torch.optim.Adam`: weight decay added to the gradient; moments fresh in every round.",
-        "adamw": "AdamW, as `torch.optim.AdamW`: weight decay apart from the gradient; moments fresh in every round.",
+        "adam": "Adam, as `torch.optim.Adam`: weight decay added to the gradient.",
+        "adamw": "AdamW, as `torch.optim.AdamW`: weight decay apart from the gradient.",
     },
     "weights": {
         "loss": "A client counts in proportion to the broadcast model's mean loss on its training samples.",

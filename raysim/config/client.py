@@ -24,6 +24,9 @@ class BaseOptimizerConfig(Section):
     """Client learning rate, before the schedule."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay; added to the gradient by `sgd` and `adam`, decoupled in `adamw`."""
+    state: Literal["reset", "keep"] = "reset"
+    """Momentum and moments begin anew in every round, or a client goes on with those of the round that it last took
+    part in: it keeps as many values as it trains, or twice as many with `adam` and `adamw`."""
 
 
 class SgdConfig(BaseOptimizerConfig):
@@ -31,7 +34,7 @@ class SgdConfig(BaseOptimizerConfig):
 
     name: Literal["sgd"] = "sgd"
     momentum: float = Field(0.0, ge=0, lt=1)
-    """Momentum, fresh in every round."""
+    """Momentum."""
     nesterov: bool = False
     """Nesterov momentum."""
 
@@ -39,11 +42,13 @@ class SgdConfig(BaseOptimizerConfig):
     def _nesterov_needs_momentum(self) -> SgdConfig:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0")
+        if self.state == "keep" and self.momentum == 0:
+            raise ValueError("state: keep needs momentum above 0: without it there is nothing to keep")
         return self
 
 
 class AdamConfig(BaseOptimizerConfig):
-    """Adam or AdamW, as in `torch.optim`, with moments fresh in every round."""
+    """Adam or AdamW, as in `torch.optim`."""
 
     name: Literal["adam", "adamw"] = "adam"
     lr: float = Field(0.001, ge=0)

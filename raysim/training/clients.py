@@ -29,9 +29,10 @@ CUT = ("k", "clients", "samples", "steps", "rows", "weights", "state", "own")
 class Clients(Some):
     """K clients, ordered by falling number of steps.
 
-    A *pass* goes through the local steps of the round: the optimiser starts anew, modules draw what they drew in the
-    pass before, and the recorded loss is that of the last pass. `descend` is a whole pass in one call; `batches` is one
-    step by step. Within a pass, what there is of each client is cut to those that still train: take it from the step.
+    A *pass* goes through the local steps of a round: the optimiser starts anew or with what clients kept, modules draw
+    what they drew in the pass before, and the recorded loss is that of the last pass. `descend` is a whole pass in one
+    call; `batches` is one step by step. Within a pass, what there is of each client is cut to those that still train:
+    take it from the step.
 
     Attributes:
         visit: which round of the cohort's this is, from 0, where a cohort stays for several (`LocalWork.rounds`).
@@ -179,8 +180,9 @@ class Clients(Some):
         self._refuse_within("another pass")
         began = time.perf_counter()
         self._means.engine.load(replace(self._block, peers=tuple(peers)))
-        if self._means.optimizer is not None:
-            self._means.optimizer.start(self.weights)
+        optimizer = self._means.optimizer
+        if optimizer is not None:
+            optimizer.start(self.weights, self.state)
         self._loss_sums.zero_()
         self._counted[:] = 0
         self.loading += time.perf_counter() - began
@@ -190,6 +192,8 @@ class Clients(Some):
         finally:
             self.__dict__.update(self._outside)
             self._outside = None
+            if optimizer is not None and optimizer.keeps:
+                optimizer.leave()
 
     def _stretches(self) -> Iterator[tuple[Step, range]]:
         """Local steps between which always the same clients train."""

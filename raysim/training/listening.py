@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,7 @@ class Heard:
         alternates: whether, in a pass, it takes them from `gradients` or `peek`.
         full_gradient: whether it takes those of whole shards.
         solves: whether it takes whole shards in place of local steps.
+        passes: how often, in a round, it goes through its local steps.
     """
 
     corrections: list[Correction | None] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Heard:
     alternates: bool = False
     full_gradient: bool = False
     solves: bool = False
+    passes: int = 0
 
 
 def listen(
@@ -97,7 +100,14 @@ class _HeardClients(Clients):
 
     def __init__(self, heard: Heard, means: Means, *given: Any) -> None:
         super().__init__(means, *given)
-        self._heard = heard
+        self._heard, self._passes = heard, 0
+
+    @contextmanager
+    def _pass(self, peers: Sequence[Tensor]) -> Iterator[None]:
+        self._passes += 1
+        self._heard.passes = max(self._heard.passes, self._passes)
+        with super()._pass(peers):
+            yield
 
     def full_gradient(self) -> Tensor:
         self._heard.full_gradient = self._heard.plain = True

@@ -1,19 +1,25 @@
 """Local optimisers as algebra on rows: `[K, T]` weights and gradients, one client a row.
 
-Each follows its namesake in `torch.optim`, to the order of operations. State is fresh in every round: `start` clears
-it. All rows of a block begin together and only leave from the end, so a step takes the first `k` rows.
+Each follows its namesake in `torch.optim`, to the order of operations. State is fresh in every round, or what the
+clients kept: `start` says. All rows of a block begin together and only leave from the end, so a step takes the first
+`k` rows.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.arrays import Float32, Int64
 from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.training.groups import Clip, ColumnRates
+from raysim.training.transfer import to_device
 
 Factor = float | Tensor
 """A number, or a tensor without dimensions where a compiled step is to serve any number."""
@@ -22,42 +28,91 @@ Factor = float | Tensor
 class RowOptimizer(ABC):
     """Updates rows in place.
 
-    Contract: `start(rows)` before a block; then `step(rows, grad, lr)` with the first k ≤ K rows, k never rising.
-    `grad` may be overwritten. A row's result does not depend on the other rows.
+    Contract: `start(rows)` before a block, with what its clients kept where `keeps`; then `step(rows, grad, lr)` with
+    the first k ≤ K rows, k never rising. `grad` may be overwritten. A row's result does not depend on the other rows.
 
     A step is `update`, a function of tensors alone, with the `factors` that belong to it: so it can be compiled.
 
     Attributes:
         state: what is kept from step to step in this block, each `[K, T]`.
         shared: where columns differ (`ColumnRates`), factors on the learning rate and weight decays, each `[T]`.
-        taken: steps since `start`; compiled code that takes some by itself adds them.
+        keeps: whether clients keep the state from round to round (`vectors`).
+        taken: steps since `start`; compiled code that takes some by itself adds them (`count`).
     """
 
+    keeps: bool = False
     state: tuple[Tensor, ...] = ()
     shared: tuple[Tensor, ...] = ()
     _rates: ColumnRates | None = None
-    _states: int = 0
-    """How many tensors `state` has."""
+    _names: tuple[str, ...] = ()
+    """Of the tensors of `state`."""
+    _counts: ClassVar[bool] = False
+    """Whether a step depends on how many there were before."""
     taken: int = 0
+    _before: Int64 | None = None
+    """Steps of each row before `start`, `[K]`, where it goes on with what it kept."""
 
     @property
     def plain(self) -> bool:
         """Whether a step is w ← w - ηg and nothing else, so that an engine may take it by itself (`Engine.descend`)."""
         return False
 
-    def start(self, like: Tensor) -> None:
-        """Forget everything; the block's rows look like this `[K, T]`."""
+    def vectors(self, trainable: int) -> dict[str, int]:
+        """Sizes of the vectors that a client keeps from round to round, by name; their first values are zero."""
+        kept = {f"optimizer/{name}": trainable for name in self._names} if self.keeps else {}
+        return {**kept, "optimizer/steps": 1} if kept and self._counts else kept
+
+    def values(self, rows: int, trainable: int) -> int:
+        """Values of state and `shared` for blocks of this shape."""
+        return trainable * (rows * len(self._names) + (0 if self._rates is None else 2))
+
+    def start(self, like: Tensor, kept: Mapping[str, Tensor] = MappingProxyType({})) -> None:
+        """Forget everything; the block's rows look like this `[K, T]`.
+
+        Args:
+            kept: what each client kept, by name, `[K, size]`, where `keeps`.
+        """
         self.taken = 0
         if self._rates is not None:
             self.shared = self._rates.on(like.device)
-        if self._states:
-            self.state = tuple(_cleared(old, like) for old in self.state or [None] * self._states)
+        if self._names:
+            self.state = tuple(_cleared(old, like) for old in self.state or [None] * len(self._names))
+        self._kept = {name: kept[name] for name in self.vectors(like.shape[1])}
+        for mine, kept_before in zip(self.state, self._kept.values(), strict=False):
+            mine.copy_(kept_before)
+        steps = self._kept.get("optimizer/steps")
+        self._before = None if steps is None else steps[:, 0].cpu().numpy().astype(np.int64)
+        self._moved = np.zeros(len(like), dtype=np.int64)
+
+    def leave(self) -> None:
+        """Write what clients keep to where it came from."""
+        for mine, kept in zip(self.state, self._kept.values(), strict=False):
+            kept.copy_(mine)
+        if self._before is not None:
+            steps = self._kept["optimizer/steps"]
+            steps[:, 0] = to_device((self._before + self._moved).astype(np.float32), steps.device)
+
+    def count(self, k: int, steps: int) -> None:
+        """So many steps more were taken, of the first k rows."""
+        self.taken += steps
+        self._moved[:k] += steps
 
     def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
         """One step of the rows `[k, T]` along their gradients `[k, T]`, in place."""
-        self.taken += 1
-        state = tuple(kept[: len(rows)] for kept in self.state)
-        self.update(rows, grad, state, self.factors(self.taken, lr), self.shared)
+        k = len(rows)
+        self.count(k, 1)
+        state = tuple(kept[:k] for kept in self.state)
+        if (each := self.each_factors(k, self.taken, lr)) is None:
+            self.update(rows, grad, state, self.factors(self.taken, lr), self.shared)
+        else:
+            self.update(rows, grad, state, to_device(each, rows.device).unsqueeze(2).unbind(1), self.shared)
+
+    def each_factors(self, k: int, step: int, lr: float) -> Float32 | None:
+        """`factors` of each of the first k rows, `[k, n]`, where they went unequally many steps before."""
+        if self._before is None:
+            return None
+        values, place = np.unique(self._before[:k], return_inverse=True)
+        return np.array([self.factors(before + step, lr) for before in values.tolist()], dtype=np.float32)[place]
 
     @abstractmethod
     def factors(self, step: int, lr: float) -> tuple[float, ...]:
@@ -80,7 +135,7 @@ class Sgd(RowOptimizer):
     def __init__(self, config: SgdConfig, rates: ColumnRates | None = None) -> None:
         self._rates = rates
         self.momentum, self.nesterov, self.weight_decay = config.momentum, config.nesterov, config.weight_decay
-        self._states = 1 if config.momentum else 0
+        self.keeps, self._names = config.state == "keep", ("momentum",) if config.momentum else ()
 
     @property
     def plain(self) -> bool:
@@ -106,10 +161,10 @@ class Sgd(RowOptimizer):
 class Adam(RowOptimizer):
     """Adam (Kingma & Ba 2015, algorithm 1) and, with decoupled weight decay, AdamW (Loshchilov & Hutter 2019)."""
 
-    _states = 2
+    _names, _counts = ("first", "second"), True
 
     def __init__(self, config: AdamConfig, rates: ColumnRates | None = None) -> None:
-        self._rates = rates
+        self.keeps, self._rates = config.state == "keep", rates
         self.beta1, self.beta2, self.epsilon = config.beta1, config.beta2, config.epsilon
         self.weight_decay, self.decoupled = config.weight_decay, config.name == "adamw"
 

@@ -138,7 +138,7 @@ class RowsEngine(Engine):
         k, trainable = len(losses), self._layout.trainable
         turn = self._at(steps.start, k)
         taken = 0 if optimizer is None else optimizer.taken
-        factors = step.factors(len(steps), lr, taken)
+        factors = step.factors(len(steps), lr, taken, k, self._width(k))
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
         rows, grad, found, width = self.rows[:k], self.grad[:k], losses, self._width(k)
         if k < width:
@@ -149,7 +149,7 @@ class RowsEngine(Engine):
         for factor, number in zip(factors, steps, strict=False):
             take(factor, turn.batch(number))
         if optimizer is not None:
-            optimizer.taken = taken + len(steps)
+            optimizer.count(k, len(steps))
         if k < width:
             self.rows[:k, :trainable], self.grad[:k], losses[:] = rows[:k, :trainable], grad[:k], found[:k]
             for kept, moved in zip(() if optimizer is None else optimizer.state, state, strict=True):

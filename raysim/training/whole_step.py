@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,7 +83,8 @@ class WholeStep:
         self._factors: tuple[tuple[float, ...], Sequence[Tensor]] = (), ()
         self._apart = correct is None and clip_norm is None
         if optimizer is not None:
-            optimizer.start(example[0][:, : layout.trainable])
+            weights, kept = example[0][:, : layout.trainable], optimizer.vectors(layout.trainable)
+            optimizer.start(weights, {name: weights.new_zeros((len(weights), size)) for name, size in kept.items()})
         try:
             self._try_correction(example[0])
         except AttributeError as error:
@@ -118,13 +120,20 @@ class WholeStep:
 
         return step
 
-    def factors(self, count: int, lr: Rates, taken: int = 0) -> Sequence[Tensor]:
+    def factors(self, count: int, lr: Rates, taken: int = 0, k: int = 1, width: int = 1) -> Sequence[Tensor]:
         """The optimiser's, of at least this many steps after those taken; kept for as long as the learning rate, or
         those of the steps, are the same.
 
         Args:
             lr: of all the steps, or of each of them.
+            k, width: rows that train, and those of the code, where each has factors of its own; the last one's are
+                those of all beyond.
         """
+        if self._optimizer is not None and self._optimizer.each_factors(1, 1, 0.0) is not None:
+            rates = lr if isinstance(lr, Sequence) else [lr] * count
+            place = np.minimum(np.arange(width), k - 1)
+            each = [self._optimizer.each_factors(k, taken + 1 + i, one) for i, one in enumerate(rates)]
+            return to_device(np.stack([one[place] for one in each if one is not None]), self._device).unbind()
         if isinstance(lr, Sequence):
             key, wanted = (taken, *lr), list(enumerate(lr, taken + 1))
         else:
@@ -155,7 +164,7 @@ class WholeStep:
         losses = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         grad = rows.new_zeros((len(rows), trainable))
         state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
-        factors = self.factors(1, 0.1)[0]
+        factors = self.factors(1, 0.1, 0, len(rows), len(rows))[0]
         of_gradient = [*self._known(rows, grad, losses, state), factors, *batch]
         of_update = [rows[:, :trainable], grad, rows[0] * 0.75, factors, *self._shared, *state]
         return _Example(rows, grad, losses, of_gradient, of_update)
@@ -186,7 +195,7 @@ class WholeStep:
             if correct is not None:
                 correct(grad, weights, _seen(broadcast, trainable))
             if optimizer is not None:
-                optimizer.update(weights, grad, kept[shared:], factors.unbind(), kept[:shared])
+                optimizer.update(weights, grad, kept[shared:], _apart(factors), kept[:shared])
 
         assert isinstance(step, FunctionType)
         return step
@@ -212,7 +221,7 @@ class WholeStep:
                     own[0].copy_(flat_values(grad))
                 else:  # on a copy, which costs nothing here: two parameters may have the same tensor as their gradient
                     grad = flat_values(grad).clone()
-                    optimizer.update(values[i], grad, own[shared:], factors.unbind(), own[:shared])
+                    optimizer.update(values[i], grad, own[shared:], _apart(factors), own[:shared])
             losses.add_(found)
 
         assert isinstance(step, FunctionType)
@@ -266,6 +275,11 @@ class Codes:
     def all(self) -> list[WholeStep]:
         """Every piece of code."""
         return [*self.whole.values(), *([] if self.alone is None else [self.alone])]
+
+
+def _apart(factors: Tensor) -> Sequence[Tensor]:
+    """Factors `[n]`, or of each row `[k, n]`, one by one."""
+    return factors.unbind() if factors.ndim == 1 else factors.unsqueeze(2).unbind(1)
 
 
 def _why(error: Exception) -> str:

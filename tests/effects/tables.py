@@ -97,6 +97,8 @@ client.optimizer=sgd.lr | 0.2 |
 client.optimizer=sgd.weight_decay | 0.1 |
 client.optimizer=sgd.momentum | 0.5 |
 client.optimizer=sgd.nesterov | true | client.optimizer.momentum=0.5
+client.optimizer=sgd.state | keep | client.optimizer.momentum=0.5
+client.optimizer=adam.state | keep |
 client.optimizer=adam.lr | 0.2 |
 client.optimizer=adam.weight_decay | 0.1 |
 client.optimizer=adam.beta1 | 0.5 |

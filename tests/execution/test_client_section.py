@@ -16,10 +16,17 @@ from raysim.execution.clients.local_training import check_client
         ("fedsgd", ["client.groups=[{match: ['*'], lr_scale: 2}]"], "client.groups: fedsgd does not move weights"),
         ("fedavg", ["client.groups=[{match: ['gain']}]"], "client.groups.0.match: 'gain' matches no trainable"),
         ("fedavg", ["client.schedule=steps"], "client.schedule: with client.epochs, clients of unequal size take"),
+        (
+            "ditto",
+            ["client.optimizer=@kept"],
+            "client.optimizer.state: ditto trains 2 times in a round, each time anew",
+        ),
+        ("apfl", ["client.optimizer=@kept"], "client.optimizer.state: apfl has no local optimiser; set it to reset"),
     ],
 )
 def test_what_an_algorithm_has_not_is_refused(algorithm: str, overrides: list[str], line: str) -> None:
-    experiment = experiment_of(algorithm, *overrides)
+    kept = "{name: sgd, momentum: 0.9, state: keep}"
+    experiment = experiment_of(algorithm, *(one.replace("@kept", kept) for one in overrides))
     layout = Run(experiment_of("fedavg")).executor.worker.algorithm.layout
     with pytest.raises(ConfigError) as caught:
         check_client(experiment, build_algorithm(experiment.algorithm, layout))

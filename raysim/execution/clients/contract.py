@@ -103,7 +103,7 @@ class _Round:
         self._given["the broadcast model"] = self._draw(layout.size, seed=30)
         self._before = {name: tensor.clone() for name, tensor in self._given.items()}
         config, broadcast = algorithm.local_optimizer(client), self._given["the broadcast model"]
-        optimizer = None if config is None else row_optimizer(config)
+        optimizer = None if config is None else row_optimizer(config.model_copy(update={"state": "reset"}))
         engine = FakeEngine(layout, info, len(chosen))
         local = self._watched
         trainer = Trainer(engine, optimizer, work, client.clip_norm, local, algorithm.matrices)

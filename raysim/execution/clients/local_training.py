@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from raysim.algorithms import Algorithm
+from raysim.algorithms import Algorithm, ClientVector
 from raysim.config import Experiment
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
@@ -29,7 +29,7 @@ from raysim.training import (
 
 def heard(experiment: Experiment, algorithm: Algorithm) -> Heard:
     """What the algorithm's program calls, from a dry run."""
-    states, layout = StateLayout(algorithm.client_state()), algorithm.layout
+    states, layout = StateLayout(client_vectors(experiment, algorithm)), algorithm.layout
     first = algorithm.init(np.zeros(layout.size, np.float32)) if algorithm.broadcast_state else {}
 
     def inputs(device: torch.device) -> BlockInputs:
@@ -47,6 +47,13 @@ def local_optimizer(experiment: Experiment, algorithm: Algorithm) -> RowOptimize
     return None if config is None else row_optimizer(config, column_rates(experiment.client, algorithm.layout))
 
 
+def client_vectors(experiment: Experiment, algorithm: Algorithm) -> tuple[ClientVector, ...]:
+    """What each client keeps from round to round for its own training: of the algorithm, and of the optimiser."""
+    optimizer, trainable = local_optimizer(experiment, algorithm), algorithm.layout.trainable
+    kept = {} if optimizer is None else optimizer.vectors(trainable)
+    return (*algorithm.client_state(), *(ClientVector(name, size) for name, size in kept.items()))
+
+
 def check_client(experiment: Experiment, algorithm: Algorithm) -> None:
     """Refuse what the `client` section asks for and the algorithm, or the model, has not.
 
@@ -57,9 +64,16 @@ def check_client(experiment: Experiment, algorithm: Algorithm) -> None:
     own = column_rates(client, algorithm.layout) is not None
     clip_of(client, algorithm.layout)
     round_rates(experiment, algorithm.work(client), 1)
-    if own and algorithm.local_optimizer(client) is None:
+    moves = algorithm.local_optimizer(client) is not None
+    if own and not moves:
         raise ConfigError(
             f"client.groups: {name} does not move weights by client.optimizer; leave out lr_scale and weight_decay"
+        )
+    if client.optimizer.state == "keep" and not moves:
+        raise ConfigError(f"client.optimizer.state: {name} has no local optimiser; set it to reset")
+    if client.optimizer.state == "keep" and (passes := heard(experiment, algorithm).passes) > 1:
+        raise ConfigError(
+            f"client.optimizer.state: {name} trains {passes} times in a round, each time anew; set it to reset"
         )
 
 

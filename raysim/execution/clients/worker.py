@@ -19,7 +19,7 @@ from raysim.evaluation.client_sets import client_sets
 from raysim.evaluation.ranges import together
 from raysim.execution.clients.folding import Folding
 from raysim.execution.clients.holdouts import Holdouts, fine_tuner
-from raysim.execution.clients.local_training import local_trainer, local_update
+from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.clients.shards import DeviceShards
 from raysim.execution.clients.state import ClientStates, StateLayout, split_vectors
@@ -90,7 +90,7 @@ class ClientWorker:
         self._frozen.check()
         self.trainer = local_trainer(job, self.algorithm, engine, update, info)
         aggregation = build_aggregation(experiment.aggregation, self.algorithm.fields(), layout)
-        self.states = StateLayout((*self.algorithm.client_state(), *aggregation.client_state()))
+        self.states = StateLayout((*client_vectors(experiment, self.algorithm), *aggregation.client_state()))
         tuner, seed = fine_tuner(job, self.algorithm, layout, engine), experiment.seed
         self.holdouts = Holdouts(
             self.federation,

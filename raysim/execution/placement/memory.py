@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
-from raysim.execution.clients.local_training import heard, local_optimizer
+from raysim.execution.clients.local_training import client_vectors, heard, local_optimizer
 from raysim.execution.clients.state import StateLayout
 from raysim.execution.placement.placing import ACTOR_BYTES
 from raysim.machine import cores
@@ -111,7 +110,8 @@ class Skeleton:
     @property
     def state_width(self) -> int:
         """Values that a client keeps from round to round."""
-        return StateLayout((*self.algorithm.client_state(), *self.aggregation.client_state())).width
+        mine = client_vectors(self.job.experiment, self.algorithm)
+        return StateLayout((*mine, *self.aggregation.client_state())).width
 
     @property
     def wire_down(self) -> int:
@@ -203,10 +203,7 @@ def _shared_values(layout: ParameterLayout, algorithm: Algorithm) -> int:
 
 def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:
     optimizer = local_optimizer(job.experiment, algorithm)
-    if optimizer is None:
-        return 0
-    optimizer.start(torch.empty((rows, trainable), device="meta"))
-    return sum(one.nbytes for one in (*optimizer.state, *optimizer.shared))
+    return 0 if optimizer is None else _FLOAT32 * optimizer.values(rows, trainable)
 
 
 def _shard_bytes(job: Job, federation: Federation) -> int:

@@ -14,7 +14,7 @@ from raysim.aggregation import Buffers, Field, build_rule
 from raysim.algorithms import Algorithm
 from raysim.arrays import Int64
 from raysim.data import Federation
-from raysim.execution.clients.local_training import local_trainer, local_update
+from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.clients.state import StateLayout
 from raysim.rounds.job import Job
@@ -71,7 +71,10 @@ class ProgramRun:
         self.engine, update = build(job, algorithm, choice)
         self._job, self._federation, self._device = job, federation, choice.torch_device
         self._trainer = local_trainer(job, algorithm, self.engine, update, federation.info)
-        self._states, self._broadcast = StateLayout(algorithm.client_state()), self.engine.rows[0].clone()
+        self._states, self._broadcast = (
+            StateLayout(client_vectors(job.experiment, algorithm)),
+            self.engine.rows[0].clone(),
+        )
         first = algorithm.init(self._broadcast.cpu().numpy()) if algorithm.broadcast_state else {}
         self._server = {
             name: to_device(first[name].astype(np.float32), self._device) for name in algorithm.broadcast_state
