@@ -45,6 +45,8 @@ class Purpose(IntEnum):
     CLUSTERS = 72
     ROTATION = 73
     CLUSTER_MODELS = 80
+    RANKS = 95
+    ADAPTERS = 96
 
 
 def _mix(h: UInt64) -> UInt64:

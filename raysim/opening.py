@@ -64,7 +64,7 @@ def open_run(
     """
     experiment, federation = prepared.experiment, prepared.federation
     evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics)
-    names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics]
+    names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics, *prepared.recorded]
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:
         if experiment.execution.executor == "ray":

@@ -95,6 +95,7 @@ FAMILIES = {
     "fair weights": ["algorithm={name: qfedavg, q: 1.0}", "aggregation.weights=uniform"],
     "fine-tuning": ["evaluation.fine_tune={epochs: 1}"],
     "personal models": ["algorithm=ditto"],
+    "adapters": ["algorithm=flora", "model={name: mlp_lora, hidden: [6], rank: 2}"],
     "a mixture": ["algorithm=apfl"],
     "imbalance": ["data.imbalance={ratio: 5}", "training.class_weights=inverse", "evaluation.metrics=[recall]"],
     "selection": ["selection={name: power_of_choice, candidates: 5}"],

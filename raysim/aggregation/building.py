@@ -28,10 +28,6 @@ _ON_CLIENTS = frozenset({"client", "wire"})
 """Methods that a worker calls for clients, whose errors name the client and the round."""
 
 
-_VALUE = 4
-"""Bytes of a float32."""
-
-
 def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
     """The rule that folds records of these fields.
 
@@ -68,8 +64,8 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
         at_each.append(fields)
         fields = tuple(stage.fields(fields))
         stages.append(stage)
-    dense = _VALUE * sum(columns.values(field.size) for field in fields)
-    found = Aggregation(build_rule(config, fields), tuple(stages), tuple(at_each), dense)
+    values = tuple(columns.values(field.size) for field in fields)
+    found = Aggregation(build_rule(config, fields), tuple(stages), tuple(at_each), values)
     uniform: frozenset[Trait] = frozenset({"uniform_weights"})
     found.check(uniform if isinstance(config.weights, UniformWeightsConfig) else frozenset())
     return found

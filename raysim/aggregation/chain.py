@@ -31,13 +31,13 @@ class Aggregation:
     Attributes:
         rule: whose fields are those that leave the innermost stage.
         sent: the fields that come to each stage, the algorithm's own to the outermost.
-        dense: bytes of a record that no stage encodes: its values as float32, without padding.
+        values: without padding, of the rule's fields.
     """
 
     rule: Rule
     stages: tuple[UpdateStage, ...] = ()
     sent: tuple[tuple[Field, ...], ...] = ()
-    dense: int = 0
+    values: tuple[int, ...] = ()
 
     def check(self, traits: frozenset[Trait]) -> None:
         """Refuse a chain in which a stage lacks what it needs.
@@ -77,6 +77,13 @@ class Aggregation:
         own = (f"stages/{stage.label}/{name}" for stage in self.stages for name in stage.metrics)
         return (*self.rule.metrics, *own)
 
+    def dense(self, round_number: int, clients: Int64) -> int:
+        """Bytes of these clients' records where no stage encodes them: their values as float32."""
+        count = 0
+        for field, values in zip(self.rule.fields, self.values, strict=True):
+            count += len(clients) * values if field.sent is None else int(field.sent(round_number, clients).sum())
+        return _FLOAT32 * count
+
     def client_state(self) -> tuple[ClientVector, ...]:
         """What each client keeps for the stages."""
         return tuple(
@@ -104,7 +111,7 @@ class Aggregation:
             state: all that the clients keep, by name; the stages' own is changed in place.
         """
         if not self.stages:
-            return sent, self.dense * len(clients)
+            return sent, self.dense(round_number, clients)
         encoded: Int64 | None = None
         sent = _apart(sent)
         for stage, fields in zip(self.stages, self.sent, strict=True):
@@ -120,7 +127,7 @@ class Aggregation:
                 raise ValueError(
                     f"stage {self.stages[-1].label}: client returned no {field.name!r}, a field of {field.size} values"
                 )
-        return sent, self.dense * len(clients) if encoded is None else int(np.sum(encoded))
+        return sent, self.dense(round_number, clients) if encoded is None else int(np.sum(encoded))
 
     @staticmethod
     def without_own(state: Mapping[str, Float64]) -> dict[str, Float64]:
@@ -148,6 +155,7 @@ class Aggregation:
 
 
 _PREFIX = "stages."
+_FLOAT32 = 4
 
 
 def _own(stage: UpdateStage, name: str) -> str:

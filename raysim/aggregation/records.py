@@ -7,7 +7,7 @@ that work done twice (a lease given out again) cannot be counted twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
@@ -17,7 +17,7 @@ from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.large import LargeSum, add_large
-from raysim.arrays import Array, Float64, Int32
+from raysim.arrays import Array, Float64, Int32, Int64
 
 UPDATE = FixedPoint(52)
 """Format of model updates."""
@@ -32,6 +32,8 @@ class Field:
     Attributes:
         summed: the server takes the sum Σ p_k x_k over those who made it as it is, and not divided by their weights.
         constant: its values do not depend on the client's data; norms of records are without it.
+        sent: of a round and clients `[k]`, how many of its values each would send in a federation, int64 `[k]`; None:
+            all of them.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Field:
     format: FixedPoint | FloatSum = UPDATE
     summed: bool = False
     constant: bool = False
+    sent: Callable[[int, Int64], Int64] | None = None
 
     @property
     def nbytes(self) -> int:

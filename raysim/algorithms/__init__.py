@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from raysim.algorithms.adapter_products import FedExLora, FlexLora, Flora, HLora
+from raysim.algorithms.adapters import FedIt, FfaLora, RoLora
 from raysim.algorithms.agnostic import Afl
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
@@ -21,7 +23,7 @@ from raysim.algorithms.mime import Mime, MimeLite
 from raysim.algorithms.mixture import Apfl
 from raysim.algorithms.moreau import PFedMe
 from raysim.algorithms.normalised import FedNova
-from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, Local
+from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, FedSaLora, Local
 from raysim.algorithms.proximal import FedProx
 from raysim.algorithms.returns import ON_CLIENTS, RETURNS, wrong_attribute
 from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
@@ -60,6 +62,14 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "afl": Afl,
     "ifca": Ifca,
     "cocoa": Cocoa,
+    "fedit": FedIt,
+    "ffa_lora": FfaLora,
+    "rolora": RoLora,
+    "fedsa_lora": FedSaLora,
+    "fedex_lora": FedExLora,
+    "flora": Flora,
+    "flexlora": FlexLora,
+    "hlora": HLora,
 }
 """Every algorithm by its name in the configuration."""
 

@@ -52,9 +52,9 @@ class Algorithm(ABC):
     `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
     broadcast_state: ClassVar[tuple[str, ...]] = ()
     """Vectors of the server's state that travel to the clients beside the model, in float32: `c.server`."""
-    personal: ClassVar[bool] = False
-    """Whether clients keep a model of their own, `client_model`, that is evaluated on their holdouts."""
-    matrices: ClassVar[int] = 0
+    recorded: tuple[str, ...] = ()
+    """Vectors of the server's state, of one value each, that are recorded in rounds.parquet under their names."""
+    matrices: int = 0
     """How many matrices `[K, P]` `local` makes beside the rows (`Clients.new_rows`): memory is planned for them."""
     correct: Correction | None = None
     """Changes the gradients `[k, T]` of a local step in place, given the weights `[k, T]` and their clients: a method
@@ -116,6 +116,11 @@ class Algorithm(ABC):
     def first_model(self, model: Float32) -> Float32:
         """The model `[P]` before the first round, given the module's own first values."""
         return model
+
+    @property
+    def personal(self) -> bool:
+        """Whether clients have a model of their own, `client_model`, that is evaluated on their holdouts."""
+        return type(self).client_model is not Algorithm.client_model
 
     @property
     def fine_tune(self) -> FineTuneConfig | None:

@@ -33,7 +33,6 @@ class Ifca(Algorithm):
     neutral = ("algorithm.clusters=1",)
     columnwise = False
     broadcast_state = ("clusters",)
-    personal = True
 
     def __init__(self, config: IfcaConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)

@@ -20,7 +20,6 @@ class Ditto(Algorithm):
 
     paper = "Li et al. 2021, arXiv:2012.04221"
     neutral = ()
-    personal = True
 
     def __init__(self, config: DittoConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)

@@ -30,7 +30,6 @@ class Apfl(Algorithm):
 
     paper = "Deng et al. 2020, arXiv:2003.13461"
     neutral = ()
-    personal = True
 
     def __init__(self, config: ApflConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)

@@ -25,7 +25,6 @@ class PFedMe(Algorithm):
 
     paper = "T Dinh et al. 2020, arXiv:2006.08848"
     neutral = ("algorithm.inner_steps=1", "algorithm.strength=5", "algorithm.local_lr=0.2")
-    personal = True
     matrices = 1
 
     def __init__(self, config: PFedMeConfig, layout: ParameterLayout) -> None:

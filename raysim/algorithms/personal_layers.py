@@ -6,6 +6,8 @@
   Learning", ICML 2021, algorithm 1: the head first, with the body fixed, then the body, with the head fixed.
 - FedBN: Li, Jiang, Zhang, Kamp & Dou, "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization",
   ICLR 2021, algorithm 1: normalisation layers are personal, their running statistics too.
+- FedSA-LoRA: Guo, Zeng, Wang, Fan, Wang & Qu, "Selective Aggregation for Low-Rank Adaptation in Federated Learning",
+  ICLR 2025, section 4: of LoRA's pairs A is shared, and B is personal.
 - Local training, where everything is personal, is the baseline that all of them should beat.
 """
 
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm, ClientVector, plain_sgd_only
+from raysim.algorithms.lora_pairs import columns, lora_pairs
 from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 from raysim.config.client import ClientConfig
@@ -32,7 +35,6 @@ class _PersonalLayers(Algorithm):
     """FedAvg of the shared columns, which alone travel to the server; clients keep the others, which begin as those of
     the first model."""
 
-    personal = True
     columnwise = False
     neutral: ClassVar[tuple[str, ...] | None] = ("algorithm.local_layers=[]",)
 
@@ -49,8 +51,7 @@ class _PersonalLayers(Algorithm):
     def columns(self, layout: ParameterLayout) -> Int64:
         """The personal ones of the columns `[P]`, ascending."""
         patterns = self.default(layout) if self.patterns is None else self.patterns
-        chosen = (np.arange(s.start, s.start + s.size) for s in layout.matching(patterns))
-        return np.concatenate([np.empty(0, np.int64), *chosen])
+        return columns(layout.matching(patterns))
 
     def check(self, experiment: Experiment) -> None:
         names = [segment.name for segment in self.layout.segments]
@@ -83,7 +84,7 @@ class _PersonalLayers(Algorithm):
         return {"update": c.update().index_select(1, shared)}
 
     def fields(self) -> tuple[Field, ...]:
-        return (Field("update", len(self.shared)),)
+        return (Field("update", len(self.shared), sent=self._sent),)
 
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
@@ -91,6 +92,10 @@ class _PersonalLayers(Algorithm):
         update = np.zeros(self.layout.size)
         update[self.shared] = mean["update"]
         return self.server.step(model, state, update)
+
+    def _sent(self, round_number: int, clients: Int64) -> Int64:
+        """What clients have to send: the shared columns without padding."""
+        return np.full(len(clients), self.layout.values(self.layout.size) - len(self.personal_columns))
 
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         if not len(self.personal_columns):
@@ -116,6 +121,15 @@ class FedBn(_PersonalLayers):
     def default(self, layout: ParameterLayout) -> Sequence[str]:
         by_layer = {_layer(s.name) for s in layout.parameters if s.name.endswith("weight") and len(s.shape) == 1}
         return [segment.name for segment in layout.segments if _layer(segment.name) in by_layer]
+
+
+class FedSaLora(_PersonalLayers):
+    """FedAvg of all but B of LoRA's pairs, which every client keeps to itself."""
+
+    paper = "Guo et al. 2024, arXiv:2410.01463"
+
+    def default(self, layout: ParameterLayout) -> Sequence[str]:
+        return [pair.up.name for pair in lora_pairs(layout, "fedsa_lora")]
 
 
 class Local(_PersonalLayers):

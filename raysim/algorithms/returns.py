@@ -38,17 +38,23 @@ def wrong_attribute(algorithm: Algorithm) -> str | None:
     names = algorithm.broadcast_state
     if not isinstance(names, tuple | list) or not all(isinstance(one, str) for one in names):
         return f"broadcast_state is {names!r}; expected a tuple of names"
+    recorded = algorithm.recorded
+    if not isinstance(recorded, tuple | list) or not all(isinstance(one, str) for one in recorded):
+        return f"recorded is {recorded!r}; expected a tuple of names"
     if not isinstance(algorithm.matrices, int) or algorithm.matrices < 0:
         return f"matrices is {algorithm.matrices!r}; expected a whole number of at least 0"
     if algorithm.correct is not None and not callable(algorithm.correct):
         return f"correct is {algorithm.correct!r}; expected a method of (grad, weights, b), or None"
     if algorithm.personal and type(algorithm).client_model is Algorithm.client_model:
         return "personal is set, but the method client_model is not there; write it"
-    if algorithm.broadcast_state:
+    if algorithm.broadcast_state or recorded:
         state = algorithm.init(np.zeros(algorithm.layout.size, np.float32))
         missing = [name for name in algorithm.broadcast_state if name not in state]
         if missing:
             return f"broadcast_state names {missing[0]!r}, of which init makes no vector"
+        several = [name for name in recorded if name not in state or len(state[name]) != 1]
+        if several:
+            return f"recorded names {several[0]!r}, of which init makes no vector of one value"
     return None
 
 

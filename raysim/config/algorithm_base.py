@@ -22,6 +22,7 @@ class DataFacts:
         samples: counts all training samples.
         largest: counts those of the largest client.
         targets: of a sample.
+        seed: of the experiment.
     """
 
     population: int
@@ -30,6 +31,7 @@ class DataFacts:
     samples: Callable[[], int]
     largest: Callable[[], int]
     targets: int = 1
+    seed: int = 0
 
 
 class BaseAlgorithmConfig(Section):

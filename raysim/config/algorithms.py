@@ -6,6 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag
 
+from raysim.config.adapters import (
+    FedExLoraConfig,
+    FedItConfig,
+    FedSaLoraConfig,
+    FfaLoraConfig,
+    FlexLoraConfig,
+    FloraConfig,
+    HLoraConfig,
+    RoLoraConfig,
+)
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, DataFacts
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
 from raysim.config.bounds import Arguments
@@ -246,6 +256,14 @@ AlgorithmConfig = Annotated[
     | Annotated[CentralisedConfig, Tag("centralised")]
     | Annotated[IfcaConfig, Tag("ifca")]
     | Annotated[CocoaConfig, Tag("cocoa")]
+    | Annotated[FedItConfig, Tag("fedit")]
+    | Annotated[FfaLoraConfig, Tag("ffa_lora")]
+    | Annotated[RoLoraConfig, Tag("rolora")]
+    | Annotated[FedSaLoraConfig, Tag("fedsa_lora")]
+    | Annotated[FedExLoraConfig, Tag("fedex_lora")]
+    | Annotated[FloraConfig, Tag("flora")]
+    | Annotated[FlexLoraConfig, Tag("flexlora")]
+    | Annotated[HLoraConfig, Tag("hlora")]
     | Annotated[CustomAlgorithmConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,

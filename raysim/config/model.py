@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import UNITS, Arguments
@@ -39,12 +39,18 @@ class MlpLoraConfig(BaseModelConfig):
     """ReLU multi-layer perceptron with LoRA adapters on frozen hidden layers; the last layer trains whole."""
 
     name: Literal["mlp_lora"] = "mlp_lora"
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=UNITS)], ...], Field(min_length=1, max_length=1000)] = (64,)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=UNITS)], ...], Field(max_length=1000)] = (64,)
     """Units of each hidden layer."""
     rank: int = Field(4, ge=1, le=UNITS)
     """Rank r of the adapters."""
     alpha: float = Field(8.0, gt=0)
     """Scaling α: a layer adds α/r B A x."""
+
+    @model_validator(mode="after")
+    def _has_a_layer_to_adapt(self) -> MlpLoraConfig:
+        if not self.hidden:
+            raise ValueError("hidden: empty, and only hidden layers have adapters; give at least one, or use softmax")
+        return self
 
 
 class CnnConfig(BaseModelConfig):

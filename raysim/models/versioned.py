@@ -38,7 +38,10 @@ def with_versions(module: nn.Module) -> nn.Module:
             _version_itself(name, layer)
             found += 1
     if not found:
-        raise ModelError("the model has no layer with LoRA, and only those have versions; add adapters to it")
+        raise ModelError(
+            "the model has no layer with LoRA, and only the base of those has versions; add adapters to the model, or "
+            "choose an algorithm that leaves the base as it is"
+        )
     return module
 
 

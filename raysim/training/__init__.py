@@ -11,7 +11,7 @@ from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
 from raysim.training.groups import clip_of, column_rates
 from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
-from raysim.training.layout import LayoutPart, ParameterLayout
+from raysim.training.layout import LayoutPart, ParameterLayout, Segment
 from raysim.training.listening import Heard, listen
 from raysim.training.losses import ClientLoss, Loss, check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
@@ -54,6 +54,7 @@ __all__ = [
     "Resampling",
     "RoundSetting",
     "RowOptimizer",
+    "Segment",
     "SequentialEngine",
     "Shard",
     "Shards",

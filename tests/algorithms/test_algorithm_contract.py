@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapted_modules import RULES, adapted
 from torch import nn
 
 from raysim.aggregation import Field
@@ -40,18 +41,22 @@ MODULE = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
 LAYOUT = ParameterLayout(MODULE)
 FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
 LINEAR = ParameterLayout(nn.Linear(5, 2))
+ADAPTED = ParameterLayout(adapted())
 CLIENT = Experiment.parse({"client": {"batch_size": 5}}).client
 INFO = DataInfo("classification", (5,), "real", classes=2)
 SETTING = RoundSetting(seed=0, round=4, lr=0.1)
 
 
+MIXED = {"fedit": {"measure_gap": True, "ranks": [3, 1]}, "rolora": {"ranks": [1, 3]}, "hlora": {"ranks": [1, 2, 3]}}
+
+
 @pytest.fixture(params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     """Every algorithm by its name, with server momentum so that there is a state to keep."""
-    wanted = {"server_lr": 0.5, "server_momentum": 0.9}
+    wanted = {"server_lr": 0.5, "server_momentum": 0.9, **MIXED.get(request.param, {})}
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
-    layout = LINEAR if request.param == "cocoa" else LAYOUT
+    layout = LINEAR if request.param == "cocoa" else ADAPTED if request.param in RULES else LAYOUT
     return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), layout)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from adapted_modules import RULES
 from listed_federation import ListedFederation
 from plain_federation import BASE, SIZES, Run, experiment_of
 
@@ -18,7 +19,10 @@ from raysim.execution.preparation.prepare import fit_algorithm
 
 EVERY = pytest.mark.parametrize("name", ALGORITHMS)
 TWO_BATCHES = 10
-SUITABLE = {"moon": ["model={name: mlp, hidden: [6]}"], "pfedme": ["algorithm.strength=5"]}
+ADAPTED = ["model={name: mlp_lora, hidden: [6], rank: 3}"]
+SUITABLE = {"moon": ["model={name: mlp, hidden: [6]}"], "pfedme": ["algorithm.strength=5"]} | dict.fromkeys(
+    RULES, ADAPTED
+)
 """Where softmax regression is too little, or the learning rate too large."""
 
 

@@ -72,6 +72,25 @@ cocoa.loss | hinge |
 cocoa.samples | 3 |
 cocoa.largest | 3 |
 cocoa.machines | 3 |
+fedit | fedit | @lora
+fedit.ranks | [2, 1] | @lora; cohort=4
+fedit.measure_gap | true | @lora
+ffa_lora | ffa_lora | @lora
+rolora | rolora | @lora
+fedsa_lora | fedsa_lora | @lora
+fedsa_lora.local_layers | [] | @lora
+fedex_lora | fedex_lora | @lora
+flora | flora | @lora
+flora.seed | 4 | @lora
+flexlora | flexlora | @lora
+hlora | {name: hlora, ranks: [2]} | @lora
+hlora.server_lr | 0.5 | @lora; algorithm.ranks=[2]
+hlora.shares | [0.2, 0.8] | @lora; cohort=4; algorithm.ranks=[1, 2]; algorithm.shares=[0.8, 0.2]
+hlora.seed | 4 | @lora; cohort=4; algorithm.ranks=[1, 2]; algorithm.shares=[0.5, 0.5]
+hlora.ranks | [2, 1] | @lora; cohort=4; algorithm.ranks=[2]
+ranks | [2, 1] | @lora; cohort=4
+shares | [0.2, 0.8] | @lora; cohort=4; algorithm.ranks=[1, 2]; algorithm.shares=[0.8, 0.2]
+seed | 4 | @lora; cohort=4; algorithm.ranks=[1, 2]; algorithm.shares=[0.5, 0.5]
 custom | {name: "own_code:Half"} |
 custom.server_lr | 0.5 | algorithm={name: "own_code:Half"}
 custom.server_momentum | 0.5 | algorithm={name: "own_code:Half"}

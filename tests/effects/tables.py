@@ -30,6 +30,7 @@ BASES = {
     "selection.cutoff=1",
     "@skewed": "data.partition={name: dirichlet, clients: 2, min_size: 2}",
     "@unequal": "data.partition={name: quantity, clients: 4}",
+    "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
 }
 """What several bases have in common."""

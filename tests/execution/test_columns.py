@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapted_modules import RULES, adapted
 from torch import nn
 
 from raysim.aggregation import ColumnSums, Field, MeanContext, PartialSum, RunningSum, combine, mean
@@ -20,6 +21,7 @@ from raysim.execution.server.columns import ServerStep
 from raysim.training import ParameterLayout
 
 LAYOUT = ParameterLayout(nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7), nn.Linear(7, 3)))  # T < P
+ADAPTED = ParameterLayout(adapted())
 CONTEXT = MeanContext(0, 2, (), slice(0, LAYOUT.size), 3, 3)
 WEIGHTS = [0.5, 0.2, 0.1]
 FACTS = DataFacts(100, 10, "cross_entropy", samples=lambda: 500, largest=lambda: 50)
@@ -47,7 +49,7 @@ def sums_of(fields: tuple[Field, ...]) -> list[PartialSum]:
 
 
 def start(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
-    model = draw(LAYOUT.size, 7).astype(np.float32)
+    model = draw(algorithm.layout.size, 7).astype(np.float32)
     state = {name: np.abs(draw(len(vector), 8)) for name, vector in algorithm.init(model).items()}
     for vector in (model, *state.values()):
         vector.flags.writeable = False
@@ -61,7 +63,7 @@ def test_ranges_of_any_width_give_the_bits_of_one_call(name: str, momentum: floa
     known = type(Experiment.parse({"algorithm": name}).algorithm).model_fields
     wanted = {"server_lr": 0.3, "server_momentum": momentum}
     values = {"name": name, **{key: value for key, value in wanted.items() if key in known}}
-    step = ServerStep(partial(build, values), LAYOUT, columns)
+    step = ServerStep(partial(build, values), ADAPTED if name in RULES else LAYOUT, columns)
     model, state = start(step.algorithm)
     sums = sums_of(step.algorithm.fields())
     whole = step.algorithm.apply(model, state, mean(combine(sums), step.algorithm.fields()))

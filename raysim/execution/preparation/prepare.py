@@ -63,6 +63,7 @@ class Prepared:
         columns: P, the length of a model as it travels.
         engine: how clients are trained, and why so.
         aggregation: how their records become one.
+        recorded: names of what the algorithm records of a step of the server.
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
     """
@@ -77,6 +78,7 @@ class Prepared:
     columns: int
     engine: ChosenEngine
     aggregation: Aggregation
+    recorded: tuple[str, ...] = ()
     local: LocalBaseline | None = None
     warning: str | None = None
 
@@ -150,7 +152,10 @@ def prepare_job(
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     counts = layout.count, layout.size
-    return Prepared(experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, local, warning)
+    return Prepared(
+        experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded, local,
+        warning,
+    )  # fmt: skip
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
@@ -169,6 +174,7 @@ def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
                 samples=lambda: int(federation.sizes("train").sum()),
                 largest=lambda: int(federation.sizes("train").max()),
                 targets=prod(federation.info.target_shape),
+                seed=experiment.seed,
             )
         )
     except ValueError as error:

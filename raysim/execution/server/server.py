@@ -92,7 +92,9 @@ class Server:
             found = Finished(NoClients()) if empty else rule.finish(records, view)
             next_state, next_model, metrics = self._step(found.mean, rule.fields, state, model, context)
         spent = time.perf_counter() - checked
-        return next_state, next_model, StepFacts(checked - began, spent, {**found.metrics, **metrics}, found.weights)
+        recorded = {name: float(next_state[name][0]) for name in self.algorithm.recorded}
+        metrics = {**found.metrics, **metrics, **recorded}
+        return next_state, next_model, StepFacts(checked - began, spent, metrics, found.weights)
 
     def context(self, round_number: int, contributed: int) -> MeanContext:
         """What stages are told of a step."""

@@ -1,0 +1,111 @@
+"""Whole runs that aggregate adapters: what they record, and the same bits on actors and after a resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adapted_modules import RULES
+from federations import digits, final_sha256, sha256
+from safetensors.torch import load_file
+from torch import nn
+
+from raysim import Experiment, Simulation
+from raysim.tracking import RunDirectory, read_rounds
+
+MODEL = ["model={name: mlp_lora, hidden: [16, 12], rank: 4}", "client.optimizer.lr=0.2", "rounds=3"]
+MIXED = {"ranks": "[1, 2, 4]"}
+RUNS = {name: f"algorithm={{name: {name}, ranks: [1, 2, 4]}}" for name in RULES if name != "fedsa_lora"} | {
+    "fedsa_lora": "algorithm=fedsa_lora",
+    "flora-by-share": "algorithm={name: flora, ranks: [2, 4], shares: [0.5, 0.5]}",
+    "fedit-measured": "algorithm={name: fedit, measure_gap: true}",
+}
+
+
+def experiment(tmp_path: Path, run: str, *overrides: str) -> Experiment:
+    return digits(tmp_path, *MODEL, RUNS[run], *overrides)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("run", RUNS)
+def test_any_number_of_actors_comes_to_the_bits_of_one_process(tmp_path: Path, ray_session: Any, run: str) -> None:
+    expected = final_sha256(experiment(tmp_path, run))
+    counts = (1, 2, 3) if run in ("flora", "hlora") else (3,)
+    for actors in counts:
+        spread = experiment(tmp_path, run, "execution.executor=ray", f"execution.actors={actors}")
+        assert final_sha256(spread) == expected, actors
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_resume_comes_to_the_same_bits(tmp_path: Path, run: str) -> None:
+    expected = final_sha256(experiment(tmp_path, run))
+    with Simulation(experiment(tmp_path, run)) as simulation:
+        for committed in simulation:
+            if committed.number == 2:
+                break
+    with Simulation.resume(simulation.directory) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == expected
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_gap_is_recorded_where_there_are_products(tmp_path: Path, run: str) -> None:
+    with Simulation(experiment(tmp_path, run)) as simulation:
+        simulation.run()
+    table = read_rounds(RunDirectory(simulation.directory))
+    measured = run.partition("-")[0] in ("fedex_lora", "flora", "flexlora", "hlora") or run == "fedit-measured"
+    assert ("lora/gap" in table.column_names) == measured
+    if measured:
+        assert all(0 < value < 1 for value in table["lora/gap"].to_pylist())
+
+
+def test_the_model_that_a_run_leaves_has_the_version_of_its_base(tmp_path: Path) -> None:
+    with Simulation(experiment(tmp_path, "flora")) as simulation:
+        simulation.run()
+        module = simulation.model()
+    tensors = load_file(simulation.directory / "model.safetensors")
+    assert tensors["hidden1.residual"].any()
+    assert not tensors["hidden1.lora_B"].any()
+    assert torch.equal(tensors["hidden1.residual"], module.get_buffer("hidden1.residual"))
+
+
+def test_clients_count_on_the_wire_with_their_own_rank(tmp_path: Path) -> None:
+    found = {}
+    for ranks in ("[4]", "[1, 2, 4]"):
+        given = experiment(tmp_path, "flora", f"algorithm.ranks={ranks}", "cohort=1.0", "rounds=1")
+        with Simulation(given) as simulation:
+            found[ranks] = next(iter(simulation)).row.wire_up
+    widths, head = (64 + 16) + (16 + 12), 13 * 10
+    assert found["[4]"] == 4 * 6 * (4 * widths + head)
+    assert found["[1, 2, 4]"] == 4 * (2 * (1 + 2 + 4) * widths + 6 * head)
+
+
+def network() -> nn.Module:
+    """Named by an import string: peft's adapters on a plain module."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["1"], modules_to_save=["3"])
+    module: nn.Module = peft.get_peft_model(net, config).base_model.model
+    return module
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_adapters_of_peft_are_aggregated_like_any(tmp_path: Path, name: str) -> None:
+    rule = f"algorithm={{name: {name}, ranks: [2, 4]}}" if name != "fedsa_lora" else "algorithm=fedsa_lora"
+    given = digits(tmp_path, f"model={{name: '{__name__}:network'}}", rule, "rounds=2", "client.optimizer.lr=0.2")
+    with Simulation(given) as simulation:
+        simulation.run()
+        names = set(dict(simulation.model().named_buffers()))
+    assert names == ({"1.base_layer.residual"} if name in ("fedex_lora", "flora") else set())
+
+
+def test_a_module_that_is_handed_over_may_have_adapters(tmp_path: Path) -> None:
+    module = network()
+    names = list(dict(module.named_buffers()))
+    with Simulation(digits(tmp_path, "algorithm=flora", "rounds=2"), model=module) as simulation:
+        simulation.run()
+        assert simulation.model().get_buffer("1.base_layer.residual").any()
+    assert list(dict(module.named_buffers())) == names
