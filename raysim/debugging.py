@@ -214,7 +214,7 @@ def _broken_contract(prepared: Prepared, algorithm: Algorithm) -> str | None:
 
 def _different(directory: RunDirectory, prepared: Prepared) -> tuple[str, ...]:
     recorded = directory.read_environment().get("bits") or {}
-    here = {**bits_fingerprint(prepared.job.engine), "data": prepared.federation.fingerprint}
+    here = {**bits_fingerprint(prepared.job), "data": prepared.federation.fingerprint}
     return tuple(
         f"{key} was {recorded[key]!r} and is {value!r} here"
         for key, value in here.items()

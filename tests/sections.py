@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from raysim.config import Experiment
 from raysim.config.base import Section
+from raysim.config.hugging_face import HuggingFaceConfig
 
 IMPORT_STRING = "some.package:thing"
 
@@ -72,6 +73,8 @@ def components(section: type[Section] = Experiment, path: tuple[str, ...] = ()) 
 
 def required(section: type[Section]) -> dict[str, Any]:
     """Values for the keys without a default."""
+    if section is HuggingFaceConfig:  # one of three keys
+        return {"config": {"model_type": "gpt2"}}
     return {key: _any_value(field) for key, field in section.model_fields.items() if field.is_required()}
 
 

@@ -49,7 +49,7 @@ class ClientActor:
 
     def bits(self) -> dict[str, Any]:
         """Build the worker; what its bits depend on."""
-        return bits_fingerprint(self._worker().job.engine)
+        return bits_fingerprint(self._worker().job)
 
     def train(
         self, lease: Lease, model: Any, shared: Any, *kept: StateRows

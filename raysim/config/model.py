@@ -8,6 +8,7 @@ from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import UNITS, Arguments
+from raysim.config.hugging_face import HuggingFaceConfig
 
 
 class BaseModelConfig(Section):
@@ -116,6 +117,7 @@ ModelConfig = Annotated[
     | Annotated[CnnCifarConfig, Tag("cnn_cifar")]
     | Annotated[Resnet18GnConfig, Tag("resnet18_gn")]
     | Annotated[LstmCharConfig, Tag("lstm_char")]
+    | Annotated[HuggingFaceConfig, Tag("hugging_face")]
     | Annotated[InMemoryModelConfig, Tag("in_memory")]
     | Annotated[CustomModelConfig, Tag("custom")],
     BY_NAME,

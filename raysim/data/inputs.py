@@ -46,7 +46,8 @@ class InputField:
     @property
     def words(self) -> int:
         """32-bit words of a sample."""
-        return -(-prod(self.shape) * int(np.dtype(_STORED[self.kind]).itemsize) // 4)
+        size: int = np.dtype(_STORED[self.kind]).itemsize
+        return -(-prod(self.shape) * size // 4)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InputField:

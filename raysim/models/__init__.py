@@ -6,17 +6,20 @@ from raysim.models.calling import Calling
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.fingerprint import fingerprint
 from raysim.models.fit import check_fit, check_trainable, refusal_of_one
-from raysim.models.frozen import FrozenWatch
+from raysim.models.frozen import BASE, FrozenWatch, base_fingerprint
 from raysim.models.outputs import output_shape
+from raysim.models.pretrained import resolved
 from raysim.models.versioned import with_versions
 from raysim.models.weights import load_weights
 
 __all__ = [
+    "BASE",
     "MODELS",
     "Blueprint",
     "Calling",
     "FrozenWatch",
     "LazyBlueprint",
+    "base_fingerprint",
     "build_model",
     "check_fit",
     "check_trainable",
@@ -27,5 +30,6 @@ __all__ = [
     "model_on_meta",
     "output_shape",
     "refusal_of_one",
+    "resolved",
     "with_versions",
 ]

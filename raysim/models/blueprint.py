@@ -15,6 +15,7 @@ from raysim.models.base_store import BaseFile, storable
 from raysim.models.calling import Calling
 from raysim.models.frozen import frozen_parameters
 from raysim.models.structure import PicklerClass, Structure
+from raysim.models.transformer_inputs import TransformerInputs
 from raysim.models.travelling import Packed, packed, unpacked
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ class Blueprint:
         calling: how modules are called.
         """
         self._structure, self._frozen, self._registered, self.file = structure, frozen, registered, file
-        self._calling = calling
+        self.calling = calling
         self._bases: dict[torch.device, dict[int, Tensor]] = {}
 
     @classmethod
@@ -74,7 +75,7 @@ class Blueprint:
             if known is not None and (known.shape, known.dtype) == (tensors[i].shape, tensors[i].dtype):
                 tensors[i] = nn.Parameter(known, requires_grad=False)
         structure = replace(self._structure, tensors=tuple(tensors))
-        return Blueprint(structure, self._frozen, self._registered, calling=self._calling)
+        return Blueprint(structure, self._frozen, self._registered, calling=self.calling)
 
     def with_file(self, cache: Path) -> Blueprint:
         """With the frozen parameters in a file of the cache, which all processes of a node map.
@@ -84,7 +85,7 @@ class Blueprint:
         """
         found = {name: self._structure.tensors[i] for i, name in self._frozen.items()}
         file = BaseFile.keep({name: one for name, one in found.items() if storable(one, name)}, cache)
-        return Blueprint(self._structure, self._frozen, self._registered, file, self._calling)
+        return Blueprint(self._structure, self._frozen, self._registered, file, self.calling)
 
     def instantiate(self, device: torch.device = CPU, *, share_frozen: bool = True) -> nn.Module:
         """A module of the caller's own, in the modes that the original was in.
@@ -100,7 +101,7 @@ class Blueprint:
         base = self._base(device if share_frozen else CPU)
         values = {i: tensor.detach() if share_frozen else tensor.clone() for i, tensor in base.items()}
         module = self._structure.build({i: nn.Parameter(one, requires_grad=False) for i, one in values.items()})
-        self._calling.attach(module)
+        self.calling.attach(module)
         return module if device == CPU else module.to(device)
 
     def on_meta(self) -> nn.Module:
@@ -111,7 +112,7 @@ class Blueprint:
         """
         values = dict(enumerate(self._structure.tensors))
         values |= {i: nn.Parameter(one, requires_grad=False) for i, one in self._found().items()}
-        return self._calling.attach(self._structure.build({i: _on_meta(values[i]) for i in self._registered}))
+        return self.calling.attach(self._structure.build({i: _on_meta(values[i]) for i in self._registered}))
 
     def _base(self, device: torch.device) -> dict[int, Tensor]:
         if device not in self._bases:
@@ -136,7 +137,7 @@ class Blueprint:
         structure = self._structure
         tensors = [None if self._in_file(i) else packed(one) for i, one in enumerate(structure.tensors)]
         structured = structure.name, structure.program, tensors
-        return _arrived, (*structured, self._frozen, self._registered, self.file, self._calling)
+        return _arrived, (*structured, self._frozen, self._registered, self.file, self.calling)
 
 
 def _arrived(
@@ -166,6 +167,11 @@ class LazyBlueprint:
             module = build()
             self._made = Blueprint.of(module, calling=Calling.of(module, info)).with_base(self._base)
         return self._made
+
+    @property
+    def of_transformer(self) -> bool:
+        """Whether it is known to be of a transformer of the Hugging Face library."""
+        return self._made is not None and isinstance(self._made.calling.before, TransformerInputs)
 
     def release(self) -> None:
         """Forget the values of what is trained, if they can be built again; the next module will have the same base."""

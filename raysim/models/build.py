@@ -19,6 +19,7 @@ from raysim.models.dense import mlp, softmax
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.factory import from_import_string
 from raysim.models.fit import check_trainable, check_values
+from raysim.models.hugging_face import hugging_face
 from raysim.models.lora import mlp_lora
 from raysim.models.outputs import output_shape
 from raysim.models.recurrent import lstm_char
@@ -38,6 +39,7 @@ MODELS: dict[str, Builder] = {
     "cnn_cifar": cnn_cifar,
     "resnet18_gn": resnet18_gn,
     "lstm_char": lstm_char,
+    "hugging_face": hugging_face,
 }
 
 

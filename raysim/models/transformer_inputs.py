@@ -16,13 +16,16 @@ from raysim.data.federation import DataInfo
 from raysim.data.inputs import InputField
 from raysim.errors import ModelError
 from raysim.models.inputs import take_inputs
+from raysim.models.wrapped import Encoder, Prompted
 
-MASK, SEGMENTS, IDS = "attention_mask", "segments", "input_ids"
+MASK, SEGMENTS, IDS, POSITIONS = "attention_mask", "segments", "input_ids", "position_ids"
 _LIBRARY = ("transformers.", "peft.")
 
 
 def is_transformer(module: nn.Module) -> bool:
     """Whether a module is a model of `transformers`, or one that `peft` has changed."""
+    if isinstance(module, Encoder | Prompted):
+        return True
     names = {f"{one.__module__}.{one.__name__}" for one in type(module).__mro__}
     return any(name.startswith(_LIBRARY) and name.endswith((".PreTrainedModel", ".PeftModel")) for name in names)
 
@@ -40,10 +43,14 @@ class TransformerInputs:
     Attributes:
         inputs: of a record; empty where a sample is token ids alone.
         causal: whether a position attends to none after it.
+        prefix: positions before the sequence that every position attends to.
+        explicit: whether mask and positions are always given, so that nothing is left to be looked up.
     """
 
     inputs: tuple[InputField, ...]
     causal: bool
+    prefix: int = 0
+    explicit: bool = False
 
     @classmethod
     def of(cls, module: nn.Module, info: DataInfo) -> TransformerInputs:
@@ -54,7 +61,7 @@ class TransformerInputs:
                 positions; or the model is an encoder with a decoder.
         """
         config, name = backbone_config(module), type(module).__name__
-        length = _length(info, name)
+        length, prefix = _length(info, name), module.length if isinstance(module, Prompted) else 0
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(f"model {name}: encoder-decoder models are not supported; use a decoder or an encoder")
         vocabulary = getattr(config, "vocab_size", None)
@@ -65,54 +72,66 @@ class TransformerInputs:
             )
         for key in ("max_position_embeddings", "sliding_window"):
             limit = getattr(config, key, None)
-            if isinstance(limit, int) and 0 < limit < length:
+            if isinstance(limit, int) and 0 < limit < length + prefix:
                 what = "positions" if key == "max_position_embeddings" else "positions in its sliding window"
                 raise ModelError(
-                    f"model {name}: it has {limit:,} {what}, the data's sequences are {length:,} tokens long; make "
+                    f"model {name}: it has {limit:,} {what}, the data's sequences are {length + prefix:,} long; make "
                     "them shorter (the source's length)"
                 )
         causal = any(getattr(one, "is_causal", False) is True for one in module.modules())
-        return cls(info.inputs, causal)
+        return cls(info.inputs, causal, prefix, getattr(config, "_attn_implementation", "") == "eager")
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        given = take_inputs(args[0], self.inputs) if self.inputs else {IDS: args[0]}
-        mask, segments = given.pop(MASK, None), given.pop(SEGMENTS, None)
-        if mask is not None or segments is not None:
+        given: dict[str, Any] = dict(take_inputs(args[0], self.inputs)) if self.inputs else {IDS: args[0]}
+        ids, mask, segments = given[IDS], given.pop(MASK, None), given.pop(SEGMENTS, None)
+        if isinstance(module, Encoder):
+            given["tokens"] = mask
+        if mask is not None or segments is not None or self.prefix or self.explicit or not self.causal:
             dtype = next(one.dtype for one in module.parameters() if one.is_floating_point())
-            given[MASK] = attention_mask(mask, segments, causal=self.causal, dtype=dtype)
-        elif not self.causal:
-            ids = given[IDS]
-            given[MASK] = torch.zeros((len(ids), 1, ids.shape[1], ids.shape[1]), device=ids.device)
-        return (), {**given, "use_cache": False, "return_dict": True} if self.causal else {**given, "return_dict": True}
+            given[MASK] = attention_mask(ids, mask, segments, self.prefix, causal=self.causal, dtype=dtype)
+        if self.explicit and POSITIONS not in given:
+            length = ids.shape[-1] + self.prefix
+            given[POSITIONS] = torch.arange(length, device=ids.device).expand(len(ids), length)
+        if self.causal:
+            given["use_cache"] = False
+        return (), {**given, "return_dict": True}
 
 
-def attention_mask(mask: Tensor | None, segments: Tensor | None, *, causal: bool, dtype: torch.dtype) -> Tensor:
+def attention_mask(
+    ids: Tensor, mask: Tensor | None, segments: Tensor | None, prefix: int = 0, *, causal: bool, dtype: torch.dtype
+) -> Tensor:
     """What is added to attention scores: 0 where a query may attend to a key, the least number elsewhere.
 
-    A position attends to the keys of its own segment that are no padding, and always to itself, so that no row is
-    empty.
+    A position attends to the keys of its own segment that are no padding, to the prefix, and always to itself, so that
+    no row is empty.
 
     Args:
+        ids: `[n, length]`, for shape and device.
         mask: `[n, length]` bool, whether a position is a token; None is everywhere.
         segments: `[n, length]`, the document that a position belongs to; None is one for all.
+        prefix: positions before the sequence.
 
     Returns:
-        `[n, 1, length, length]`.
+        `[n, 1, prefix + length, prefix + length]`.
     """
-    like = mask if mask is not None else segments
-    assert like is not None
-    length = like.shape[-1]
-    query, key = torch.arange(length, device=like.device)[:, None], torch.arange(length, device=like.device)
-    allowed = (query >= key) if causal else torch.ones((length, length), dtype=torch.bool, device=like.device)
+    length = ids.shape[-1]
+    query, key = torch.arange(length, device=ids.device)[:, None], torch.arange(length, device=ids.device)
+    allowed = (query >= key) if causal else torch.ones((length, length), dtype=torch.bool, device=ids.device)
+    allowed = allowed.expand(*ids.shape[:-1], length, length)
     if mask is not None:
         allowed = allowed & mask[..., None, :]
     if segments is not None:
         allowed = allowed & (segments[..., :, None] == segments[..., None, :])
     allowed = allowed | (query == key)
-    least = torch.finfo(dtype).min
-    return torch.where(allowed, 0.0, least).to(dtype).unsqueeze(-3)
+    if prefix:
+        allowed = nn.functional.pad(allowed, (prefix, 0, 0, 0), value=True)  # every query sees the prefix
+        allowed = nn.functional.pad(allowed, (0, 0, prefix, 0), value=False)
+        place = torch.arange(prefix + length, device=ids.device)
+        within = (place[:, None] < prefix) & (place < prefix)
+        allowed = allowed | (within & (place[:, None] >= place) if causal else within)
+    return torch.where(allowed, 0.0, torch.finfo(dtype).min).to(dtype).unsqueeze(-3)
 
 
 def _length(info: DataInfo, name: str) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raysim.errors import ModelError
 from raysim.files import looked_up
+from raysim.models.frozen import BASE, base_fingerprint
 from raysim.models.versioned import residual_names
 
 
@@ -33,7 +34,7 @@ def check_weights(model: nn.Module, path: str, *, name: str) -> None:
     """Check that the file's tensors are the model's, by its header alone.
 
     Of parameters that are one and the same (tied), the file may give any. It may lack versions of the base, which stay
-    zero.
+    zero. A file that a run wrote of a model with a frozen base has what trains, and names the base.
 
     Args:
         model: the model, on any device; not changed.
@@ -41,10 +42,14 @@ def check_weights(model: nn.Module, path: str, *, name: str) -> None:
         name: what errors call the model.
 
     Raises:
-        ModelError: the file cannot be read; a tensor is missing, unexpected, of another shape or kind.
+        ModelError: the file cannot be read; a tensor is missing, unexpected, of another shape or kind; the base is
+            another one.
     """
-    found = _header(Path(path))
+    found, base = _header(Path(path))
     expected = _expected(model)
+    if base is not None:
+        expected = {key: one for key, one in expected.items() if not _frozen(one)}
+        _check_base(model, base, path, name)
     given = {id(expected[key]) for key in found if key in expected}
     unexpected = [key for key in found if key not in expected]
     versions = residual_names(model)
@@ -62,14 +67,28 @@ def check_weights(model: nn.Module, path: str, *, name: str) -> None:
             raise ModelError(f"{path}: tensor {key!r} is {kind}, but model {name} wants {wanted.dtype}")
 
 
-def _header(file: Path) -> dict[str, tuple[list[int], str]]:
-    """Shape and type (`F32`, `I64`, …) of each tensor in the file."""
+def _frozen(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter) and not tensor.requires_grad
+
+
+def _check_base(model: nn.Module, base: str, path: str, name: str) -> None:
+    if any(tensor.is_meta for tensor in model.parameters()):
+        return  # which will be built with values, and checked then
+    found = base_fingerprint(model)
+    if found != base:
+        here = "has no frozen base" if found is None else f"has the base {found[:12]}"
+        raise ModelError(f"{path}: what was trained on the frozen base {base[:12]}, but model {name} {here}")
+
+
+def _header(file: Path) -> tuple[dict[str, tuple[list[int], str]], str | None]:
+    """Shape and type (`F32`, `I64`, …) of each tensor in the file; the base that it belongs to, if it says."""
     if not looked_up(file).is_file():
         raise ModelError(f"{file}: no such file (model.weights)")
     try:
         with safe_open(file, framework="pt") as opened:
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-            return {key: (list(part.get_shape()), str(part.get_dtype())) for key, part in slices.items()}
+            shapes = {key: (list(part.get_shape()), str(part.get_dtype())) for key, part in slices.items()}
+            return shapes, (opened.metadata() or {}).get(BASE)
     except (SafetensorError, OSError) as error:
         raise _unreadable(file, error) from None
 

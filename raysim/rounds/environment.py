@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from raysim.training import EngineChoice
+from raysim.config.hugging_face import HuggingFaceConfig
+from raysim.rounds.job import Job
 
 PACKAGES = ("raysim", "torch", "ray", "numpy", "pyarrow", "optuna")
 
@@ -27,8 +28,9 @@ def pin_gpu_bits() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def bits_fingerprint(engine: EngineChoice) -> dict[str, Any]:
+def bits_fingerprint(job: Job) -> dict[str, Any]:
     """What must be equal on every worker and after every resume for the bits to be equal."""
+    engine, model = job.engine, job.experiment.model
     fingerprint: dict[str, Any] = {
         **{f"engine.{key}": value for key, value in asdict(engine).items()},
         "torch": torch.__version__,
@@ -37,7 +39,9 @@ def bits_fingerprint(engine: EngineChoice) -> dict[str, Any]:
     if engine.device == "cuda":
         fingerprint["gpu"] = torch.cuda.get_device_name(0)
         fingerprint["cuda"] = torch.version.cuda
-    return fingerprint
+    if isinstance(model, HuggingFaceConfig):
+        fingerprint["attention"] = model.attention
+    return {**fingerprint, **{name: _version(name) for name in job.libraries}}
 
 
 def environment(bits: Mapping[str, Any]) -> dict[str, Any]:

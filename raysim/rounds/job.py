@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from raysim.config import Experiment
+from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import Blueprint, Calling, LazyBlueprint, build_model, exclusive_torch
 from raysim.models.blueprint import CPU
 from raysim.models.structure import PicklerClass
 from raysim.training import EngineChoice, torch_threads
+
+TRANSFORMER_LIBRARIES = ("transformers", "peft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,11 @@ class Job:
             module = self._first(info)
             return Blueprint.of(module, pickler, Calling.of(module, info))
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Packages beside torch that the model computes with."""
+        return TRANSFORMER_LIBRARIES if self.blueprint.of_transformer or _hugging_face(self.experiment) else ()
+
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment
         loss = experiment.training.loss
@@ -61,3 +69,7 @@ class Job:
         return build_model(
             experiment.model, info, seed=experiment.seed, loss=loss, module=self.module, versions=versions
         )
+
+
+def _hugging_face(experiment: Experiment) -> bool:
+    return isinstance(experiment.model, HuggingFaceConfig)

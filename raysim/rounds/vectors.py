@@ -41,14 +41,17 @@ def save_vectors(path: str | Path, vectors: Mapping[str, Array]) -> None:
         save_arrays(dict(vectors), file)
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write contiguous tensors by name, no two of which share memory.
+
+    Args:
+        metadata: what the file's header says beside them.
 
     Raises:
         OSError: the disk refuses.
     """
     with _saving(Path(path)) as file:
-        save_torch(dict(tensors), file)
+        save_torch(dict(tensors), file, dict(metadata) or None)
 
 
 @contextmanager

@@ -181,8 +181,7 @@ class Shards:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model and a loss take: `x` float32, int64 or words `[b, …]`, `y` int64 or float32, `weight` float32 or
-    None."""
+    """What a model and a loss take: x float32, int64 or words `[b, …]`, y int64 or float32, weight float32 or None."""
 
     x: Tensor
     y: Tensor

@@ -168,7 +168,9 @@ class Lab:
             return {"refused": re.sub(r"runs-\d+|experiment-[\d-]+", "…", str(error))}
         digest = hashlib.sha256()
         for name, tensor in sorted(module.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(
+                name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
         environment = json.loads((run.directory / "environment.json").read_text())
         checkpoints = sorted(path.name for path in (run.directory / "checkpoints").glob("*"))
         elsewhere = experiment.tracking.checkpoints

@@ -13,6 +13,7 @@ from looked_at import LOOKED_AT
 from outcomes import Lab, stub_report, write_files
 from schema_keys import schema_keys
 from tables import RUNS, lines
+from transformer_table import TRANSFORMERS
 
 HERE = Path(__file__).parent
 
@@ -41,7 +42,7 @@ def of_algorithms() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 LOOKED = {key: look for look, table in LOOKED_AT.items() for key in lines(table)}
-TABLE = lines(RUNS) | lines(DATA) | of_algorithms()
+TABLE = lines(RUNS) | lines(DATA) | lines(TRANSFORMERS) | of_algorithms()
 TABLE |= {key: row for table in LOOKED_AT.values() for key, row in lines(table).items()}
 LISTS = ("data.transforms", "tracking.observers")
 """Lists of components, whose elements are given whole."""
@@ -56,7 +57,11 @@ INERT = {
 
 def pair(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The overrides of two configurations that differ in a key."""
-    path, _, choice = key.partition("=")
+    within, _, inner = key.rpartition("=")
+    # Of a choice within another one, the base makes the outer one.
+    path, choice = (
+        (f"{within.partition('=')[0]}.{within.rpartition('.')[2]}", inner) if "=" in within else (within, inner)
+    )
     value, base = TABLE.get(key, (choice, ()))
     name, _, option = choice.partition(".")
     if option and path not in LISTS and not any(one.startswith(f"{path}=") for one in base):

@@ -109,11 +109,11 @@ def test_a_model_by_name_is_built_once_a_process_and_what_is_trained_can_be_forg
     job = prepare_job(experiment_of(tmp_path, **BY_NAME), data=arrays()).job
     info = job.federation.open().info
     job = pickle.loads(pickle.dumps(job))
-    one, blueprint = job.build_module(info), job.blueprint.get(nn.Module)
-    assert job.blueprint.get(nn.Module) is blueprint
+    one, blueprint = job.build_module(info), job.blueprint.get(nn.Module, info)
+    assert job.blueprint.get(nn.Module, info) is blueprint
     job.blueprint.release()
     other = job.build_module(info)
-    assert job.blueprint.get(nn.Module) is not blueprint
+    assert job.blueprint.get(nn.Module, info) is not blueprint
     assert other.base.weight.data_ptr() == one.base.weight.data_ptr()
     assert torch.equal(other.head.weight, one.head.weight)
     assert other.head.weight.data_ptr() != one.head.weight.data_ptr()

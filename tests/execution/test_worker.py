@@ -287,7 +287,8 @@ def test_threads_are_set_inside_and_restored_after_an_error() -> None:
 
 
 def test_the_environment_names_what_the_bits_depend_on() -> None:
-    bits = bits_fingerprint(ENGINE)
+    job = Job(experiment_of(), ListedSpec(ListedFederation(SIZES)), ENGINE)
+    bits = bits_fingerprint(job)
     assert bits == {
         "engine.name": "sequential",
         "engine.rows": 1,
@@ -298,6 +299,6 @@ def test_the_environment_names_what_the_bits_depend_on() -> None:
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
-    found = environment(bits_fingerprint(ENGINE))
+    found = environment(bits_fingerprint(job))
     assert found["bits"] == bits
     assert found["packages"]["torch"] is not None

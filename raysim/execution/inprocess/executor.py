@@ -33,7 +33,7 @@ class InProcessExecutor(Executor):
         self._store = StateStore(population, width, execution.state_memory, execution.scratch) if width else None
 
     def environment(self) -> dict[str, Any]:
-        return environment(bits_fingerprint(self.job.engine))
+        return environment(bits_fingerprint(self.job))
 
     def first(self) -> ServerHandle:
         state, model = self.server.first()

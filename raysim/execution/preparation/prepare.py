@@ -14,6 +14,7 @@ from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
 from raysim.config.algorithms import CentralisedConfig
+from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.model import InMemoryModelConfig
 from raysim.config.server import PoissonConfig
 from raysim.config.sources import InMemoryConfig
@@ -29,7 +30,7 @@ from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
-from raysim.models import check_fit, fingerprint, model_on_meta
+from raysim.models import check_fit, fingerprint, model_on_meta, resolved
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first
@@ -206,6 +207,8 @@ def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | No
         values["execution"]["device"] = "cuda" if gpus > 0 else "cpu"
     if model is not None:
         values["model"] = InMemoryModelConfig(fingerprint=_model_fingerprint(experiment, model)).to_dict()
+    elif isinstance(experiment.model, HuggingFaceConfig):
+        values["model"] = resolved(experiment.model, experiment.training.engine).to_dict()
     elif isinstance(experiment.model, InMemoryModelConfig):
         raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
     if data is not None and not isinstance(experiment.data.source, InMemoryConfig):

@@ -21,7 +21,7 @@ from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.server.columns import ServerStep, State
 from raysim.execution.server.validation import ValidationLoss
-from raysim.models import exclusive_torch
+from raysim.models import BASE, base_fingerprint, exclusive_torch
 from raysim.rounds.job import Job
 from raysim.rounds.results import StepFacts
 from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
@@ -155,19 +155,24 @@ class Server:
     def export(self, path: str, model: Float32) -> None:
         """Write the model as a `.safetensors` file of the module's own names, for `load_state_dict`.
 
+        Of a module with frozen parameters the file has the others, and the fingerprint of the frozen ones.
+
         Raises:
             OSError: the disk refuses.
         """
         module = self._build()
         self.layout.unpack(torch.from_numpy(model.copy()), module)
+        base = base_fingerprint(module)
         tensors: dict[str, torch.Tensor] = {}
         taken: set[int] = set()
-        for name, tensor in module.state_dict().items():
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            if isinstance(tensor, torch.nn.Parameter) and not tensor.requires_grad:
+                continue
             memory = tensor.untyped_storage().data_ptr()
             # The format refuses memory that is shared, as that of tied parameters is.
             tensors[name] = (tensor.detach().clone() if memory in taken else tensor.detach()).contiguous()
             taken.add(memory)
-        save_tensors(path, tensors)
+        save_tensors(path, tensors, {} if base is None else {BASE: base})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""Where a pretrained model is, and how it is recognised again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from raysim.config.hugging_face import HuggingFaceConfig
+from raysim.errors import ConfigError, ModelError
+from raysim.files import looked_up
+from raysim.models.extras import llm
+from raysim.models.gguf import converted, sha256_of
+
+_FILES = ("config.json", "*.safetensors", "*.bin")
+
+
+def place_of(config: HuggingFaceConfig) -> str:
+    """What errors call the place."""
+    if config.path is not None:
+        return config.path
+    return f"{config.hub} of the hub" if config.hub is not None else "model.config"
+
+
+def origin_of(config: HuggingFaceConfig) -> dict[str, Any]:
+    """How the library is told where a pretrained model is.
+
+    Raises:
+        ModelError: there is no such folder or file.
+    """
+    if config.path is None:
+        return {"pretrained_model_name_or_path": config.hub}
+    path = _looked_up(config.path)
+    if path.is_file():
+        return {"pretrained_model_name_or_path": str(converted(path)), "local_files_only": True}
+    return {"pretrained_model_name_or_path": str(path), "local_files_only": True}
+
+
+def resolved(config: HuggingFaceConfig, engine: str) -> HuggingFaceConfig:
+    """The section with its attention and its fingerprint made concrete.
+
+    Args:
+        engine: `training.engine`.
+
+    Raises:
+        ConfigError: the pretrained model is not the one that a run was started with.
+        ModelError: there is none.
+    """
+    attention = ("eager" if engine == "rows" else "sdpa") if config.attention == "auto" else config.attention
+    found = _fingerprint(config)
+    if config.fingerprint not in ("", found):
+        raise ConfigError(
+            f"model: the pretrained files of {place_of(config)} are not those that the run was started with; name the "
+            "same ones"
+        )
+    return config.model_copy(update={"attention": attention, "fingerprint": found})
+
+
+def _fingerprint(config: HuggingFaceConfig) -> str:
+    if config.config is not None:
+        return ""
+    if config.hub is not None:
+        try:
+            commit = llm("transformers").AutoConfig.from_pretrained(config.hub)._commit_hash
+        except (OSError, ValueError, KeyError) as error:
+            line = str(error).splitlines()[0][:200]
+            raise ModelError(f"model.hub: {config.hub} is not there, nor in the library's cache ({line})") from None
+        return str(commit or "")
+    path = _looked_up(config.path or "")
+    if path.is_file():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for pattern in _FILES:
+        for file in sorted(path.glob(pattern)):
+            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _looked_up(name: str) -> Path:
+    path = looked_up(Path(name).expanduser())
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    if not path.is_dir():
+        raise ModelError(f"model.path: {path} is no folder and no .gguf file")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"model.path: {path} has no config.json; name a folder that `save_pretrained` wrote")
+    return path
