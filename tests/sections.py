@@ -12,8 +12,14 @@ from pydantic.fields import FieldInfo
 from raysim.config import Experiment
 from raysim.config.base import Section
 from raysim.config.hugging_face import HuggingFaceConfig
+from raysim.config.partition import LabelSharesPartitionConfig
 
 IMPORT_STRING = "some.package:thing"
+_SPECIAL: dict[type[Section], dict[str, Any]] = {
+    HuggingFaceConfig: {"config": {"model_type": "gpt2"}},  # one of three keys
+    LabelSharesPartitionConfig: {"shares": [0.25, 0.75]},
+}
+"""Values for what is required and no plain number or text."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ def components(section: type[Section] = Experiment, path: tuple[str, ...] = ()) 
 
 def required(section: type[Section]) -> dict[str, Any]:
     """Values for the keys without a default."""
-    if section is HuggingFaceConfig:  # one of three keys
-        return {"config": {"model_type": "gpt2"}}
+    if section in _SPECIAL:
+        return _SPECIAL[section]
     return {key: _any_value(field) for key, field in section.model_fields.items() if field.is_required()}
 
 
