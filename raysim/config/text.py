@@ -29,6 +29,9 @@ class CorpusConfig(Section):
     of the files (plain or gzipped), and `hub` for a folder that `save_to_disk` wrote."""
     split: str | None = None
     """Of `format: hub`: part of the data set, by default `train`."""
+    test: str | None = None
+    """Documents to test on, given like `path`, or with `format: hub` another split; without it `data.test` is split
+    off. Clients are evaluated on those of theirs."""
     text: str = "text"
     """Field of a document's text."""
     prompt: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,71 @@ def test_owners_with_little_text_are_left_out_and_named(tmp_path) -> None:
         DataError, match=r"no owner has 99 characters of text \(the most is 12\); lower data.source.min"
     ):
         load(tmp_path / "cache", path=str(path), client="who", min_characters=99)
+
+
+TESTS = [
+    {"text": "be to", "who": "ann", "kind": 0},
+    {"text": "zz", "who": "bob", "kind": 1},
+    {"text": "?", "who": None, "kind": 1},
+]
+
+
+def test_a_corpus_may_bring_documents_to_test_on_with_their_owners(tmp_path) -> None:
+    path, test = write_lines(tmp_path / "a.jsonl", ROWS), write_lines(tmp_path / "b.jsonl", TESTS)
+    options = {"path": str(path), "test": str(test), "client": "who", "tokenizer": "bytes", "length": 4}
+    data = load(tmp_path / "cache", **options)
+    assert decoded(data) == {"ann": "to be|that is|", "bob": "or not|"}
+    assert data.test is not None
+    assert decoded(replace(data, train=data.test)) == {"ann": "be to|", "bob": "zz|", "": "?|"}
+    assert data.counts["documents"] == 6
+    fewer = load(tmp_path / "cache", **options, min_characters=7)
+    assert fewer.test is not None
+    assert set(decoded(fewer)) == {"ann"}
+    assert fewer.test.client is not None
+    assert fewer.test.client.tolist().count("") == 2  # what bob wrote, who is left out, is the server's alone
+    characters = load(tmp_path / "cache", **(options | {"tokenizer": "characters"}))
+    assert characters.info.vocabulary == 1 + len(set("".join(row["text"] for row in [*ROWS, *TESTS])))
+    from raysim.config.data import DataConfig
+    from raysim.data.build import prepare
+
+    config = DataConfig(source={"name": "corpus", **options}, partition="natural", cache=str(tmp_path / "cache"))  # type: ignore[arg-type]
+    federation = prepare(config, 0).open()
+    assert federation.sizes().tolist() == [4, 2]
+    assert federation.sizes("test").tolist() == [2, 1]
+
+
+def test_documents_to_test_on_have_the_classes_of_the_others(tmp_path) -> None:
+    path, test = write_lines(tmp_path / "a.jsonl", ROWS), write_lines(tmp_path / "b.jsonl", TESTS)
+    options = {"path": str(path), "task": "classification", "label": "kind", "length": 4, "inputs": []}
+    data = load(tmp_path / "cache", test=str(test), **options)
+    assert data.test is not None
+    assert data.test.targets.tolist() == [0, 1, 1]
+    write_lines(tmp_path / "c.jsonl", [{"text": "a", "kind": 7}])
+    with pytest.raises(
+        DataError, match=r"c.jsonl: a test document has the label '7', which no document to train on has"
+    ):
+        load(tmp_path / "cache", test=str(tmp_path / "c.jsonl"), **options)
+
+
+def test_a_split_of_a_hub_data_set_may_be_the_test_part(tmp_path) -> None:
+    datasets = pytest.importorskip("datasets")
+    parts = {name: datasets.Dataset.from_list(rows) for name, rows in (("fit", ROWS), ("held", TESTS))}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    options = {"path": str(tmp_path / "saved"), "tokenizer": "bytes", "length": 4, "client": "who"}
+    data = load(tmp_path / "cache", split="fit", test="held", **options)
+    assert data.test is not None
+    assert decoded(replace(data, train=data.test)) == {"ann": "be to|", "bob": "zz|", "": "?|"}
+    with pytest.raises(DataError, match=r"data.source.split: no split 'train'; there are fit, held"):
+        load(tmp_path / "cache", **options)
+
+
+def test_the_names_of_folders_are_part_of_what_is_tokenised(tmp_path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("same")
+        data = load(tmp_path / "cache", path=str(tmp_path / folder), client="folder", length=4)
+        assert data.train.client is not None
+        assert set(data.train.client) == {folder}
 
 
 def refused(tmp_path: Path, **options: Any) -> str:

@@ -50,6 +50,7 @@ def files_of(texts: list[Text]) -> TokenFiles:
         owner=column([text.owner for text in texts]),
         label=column([-1] * len(texts)),
         characters=column([1] * len(texts)),
+        test=column([0] * len(texts)),
         owners=("a", "b", "c", "d"),
         labels=(),
         empty=0,

@@ -125,6 +125,8 @@ def test_writing_and_reading_many_clients_takes_little_memory(tmp_path: Path) ->
     """48 MB of shards, in a process of its own so that its memory can be measured."""
     code = """
         import sys
+        import numpy
+        import pyarrow
         from raysim.config.data import DataConfig
         from raysim.data import prepare
         from raysim.data.store import mapped, writer
@@ -135,6 +137,7 @@ def test_writing_and_reading_many_clients_takes_little_memory(tmp_path: Path) ->
                     return int(line.split()[1]) >> 10
 
         writer.BATCH_BYTES, mapped._RELEASE_BYTES = 2 << 20, 2 << 20
+        pyarrow.array(numpy.zeros(1))  # imports pandas, where it is installed
         before = resident("VmRSS")
         source = {"name": "synthetic_virtual", "clients": 400, "samples": 500, "on_disk": True}
         federation = prepare(DataConfig(source=source, cache=sys.argv[1]), 0).open()

@@ -44,6 +44,7 @@ data.source=corpus | {name: corpus, path: <FOLDER>/a.json, length: 8} |
 data.source=corpus.path | <FOLDER>/b.json | @corpus
 data.source=corpus.format | hub | @corpus
 data.source=corpus.split | test | @corpus
+data.source=corpus.test | <FOLDER>/b.json | @corpus
 data.source=corpus.text | more | @documents
 data.source=corpus.prompt | asked | @documents; data.source.prompt=more; data.source.response=text
 data.source=corpus.response | more | @documents; data.source.prompt=asked; data.source.response=text

@@ -25,10 +25,12 @@ class Document:
     label: str | None
     place: str
     """As error messages name it."""
+    test: bool = False
+    """Whether it is of the test part."""
 
 
-def documents(config: CorpusConfig, found: Iterable[Record]) -> Iterator[Document]:
-    """The document of each record.
+def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = False) -> Iterator[Document]:
+    """The document of each record; with `test` those of the test part.
 
     Raises:
         DataError: there is no record, the first has no such field, or a text or a label is missing or of another type.
@@ -49,6 +51,7 @@ def documents(config: CorpusConfig, found: Iterable[Record]) -> Iterator[Documen
             owner,
             None if config.label is None else _label(fields, config.label, place),
             place,
+            test,
         )
     if first:
         raise DataError(f"{config.path}: the corpus is empty; there is no document in it")

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from raysim.arrays import Array, Bools, Int64
+from raysim.arrays import Array, Bools
 from raysim.config.text import CorpusConfig
-from raysim.data.dataset import Dataset, Pool
-from raysim.data.federation import DataInfo
-from raysim.data.inputs import InputField, pack_inputs
-from raysim.data.lazy import LazyArray
-from raysim.data.left_out import GRAVE, LeftOut, listed
-from raysim.data.sources.arrays import compact
-from raysim.data.sources.corpus.documents import documents
+from raysim.data.dataset import Dataset
+from raysim.data.left_out import LeftOut
+from raysim.data.sources.corpus.documents import Document, documents
 from raysim.data.sources.corpus.hub import hub_identity
-from raysim.data.sources.corpus.records import corpus_files, records
-from raysim.data.sources.corpus.sequences import Sequences, Windows, packed, single
+from raysim.data.sources.corpus.records import Format, corpus_files, origins, records
+from raysim.data.sources.corpus.samples import class_names, of_a_language, to_classify
+from raysim.data.sources.corpus.selecting import selected, truncated
 from raysim.data.sources.corpus.token_files import (
     FOLDER,
     NO_OWNER,
@@ -38,10 +33,12 @@ from raysim.errors import DataError
 
 _OF_TOKENS = ("format", "split", "text", "prompt", "response", "template", "label", "client", "end_of_text", "task")
 """Keys that decide which ids a document has, beside its text and the tokenizer."""
+_Part = tuple[CorpusConfig, Format, list[Path]]
+"""A part of a corpus: where it is said to be, the format, and the files."""
 
 
 def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
-    """Samples of a corpus; those of a language model are made when they are read.
+    """Samples of a corpus; they are made when they are read.
 
     Args:
         config: the section `data.source`.
@@ -49,56 +46,28 @@ def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
 
     Raises:
         DataError: there are no such files, no such field or no such tokenizer; a document is damaged; no owner has
-            enough text; there is one class.
+            enough text; there is one class; a test document has another one.
         ConfigError: an optional package is missing.
     """
     files = open_tokens(_tokenised(config, folder))
-    kept, left_out = _kept(config, files)
     origin = config.path or "bundled Shakespeare"
-    if not kept.any():
-        most = int(_written(files).max(initial=0))
-        raise DataError(
-            f"{origin}: no owner has {config.min_characters:,} characters of text (the most is {most:,}); lower "
-            "data.source.min_characters"
-        )
-    counts = {
-        "documents": int(kept.sum()),
-        "tokens": int(files.length[kept].sum()),
-        "token ids": files.vocabulary,
-    }
-    if not files.unowned:
-        counts["owners"] = len(np.unique(files.owner[kept]))
-    if config.task == "classification":
-        windows = single(files, kept, config.length, ahead=0)
-        sequences = Sequences(files, windows, config.length)
-        rows = np.arange(len(windows.start))
-        names, labels = _labels(files, windows, origin)
-        x, info = _inputs(config, files, sequences, sequences.labelled_ids, rows, origin)
-        info = replace(info, classes=len(names))
-        pool = Pool(x, labels, info.input_kind, origin, _owners(files, windows, rows))
-    else:
-        names = None
-        make = packed if config.packed else _documents_alone
-        windows = make(files, kept, config.length)
-        sequences = Sequences(files, windows, config.length, apart="segments" in config.beside)
-        rows = np.arange(len(windows.start))
-        learned = sequences.targets(rows) > 0
-        if not learned.any():
-            none = f"no sample of {config.length:,} tokens has one to learn"
-            raise DataError(f"{origin}: {none}; raise data.source.length")
-        left_out += _without_targets(learned)
-        rows = rows[learned]
-        x, info = _inputs(config, files, sequences, sequences.ids, rows, origin)
-        info = replace(info, target_shape=(config.length,), classes=files.vocabulary)
-        y = _lazy(sequences.next_ids, rows, config, _smallest(files), origin)
-        full = int(sequences.targets(rows).sum()) == len(rows) * config.length
-        weight = None if full else _lazy(sequences.weight, rows, config, np.dtype(np.float32), origin)
-        pool = Pool(x, y, info.input_kind, origin, _owners(files, windows, rows), weight)
-    if not config.packed:
-        cut, truncated = _truncated(files, kept, config)
-        counts["truncated tokens"] = truncated
-        left_out += cut
-    return Dataset(pool, None, info, names, tuple(left_out), counts)
+    kept, left_out = selected(config, files, origin)
+    for_training, for_test = kept & (files.test == 0), kept & (files.test > 0)
+    client = _owners(files, for_training)
+    names = class_names(files, for_training, origin) if config.task == "classification" else None
+    pools = []
+    for part, where in ((for_training, origin), (for_test, config.test or "")):
+        if not part.any():
+            continue
+        if names is None:
+            pool, info, empty = of_a_language(config, files, part, client, where)
+            left_out += empty
+        else:
+            pool, info = to_classify(config, files, part, client, names, where)
+        pools.append((pool, info))
+    counts, cut = _counts(config, files, kept, for_training)
+    (train, info), *tests = pools
+    return Dataset(train, tests[0][0] if tests else None, info, names, (*left_out, *cut), counts)
 
 
 def corpus_identity(config: CorpusConfig) -> str | None:
@@ -108,28 +77,43 @@ def corpus_identity(config: CorpusConfig) -> str | None:
         None where files are missing; loading says which.
     """
     try:
-        _, files = corpus_files(config)
+        parts = _parts(config)
     except DataError:
         return None
-    states = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    found = repr(states) if files else hub_identity(config)
-    return f"{found} {tokenizer_identity(config)}"
+    found = []
+    for part, _, files in parts:
+        states = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        found.append(repr(states) if files else hub_identity(part))
+    return f"{' '.join(found)} {tokenizer_identity(config)}"
+
+
+def _parts(config: CorpusConfig) -> list[_Part]:
+    """What there is to train on, and to test on where the corpus has such a part."""
+    parts = [(config, *corpus_files(config))]
+    if config.test is not None:
+        hub = parts[0][1] == "hub"
+        test = config.model_copy(update={"split" if hub else "path": config.test})
+        parts.append((test, *corpus_files(test)))
+    return parts
 
 
 def _tokenised(config: CorpusConfig, folder: Path) -> Path:
     """The folder with the corpus's tokens, which are made unless they are there."""
-    kind, files = corpus_files(config)
-    content = content_hash(files) if files else hub_identity(config)
+    parts = _parts(config)
+    content = [content_hash(origins(part, files)) if files else hub_identity(part) for part, _, files in parts]
     chosen = config.model_dump(mode="json", include=set(_OF_TOKENS))
-    key = json.dumps([_code(), content, chosen, tokenizer_identity(config)], sort_keys=True)
+    splits = [part.split for part, _, _ in parts]
+    key = json.dumps([_code(), content, splits, chosen, tokenizer_identity(config)], sort_keys=True)
     tokens = folder / FOLDER / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not tokens.exists():
         tokenizer = load_tokenizer(config)
-        build_once(
-            tokens,
-            lambda made: write_tokens(made, documents(config, records(config, kind, files)), tokenizer, config),
-        )
+        build_once(tokens, lambda made: write_tokens(made, _documents(parts), tokenizer, config))
     return tokens
+
+
+def _documents(parts: list[_Part]) -> Iterator[Document]:
+    for number, (part, kind, files) in enumerate(parts):
+        yield from documents(part, records(part, kind, files), test=number > 0)
 
 
 @cache
@@ -141,115 +125,27 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _documents_alone(files: TokenFiles, kept: Bools, length: int) -> Windows:
-    return single(files, kept, length, ahead=1)
+def _owners(files: TokenFiles, for_training: Bools) -> Array | None:
+    """Name of each document's owner, `""` where it has none, or one who was left out."""
+    if files.unowned:
+        return None
+    gone = np.setdiff1d(files.owner[files.test == 0], files.owner[for_training])
+    owner = np.where(np.isin(files.owner, gone), NO_OWNER, files.owner)
+    return np.array([*files.owners, ""])[owner]
 
 
-def _inputs(
-    config: CorpusConfig,
-    files: TokenFiles,
-    sequences: Sequences,
-    ids: Callable[[Int64], Array],
-    rows: Int64,
-    origin: str,
-) -> tuple[LazyArray, DataInfo]:
-    """What a sample has for the model: its ids alone, or a record of them and of what is asked for beside."""
-    shape = (config.length,)
-    if not config.beside:
-        x = _lazy(ids, rows, config, _smallest(files), origin)
-        return x, DataInfo("classification", shape, "tokens", vocabulary=files.vocabulary)
-    makers: dict[str, Callable[[Int64], Array]] = {
-        "input_ids": ids,
-        "attention_mask": sequences.mask,
-        "segments": sequences.segments,
-        "position_ids": sequences.position_ids,
+def _counts(
+    config: CorpusConfig, files: TokenFiles, kept: Bools, for_training: Bools
+) -> tuple[dict[str, int], list[LeftOut]]:
+    """What is told of a corpus, and of what is cut off."""
+    counts = {
+        "documents": int(kept.sum()),
+        "tokens": int(files.length[kept].sum()),
+        "token ids": files.vocabulary,
     }
-    fields = (
-        InputField("input_ids", "tokens", shape, count=files.vocabulary),
-        *(InputField(name, "flags" if name == "attention_mask" else "integers", shape) for name in config.beside),
-    )
-    empty, placed = pack_inputs({one.name: makers[one.name](rows[:0]) for one in fields}, fields)
-
-    def made(chosen: Int64) -> Array:
-        return pack_inputs({one.name: makers[one.name](chosen) for one in fields}, fields)[0]
-
-    x = LazyArray(made, rows, empty.shape[1:], empty.dtype, origin)
-    return x, DataInfo("classification", x.row_shape, "record", vocabulary=files.vocabulary, inputs=placed)
-
-
-def _owners(files: TokenFiles, windows: Windows, rows: Int64) -> Array | None:
-    return None if files.unowned else np.array(files.owners)[files.owner[windows.document[rows]]]
-
-
-def _lazy(
-    make: Callable[[Int64], Array], rows: Int64, config: CorpusConfig, dtype: np.dtype[Any], origin: str
-) -> LazyArray:
-    return LazyArray(lambda chosen: make(chosen).astype(dtype, copy=False), rows, (config.length,), dtype, origin)
-
-
-def _smallest(files: TokenFiles) -> np.dtype[Any]:
-    """The smallest integer type that holds every id."""
-    return compact(np.array([files.vocabulary - 1])).dtype
-
-
-def _labels(files: TokenFiles, windows: Windows, origin: str) -> tuple[tuple[str, ...], Int64]:
-    """Names of the classes, in sorted order (of numbers, where all are), and the class of each sample."""
-    numbers = all(name.lstrip("-").isdecimal() for name in files.labels)
-    names = sorted(files.labels, key=int) if numbers else sorted(files.labels)
-    if len(names) < 2:
-        raise DataError(f"{origin}: every document is of class {names[0]!r}; at least two classes are needed")
-    place = np.array([names.index(name) for name in files.labels], dtype=np.int64)
-    return tuple(names), place[files.label[windows.document]]
-
-
-def _written(files: TokenFiles) -> Int64:
-    """Characters of each owner; without owners those of all documents."""
-    if files.unowned:
-        return np.array([int(files.characters.sum())])
-    owned = files.owner != NO_OWNER
-    written: Int64 = np.bincount(files.owner[owned], files.characters[owned], len(files.owners)).astype(np.int64)
-    return written
-
-
-def _kept(config: CorpusConfig, files: TokenFiles) -> tuple[Bools, list[LeftOut]]:
-    """The documents to take, and what is said of the others."""
-    every = len(files.length) + files.empty
-    left_out = []
-    if files.empty:
-        why = "they have no text" if config.response is None else "they have no response"
-        grave = files.empty > GRAVE * every
-        left_out.append(LeftOut("data.source", "source", files.empty, every, "documents", why, grave))
-    written = _written(files)
-    if files.unowned:
-        return np.full(len(files.length), bool(written[0] >= config.min_characters)), left_out
-    unowned = int((files.owner == NO_OWNER).sum())
-    if unowned:
-        grave = unowned > GRAVE * every
-        left_out.append(LeftOut("data.source.client", "source", unowned, every, "documents", "no owner", grave))
-    enough = written >= config.min_characters
-    if not enough.all():
-        names = listed(files.owners[at] for at in np.flatnonzero(~enough).tolist())
-        why = f"fewer than {config.min_characters:,} characters: {names}"
-        few = int((~enough).sum())
-        left_out.append(LeftOut("data.source.min_characters", "source", few, len(enough), "owners", why))
-    return np.append(enough, False)[files.owner], left_out
-
-
-def _without_targets(learned: Bools) -> list[LeftOut]:
-    missing = int((~learned).sum())
-    if not missing:
-        return []
-    why = "they hold nothing of a response; raise data.source.length"
-    grave = missing > GRAVE * len(learned)
-    return [LeftOut("data.source.length", "source", missing, len(learned), "samples", why, grave)]
-
-
-def _truncated(files: TokenFiles, kept: Bools, config: CorpusConfig) -> tuple[list[LeftOut], int]:
-    """Tokens of documents that are longer than a sample."""
-    room = config.length + (config.task == "causal_lm")
-    beyond = np.maximum(files.length[kept] - room, 0)
-    lost, every = int(beyond.sum()), int(files.length[kept].sum())
-    if not lost:
-        return [], 0
-    why = f"{int((beyond > 0).sum()):,} of {len(beyond):,} documents are longer than {room:,} tokens"
-    return [LeftOut("data.source.length", "source", lost, every, "tokens", why, lost > GRAVE * every)], lost
+    if not files.unowned:
+        counts["owners"] = len(np.unique(files.owner[for_training]))
+    if config.packed:
+        return counts, []
+    cut, counts["truncated tokens"] = truncated(config, files, kept)
+    return counts, cut

@@ -96,14 +96,21 @@ def records(config: CorpusConfig, kind: Format, files: Sequence[Path]) -> Iterat
         return
     read = {"jsonl": _lines, "json": _json, "parquet": _parquet, "text": _text}[kind]
     for file in files:
-        about = {"file": _relative(file, config), "folder": file.parent.name}
+        about = _about(file, config)
         for place, fields in read(file):
             yield place, {**about, **fields}
 
 
-def _relative(file: Path, config: CorpusConfig) -> str:
+def origins(config: CorpusConfig, files: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Each file, and what documents are told of where they come from."""
+    for file in files:
+        yield "/".join(_about(file, config).values()), file
+
+
+def _about(file: Path, config: CorpusConfig) -> dict[str, str]:
     base = None if config.path is None else Path(config.path).expanduser()
-    return str(file.relative_to(base)) if base is not None and base.is_dir() else file.name
+    name = str(file.relative_to(base)) if base is not None and base.is_dir() else file.name
+    return {"file": name, "folder": file.parent.name}
 
 
 def _lines(file: Path) -> Iterator[Record]:

@@ -34,11 +34,12 @@ def packed(files: TokenFiles, kept: Bools, length: int) -> Windows:
 
     Args:
         files: the corpus.
-        kept: `[documents]` those to take: all or none of an owner.
+        kept: `[documents]` those to take: of an owner all or none that there are to train on, or to test on.
         length: tokens of a window.
     """
     ends = np.cumsum(files.length)
-    cuts = np.flatnonzero(np.diff(files.owner, prepend=np.iinfo(np.int64).min))
+    groups = files.owner + files.test * (len(files.owners) + 1)
+    cuts = np.flatnonzero(np.diff(groups, prepend=np.iinfo(np.int64).min))
     first = cuts[kept[cuts]]
     last = np.append(cuts[1:], len(files.owner))[kept[cuts]] - 1
     begin = ends[first] - files.length[first]

@@ -1,7 +1,8 @@
 """A corpus tokenised once: a folder of the cache with all ids in one file, which is mapped, never loaded.
 
-`tokens.i32` has the ids of all documents as int32, owner after owner; `documents.npz` how long each document is, whose,
-and what of it is a prompt; `names.json` the names of owners and labels, and what the tokenizer says of itself.
+`tokens.i32` has the ids of all documents as int32, those to test on last, owner after owner; `documents.npz` how long
+each document is, whose, and what of it is a prompt; `names.json` the names of owners and labels, and what the tokenizer
+says of itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -39,7 +40,7 @@ PLAIN_TEMPLATE = "{prompt}\n{response}"
 
 @dataclass(frozen=True, slots=True)
 class TokenFiles:
-    """A tokenised corpus. Documents of an owner are side by side, owners in the order in which they were met."""
+    """A tokenised corpus: what there is to train on, then what there is to test on, in both owner after owner."""
 
     tokens: Int32
     """`[tokens]`, mapped."""
@@ -53,12 +54,14 @@ class TokenFiles:
     """`[documents]` index into `labels`; -1 where documents have none."""
     characters: Int64
     """`[documents]` characters of its text."""
+    test: Int64
+    """`[documents]` 1 for those of the test part, 0 for those to train on."""
     owners: tuple[str, ...]
     labels: tuple[str, ...]
     empty: int
     """Documents without text, which are left out."""
     unowned: bool
-    """Whether the corpus names no owners at all."""
+    """Whether no owners are named where there is something to train on."""
     vocabulary: int
     end: int | None
     pad: int
@@ -72,7 +75,7 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
     Raises:
         DataError: what reading the documents raises; no document has text.
     """
-    kept = _Kept()
+    kept = _DocumentNumbers()
     unsorted = folder / f"unsorted-{TOKENS}"
     seen = np.zeros(CODES, np.bool_)
     with unsorted.open("wb") as file:
@@ -83,10 +86,10 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
                     seen[ids] = True
                 file.write(ids.tobytes())
                 kept.add(document, len(ids), prompt)
-    if not kept.length:
+    if not kept.training:
         raise DataError(f"{config.path}: the corpus is empty; none of its {kept.empty:,} documents has text")
     numbers = kept.numbers()
-    order = np.argsort(numbers["owner"], kind="stable")
+    order = np.lexsort((numbers["owner"], numbers["test"]))
     mapping = None
     vocabulary = tokenizer.vocabulary
     if isinstance(tokenizer, CharacterTokenizer):
@@ -135,28 +138,28 @@ def open_tokens(folder: Path) -> TokenFiles:
     return found
 
 
-def content_hash(files: Sequence[Path]) -> str:
+def content_hash(files: Iterable[tuple[str, Path]]) -> str:
     """SHA-256 of the names and contents of files, each read a piece at a time."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+    for name, file in files:
+        digest.update(f"{name} {file.stat().st_size}\n".encode())
         with file.open("rb") as stream:
             while piece := stream.read(_PIECE):
                 digest.update(piece)
     return digest.hexdigest()
 
 
-_NUMBERS = ("length", "prompt", "owner", "label", "characters")
+_NUMBERS = ("length", "prompt", "owner", "label", "characters", "test")
 
 
-class _Kept:
+class _DocumentNumbers:
     """A few numbers of each document, as they come."""
 
     def __init__(self) -> None:
-        self.length, self.prompt, self.owner, self.label, self.characters = (array("q") for _ in _NUMBERS)
+        self._columns = {name: array("q") for name in _NUMBERS}
         self.owners: dict[str, int] = {}
         self.labels: dict[str, int] = {}
-        self.empty = 0
+        self.empty = self.training = 0
         self.unowned = True
 
     def with_text(self, found: Iterable[Document], config: CorpusConfig) -> Iterator[Document]:
@@ -170,17 +173,18 @@ class _Kept:
     def add(self, document: Document, length: int, prompt: int) -> None:
         owner = NO_OWNER
         if document.owner is not None:
-            self.unowned = False
+            self.unowned = self.unowned and document.test
             if document.owner:
                 owner = self.owners.setdefault(document.owner, len(self.owners))
-        self.length.append(length)
-        self.prompt.append(prompt)
-        self.owner.append(owner)
-        self.label.append(-1 if document.label is None else self.labels.setdefault(document.label, len(self.labels)))
-        self.characters.append(len(document.text) + len(document.response or ""))
+        label = -1 if document.label is None else self.labels.setdefault(document.label, len(self.labels))
+        characters = len(document.text) + len(document.response or "")
+        values = (length, prompt, owner, label, characters, document.test)
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column.append(value)
+        self.training += not document.test
 
     def numbers(self) -> dict[str, Int64]:
-        return {name: np.array(getattr(self, name), dtype=np.int64) for name in _NUMBERS}
+        return {name: np.array(column, dtype=np.int64) for name, column in self._columns.items()}
 
 
 def _batches(found: Iterable[Document]) -> Iterator[list[Document]]:
