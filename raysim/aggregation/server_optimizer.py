@@ -13,17 +13,20 @@ from raysim.arrays import Float32, Float64
 
 @dataclass(frozen=True, slots=True)
 class ServerSgd:
-    """m ← βm + Δ;  w ← w + ηm  (FedAvg with β = 0, η = 1; FedAvgM, Hsu, Qi & Brown 2019, otherwise).
+    """m ← βm + Δ;  w ← w + ηm  (FedAvg with β = 0, η = 1; FedAvgM, Hsu, Qi & Brown 2019, otherwise), or with Nesterov
+    w ← w + η(Δ + βm), as `torch.optim.SGD` along -Δ.
 
     Attributes:
         lr: server learning rate η.
         momentum: β.
         trainable: T; columns `[T, P)` are running statistics and move by the plain mean.
+        nesterov: Nesterov momentum.
     """
 
     lr: float
     momentum: float
     trainable: int
+    nesterov: bool = False
 
     def init(self, model: Float32) -> dict[str, Float64]:
         """State for a model `[P]`."""
@@ -35,7 +38,10 @@ class ServerSgd:
         after: dict[str, Float64] = {}
         if self.momentum:
             after["momentum"] = self.momentum * state["momentum"] + update[: self.trainable]
-            move[: self.trainable] = after["momentum"]
+            if self.nesterov:
+                move[: self.trainable] += self.momentum * after["momentum"]
+            else:
+                move[: self.trainable] = after["momentum"]
         move[: self.trainable] *= self.lr
         move += model
         return move.astype(np.float32), after

@@ -26,7 +26,7 @@ from raysim.algorithms.normalised import FedNova
 from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, FedSaLora, Local
 from raysim.algorithms.proximal import FedProx
 from raysim.algorithms.returns import ON_CLIENTS, RETURNS, wrong_attribute
-from raysim.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from raysim.algorithms.server_optimizers import DiLoCo, FedAdagrad, FedAdam, FedAvgM, FedYogi
 from raysim.config import load
 from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithmConfig
 from raysim.errors import ConfigError
@@ -38,6 +38,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedsgd": FedSgd,
     "centralised": Centralised,
     "fedavgm": FedAvgM,
+    "diloco": DiLoCo,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,
     "fedyogi": FedYogi,

@@ -2,6 +2,9 @@
 
 - FedAvgM: Hsu, Qi & Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
   Classification", 2019, section 4.3: v ← βv + Δ, w ← w + ηv.
+- DiLoCo: Douillard, Feng, Rusu, Chhaparia, Donchev, Kuncoro, Ranzato, Szlam & Shen, "DiLoCo: Distributed
+  Low-Communication Training of Language Models", 2023, algorithm 1: the outer gradient -Δ goes through SGD with
+  Nesterov momentum, m ← βm + Δ, w ← w + η(Δ + βm).
 - FedAdagrad, FedAdam, FedYogi: Reddi, Charles, Zaheer, Garrett, Rush, Konečný, Kumar & McMahan, "Adaptive Federated
   Optimization", ICLR 2021, algorithm 2: `raysim.aggregation.ServerAdaptive`.
 """
@@ -9,12 +12,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from raysim.aggregation import ServerAdaptive
 from raysim.algorithms.base import Algorithm
 from raysim.arrays import Float32, Float64
-from raysim.config.algorithms import AdaptiveConfig
+from raysim.config.algorithms import AdaptiveConfig, DiLoCoConfig
 from raysim.training import ParameterLayout
 
 
@@ -23,6 +27,17 @@ class FedAvgM(Algorithm):
 
     paper = "Hsu et al. 2019, arXiv:1909.06335"
     neutral = ("algorithm.server_momentum=0",)
+
+
+class DiLoCo(Algorithm):
+    """FedAvg with Nesterov momentum on the server: m ← βm + Δ, w ← w + η(Δ + βm)."""
+
+    paper = "Douillard et al. 2023, arXiv:2311.08105"
+    neutral = ("algorithm.server_lr=1", "algorithm.server_momentum=0")
+
+    def __init__(self, config: DiLoCoConfig, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
+        self.server = replace(self.server, nesterov=True)
 
 
 class _Adaptive(Algorithm):

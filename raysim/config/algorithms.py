@@ -67,6 +67,19 @@ class FedAvgMConfig(AveragingConfig):
     """Server momentum β."""
 
 
+class DiLoCoConfig(AveragingConfig):
+    """Many local steps of AdamW and Nesterov momentum on the server (Douillard et al. 2023).
+
+    The paper's clients take `client.steps` of 500 with `client.optimizer` adamw, whose moments they keep
+    (`state: keep`), on one `client.schedule` by steps, and count alike (`aggregation.weights: uniform`)."""
+
+    name: Literal["diloco"] = "diloco"
+    server_lr: float = Field(0.7, gt=0)
+    """Outer learning rate η."""
+    server_momentum: float = Field(0.9, ge=0, lt=1)
+    """Outer Nesterov momentum β."""
+
+
 class AdaptiveConfig(BaseAlgorithmConfig):
     """What the adaptive server optimisers take (Reddi et al. 2021)."""
 
@@ -231,6 +244,7 @@ AlgorithmConfig = Annotated[
     Annotated[FedAvgConfig, Tag("fedavg")]
     | Annotated[FedSgdConfig, Tag("fedsgd")]
     | Annotated[FedAvgMConfig, Tag("fedavgm")]
+    | Annotated[DiLoCoConfig, Tag("diloco")]
     | Annotated[FedAdagradConfig, Tag("fedadagrad")]
     | Annotated[FedAdamConfig, Tag("fedadam")]
     | Annotated[FedYogiConfig, Tag("fedyogi")]

@@ -46,7 +46,7 @@ class Heard:
     alternates: bool = False
     full_gradient: bool = False
     solves: bool = False
-    passes: int = 0
+    passes: int = field(default=0, compare=False)
 
 
 def listen(

@@ -105,8 +105,8 @@ def test_a_dry_run_tells_what_an_engine_must_be_able_to_do() -> None:
     assert found("fedavg") == Heard([None])
     assert found("fedprox").corrections != [None]
     assert len(found("ditto").corrections) == 2
-    assert found("apfl") == Heard([], plain=True)
-    assert found("mime") == Heard([], plain=True, full_gradient=True)
+    assert found("apfl") == Heard([], plain=True, alternates=True)
+    assert found("mime") == Heard([], plain=True, alternates=True, full_gradient=True)
     assert found("mimelite").full_gradient
     assert found("cocoa").solves
 
