@@ -186,6 +186,9 @@ class ClientConfig(Section):
     """Clip every step's gradient to this Euclidean norm."""
     groups: tuple[ParameterGroupConfig, ...] = ()
     """Parameters with a learning rate, weight decay or clipping of their own."""
+    accumulation: int = Field(1, ge=1)
+    """Equal micro-batches that the gradient of a batch is computed in, one after the other: the memory of one of them,
+    for the same gradient up to rounding. It divides `batch_size`, and trains one client at a time."""
     resampling: ResamplingConfig = NoResamplingConfig()
     """How often an epoch sees the samples of each class."""
     stragglers: StragglersConfig = StragglersConfig()
@@ -195,6 +198,8 @@ class ClientConfig(Section):
     def _has_a_last_batch(self) -> ClientConfig:
         if self.drop_last and self.batch_size == "full":
             raise ValueError("drop_last leaves out short batches, and batch_size is full; remove drop_last")
+        if self.batch_size != "full" and self.batch_size % self.accumulation:
+            raise ValueError(f"accumulation ({self.accumulation}) does not divide batch_size ({self.batch_size})")
         return self
 
 
@@ -222,6 +227,10 @@ class TrainingConfig(Section):
     """Clients that train at once with the `rows` engine; by default the fastest number found. It changes no bit."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` computes forward and backward pass under bfloat16 autocast; weights, updates and losses stay float32."""
+    checkpointing: bool | Annotated[tuple[str, ...], Field(min_length=1)] = False
+    """Forget activations in the forward pass and compute them anew in the backward pass: the same gradients for less
+    memory and more time. `true` is what the model has in rows (`nn.ModuleList`), or its own submodules where it has no
+    such row; or globs of submodules (`blocks.*`). It trains one client at a time."""
     compile: bool | Literal["auto"] = "auto"
     """Compile the local step of the `rows` engine with `torch.compile`, which needs a C++ compiler and takes seconds
     the first time; `auto` tries it where a run is long enough to pay for it."""

@@ -5,7 +5,7 @@ from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.clients import Clients
-from raysim.training.engine import Block, Engine, SequentialEngine
+from raysim.training.engine import Block, Engine
 from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
@@ -18,6 +18,7 @@ from raysim.training.metrics import Metric, check_metrics, resolve_metrics, valu
 from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.resampling import Resampling
 from raysim.training.schedules import round_rates
+from raysim.training.sequential import Saving, SequentialEngine
 from raysim.training.step import Means, Step
 from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, Program, Trainer
@@ -54,6 +55,7 @@ __all__ = [
     "Resampling",
     "RoundSetting",
     "RowOptimizer",
+    "Saving",
     "Segment",
     "SequentialEngine",
     "Shard",

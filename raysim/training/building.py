@@ -11,11 +11,12 @@ from torch import nn
 from raysim.data import DataInfo
 from raysim.training.batches import LocalWork
 from raysim.training.capture import CannotCapture, why_not
-from raysim.training.engine import Engine, SequentialEngine
+from raysim.training.engine import Engine
 from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss
 from raysim.training.rows import RowsEngine
+from raysim.training.sequential import NO_SAVING, Saving, SequentialEngine
 from raysim.training.whole_step import LocalUpdate
 
 EngineName = Literal["sequential", "rows"]
@@ -54,6 +55,7 @@ def build_engine(
     work: LocalWork,
     update: LocalUpdate | None = None,
     feature_loss: FeatureLoss | None = None,
+    saving: Saving = NO_SAVING,
 ) -> Engine:
     """The engine that was chosen.
 
@@ -61,13 +63,18 @@ def build_engine(
         module: the engine's from now on.
         update: what the trainer does with gradients, for compiled steps; without it, gradients alone are compiled.
         feature_loss: what is added to the loss.
+        saving: memory that is saved at the price of time.
 
     Raises:
         CannotCapture: the model, or the work, is not for this engine; says why.
     """
     device, bf16 = choice.torch_device, choice.precision == "bf16"
     if choice.name == "sequential":
-        return SequentialEngine(module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss)
+        return SequentialEngine(module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss, saving=saving)
+    if saving.accumulation > 1:
+        raise CannotCapture("micro-batches (client.accumulation) are computed one client at a time")
+    if saving.checkpointing:
+        raise CannotCapture("activations are computed anew (training.checkpointing) one client at a time")
     if feature_loss is not None and choice.compiled:
         raise CannotCapture("a loss that compares representations of several models is not compiled")
     if work.batch_size is None:

@@ -11,19 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raysim.arrays import Int64
 from raysim.data import DataInfo
-from raysim.models.modes import TrainingModes
-from raysim.training.batches import BatchPlan, Shards, gather
-from raysim.training.channels_last import channels_last, wants_channels_last
-from raysim.training.features import FeatureLoss, FeatureTerm
-from raysim.training.foreach import add_each, copy_each
+from raysim.training.batches import BatchPlan, Shards
 from raysim.training.inputs import Correction, Rates
-from raysim.training.layout import ParameterLayout
-from raysim.training.losses import ClientLoss, Loss, weighted_mean
-from raysim.training.transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,115 +133,3 @@ def in_bf16(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
         return forward(x).to(torch.float32)
-
-
-class _Slot:
-    """Where a module holds a buffer. Its forward may put another tensor there (`self.ema = 0.9 * self.ema + …`), which
-    would no longer be a view of the row, and would last until the next client."""
-
-    def __init__(self, module: nn.Module, name: str, buffer: Tensor) -> None:
-        holder, _, self._key = name.rpartition(".")
-        self._held, self._buffer = module.get_submodule(holder)._buffers, buffer
-
-    def collect(self) -> None:
-        """Take over the value of another tensor, and put the buffer back."""
-        found = self._held[self._key]
-        if found is not self._buffer and found is not None and found.shape == self._buffer.shape:
-            self._buffer.copy_(found.detach())
-            self.restore()
-
-    def restore(self) -> None:
-        """Put the buffer back."""
-        self._held[self._key] = self._buffer
-
-
-class SequentialEngine(Engine):
-    """One client at a time: the module, which is the engine's from now on, has the single row as its parameters."""
-
-    name = "sequential"
-
-    def __init__(
-        self,
-        module: nn.Module,
-        layout: ParameterLayout,
-        loss: Loss | ClientLoss,
-        info: DataInfo,
-        device: torch.device,
-        *,
-        bf16: bool = False,
-        feature_loss: FeatureLoss | None = None,
-    ) -> None:
-        self.module, self.bf16, self._modes = module.to(device), bf16, TrainingModes(module)
-        self._loss, self.info, self.device = loss, info, device
-        self._channels_last = wants_channels_last(module, info, device)  # while it has its values
-        self.rows = torch.zeros((1, layout.size), device=device)
-        self.grad = torch.zeros((1, layout.trainable), device=device)
-        layout.bind(self.rows[0], module)
-        self._generator = generator_of(device)
-        by_name = dict(module.named_parameters())
-        self._parameters = [by_name[segment.name] for segment in layout.parameters]
-        self._weights = [parameter.detach() for parameter in self._parameters]  # a step is no part of autograd's graph
-        self._grad_views = list(layout.views(self.grad[0]).values())
-        self._spare_views: list[Tensor] = []
-        self._sparse: bool | None = None  # whether gradients are (`nn.Embedding(sparse=True)`); known after a step
-        self._layout = layout
-        self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
-        # What a module keeps outside the rows (integer buffers, constants) starts every client from the same values.
-        inside = {segment.name for segment in layout.buffers}
-        self._kept = [(b, b.clone()) for name, b in module.named_buffers() if name not in inside]
-        self._buffers = [_Slot(module, name, buffer) for name, buffer in module.named_buffers()]
-
-    def load(self, block: Block) -> None:
-        plan, self._pool = block.plan, block.shards.pool
-        self._context: tuple[Tensor, ...] = () if block.context is None else (block.context[0],)
-        index = to_device(plan.index[:, 0] + block.shards.start, self.device)
-        self._peers = [self._layout.views(peer[0]) for peer in block.peers]
-        self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
-        self._modes.train()
-        self._generator.manual_seed(int(block.keys[0]))
-        for slot in self._buffers:
-            slot.restore()
-        for buffer, initial in self._kept:
-            buffer.copy_(initial)
-
-    def alternate(self) -> None:
-        super().alternate()
-        other = self._spare_views or list(self._layout.views(self.grad[0]).values())
-        self._grad_views, self._spare_views = other, self._grad_views
-
-    def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
-        drawn, counters = self._generator.get_state(), [buffer.clone() for buffer, _ in self._kept]
-        found = super().gradients_at(point, step, k)
-        self._generator.set_state(drawn)
-        for (buffer, _), counter in zip(self._kept, counters, strict=True):
-            buffer.copy_(counter)
-        return found
-
-    def gradients(self, step: int, k: int) -> Tensor:
-        loss, grads = self._differentiated(step)
-        copy_each(self._grad_views, grads)
-        return loss
-
-    def descend(self, step: int, k: int, lr: float) -> Tensor:
-        loss, grads = self._differentiated(step)
-        add_each(self._weights, grads, alpha=-lr)
-        return loss
-
-    def _differentiated(self, step: int) -> tuple[Tensor, list[Tensor]]:
-        """The mean loss `[1]` of a step, and its gradients, one tensor a parameter."""
-        batch = gather(self._pool, self._batches[step], self.info)
-        x = channels_last(batch.x) if self._channels_last else batch.x
-        output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
-        elements = self._loss(output, batch.y, *self._context)
-        if self._features is not None and self._peers:
-            penalty = self._features.penalty(x, self._peers, bf16=self.bf16)
-            elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))
-        loss = weighted_mean(elements, batch.weight)
-        grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
-        if self._sparse is None:
-            self._sparse = any(grad.is_sparse for grad in grads)
-        if self._sparse:
-            grads = tuple(grad.to_dense() for grad in grads)
-        for slot in self._buffers:
-            slot.collect()
-        return loss.detach().view(1), list(grads)

@@ -13,6 +13,9 @@ LOOKED_AT = {
 training.rows | 3 | training.engine=rows
 execution.shard_memory | 0 |
 """,
+    "recomputed": """
+training.checkpointing | true | @mlp
+""",
     "ranges": """
 evaluation.batch_size | 2 |
 """,

@@ -54,6 +54,12 @@ def engine(lab: Lab, overrides: tuple[str, ...]) -> Any:
     return prepared.engine.engine, actor_memory(prepared.job)
 
 
+def recomputed(lab: Lab, overrides: tuple[str, ...]) -> Any:
+    """Submodules whose forward pass is another than their class's."""
+    engine: Any = InProcessExecutor(_prepared(lab, overrides).job).worker.trainer.engine
+    return [name for name, module in engine.module.named_modules() if "forward" in vars(module)]
+
+
 def ranges(lab: Lab, overrides: tuple[str, ...]) -> Any:
     """In how many ranges an evaluation is cut."""
     prepared = _prepared(lab, overrides)

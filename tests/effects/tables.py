@@ -122,6 +122,7 @@ client.groups.match | [{match: ["*.weight"], lr_scale: 3}] | client.groups=[{mat
 client.groups.lr_scale | [{match: ["*.bias"], lr_scale: 3}] | client.groups=[{match: ["*.bias"]}]
 client.groups.weight_decay | [{match: ["*.bias"], weight_decay: 1}] | client.groups=[{match: ["*.bias"]}]
 client.groups.clip_norm | [{match: ["*.bias"], clip_norm: 0.01}] | client.groups=[{match: ["*.bias"]}]
+client.accumulation | 5 |
 client.drop_last | true |
 client.resampling=balanced | balanced | @skewed
 client.resampling=capped | {name: capped, ratio: 1} |

@@ -18,6 +18,7 @@ from raysim.training import (
     LocalUpdate,
     Resampling,
     RowOptimizer,
+    Saving,
     Trainer,
     clip_of,
     column_rates,
@@ -85,6 +86,11 @@ def local_update(job: Job, algorithm: Algorithm, *, compiled: bool) -> LocalUpda
         return LocalUpdate(optimizer, clip_norm)
     found = heard(experiment, algorithm)
     return LocalUpdate(optimizer, clip_norm, tuple(found.corrections), found.plain)
+
+
+def saving(experiment: Experiment) -> Saving:
+    """Memory that training saves at the price of time."""
+    return Saving(experiment.client.accumulation, experiment.training.checkpointing)
 
 
 def local_trainer(job: Job, algorithm: Algorithm, engine: Engine, update: LocalUpdate, info: DataInfo) -> Trainer:

@@ -19,7 +19,7 @@ from raysim.evaluation.client_sets import client_sets
 from raysim.evaluation.ranges import together
 from raysim.execution.clients.folding import Folding
 from raysim.execution.clients.holdouts import Holdouts, fine_tuner
-from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update
+from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update, saving
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.clients.shards import DeviceShards
 from raysim.execution.clients.state import ClientStates, StateLayout, split_vectors
@@ -84,7 +84,8 @@ class ClientWorker:
         self.shards = DeviceShards(self.federation, self.device, experiment.execution.shard_memory)
         work = self.algorithm.work(experiment.client)
         try:
-            engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features)
+            saved = saving(experiment)
+            engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features, saved)
         except CannotCapture as reason:
             raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self._frozen.check()

@@ -47,6 +47,7 @@ from raysim.training import (
     resolve_metrics,
 )
 from raysim.training.losses import loss_name
+from raysim.training.recomputing import recomputed
 from raysim.user_code import user_code
 
 
@@ -127,6 +128,7 @@ def prepare_job(
     if ":" in loss:
         check_loss(loss_function, output_shape, info, name=loss)
     check_metrics(metrics, loss_function, output_shape, info)
+    recomputed(meta, experiment.training.checkpointing)
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)

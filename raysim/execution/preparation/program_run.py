@@ -14,7 +14,7 @@ from raysim.aggregation import Buffers, Field, build_rule
 from raysim.algorithms import Algorithm
 from raysim.arrays import Int64
 from raysim.data import Federation
-from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update
+from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update, saving
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.clients.state import StateLayout
 from raysim.rounds.job import Job
@@ -51,8 +51,8 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> tuple[Engine,
     module = job.build_module(info, choice.torch_device)
     loss = resolve_client_loss(job.experiment.training, info)
     work, features = algorithm.work(job.experiment.client), algorithm.feature_loss()
-    update = local_update(job, algorithm, compiled=choice.compiled)
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features), update
+    update, saved = local_update(job, algorithm, compiled=choice.compiled), saving(job.experiment)
+    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features, saved), update
 
 
 class ProgramRun:
