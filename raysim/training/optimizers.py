@@ -95,7 +95,8 @@ class RowOptimizer(ABC):
     def count(self, k: int, steps: int) -> None:
         """So many steps more were taken, of the first k rows."""
         self.taken += steps
-        self._moved[:k] += steps
+        if self._before is not None:
+            self._moved[:k] += steps
 
     def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
         """One step of the rows `[k, T]` along their gradients `[k, T]`, in place."""

@@ -57,7 +57,9 @@ INERT = {
 
 def pair(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The overrides of two configurations that differ in a key."""
-    within, _, inner = key.rpartition("=")
+    within, chosen, inner = key.rpartition("=")
+    if not chosen:
+        within, inner = key, ""
     # Of a choice within another one, the base makes the outer one.
     path, choice = (
         (f"{within.partition('=')[0]}.{within.rpartition('.')[2]}", inner) if "=" in within else (within, inner)
@@ -67,12 +69,7 @@ def pair(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if option and path not in LISTS and not any(one.startswith(f"{path}=") for one in base):
         base = (f"{path}.name={name}", *base)
     where = f"{path}.{option}" if option and path not in LISTS else path
-    for whole in (
-        "tuning.space",
-        "tuning.objective",
-        "execution.classes",
-        "client.groups",
-    ):  # their elements are given whole
+    for whole in WHOLE:
         where = whole if where.startswith(f"{whole}.") else where
     return base, (*base, f"{where}={value}")
 
