@@ -92,7 +92,8 @@ def open_run(
         counts = {"parameters": prepared.parameters, "population": federation.population}
         about = {"engine": prepared.engine.reason, "classes": list(federation.info.class_names or ()) or None}
         left_out = federation.left_out()
-        recorded = {"left_out": [asdict(one) for one in left_out]} if left_out else {}
+        recorded: dict[str, Any] = {"left_out": [asdict(one) for one in left_out]} if left_out else {}
+        recorded |= {} if prepared.adapters is None else {"adapters": prepared.adapters}
         recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about, **recorded})
         if checkpoint is None:
             for one in left_out:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from raysim.aggregation.chain import Aggregation
+from raysim.aggregation.each import MeanAndRows
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import LearnedMean
 from raysim.aggregation.norms import Clip, Measure, Zero
@@ -36,6 +37,8 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
         sent: the fields of a record.
     """
     fields = sent if config.exact else [replace(one, format=FloatSum()) for one in sent]
+    if any(field.kept for field in fields):
+        return MeanAndRows(fields)
     if isinstance(config.weights, LearnedWeightsConfig):
         return LearnedMean(config.weights, fields)
     return WeightedMean(fields)

@@ -32,6 +32,8 @@ class Field:
     Attributes:
         summed: the server takes the sum Σ p_k x_k over those who made it as it is, and not divided by their weights.
         constant: its values do not depend on the client's data; norms of records are without it.
+        kept: the server takes it of every client by itself as well, `[k, size]` one after the other under the name with
+            `.rows` added, and their weights under `rows.weights`, `[k]`, normalised.
         sent: of a round and clients `[k]`, how many of its values each would send in a federation, int64 `[k]`; None:
             all of them.
     """
@@ -41,6 +43,7 @@ class Field:
     format: FixedPoint | FloatSum = UPDATE
     summed: bool = False
     constant: bool = False
+    kept: bool = False
     sent: Callable[[int, Int64], Int64] | None = None
 
     @property

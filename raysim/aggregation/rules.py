@@ -62,6 +62,7 @@ class Finished:
 
     Attributes:
         mean: of each field, read by ranges of columns.
+        fields: what there is in the mean, where it is not the rule's fields.
         weights: of the clients that contributed, by position, `[k]`, summing to 1; None: those that they came with.
         metrics: what is recorded of it, the names of `Rule.metrics`.
     """
@@ -69,6 +70,7 @@ class Finished:
     mean: FieldMeans
     weights: Float64 | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    fields: Sequence[Field] | None = None
 
 
 class Rule(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from raysim.algorithms.adapter_products import FedExLora, FlexLora, Flora, HLora
-from raysim.algorithms.adapters import FedIt, FfaLora, RoLora
+from raysim.algorithms.adapters import Adapters, FedIt, FfaLora, RoLora
 from raysim.algorithms.agnostic import Afl
 from raysim.algorithms.averaging import FedAvg, FedSgd
 from raysim.algorithms.base import Algorithm, ClientVector
@@ -103,4 +103,4 @@ def build_algorithm(config: AlgorithmConfig, layout: ParameterLayout) -> Algorit
     return made
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "ClientVector", "FedAvg", "FedSgd", "build_algorithm"]
+__all__ = ["ALGORITHMS", "Adapters", "Algorithm", "ClientVector", "FedAvg", "FedSgd", "build_algorithm"]

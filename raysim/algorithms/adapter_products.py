@@ -25,20 +25,20 @@ import numpy as np
 import torch
 
 from raysim.algorithms.adapters import BOTH, GAP, Adapters
-from raysim.algorithms.factors import PairMeans, fresh, gap, leading, pair_means, write, write_residual
+from raysim.algorithms.factors import PairMeans, alone, fresh, gap, write, write_residual
 from raysim.algorithms.lora_pairs import part
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
-from raysim.config.adapters import AdaptersConfig, FloraConfig
+from raysim.config.adapters import FloraConfig, ProductsConfig
 from raysim.errors import ConfigError
-from raysim.training import ParameterLayout, torch_threads
+from raysim.training import ParameterLayout
 
 
 class _ExactAdapters(Adapters):
     """Clients send what FedIT's send; the server makes of it what has the product that it should have."""
 
-    def __init__(self, config: AdaptersConfig, layout: ParameterLayout) -> None:
-        super().__init__(config, layout, multiplies=True)
+    def __init__(self, config: ProductsConfig, layout: ParameterLayout) -> None:
+        super().__init__(config, layout)
         self.lr = config.server_lr
 
     @abstractmethod
@@ -56,16 +56,16 @@ class _ExactAdapters(Adapters):
         next_model, _ = self.server.step(model, {}, moved)
         if not moved.any():  # nothing is written anew where nobody moved
             return next_model, {GAP: np.zeros(1)}
-        means = pair_means(self.pairs, model, moved, self.coverage(mean), mean["product"])
-        with torch_threads(1), torch.no_grad():
+        with alone():
+            means = self.pair_means(model, moved, mean)
             self.settle(model, next_model, means, state)
-        return next_model, {GAP: gap(means)}
+            return next_model, {GAP: gap(means)}
 
     def _version(self, before: Float32, one: PairMeans) -> torch.Tensor:
         """R + B A before the round, and what the product moves by."""
         assert one.pair.residual is not None, "the model was built with versions"
         residual = part(torch.from_numpy(before.astype(np.float64)), one.pair.residual)
-        return residual + one.product(self.lr)
+        return residual + one.moved(self.lr).matrix()
 
 
 class FedExLora(_ExactAdapters):
@@ -84,6 +84,7 @@ class Flora(_ExactAdapters):
     """R ← R + Σ p_k B_k A_k in the base, and adapters that begin anew: A drawn, B zero."""
 
     paper = "Wang et al. 2024, arXiv:2409.05976"
+    renews = "draws them anew"
 
     def __init__(self, config: FloraConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -109,10 +110,11 @@ class FlexLora(_ExactAdapters):
     """The mean of the products, cut to rank r: B A ≈ Σ p_k B_k A_k by its leading singular values."""
 
     paper = "Bai et al. 2024, arXiv:2402.11505"
+    renews = "takes them apart anew"
 
     def settle(self, before: Float32, after: Float32, means: Sequence[PairMeans], state: Mapping[str, Float64]) -> None:
         for one in means:
-            down, up = leading(one.product(self.lr), one.pair.rank)
+            down, up = one.moved(self.lr).leading(one.pair.rank)
             write(after, one.pair, down=down, up=up)
 
 

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
 from raysim.aggregation import Field
 from raysim.algorithms.base import Algorithm
-from raysim.algorithms.factors import gap, pair_means
+from raysim.algorithms.factors import PairMeans, alone, from_rows, from_sums, gap
 from raysim.algorithms.lora_pairs import ClientRanks, columns, lora_pairs, products, truncate, unpaired
 from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
-from raysim.config.adapters import AdaptersConfig, FedItConfig
+from raysim.config.adapters import AdaptersConfig, ProductsConfig
+from raysim.config.server import LearnedWeightsConfig
 from raysim.errors import ConfigError
 from raysim.training import Clients, ParameterLayout, Segment, Some, to_device
 
@@ -43,26 +44,29 @@ class Adapters(Algorithm):
 
     Attributes:
         pairs: the adapters.
-        multiplies: whether clients also send products of their updates. They stand for what the server would compute
-            from the factors, and are no part of what a federation would send.
+        products: where the mean of products is wanted, whether it comes as a sum of products of the updates, which
+            clients send beside them and which are no part of what a federation would send, or from each client's rows.
+        why: why so, for people.
     """
 
     columnwise = False
     any_lora: ClassVar[bool] = False
     """Whether parameters of LoRA that are no pair of a linear layer do no harm."""
+    renews: ClassVar[str] = ""
+    """What it does to adapters between rounds, so that momentum of one round makes no sense in the next."""
 
-    def __init__(self, config: AdaptersConfig, layout: ParameterLayout, *, multiplies: bool = False) -> None:
+    def __init__(self, config: AdaptersConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         self.pairs = lora_pairs(layout, str(config.to_dict()["name"]))
-        self.multiplies = multiplies
-        self.recorded = (GAP,) if multiplies else ()
         self.rank = max(pair.rank for pair in self.pairs)
         self._ranks = None if config.ranks is None else ClientRanks(config)
         apart = {one.name for pair in self.pairs for one in (pair.down, pair.up, pair.residual) if one is not None}
         self._rest = columns([one for one in layout.segments if one.name not in apart])
         self._places = {half: columns(self._segments(half)) for half in BOTH}
-        size = sum(pair.outputs * pair.inputs for pair in self.pairs)
-        self.matrices = -(-size // layout.size) if multiplies else 0
+        self._size = sum(pair.outputs * pair.inputs for pair in self.pairs)
+        self.products, self.why = self._choice(config)
+        self.recorded = () if self.products is None else (GAP,)
+        self.matrices = -(-self._size // layout.size) if self.products == "sums" else 0
 
     def halves(self, round_number: int) -> tuple[Half, ...]:
         """What of the adapters trains and travels in a round."""
@@ -70,10 +74,10 @@ class Adapters(Algorithm):
 
     def check(self, experiment: Experiment) -> None:
         name, optimizer = experiment.algorithm.name, experiment.client.optimizer
-        alone = unpaired(self.layout, self.pairs)
-        if alone is not None and not self.any_lora:
+        single = unpaired(self.layout, self.pairs)
+        if single is not None and not self.any_lora:
             raise ConfigError(
-                f"algorithm: {name} is for pairs lora_A, lora_B of linear layers, and {alone} trains, which is none; "
+                f"algorithm: {name} is for pairs lora_A, lora_B of linear layers, and {single} trains, which is none; "
                 "adapt linear layers alone, or use fedit"
             )
         if self._ranks is not None and (most := int(self._ranks.ranks.max())) != self.rank:
@@ -85,11 +89,21 @@ class Adapters(Algorithm):
         if len(self.halves(1)) == 1 and decays:
             raise ConfigError(f"client.optimizer.weight_decay: it would move the half that {name} holds; set it to 0")
         for i, stage in enumerate(experiment.aggregation.stages):
-            if self.multiplies and stage.name != "measure":
+            if self.products == "sums" and stage.name != "measure":
                 raise ConfigError(
                     f"aggregation.stages[{i}]: {name} adds up products of updates, which are not those of what "
-                    f"{stage.name} leaves of the updates; remove the stage, or use fedit"
+                    f"{stage.name} leaves of the updates; set algorithm.products to rows"
                 )
+        if self.products == "rows" and isinstance(experiment.aggregation.weights, LearnedWeightsConfig):
+            raise ConfigError(
+                f"aggregation.weights: learned tries means, and {name} with products as rows looks at each client; set "
+                "algorithm.products to sums"
+            )
+        if self.renews and optimizer.state == "keep":
+            raise ConfigError(
+                f"client.optimizer.state: what a client kept would be of other adapters, for {name} {self.renews}; set "
+                "it to reset"
+            )
 
     def local(self, c: Clients) -> Mapping[str, Tensor]:
         halves, ranks = self.halves(c.setting.round), None if self._ranks is None else self._ranks.of(c.clients)
@@ -103,14 +117,15 @@ class Adapters(Algorithm):
         if ranks is not None:
             present = np.arange(self.rank) < ranks[:, None]
             sent["present"] = to_device(present.astype(np.float32), update.device)
-        return sent | ({"product": products(update, self.pairs)} if self.multiplies else {})
+        return sent | ({"product": products(update, self.pairs)} if self.products == "sums" else {})
 
     def fields(self) -> tuple[Field, ...]:
-        found = [Field("update", len(self._travelling(self.halves(1))), sent=self._sent)]
+        kept = self.products == "rows"
+        found = [Field("update", len(self._travelling(self.halves(1))), kept=kept, sent=self._sent)]
         if self._ranks is not None:
-            found.append(Field("present", self.rank, constant=True, sent=nothing))
-        if self.multiplies:
-            found.append(Field("product", sum(pair.outputs * pair.inputs for pair in self.pairs), sent=nothing))
+            found.append(Field("present", self.rank, constant=True, kept=kept, sent=nothing))
+        if self.products == "sums":
+            found.append(Field("product", self._size, sent=nothing))
         return tuple(found)
 
     def init(self, model: Float32) -> dict[str, Float64]:
@@ -140,6 +155,32 @@ class Adapters(Algorithm):
         present = mean.get("present")
         # All clients have the first part; in a round without clients it is 0.
         return np.ones(self.rank) if present is None or not present[0] else present / present[0]
+
+    def pair_means(self, model: Float32, moved: Float64, mean: Mapping[str, Float64]) -> list[PairMeans]:
+        """The pairs, and the means of their factors and products; `moved` is that of the broadcast model `[P]`."""
+        if self.products == "sums":
+            return from_sums(self.pairs, model, moved, self.coverage(mean), mean["product"])
+        weights = mean["rows.weights"]
+        rows: Any = mean["update.rows"].reshape(len(weights), -1)
+        present: Any = np.ones((len(weights), self.rank), np.float32)
+        if self._ranks is not None:
+            present = mean["present.rows"].reshape(len(weights), -1)
+        sizes = [one.size for half in BOTH for one in self._segments(half)]
+        ends = np.cumsum([len(self._rest), *sizes])
+        parts = {one.name: i for i, one in enumerate(one for half in BOTH for one in self._segments(half))}
+        updates = {name: rows[:, ends[i] : ends[i + 1]] for name, i in parts.items()}
+        return from_rows(self.pairs, model, moved, present, updates, weights)
+
+    def _choice(self, config: AdaptersConfig) -> tuple[Literal["sums", "rows"] | None, str]:
+        """How the mean of products reaches the server, and why so."""
+        if not isinstance(config, ProductsConfig) or not config.multiplies:
+            return None, ""
+        values = len(self._rest) + sum(len(self._places[half]) for half in BOTH)
+        row, total, clients = 4 * values, 8 * (values + self._size), config.clients or 1
+        if config.products == "rows" or (config.products == "auto" and clients * row < total):
+            return "rows", f"of each client as rows of {row:,} bytes; sums with products have {total:,}"
+        rows = f"; rows of {clients:,} clients have {clients * row:,}" if config.clients else ""
+        return "sums", f"with products in sums of {total:,} bytes{rows}"
 
     def _segments(self, half: Half) -> Sequence[Segment]:
         return [pair.down if half == "down" else pair.up for pair in self.pairs]
@@ -174,16 +215,14 @@ class FedIt(Adapters):
     neutral = ()
     any_lora = True
 
-    def __init__(self, config: FedItConfig, layout: ParameterLayout) -> None:
-        super().__init__(config, layout, multiplies=config.measure_gap)
-
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
     ) -> tuple[Float32, dict[str, Float64]]:
         next_model, after = super().apply(model, state, mean)
-        if self.multiplies:
+        if self.products is not None:
             moved = self.moved(model, mean, BOTH)
-            after[GAP] = gap(pair_means(self.pairs, model, moved, self.coverage(mean), mean["product"]))
+            with alone():
+                after[GAP] = gap(self.pair_means(model, moved, mean)) if moved.any() else np.zeros(1)
         return next_model, after
 
 
@@ -200,6 +239,7 @@ class RoLora(Adapters):
     """FedAvg of B in odd rounds and of A in even ones, the other one held: averages of products are exact."""
 
     paper = "Chen et al. 2024, arXiv:2409.02346"
+    renews = "holds them every other round"
 
     def halves(self, round_number: int) -> tuple[Half, ...]:
         return ("up",) if round_number % 2 else ("down",)

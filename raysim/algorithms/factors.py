@@ -1,8 +1,9 @@
-"""The server's algebra on pairs of LoRA, in float64 and on one thread, so that its bits are the same everywhere."""
+"""The server's algebra on pairs of LoRA: float64, on one thread (`alone`), so that its bits are the same everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,65 @@ from raysim.arrays import Float32, Float64
 from raysim.training import torch_threads
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """One thread, and no gradients."""
+    with torch_threads(1), torch.no_grad():
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix `[d_out, d_in]` as left `[d_out, m]` times right `[m, d_in]`, plus a dense part where there is one."""
+
+    left: Tensor
+    right: Tensor
+    dense: Tensor | None = None
+
+    def matrix(self) -> Tensor:
+        """All of it."""
+        found = self.left @ self.right
+        return found if self.dense is None else found + self.dense
+
+    def plus(self, factor: float, left: Tensor, right: Tensor) -> Product:
+        """With factor · left right added."""
+        return Product(torch.cat([self.left, factor * left], 1), torch.cat([self.right, right]), self.dense)
+
+    def times(self, factor: float) -> Product:
+        """All of it times a factor."""
+        return Product(factor * self.left, self.right, None if self.dense is None else factor * self.dense)
+
+    def square(self) -> float:
+        """The squared Frobenius norm."""
+        small = self._core()[1] if self.dense is None else self.matrix()
+        return float(small.square().sum())
+
+    def leading(self, rank: int) -> tuple[Tensor, Tensor]:
+        """The nearest matrix of a rank as factors A = Vᵀ `[r, d_in]` and B = U Σ `[d_out, r]`, largest values first.
+
+        The largest element of each row of A, the first of several, is above 0, which makes the factors unique where the
+        singular values are. Beyond the rank of the matrix's shape both are zero.
+        """
+        if self.dense is None:  # by the QR factors of what is narrow
+            (outer, inner), core = self._core()
+            left, values, right = torch.linalg.svd(core, full_matrices=False)
+            left, right = outer @ left, right @ inner.T
+        else:
+            left, values, right = torch.linalg.svd(self.matrix(), full_matrices=False)
+        held = min(rank, len(values))
+        down, up = right.new_zeros(rank, right.shape[1]), left.new_zeros(left.shape[0], rank)
+        largest = right[:held].abs().argmax(dim=1)
+        signs = torch.where(right[torch.arange(held), largest] < 0, -1.0, 1.0).to(right.dtype)
+        down[:held] = right[:held] * signs[:, None]
+        up[:, :held] = left[:, :held] * (values[:held] * signs)
+        return down, up
+
+    def _core(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Orthonormal columns Q and P, and C with left right = Q C Pᵀ."""
+        (outer, upper), (inner, lower) = torch.linalg.qr(self.left), torch.linalg.qr(self.right.T)
+        return (outer, inner), upper @ lower.T
+
+
 @dataclass(frozen=True, slots=True)
 class PairMeans:
     """One pair before a round, and the clients' means after it; all float64.
@@ -22,7 +82,7 @@ class PairMeans:
     Attributes:
         down, up: A `[r, d_in]` and B `[d_out, r]`.
         mean_down, mean_up: Σ p_k A_k and Σ p_k B_k, padded with zeros where a client's rank is lower.
-        mean_product: Σ p_k B_k A_k, `[d_out, d_in]`.
+        product: Σ p_k B_k A_k.
     """
 
     pair: LoraPair
@@ -30,21 +90,23 @@ class PairMeans:
     up: Tensor
     mean_down: Tensor
     mean_up: Tensor
-    mean_product: Tensor
+    product: Product
 
-    def product(self, lr: float) -> Tensor:
+    def moved(self, lr: float) -> Product:
         """The product that the pair is to have after a step of the server."""
-        before = self.up @ self.down
-        return before + lr * (self.mean_product - before)
+        return self.product if lr == 1 else self.product.times(lr).plus(1 - lr, self.up, self.down)
 
 
-def pair_means(
+Factors = Iterator[tuple[LoraPair, Tensor, Tensor, Tensor, Tensor]]
+
+
+def from_sums(
     pairs: Sequence[LoraPair], model: Float32, moved: Float64, coverage: Float64, product: Float64
 ) -> list[PairMeans]:
-    """What the pairs' means are, from sums alone.
+    """The pairs' means from sums alone.
 
     With A_k = C_k A + a_k and B_k = B C_k + b_k, where C_k keeps the parts that client k has, and C = Σ p_k C_k:
-    Σ p_k B_k A_k = B Ā + B̄ A - B C A + Σ p_k b_k a_k, for B C_k a_k = B a_k and b_k C_k A = b_k A.
+    Σ p_k B_k A_k = B Ā + (B̄ - B C) A + Σ p_k b_k a_k, for B C_k a_k = B a_k and b_k C_k A = b_k A.
 
     Args:
         model: broadcast, `[P]`.
@@ -52,43 +114,56 @@ def pair_means(
         coverage: C, `[r]`.
         product: Σ p_k b_k a_k of the updates, one pair after the other.
     """
-    before = torch.from_numpy(model.astype(np.float64))
-    after, shares, flat = before + torch.from_numpy(moved), torch.from_numpy(coverage), torch.from_numpy(product)
+    shares, flat = torch.from_numpy(coverage), torch.from_numpy(product)
     found, start = [], 0
-    with torch_threads(1), torch.no_grad():
-        for pair in pairs:
-            (down, up), (mean_down, mean_up) = pair.factors(before), pair.factors(after)
-            of_updates = flat[start : start + pair.outputs * pair.inputs].view(pair.outputs, pair.inputs)
-            start += pair.outputs * pair.inputs
-            known = up * shares[: pair.rank] @ down
-            mean_product = up @ mean_down + mean_up @ down - known + of_updates
-            found.append(PairMeans(pair, down, up, mean_down, mean_up, mean_product))
+    for pair, down, up, mean_down, mean_up in _factors(pairs, model, moved):
+        size = pair.outputs * pair.inputs
+        of_updates = flat[start : start + size].view(pair.outputs, pair.inputs)
+        start += size
+        known = Product(up, mean_down, of_updates)
+        found.append(
+            PairMeans(pair, down, up, mean_down, mean_up, known.plus(1.0, mean_up - up * shares[: pair.rank], down))
+        )
     return found
+
+
+def from_rows(
+    pairs: Sequence[LoraPair], model: Float32, moved: Float64, present: Float32, updates: Mapping[str, Float32],
+    weights: Float64,
+) -> list[PairMeans]:  # fmt: skip
+    """The pairs' means from what each client sent.
+
+    Args:
+        model, moved: see `from_sums`.
+        present: which parts of the largest rank clients have, `[k, r]`.
+        updates: of each parameter of the pairs, by name, `[k, size]`.
+        weights: p_k, `[k]`, summing to 1.
+    """
+    shares, found = torch.from_numpy(weights), []
+    for pair, down, up, mean_down, mean_up in _factors(pairs, model, moved):
+        has = torch.from_numpy(present[:, : pair.rank].astype(np.float64))
+        a, b = (
+            torch.from_numpy(updates[one.name].astype(np.float64)).view(-1, *one.shape) for one in (pair.down, pair.up)
+        )
+        downs, ups = a + has[:, :, None] * down, (b + has[:, None, :] * up) * shares[:, None, None]
+        stacked = Product(ups.permute(1, 0, 2).flatten(1), downs.flatten(0, 1))
+        found.append(PairMeans(pair, down, up, mean_down, mean_up, stacked))
+    return found
+
+
+def _factors(pairs: Sequence[LoraPair], model: Float32, moved: Float64) -> Factors:
+    """Each pair with A, B, Ā and B̄."""
+    before = torch.from_numpy(model.astype(np.float64))
+    after = before + torch.from_numpy(moved)
+    for pair in pairs:
+        yield pair, *pair.factors(before), *pair.factors(after)
 
 
 def gap(means: Sequence[PairMeans]) -> Float64:
     """‖mean(B_k A_k) - mean(B_k) mean(A_k)‖ / ‖mean(B_k A_k)‖ over all pairs, `[1]`; 0 where nothing has a product."""
-    with torch_threads(1), torch.no_grad():
-        lost = sum(float((one.mean_product - one.mean_up @ one.mean_down).square().sum()) for one in means)
-        whole = sum(float(one.mean_product.square().sum()) for one in means)
+    lost = sum(one.product.plus(-1.0, one.mean_up, one.mean_down).square() for one in means)
+    whole = sum(one.product.square() for one in means)
     return np.array([np.sqrt(lost / whole) if whole else 0.0])
-
-
-def leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The nearest matrix of a rank as factors: A = Vᵀ `[r, d_in]`, B = U Σ `[d_out, r]`, by falling singular values.
-
-    The largest element of each row of A, the first of several, is above 0, which makes the factors unique where the
-    singular values are. Beyond the rank of the matrix's shape both are zero.
-    """
-    with torch_threads(1), torch.no_grad():
-        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-        held = min(rank, len(values))
-        down, up = matrix.new_zeros(rank, matrix.shape[1]), matrix.new_zeros(matrix.shape[0], rank)
-        largest = right[:held].abs().argmax(dim=1)
-        signs = torch.where(right[torch.arange(held), largest] < 0, -1.0, 1.0).to(matrix.dtype)
-        down[:held] = right[:held] * signs[:, None]
-        up[:, :held] = left[:, :held] * (values[:held] * signs)
-    return down, up
 
 
 def fresh(pair: LoraPair, seed: int, number: int, place: int) -> Float64:

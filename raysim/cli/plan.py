@@ -88,6 +88,7 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
         "round": asdict(plan.round),
         "executor": experiment.execution.executor,
         "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
+        **({} if prepared.adapters is None else {"adapters": prepared.adapters}),
         "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
         "nodes": [asdict(node) for node in plan.nodes],
         "classes": [dict(zip(("name", "clients", "work"), one, strict=True)) for one in plan.classes],
@@ -130,6 +131,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
                 f"{size(a_round.transport_down)} down, {size(a_round.transport_up)} up",
             ),
             ("", _pace(experiment, a_round)),
+            *([] if prepared.adapters is None else [("adapters", prepared.adapters)]),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
             *(
                 [("", f"the actors of a node share a frozen base of {size(memory.base)}, mapped from a file")]

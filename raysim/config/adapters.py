@@ -42,12 +42,48 @@ class AdaptersConfig(BaseAlgorithmConfig):
         return self.model_copy(update={"seed": facts.seed}) if draws and self.seed is None else self
 
 
-class FedItConfig(AdaptersConfig, AveragingConfig):
+class ProductsConfig(AdaptersConfig):
+    """What algorithms take for which the server needs the mean of products."""
+
+    products: Literal["auto", "sums", "rows"] = "auto"
+    """How products B_k A_k reach the server: as sums of the products of updates, or of each client the factors, from
+    which the server forms them. `auto` takes rows where they are fewer bytes than a sum, or where there are stages that
+    change updates."""
+    clients: int | None = Field(None, ge=1)
+    """Clients of a round, by which `auto` decides; counted by itself."""
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether there are products at all."""
+        return True
+
+    def fitted(self, facts: DataFacts) -> Self:
+        fitted = super().fitted(facts)
+        if not self.multiplies or self.products != "auto":
+            return fitted
+        if self.clients not in (None, facts.cohort):
+            raise ValueError(f"clients: {self.clients} is not what a round has ({facts.cohort}); leave it out")
+        if facts.learned:
+            return fitted.model_copy(update={"products": "sums"})
+        return fitted.model_copy(update={"products": "rows"} if facts.changed else {"clients": facts.cohort})
+
+
+class FedItConfig(ProductsConfig, AveragingConfig):
     """A and B averaged apart, adapters of lower rank padded with zeros (Zhang et al. 2023)."""
 
     name: Literal["fedit"] = "fedit"
     measure_gap: bool = False
     """Record how far the product of the averages is from the average of the products, as `lora/gap`."""
+
+    @property
+    def multiplies(self) -> bool:
+        return self.measure_gap
+
+    @model_validator(mode="after")
+    def _has_products(self) -> Self:
+        if not self.measure_gap and (self.products != "auto" or self.clients is not None):
+            raise ValueError("products: there are none; leave it out, or set measure_gap")
+        return self
 
 
 class FfaLoraConfig(AdaptersConfig, AveragingConfig):
@@ -68,14 +104,14 @@ class FedSaLoraConfig(LocalLayersConfig):
     name: Literal["fedsa_lora"] = "fedsa_lora"
 
 
-class FedExLoraConfig(AdaptersConfig):
+class FedExLoraConfig(ProductsConfig):
     """A and B averaged apart, and what their product lacks goes into the base (Singhal et al. 2024)."""
 
     name: Literal["fedex_lora"] = "fedex_lora"
     versions: ClassVar[bool] = True
 
 
-class FloraConfig(AdaptersConfig):
+class FloraConfig(ProductsConfig):
     """The mean of the products goes into the base, and adapters begin anew each round (Wang et al. 2024)."""
 
     name: Literal["flora"] = "flora"
@@ -83,13 +119,13 @@ class FloraConfig(AdaptersConfig):
     draws: ClassVar[bool] = True
 
 
-class FlexLoraConfig(AdaptersConfig):
+class FlexLoraConfig(ProductsConfig):
     """The mean of the products, cut to the adapters' rank by its singular values (Bai et al. 2024)."""
 
     name: Literal["flexlora"] = "flexlora"
 
 
-class HLoraConfig(AdaptersConfig):
+class HLoraConfig(ProductsConfig):
     """The same for mixed ranks: each client has the leading part that its rank can hold (Liu et al. 2025)."""
 
     name: Literal["hlora"] = "hlora"

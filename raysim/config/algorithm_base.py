@@ -23,6 +23,8 @@ class DataFacts:
         largest: counts those of the largest client.
         targets: of a sample.
         seed: of the experiment.
+        changed: whether stages change what clients send.
+        learned: whether clients are weighed by what a model of theirs is worth.
     """
 
     population: int
@@ -32,6 +34,8 @@ class DataFacts:
     largest: Callable[[], int]
     targets: int = 1
     seed: int = 0
+    changed: bool = False
+    learned: bool = False
 
 
 class BaseAlgorithmConfig(Section):

@@ -12,10 +12,10 @@ import torch
 from plain_federation import Plain, Run, experiment_of
 from torch import Tensor, nn
 
-from raysim.aggregation import ColumnSums, RunningSum, build_aggregation
+from raysim.aggregation import build_aggregation, build_rule
 from raysim.algorithms import build_algorithm
 from raysim.algorithms.adapters import Adapters
-from raysim.algorithms.factors import leading
+from raysim.algorithms.factors import Product
 from raysim.algorithms.lora_pairs import ClientRanks, lora_pairs
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
@@ -27,6 +27,8 @@ from raysim.training import ParameterLayout, RoundSetting
 Vector = Any
 RANKS = (2, 4, 8, 16)
 FACTS = DataFacts(100, 8, "cross_entropy", samples=lambda: 500, largest=lambda: 50, seed=5)
+SERVER: Any = None
+"""No rule of these asks it."""
 WEIGHTS = np.array([0.3, 0.05, 0.15, 0.1, 0.2, 0.05, 0.1, 0.05])
 
 
@@ -95,10 +97,14 @@ def a_round(algorithm: Adapters, model: Vector, state: Any, number: int, ranks: 
     c = eight_clients(model, number, ranks)
     sent = algorithm.local(c)
     assert list(sent) == [field.name for field in algorithm.fields()]
-    running = RunningSum(number, algorithm.fields(), torch.device("cpu"))
-    assert running.fold(c.clients, WEIGHTS, sent) == [None] * 8
-    sums = ColumnSums([running.seal()])
-    mean = {field.name: sums.mean(field, slice(0, field.size)) for field in algorithm.fields()}
+    rule = build_rule(Experiment().aggregation, algorithm.fields())
+    records = []
+    for some in (np.array([5, 0, 2]), np.array([7, 1, 3, 4, 6])):  # two workers
+        kept = rule.accumulator(number, torch.device("cpu"))
+        assert kept.fold(some, WEIGHTS[some], {name: one[some] for name, one in sent.items()}) == [None] * len(some)
+        records.append(kept.seal())
+    finished = rule.finish(records, SERVER)
+    mean = {one.name: finished.mean.mean(one, slice(0, one.size)) for one in finished.fields or rule.fields}
     return *algorithm.apply(model, state, mean), [layers_of(row) for row in c.trained]
 
 
@@ -107,10 +113,12 @@ def mean_of(values: Sequence[Vector]) -> Vector:
 
 
 MIXED = {"ranks": list(RANKS)}
+EXACT = ("fedex_lora", "flora", "flexlora", "hlora")
 CASES: list[Any] = [
-    pytest.param({"name": name, **ranks, "server_lr": lr}, id=f"{name}-{'mixed' if ranks else 'same'}-{lr}")
-    for name in ("fedit", "ffa_lora", "rolora", "fedex_lora", "flora", "flexlora", "hlora")
+    pytest.param({"name": name, **ranks, "server_lr": lr, **road}, id="-".join([name, *ranks, str(lr), *road.values()]))
+    for name in ("fedit", "ffa_lora", "rolora", *EXACT)
     for ranks, lr in (({}, 1.0), (MIXED, 1.0), (MIXED, 0.7))
+    for road in ([{"products": "sums"}, {"products": "rows"}] if name in EXACT else [{}])
 ]
 
 
@@ -195,16 +203,27 @@ def test_ranks_by_share_are_keyed_and_near_their_shares() -> None:
     assert (drawn != other).any()
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 30])
+def test_a_product_is_taken_apart_by_its_factors_as_its_matrix_is(width: int) -> None:
+    random = np.random.default_rng(width)
+    left, right = (torch.from_numpy(random.standard_normal(shape)) for shape in ((6, width), (width, 9)))
+    factors, dense = Product(left, right), Product(torch.zeros(6, 1).double(), torch.zeros(1, 9).double(), left @ right)
+    assert factors.square() == pytest.approx(dense.square(), rel=1e-12)
+    for rank in {1, min(2, width), min(6, width)}:
+        for one, other in zip(factors.leading(rank), dense.leading(rank), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert factors.plus(-1.0, left, right).square() == pytest.approx(0, abs=1e-20 * (1 + factors.square()))
+
+
 def test_leading_factors_are_unique_and_zero_beyond_the_matrix() -> None:
     matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 7)))
-    down, up = leading(matrix, 5)
+    whole = Product(torch.zeros(3, 1).double(), torch.zeros(1, 7).double(), matrix)
+    down, up = whole.leading(5)
     torch.testing.assert_close(up @ down, matrix)
     assert not down[3:].any()
     assert not up[:, 3:].any()
     assert all(row[row.abs().argmax()] > 0 for row in down[:3])
-    again = leading(matrix.clone(), 5)
-    assert torch.equal(again[0], down)
-    torch.testing.assert_close(leading(-matrix, 5)[0], down)
+    torch.testing.assert_close(whole.times(-1.0).leading(5)[0], down)
 
 
 # Whole rounds, against a plain loop of torch in float64
@@ -251,7 +270,7 @@ class PlainLora(Plain):
         {"name": "fedit", "ranks": [1, 2, 3]},
         {"name": "ffa_lora", "ranks": [3, 1]},
         {"name": "rolora"},
-        {"name": "fedex_lora", "ranks": [1, 3]},
+        {"name": "fedex_lora", "ranks": [1, 3], "products": "rows"},
         {"name": "flora", "ranks": [1, 2, 3]},
         {"name": "hlora", "ranks": [3, 1, 2]},
     ],
@@ -319,6 +338,8 @@ class Halved(nn.Module):
         (Twofold(), "hlora", [], "algorithm.ranks: hlora is for clients of mixed ranks; set it, or use flexlora"),
         (Twofold(), "ffa_lora", ["client.optimizer.weight_decay=0.1"], "client.optimizer.weight_decay: it would"),
         (Twofold(), "rolora", ["client.groups=[{match: ['*'], weight_decay: 0.1}]"], "client.optimizer.weight_decay:"),
+        (Twofold(), "rolora", ["client.optimizer={name: adam, state: keep}"], "client.optimizer.state: what a clie"),
+        (Twofold(), {"name": "flora", "products": "rows"}, ["aggregation.weights=learned"], "aggregation.weights: l"),
         (
             Twofold(), "fedex_lora", ["aggregation.stages=[measure, {name: clip, max_norm: 1}]"],
             "aggregation.stages[1]: fedex_lora adds up products of updates, which are not those of what clip leaves",
@@ -345,6 +366,8 @@ def test_what_a_rule_is_not_made_for_is_refused_in_one_line(
         ({"name": "fedit", "ranks": []}, "ranks: empty; give at least one, or leave it out"),
         ({"name": "fedsa_lora", "ranks": [4]}, "ranks"),
         ({"name": "flora", "server_momentum": 0.5}, "server_momentum"),
+        ({"name": "fedit", "products": "rows"}, "products: there are none; leave it out, or set measure_gap"),
+        ({"name": "ffa_lora", "products": "rows"}, "products"),
     ],
 )
 def test_nonsense_keys_are_refused_in_one_line(values: dict[str, Any], line: str) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from raysim import Experiment, Simulation
+from raysim.execution.preparation.prepare import prepare_job
 from raysim.tracking import RunDirectory, read_rounds
 
 MODEL = ["model={name: mlp_lora, hidden: [16, 12], rank: 4}", "client.optimizer.lr=0.2", "rounds=3"]
@@ -21,6 +22,10 @@ RUNS = {name: f"algorithm={{name: {name}, ranks: [1, 2, 4]}}" for name in RULES 
     "fedsa_lora": "algorithm=fedsa_lora",
     "flora-by-share": "algorithm={name: flora, ranks: [2, 4], shares: [0.5, 0.5]}",
     "fedit-measured": "algorithm={name: fedit, measure_gap: true}",
+    "fedit-rows": "algorithm={name: fedit, measure_gap: true, products: rows}",
+    "fedex_lora-rows": "algorithm={name: fedex_lora, ranks: [1, 2, 4], products: rows}",
+    "flora-rows": "algorithm={name: flora, ranks: [1, 2, 4], products: rows}",
+    "hlora-rows": "algorithm={name: hlora, ranks: [1, 2, 4], products: rows}",
 }
 
 
@@ -32,7 +37,7 @@ def experiment(tmp_path: Path, run: str, *overrides: str) -> Experiment:
 @pytest.mark.parametrize("run", RUNS)
 def test_any_number_of_actors_comes_to_the_bits_of_one_process(tmp_path: Path, ray_session: Any, run: str) -> None:
     expected = final_sha256(experiment(tmp_path, run))
-    counts = (1, 2, 3) if run in ("flora", "hlora") else (3,)
+    counts = (1, 2, 3) if run in ("flora", "hlora", "flora-rows", "hlora-rows") else (3,)
     for actors in counts:
         spread = experiment(tmp_path, run, "execution.executor=ray", f"execution.actors={actors}")
         assert final_sha256(spread) == expected, actors
@@ -55,7 +60,7 @@ def test_the_gap_is_recorded_where_there_are_products(tmp_path: Path, run: str) 
     with Simulation(experiment(tmp_path, run)) as simulation:
         simulation.run()
     table = read_rounds(RunDirectory(simulation.directory))
-    measured = run.partition("-")[0] in ("fedex_lora", "flora", "flexlora", "hlora") or run == "fedit-measured"
+    measured = run.partition("-")[0] in ("fedex_lora", "flora", "flexlora", "hlora") or run.startswith("fedit-")
     assert ("lora/gap" in table.column_names) == measured
     if measured:
         assert all(0 < value < 1 for value in table["lora/gap"].to_pylist())
@@ -80,6 +85,44 @@ def test_clients_count_on_the_wire_with_their_own_rank(tmp_path: Path) -> None:
     widths, head = (64 + 16) + (16 + 12), 13 * 10
     assert found["[4]"] == 4 * 6 * (4 * widths + head)
     assert found["[1, 2, 4]"] == 4 * (2 * (1 + 2 + 4) * widths + 6 * head)
+
+
+def test_sums_and_rows_come_to_the_same_model_but_for_rounding(tmp_path: Path) -> None:
+    found = []
+    for road in ("sums", "rows"):
+        with Simulation(experiment(tmp_path, "flora", f"algorithm.products={road}", "rounds=2")) as simulation:
+            simulation.run()
+            found.append(simulation.model().state_dict())
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "road", "why"),
+    [
+        (
+            ["cohort=6", "model.rank=5", "algorithm.ranks=[5]"],
+            "sums",
+            "with products in sums of 15,088 bytes; rows of 6 clients have 16,080",
+        ),
+        ([], "rows", "of each client as rows of 2,248 bytes; sums with products have 14,224"),
+    ],
+)
+def test_products_take_the_road_of_fewer_bytes_and_say_so(
+    tmp_path: Path, overrides: list[str], road: str, why: str
+) -> None:
+    prepared = prepare_job(experiment(tmp_path, "flora", *overrides))
+    assert (prepared.aggregation.rule.road == "rows") == (road == "rows")
+    assert prepared.adapters == why
+
+
+def test_a_clip_is_of_each_clients_factors_and_goes_with_rows(tmp_path: Path) -> None:
+    clipped = experiment(tmp_path, "fedex_lora", "aggregation.stages=[{name: clip, max_norm: 0.1}]", "rounds=1")
+    assert prepare_job(clipped).aggregation.rule.road == "rows"
+    with Simulation(clipped) as simulation:
+        metrics = next(iter(simulation)).metrics
+    assert metrics["stages/clip/share"] == 1
+    assert 0 < metrics["lora/gap"] < 1
 
 
 def network() -> nn.Module:

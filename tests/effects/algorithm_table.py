@@ -75,6 +75,12 @@ cocoa.machines | 3 |
 fedit | fedit | @lora
 fedit.ranks | [2, 1] | @lora; cohort=4
 fedit.measure_gap | true | @lora
+fedit.products | sums | @lora; algorithm.measure_gap=true
+fedit.clients | 3 | @lora; algorithm.measure_gap=true
+products | sums | @lora
+clients | 3 | @lora
+hlora.products | sums | @lora; algorithm.ranks=[2]
+hlora.clients | 3 | @lora; algorithm.ranks=[2]
 ffa_lora | ffa_lora | @lora
 rolora | rolora | @lora
 fedsa_lora | fedsa_lora | @lora

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from raysim.aggregation import Aggregation, build_aggregation
-from raysim.algorithms import build_algorithm
+from raysim.algorithms import Adapters, build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.model import InMemoryModelConfig
-from raysim.config.server import PoissonConfig
+from raysim.config.server import LearnedWeightsConfig, PoissonConfig
 from raysim.config.sources import InMemoryConfig
 from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
@@ -66,6 +66,7 @@ class Prepared:
         engine: how clients are trained, and why so.
         aggregation: how their records become one.
         recorded: names of what the algorithm records of a step of the server.
+        adapters: how products of adapters reach the server, and why so; None where there are none.
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
     """
@@ -81,6 +82,7 @@ class Prepared:
     engine: ChosenEngine
     aggregation: Aggregation
     recorded: tuple[str, ...] = ()
+    adapters: str | None = None
     local: LocalBaseline | None = None
     warning: str | None = None
 
@@ -155,9 +157,10 @@ def prepare_job(
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
     counts = layout.count, layout.size
+    adapters = algorithm.why if isinstance(algorithm, Adapters) and algorithm.products is not None else None
     return Prepared(
-        experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded, local,
-        warning,
+        experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded,
+        adapters, local, warning,
     )  # fmt: skip
 
 
@@ -178,6 +181,8 @@ def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
                 largest=lambda: int(federation.sizes("train").max()),
                 targets=prod(federation.info.target_shape),
                 seed=experiment.seed,
+                changed=any(stage.name != "measure" for stage in experiment.aggregation.stages),
+                learned=isinstance(experiment.aggregation.weights, LearnedWeightsConfig),
             )
         )
     except ValueError as error:

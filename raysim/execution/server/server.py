@@ -90,7 +90,7 @@ class Server:
         with naming(f"round {round_number}"):
             view = _View(self, context, state, model)
             found = Finished(NoClients()) if empty else rule.finish(records, view)
-            next_state, next_model, metrics = self._step(found.mean, rule.fields, state, model, context)
+            next_state, next_model, metrics = self._step(found.mean, found.fields or rule.fields, state, model, context)
         spent = time.perf_counter() - checked
         recorded = {name: float(next_state[name][0]) for name in self.algorithm.recorded}
         metrics = {**found.metrics, **metrics, **recorded}
