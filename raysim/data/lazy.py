@@ -12,6 +12,9 @@ import numpy as np
 from raysim.arrays import Array, Int64
 from raysim.data.room import check_room
 
+_VALUES = 1 << 18
+"""Values that are made at a time: making them takes several times their memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class LazyArray:
@@ -60,7 +63,11 @@ class LazyArray:
             f"a set of {len(self):,} samples",
             "lower data.test and data.validation, or use more clients",
         )
-        return self.make(self.rows)
+        found = np.empty(self.shape, self.dtype)
+        step = max(1, _VALUES // max(1, math.prod(self.row_shape)))
+        for start in range(0, len(self), step):
+            found[start : start + step] = self.make(self.rows[start : start + step])
+        return found
 
 
 def gathered(values: Array | LazyArray) -> Array:

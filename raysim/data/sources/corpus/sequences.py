@@ -73,6 +73,7 @@ class Sequences:
         self._files, self._windows, self._length, self._apart = files, windows, length, apart
         self._ends: Int64 = np.cumsum(files.length)
         self._starts: Int64 = self._ends - files.length
+        self._skips = apart or bool(files.prompt.any())
 
     def ids(self, rows: Int64) -> Int32:
         """Token ids; padding behind them."""
@@ -97,7 +98,10 @@ class Sequences:
 
     def weight(self, rows: Int64) -> Array:
         """float32: 1 for a target to learn, 0 for padding, for prompts, and between documents that are apart."""
-        return (self._real(rows) & self._learned(self._positions(rows) + 1)).astype(np.float32)
+        real = self._real(rows)
+        if self._skips:
+            real &= self._learned(self._positions(rows) + 1)
+        return real.astype(np.float32)
 
     def segments(self, rows: Int64) -> Int32:
         """Which document of the sample each token is of, from 1; 0 for padding."""
