@@ -100,6 +100,8 @@ class CorpusConfig(Section):
 
     @model_validator(mode="after")
     def _samples_fit_together(self) -> CorpusConfig:
+        if self.path is None and (self.format != "auto" or self.split is not None):
+            raise ValueError("format and split are of the files that `path` names; give path, or remove them")
         if self.task == "classification" and self.packing:
             raise ValueError("packing is for causal_lm; a sample to classify is one document, remove it")
         if len(set(self.beside)) < len(self.beside):

@@ -46,7 +46,7 @@ def check_augmentation(config: AugmentationConfig, info: DataInfo, *, weighted: 
     if isinstance(config, JitterConfig) and info.input_kind != "real":
         raise DataError(f"data.augmentation: jitter is for real features, not for {info.input_kind}; use images")
     if isinstance(config, SmoteConfig):
-        if info.input_kind == "tokens":
+        if info.input_kind in ("tokens", "record"):
             raise DataError("data.augmentation: nothing is between two tokens; remove smote")
         if weighted:
             raise DataError("data.augmentation: smote takes no weights of samples; use images or jitter")

@@ -270,6 +270,7 @@ def test_classes_are_checked(tmp_path) -> None:
         ({"inputs": ["segments", "segments"]}, "one is named twice"),
         ({"end_of_text": "</s>"}, "characters knows no such token"),
         ({"download": True}, "nothing here has a name"),
+        ({"format": "hub"}, "format and split are of the files that `path` names"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options, message) -> None:
@@ -297,3 +298,15 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch) -> None:
     remedy = "install it with `pip install 'raysim[llm]'`"
     assert remedy in refused(tmp_path, path=str(path), tokenizer=str(tmp_path / "tokenizer.json"))
     assert remedy in refused(tmp_path, path="a-data-set", format="hub")
+
+
+def test_nothing_is_made_between_two_records(tmp_path) -> None:
+    from raysim.config.data import DataConfig
+    from raysim.data.build import prepare
+
+    path = write_lines(tmp_path / "a.jsonl", ROWS)
+    source = {"name": "corpus", "path": str(path), "task": "classification", "label": "kind"}
+    partition = {"name": "iid", "clients": 1}
+    options: Any = {"source": source, "partition": partition, "augmentation": "smote", "cache": str(tmp_path)}
+    with pytest.raises(DataError, match="nothing is between two tokens; remove smote"):
+        prepare(DataConfig(**options), 0)

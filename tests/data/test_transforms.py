@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,6 +213,8 @@ def test_transforms_that_do_not_apply_are_one_clear_line() -> None:
     ):
         with pytest.raises(DataError, match=f"{name} does not apply to tokens"):
             fit((transform,), tokens)
+        with pytest.raises(DataError, match=f"{name} does not apply to several inputs"):
+            fit((transform,), replace(tokens, kind="record"))
     cases = (
         ((OneHotConfig(),), array(np.ones((3, 2))), "one_hot works on tables with named columns"),
         ((OneHotConfig(columns=("z",)),), table(a=[1, 2]), "no column 'z'; columns are 'a'"),

@@ -24,7 +24,9 @@ def is_numeric(values: Array) -> bool:
 
 
 def refuse_tokens(pool: Pool, transform: str) -> None:
-    """Raise a DataError if x is token ids, on which arithmetic means nothing."""
+    """Raise a DataError if x is token ids or several inputs, on which arithmetic means nothing."""
+    if pool.kind == "record":
+        raise DataError(f"{pool.origin}: {transform} does not apply to several inputs; remove it from data.transforms")
     if pool.kind == "tokens":
         raise DataError(f"{pool.origin}: {transform} does not apply to tokens; remove it from data.transforms")
 
