@@ -50,7 +50,7 @@ class CorpusConfig(Section):
     """`characters` (all that occur), `bytes` (UTF-8), or a Hugging Face tokenizer: its folder, its `tokenizer.json`, or
     its name."""
     end_of_text: str | None = None
-    """Token that ends a document, where the tokenizer does not say."""
+    """Token that ends a document, by default the tokenizer's own; conversations end as the chat template has it."""
     task: Literal["causal_lm", "classification"] = "causal_lm"
     """`causal_lm`: the next token at every position. `classification`: one label a document."""
     length: int = Field(128, ge=2, le=UNITS)

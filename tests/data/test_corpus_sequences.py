@@ -175,6 +175,18 @@ def test_only_the_response_is_learned(tmp_path, how, packing) -> None:
     assert data.info.vocabulary == plain.get_vocab_size()
 
 
+def test_a_conversation_ends_as_the_chat_template_has_it_unless_a_token_is_named(tmp_path) -> None:
+    pytest.importorskip("transformers")
+    folder = save_tokenizer(tmp_path / "tokenizer")
+    path = write_lines(tmp_path / "a.jsonl", QUESTIONS)
+    options = {"path": str(path), "tokenizer": str(folder), "length": 99, "packing": False, **ASKED}
+    for end, last in ((None, [1]), ("<pad>", [1, 2])):
+        _, y, weight = arrays(load(tmp_path / "cache", end_of_text=end, **options))
+        assert weight is not None
+        for ids, learned in zip(y, weight > 0, strict=True):
+            assert ids[learned][-len(last) :].tolist() == last
+
+
 def test_samples_of_a_prompt_alone_are_left_out_and_told(tmp_path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [{"q": "a" * 40, "a": "yes"}, {"q": "b", "a": "no"}])
     options = {"tokenizer": "bytes", "prompt": "q", "response": "a", "packing": False}

@@ -215,7 +215,8 @@ def _encoded(batch: list[Document], tokenizer: Tokenizer, config: CorpusConfig) 
     for at, (_, _, by_chat) in enumerate(joined):
         begin = halves[2 * at] if by_chat else np.concatenate([tokenizer.prefix, halves[2 * at]])
         parts = [begin, halves[2 * at + 1]]
-        ids.append(np.concatenate(parts) if by_chat else _ended(parts, tokenizer))
+        as_it_is = by_chat and config.end_of_text is None  # the template says how a conversation ends
+        ids.append(np.concatenate(parts) if as_it_is else _ended(parts, tokenizer))
         prompts.append(len(begin))
     return ids, prompts
 
