@@ -12,6 +12,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,10 @@ from safetensors.numpy import save_file
 
 from raysim import Simulation
 from raysim.config.sources import IdxConfig, NpzConfig, TableConfig, TextConfig
+from raysim.config.text import CorpusConfig
 from raysim.data.sources import load_source
+from raysim.data.sources.corpus.sequences import Sequences, packed
+from raysim.data.sources.corpus.token_files import open_tokens
 from raysim.data.store import ArrowFederation
 from raysim.errors import RaysimError
 from raysim.models.weights import load_weights
@@ -56,6 +60,12 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "x.idx.gz").write_bytes(gzip.compress((folder / "x.idx").read_bytes(), mtime=0))
     (folder / "texts.json").write_text(json.dumps(TEXTS))
     parquet.write_table(pa.table({"client": list(TEXTS), "text": list(TEXTS.values())}), folder / "texts.parquet")
+    (folder / "documents.jsonl").write_text("\n".join(json.dumps({"client": n, "text": t}) for n, t in TEXTS.items()))
+    (folder / "documents.jsonl.gz").write_bytes(gzip.compress((folder / "documents.jsonl").read_bytes(), mtime=0))
+    (folder / "text.txt").write_text("".join(TEXTS.values()))
+    load_source(CorpusConfig(path=str(folder / "documents.jsonl")), seed=0, cache=folder / "cache")
+    (tokenised,) = (folder / "cache" / "tokens").iterdir()
+    tokenised.rename(folder / "tokenised")
     save_file({"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32)}, folder / "w.safetensors")
     simulation = Simulation(digits(folder), directory=folder / "run")
     with simulation:
@@ -75,6 +85,17 @@ def table(path: Path) -> None:
 
 def pair(path: Path) -> None:
     load_source(IdxConfig(features=str(path), labels=str(path.parent / "y.idx")), seed=0)
+
+
+def corpus(path: Path) -> None:
+    with TemporaryDirectory() as cache:
+        load_source(CorpusConfig(path=str(path)), seed=0, cache=Path(cache))
+
+
+def tokens(path: Path) -> None:
+    files = open_tokens(path.parent)
+    windows = packed(files, files.test == 0, 8)
+    Sequences(files, windows, 8).weight(np.arange(len(windows.start)))
 
 
 def weights(path: Path) -> None:
@@ -107,6 +128,11 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "x.idx.gz": pair,
     "texts.json": lambda path: load_source(TextConfig(path=str(path)), seed=0),
     "texts.parquet": lambda path: load_source(TextConfig(path=str(path)), seed=0),
+    "documents.jsonl": corpus,
+    "documents.jsonl.gz": corpus,
+    "text.txt": corpus,
+    "tokenised/documents.npy": tokens,
+    "tokenised/names.json": tokens,
     "w.safetensors": weights,
     "store/manifest.json": store,
     "store/index.arrow": store,

@@ -1,8 +1,8 @@
 """A corpus tokenised once: a folder of the cache with all ids in one file, which is mapped, never loaded.
 
-`tokens.i32` has the ids of all documents as int32, those to test on last, owner after owner; `documents.npz` how long
-each document is, whose, and what of it is a prompt; `names.json` the names of owners and labels, and what the tokenizer
-says of itself.
+`tokens.i32` has the ids of all documents as int32, those to test on last, owner after owner; `documents.npy` how long
+each document is, whose, and what of it is a prompt; `names.json` the names of owners and labels, what the tokenizer
+says of itself, and the SHA-256 of both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from raysim.arrays import Array, Int32, Int64
-from raysim.config.parsing import Malformed, parse_json
+from raysim.config.parsing import parse_json
 from raysim.config.text import CorpusConfig
 from raysim.data.sources.corpus.documents import Document
 from raysim.data.sources.corpus.tokenizers import CODES, CharacterTokenizer, Tokenizer
 from raysim.errors import DataError
 from raysim.files import write_text
 
-TOKENS, DOCUMENTS, NAMES = "tokens.i32", "documents.npz", "names.json"
+TOKENS, DOCUMENTS, NAMES = "tokens.i32", "documents.npy", "names.json"
 FOLDER = "tokens"
 """Folder of a cache in which corpora are."""
 _BATCH_CHARACTERS, _BATCH_DOCUMENTS = 1 << 20, 1024
@@ -101,9 +102,8 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
     else:
         _sort(unsorted, folder / TOKENS, numbers["length"], order, mapping)
         unsorted.unlink()
-    in_order: dict[str, Any] = {name: values[order] for name, values in numbers.items()}
-    np.savez(folder / DOCUMENTS, **in_order)
-    names = {
+    np.save(folder / DOCUMENTS, np.stack([values[order] for values in numbers.values()]))
+    names: dict[str, Any] = {
         "owners": list(kept.owners),
         "labels": list(kept.labels),
         "empty": kept.empty,
@@ -113,6 +113,7 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
         "pad": tokenizer.pad,
         "suffix": tokenizer.suffix.tolist(),
     }
+    names["sha256"] = _checksum((folder / DOCUMENTS).read_bytes(), names)
     write_text(folder / NAMES, json.dumps(names, ensure_ascii=False))
 
 
@@ -123,19 +124,28 @@ def open_tokens(folder: Path) -> TokenFiles:
         DataError: a file is missing or damaged.
     """
     try:
-        names: dict[str, Any] = parse_json((folder / NAMES).read_bytes())
-        with np.load(folder / DOCUMENTS, allow_pickle=False) as stored:
-            numbers = {name: stored[name].astype(np.int64) for name in _NUMBERS}
-        tokens = np.memmap(folder / TOKENS, np.int32, mode="r")
-        for key in ("owners", "labels"):
-            names[key] = tuple(names[key])
-        names["suffix"] = np.asarray(names["suffix"], np.int32)
-        found = TokenFiles(tokens=np.asarray(tokens), **numbers, **names)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, Malformed) as error:
+        names = dict(parse_json((folder / NAMES).read_bytes()))
+        content = (folder / DOCUMENTS).read_bytes()
+        if names.pop("sha256", None) != _checksum(content, names):
+            raise ValueError("the SHA-256 is not the one that was written")
+        columns = np.load(BytesIO(content), allow_pickle=False)
+        tokens = np.asarray(np.memmap(folder / TOKENS, np.int32, mode="r"))
+    except (OSError, ValueError, TypeError) as error:  # what is no JSON is a ValueError, too
         raise DataError(f"{folder}: damaged ({error}); delete the folder, it is built again when needed") from None
+    numbers: dict[str, Any] = dict(zip(_NUMBERS, columns, strict=True))
+    for key in ("owners", "labels"):
+        names[key] = tuple(names[key])
+    names["suffix"] = np.asarray(names["suffix"], np.int32)
+    found = TokenFiles(tokens=tokens, **numbers, **names)
     if int(found.length.sum()) != len(found.tokens):
         raise DataError(f"{folder / TOKENS}: truncated; delete the folder {folder}, it is built again when needed")
     return found
+
+
+def _checksum(documents: bytes, names: dict[str, Any]) -> str:
+    digest = hashlib.sha256(documents)
+    digest.update(json.dumps(names, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def content_hash(files: Iterable[tuple[str, Path]]) -> str:
