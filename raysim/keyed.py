@@ -47,6 +47,8 @@ class Purpose(IntEnum):
     CLUSTER_MODELS = 80
     RANKS = 95
     ADAPTERS = 96
+    DIRECTION = 130
+    CHOSEN_DIRECTION = 131
 
 
 def _mix(h: UInt64) -> UInt64:

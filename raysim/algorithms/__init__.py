@@ -27,6 +27,7 @@ from raysim.algorithms.personal_layers import FedBn, FedPer, FedRep, FedSaLora, 
 from raysim.algorithms.proximal import FedProx
 from raysim.algorithms.returns import ON_CLIENTS, RETURNS, wrong_attribute
 from raysim.algorithms.server_optimizers import DiLoCo, FedAdagrad, FedAdam, FedAvgM, FedYogi
+from raysim.algorithms.zeroth_order import FedKSeed
 from raysim.config import load
 from raysim.config.algorithms import AlgorithmConfig, CustomAlgorithmConfig
 from raysim.errors import ConfigError
@@ -58,6 +59,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "mimelite": MimeLite,
     "mime": Mime,
     "moon": Moon,
+    "fedkseed": FedKSeed,
     "qfedavg": QFedAvg,
     "term": Term,
     "afl": Afl,

@@ -91,6 +91,12 @@ class Algorithm(ABC):
         """What each client keeps from round to round. It stays as it was where a client takes no step or is dropped."""
         return ()
 
+    @property
+    def values_down(self) -> int | None:
+        """Values that a federation would send to a client in place of the model and of `broadcast_state`; None where it
+        sends those."""
+        return None
+
     def feature_loss(self) -> FeatureLoss | None:
         """What is added to every sample's loss for its representation; None if nothing is."""
         return None

@@ -18,7 +18,7 @@ from raysim.config.adapters import (
 )
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, DataFacts
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
-from raysim.config.bounds import Arguments
+from raysim.config.bounds import SEED, Arguments
 from raysim.config.fair_averaging import AflConfig, QFedAvgConfig, TermConfig
 from raysim.config.personal import (
     ApflConfig,
@@ -179,6 +179,21 @@ class MoonConfig(AveragingConfig):
     """Name of the submodule whose input is the representation; by default the layer whose parameters come last."""
 
 
+class FedKSeedConfig(BaseAlgorithmConfig):
+    """Forward passes alone, along directions made from seeds: only scalars travel (Qin et al. 2024).
+
+    A local step takes two losses, and goes `client.optimizer.lr` times the slope between them. The larger the model,
+    the smaller the learning rate must be."""
+
+    name: Literal["fedkseed"] = "fedkseed"
+    seeds: int = Field(4096, ge=1, le=1 << 20)
+    """Directions S, and scalars that travel each way."""
+    epsilon: float = Field(1e-3, gt=0)
+    """How far from the weights the two losses are taken, ε, along a direction of values around 1."""
+    seed: int = Field(0, ge=0, le=SEED)
+    """Of the directions: what clients and server share from the start."""
+
+
 class MimeConfig(AveragingConfig):
     """Local steps with the server's momentum, every gradient corrected as in SVRG (Karimireddy et al. 2021).
 
@@ -264,6 +279,7 @@ AlgorithmConfig = Annotated[
     | Annotated[MimeLiteConfig, Tag("mimelite")]
     | Annotated[MimeConfig, Tag("mime")]
     | Annotated[MoonConfig, Tag("moon")]
+    | Annotated[FedKSeedConfig, Tag("fedkseed")]
     | Annotated[QFedAvgConfig, Tag("qfedavg")]
     | Annotated[TermConfig, Tag("term")]
     | Annotated[AflConfig, Tag("afl")]

@@ -75,6 +75,8 @@ def build_engine(
         raise CannotCapture("micro-batches (client.accumulation) are computed one client at a time")
     if saving.checkpointing:
         raise CannotCapture("activations are computed anew (training.checkpointing) one client at a time")
+    if choice.compiled and update is not None and not update.corrections and not update.plain:
+        raise CannotCapture("the algorithm takes no gradients")
     if feature_loss is not None and choice.compiled:
         raise CannotCapture("a loss that compares representations of several models is not compiled")
     if work.batch_size is None:

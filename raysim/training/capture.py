@@ -12,6 +12,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from math import gcd, prod
 from typing import Any
 
@@ -94,6 +95,18 @@ def capture(
     except Exception as error:  # torch refuses in many ways, and its internals change from release to release
         raise CannotCapture(why_not(error)) from error
     return captured.forward
+
+
+def last_alone(captured: Vectorised) -> Vectorised:
+    """A captured function without all but the last of its results, and without what only those take."""
+    module: Any = getattr(captured, "__self__")  # noqa: B009 - of the function, a method
+    graph = deepcopy(module.graph)
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    output.args = ((output.args[0][-1],),)
+    graph.eliminate_dead_code()
+    graph.lint()
+    alone: Vectorised = GraphModule(module, graph).forward
+    return alone
 
 
 def _traced(function: Vectorised, arguments: Sequence[Tensor]) -> GraphModule:

@@ -75,6 +75,11 @@ class Clients(Some):
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    @property
+    def turn(self) -> Int64:
+        """What keys the random choices of each, int64 `[K]`; in a synchronous round it is the round."""
+        return self._turn
+
     def batches(self) -> Iterator[Step]:
         """A pass, batch by batch, each of the clients that still train; `break` ends it."""
         with self._pass(()):

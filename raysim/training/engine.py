@@ -102,6 +102,20 @@ class Engine(ABC):
         self.rows[:k] = mine
         return self.grad[:k]
 
+    def losses_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        """The mean losses of a step, float32 `[k]`, as `gradients` would find them at other weights, without gradients.
+
+        Nothing is changed, and modules that draw random numbers draw the same ones in every call for this step.
+
+        Args:
+            point: `[k, P]`.
+        """
+        mine, grad = self.rows[:k].clone(), self.grad[:k].clone()
+        self.rows[:k] = point
+        losses = self.gradients(step, k)
+        self.rows[:k], self.grad[:k] = mine, grad
+        return losses
+
     def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
         """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.
 

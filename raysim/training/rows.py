@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raysim.data import DataInfo
 from raysim.models.modes import TrainingModes
-from raysim.training.capture import CannotCapture, Vectorised, capture
+from raysim.training.capture import CannotCapture, Vectorised, capture, last_alone
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
@@ -91,6 +91,7 @@ class RowsEngine(Engine):
         else:
             raise CannotCapture(fault)
         self._allocate(max(rows, 2))
+        self._forward: Vectorised | None = None
 
     def _allocate(self, width: int) -> None:
         self.rows = torch.zeros((width, self._layout.size), device=self.device)
@@ -130,6 +131,15 @@ class RowsEngine(Engine):
         # A companion that has finished keeps its last gradient.
         copy_each(self._places(k), grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k]
+
+    def losses_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        turn, width = self._at(step, k), self._width(k)
+        rows = torch.empty_like(self.rows[:width]).copy_(point[self._beside(k, width)])
+        given = [*self._layout.views(rows).values(), *turn.peers, *turn.batch(step)]
+        if self._forward is None:  # what only gradients need is left out, unless that changes a bit
+            whole, alone = self._gradient, last_alone(self._gradient)
+            self._forward = alone if torch.equal(alone(*given)[0], whole(*given)[-1]) else whole
+        return self._forward(*given)[-1][:k].clone()
 
     def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
         step, optimizer = self.codes.whole.get(correct), self._update.optimizer

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raysim import keyed
 from raysim.data import DataInfo
 from raysim.models.modes import TrainingModes
 from raysim.training.batches import Batch, gather
@@ -104,7 +105,8 @@ class SequentialEngine(Engine):
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self._size = plan.index.shape[2]
         self._modes.train()
-        self._generator.manual_seed(int(block.keys[0]))
+        self._key = int(block.keys[0])
+        self._generator.manual_seed(self._key)
         for slot in self._buffers:
             slot.restore()
         for buffer, initial in self._kept:
@@ -138,6 +140,21 @@ class SequentialEngine(Engine):
         add_each(self._weights, grads, alpha=-lr)
         return loss
 
+    def losses_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        mine, drawn = self.rows.clone(), self._generator.get_state()
+        counters = [buffer.clone() for buffer, _ in self._kept]
+        self.rows[:1] = point
+        self._generator.manual_seed(keyed.integer(self._key, keyed.Purpose.MODULE, step))
+        with torch.no_grad():
+            parts = [self._loss_of(batch, rest) for batch, rest in self._micro_batches(step)]
+        for slot in self._buffers:
+            slot.collect()
+        self._generator.set_state(drawn)
+        for (buffer, _), counter in zip(self._kept, counters, strict=True):
+            buffer.copy_(counter)
+        self.rows.copy_(mine)
+        return torch.stack(parts).sum().view(1)
+
     def _accumulated(self, step: int) -> Tensor:
         """The mean loss `[1]` of a step in micro-batches, whose gradients add up in `grad`."""
         losses, add = [], copy_each
@@ -158,13 +175,7 @@ class SequentialEngine(Engine):
     def _differentiated(self, batch: Batch, rest: _Rest | None = None) -> tuple[Tensor, list[Tensor]]:
         """The mean loss `[1]` of a batch, or its part of that of a larger one, and the gradients, one tensor a
         parameter."""
-        x = channels_last(batch.x) if self._channels_last else batch.x
-        output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
-        elements = self._loss(output, batch.y, *self._context)
-        if self._features is not None and self._peers:
-            penalty = self._features.penalty(x, self._peers, bf16=self.bf16)
-            elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))
-        loss = weighted_mean(elements, batch.weight) if rest is None else rest.part(elements, batch.weight)
+        loss = self._loss_of(batch, rest)
         grads = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         if self._sparse is None:
             self._sparse = any(grad.is_sparse for grad in grads)
@@ -173,6 +184,16 @@ class SequentialEngine(Engine):
         for slot in self._buffers:
             slot.collect()
         return loss.detach().view(1), list(grads)
+
+    def _loss_of(self, batch: Batch, rest: _Rest | None) -> Tensor:
+        """The mean loss of a batch, or its part of that of a larger one."""
+        x = channels_last(batch.x) if self._channels_last else batch.x
+        output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
+        elements = self._loss(output, batch.y, *self._context)
+        if self._features is not None and self._peers:
+            penalty = self._features.penalty(x, self._peers, bf16=self.bf16)
+            elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))
+        return weighted_mean(elements, batch.weight) if rest is None else rest.part(elements, batch.weight)
 
 
 @dataclass(frozen=True, slots=True)

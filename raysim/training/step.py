@@ -77,6 +77,24 @@ class Step(Some):
             clip_rows(grad, self._means.clip_norm)
         return grad
 
+    def losses(self, at: Tensor) -> Tensor:
+        """Mean losses of the batch at other models, float32 `[k]`, without gradients; they are recorded.
+
+        Nothing is changed; modules draw the same random numbers in every call for this batch.
+
+        Args:
+            at: `[k, P]`.
+
+        Raises:
+            ValueError: it has another shape.
+        """
+        if at.shape != self.rows.shape:
+            raise ValueError(f"losses at shape {list(at.shape)}; expected models {list(self.rows.shape)}")
+        found = self._means.engine.losses_at(at, self._first, self.k)
+        self._loss_sums += found
+        self.taken += 1
+        return found
+
     def peek(self, at: Tensor) -> Tensor:
         """Gradients `[k, T]` of the batch at other models, `[P]` or `[k, P]`; valid until the second next call.
 

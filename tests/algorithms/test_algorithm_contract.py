@@ -53,7 +53,7 @@ MIXED = {"fedit": {"measure_gap": True, "ranks": [3, 1]}, "rolora": {"ranks": [1
 @pytest.fixture(params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     """Every algorithm by its name, with server momentum so that there is a state to keep."""
-    wanted = {"server_lr": 0.5, "server_momentum": 0.9, **MIXED.get(request.param, {})}
+    wanted = {"server_lr": 0.5, "server_momentum": 0.9, "seeds": 64, **MIXED.get(request.param, {})}
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
     layout = LINEAR if request.param == "cocoa" else ADAPTED if request.param in RULES else LAYOUT

@@ -20,10 +20,12 @@ from raysim.execution.preparation.prepare import fit_algorithm
 EVERY = pytest.mark.parametrize("name", ALGORITHMS)
 TWO_BATCHES = 10
 ADAPTED = ["model={name: mlp_lora, hidden: [6], rank: 3}"]
-SUITABLE = {"moon": ["model={name: mlp, hidden: [6]}"], "pfedme": ["algorithm.strength=5"]} | dict.fromkeys(
-    RULES, ADAPTED
-)
-"""Where softmax regression is too little, or the learning rate too large."""
+SUITABLE = {
+    "moon": ["model={name: mlp, hidden: [6]}"],
+    "pfedme": ["algorithm.strength=5"],
+    "fedkseed": ["algorithm.epsilon=0.1"],
+} | dict.fromkeys(RULES, ADAPTED)
+"""Where softmax regression is too little, the learning rate too large, or rounding is divided by a small number."""
 
 
 def settings(name: str, *overrides: str) -> Experiment:

@@ -33,6 +33,9 @@ fedprox.mu | 1 | client.epochs=3
 fednova.mu | 1 | client.epochs=3
 fedexp.epsilon | 10 | data.partition={name: shards, clients: 4}; cohort=4; client.epochs=3
 scaffold.option | 1 |
+fedkseed.seeds | 9 |
+fedkseed.epsilon | 0.5 |
+fedkseed.seed | 3 |
 feddyn.alpha | 1 |
 fedper.local_layers | [] |
 fedrep.local_layers | [] | algorithm.head_epochs=1

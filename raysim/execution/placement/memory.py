@@ -115,7 +115,10 @@ class Skeleton:
 
     @property
     def wire_down(self) -> int:
-        """Bytes that a federation would send to a client: as `transport_down`, without padding."""
+        """Bytes that a federation would send to a client: as `transport_down`, without padding, or what the algorithm
+        has in place of the model."""
+        if (values := self.algorithm.values_down) is not None:
+            return _FLOAT32 * values
         padding = self.layout.size - self.layout.values(self.layout.size)
         return self.transport_down - _FLOAT32 * padding
 

@@ -63,8 +63,10 @@ class Server:
 
     @property
     def wire_down(self) -> int:
-        """Bytes that a federation would send to a client: the model, and what it may read of the state."""
-        return 4 * (self.layout.values(self.layout.size) + self._shared_values)
+        """Bytes that a federation would send to a client: the model, and what it may read of the state, or what the
+        algorithm has in place of them."""
+        values = self.algorithm.values_down
+        return 4 * (self.layout.values(self.layout.size) + self._shared_values if values is None else values)
 
     def apply(
         self, round_number: int, expected: Int32, state: State, model: Float32, *records: Record
