@@ -35,9 +35,17 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
     Args:
         config: the weights, and whether sums are exact: each field in its own fixed point, or all in float32.
         sent: the fields of a record.
+
+    Raises:
+        ConfigError: the weights are learned, and a field is kept.
     """
     fields = sent if config.exact else [replace(one, format=FloatSum()) for one in sent]
-    if any(field.kept for field in fields):
+    if kept := [field.name for field in fields if field.kept]:
+        if isinstance(config.weights, LearnedWeightsConfig):
+            raise ConfigError(
+                f"aggregation.weights: learned tries means, and the server takes {kept[0]!r} of every client; set it "
+                "to samples or uniform"
+            )
         return MeanAndRows(fields)
     if isinstance(config.weights, LearnedWeightsConfig):
         return LearnedMean(config.weights, fields)

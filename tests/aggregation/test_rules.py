@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ import torch
 from raysim.aggregation import Field, Rule, build_rule, combine
 from raysim.arrays import Float64
 from raysim.config.server import AggregationConfig
+from raysim.errors import ConfigError
 
 FIELDS = (Field("update", 7), Field("tau", 1))
 CONFIGS = {
     "mean": {},
     "float32": {"exact": False},
     "learned": {"weights": {"name": "learned", "chooser": "choosers:keep"}},
+    "kept": {},
 }
 
 
@@ -36,7 +39,8 @@ class Server:
 
 
 def rule_of(name: str) -> Rule:
-    return build_rule(AggregationConfig.model_validate(CONFIGS[name]), FIELDS)
+    fields = (FIELDS[0], replace(FIELDS[1], kept=True)) if name == "kept" else FIELDS
+    return build_rule(AggregationConfig.model_validate(CONFIGS[name]), fields)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -58,7 +62,7 @@ def test_any_grouping_of_records_ends_in_the_same_mean(name: str) -> None:
         found = rule.finish(records, Server())
         assert dict(found.metrics) == dict(whole.metrics)
         assert set(found.metrics) <= set(rule.metrics)
-        for field in rule.fields:
+        for field in found.fields or rule.fields:
             columns = slice(0, field.size)
             close = {"rtol": 1e-5} if name == "float32" else {"rtol": 0, "atol": 0}
             np.testing.assert_allclose(found.mean.mean(field, columns), whole.mean.mean(field, columns), **close)
@@ -82,3 +86,24 @@ def test_learned_weights_are_a_plain_mean_in_the_rounds_between() -> None:
     rule = build_rule(AggregationConfig.model_validate(config), FIELDS)
     assert [rule.in_round(number).road for number in range(1, 7)] == ["sum", "sum", "rows", "sum", "sum", "rows"]
     assert rule.in_round(1).fields == rule.in_round(3).fields
+
+
+def test_what_is_kept_is_each_clients_own_and_changes_no_mean() -> None:
+    found, sent = {}, {"update": torch.arange(14.0).view(2, 7), "tau": torch.tensor([[3.0], [4.0]])}
+    for name in ("mean", "kept"):
+        rule = rule_of(name)
+        accumulator = rule.accumulator(2, torch.device("cpu"))
+        accumulator.fold(np.array([1, 0]), np.array([0.2, 0.6]), sent)
+        done = rule.finish([accumulator.seal()], Server())
+        fields = done.fields or rule.fields
+        found[name] = {field.name: done.mean.mean(field, slice(0, field.size)) for field in fields}
+    for field in FIELDS:
+        np.testing.assert_array_equal(found["kept"][field.name], found["mean"][field.name])
+    np.testing.assert_array_equal(found["kept"]["tau.rows"], [4.0, 3.0])
+    np.testing.assert_allclose(found["kept"]["rows.weights"], [0.75, 0.25])
+
+
+def test_learned_weights_are_refused_where_a_field_is_kept() -> None:
+    config = AggregationConfig.model_validate(CONFIGS["learned"])
+    with pytest.raises(ConfigError, match=r"aggregation\.weights: learned tries means, and the server takes 'tau'"):
+        build_rule(config, (FIELDS[0], replace(FIELDS[1], kept=True)))

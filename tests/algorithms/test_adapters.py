@@ -12,7 +12,7 @@ import torch
 from plain_federation import Plain, Run, experiment_of
 from torch import Tensor, nn
 
-from raysim.aggregation import build_aggregation, build_rule
+from raysim.aggregation import NoClients, build_aggregation, build_rule
 from raysim.algorithms import build_algorithm
 from raysim.algorithms.adapters import Adapters
 from raysim.algorithms.factors import Product
@@ -166,6 +166,16 @@ def test_a_rule_is_dense_algebra_to_a_millionth_in_every_round(given: dict[str, 
         head = next(one for one in LAYOUT.segments if one.name == "head.weight")
         assert np.isfinite(model).all()
         assert model[head.start]
+
+
+@pytest.mark.parametrize("products", ["sums", "rows"])
+@pytest.mark.parametrize("name", EXACT)
+def test_a_round_without_clients_changes_nothing(name: str, products: str) -> None:
+    algorithm, model = build({"name": name, **MIXED, "products": products}), first_model()
+    mean = {field.name: NoClients().mean(field, slice(0, field.size)) for field in algorithm.fields()}
+    after, state = algorithm.apply(model, algorithm.init(model), mean)
+    np.testing.assert_array_equal(after, model)
+    assert state["lora/gap"] == 0
 
 
 def test_the_gap_of_fedit_is_recorded_where_it_is_asked_for_and_changes_no_bit() -> None:

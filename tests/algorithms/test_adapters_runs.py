@@ -11,6 +11,7 @@ from adapted_modules import RULES
 from federations import digits, final_sha256, sha256
 from safetensors.torch import load_file
 from torch import nn
+from transformer_models import federation
 
 from raysim import Experiment, Simulation
 from raysim.execution.preparation.prepare import prepare_job
@@ -143,6 +144,18 @@ def test_adapters_of_peft_are_aggregated_like_any(tmp_path: Path, name: str) -> 
         simulation.run()
         names = set(dict(simulation.model().named_buffers()))
     assert names == ({"1.base_layer.residual"} if name in ("fedex_lora", "flora") else set())
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("family", "rule"), [("gpt2", "flora"), ("llama", "fedex_lora"), ("bert", "hlora")])
+def test_transformers_on_actors_come_to_the_bits_of_one_process(
+    tmp_path: Path, ray_session: Any, family: str, rule: str
+) -> None:
+    pytest.importorskip("peft")
+    given, data = federation(tmp_path, family, "sequential", f"algorithm={{name: {rule}, ranks: [1, 2]}}", "rounds=2")
+    expected = final_sha256(given, data=data)
+    on_actors = given.updated(["execution.executor=ray", "execution.actors=3"])
+    assert final_sha256(on_actors, data=data) == expected
 
 
 def test_a_module_that_is_handed_over_may_have_adapters(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ CASES = [
     ),
     ("Rule.correct = 3", "correct is 3; expected a method of"),
     ("Rule.broadcast_state = ('nothing',)", "broadcast_state names 'nothing', of which init makes no vector"),
+    ("Rule.recorded = ('nothing',)", "recorded names 'nothing', of which init makes no vector of one value"),
     ("Rule.matrices = -1", "matrices is -1; expected a whole number"),
     ("Rule.personal = True", "personal is set, but the method client_model is not there"),
     ("Chosen.first = lambda self: {'a': 3}", r"selection .*: first returned a int as 'a'; expected a NumPy array"),
