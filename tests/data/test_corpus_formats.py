@@ -95,6 +95,16 @@ def test_a_file_may_be_the_owner_of_what_is_in_it(tmp_path) -> None:
     assert sorted(set(data.train.client)) == ["north.jsonl", "south.jsonl"]
 
 
+def test_files_of_one_name_in_several_folders_are_several_owners(tmp_path) -> None:
+    for name in ("north", "south"):
+        (tmp_path / name).mkdir()
+        write_lines(tmp_path / name / "data.jsonl", ROWS[:1])
+    for path in (tmp_path, tmp_path / "*" / "data.jsonl", tmp_path / "**" / "*.jsonl"):
+        data = load(tmp_path / "cache", path=str(path), client="file", length=4)
+        assert data.train.client is not None
+        assert sorted(set(data.train.client)) == ["north/data.jsonl", "south/data.jsonl"]
+
+
 def test_without_owners_all_documents_follow_one_another(tmp_path) -> None:
     path = write_lines(tmp_path / "a.jsonl", ROWS)
     data = load(tmp_path / "cache", path=str(path), tokenizer="bytes", length=4)
@@ -229,6 +239,7 @@ def test_what_is_wrong_with_a_corpus_is_one_line(tmp_path) -> None:
     assert "bad.jsonl: line 2: no JSON" in refused(tmp_path, path=str(tmp_path / "bad.jsonl"))
     number = write_lines(tmp_path / "number.jsonl", [*ROWS, {"text": 3}])
     assert "number.jsonl: line 4: field 'text' has type int, not text" in refused(tmp_path, path=str(number))
+    assert "blank.jsonl: there is no document with text in it" in refused(tmp_path, path=str(path), test=str(blank))
     (tmp_path / "data.bin").write_bytes(b"x")
     assert "its ending does not tell" in refused(tmp_path, path=str(tmp_path / "data.bin"))
     mixed = tmp_path / "mixed"

@@ -108,9 +108,10 @@ def origins(config: CorpusConfig, files: Sequence[Path]) -> Iterator[tuple[str, 
 
 
 def _about(file: Path, config: CorpusConfig) -> dict[str, str]:
-    base = None if config.path is None else Path(config.path).expanduser()
-    name = str(file.relative_to(base)) if base is not None and base.is_dir() else file.name
-    return {"file": name, "folder": file.parent.name}
+    base = file.parent if config.path is None else Path(config.path).expanduser()
+    while not base.is_dir():  # a file, or a pattern
+        base = base.parent
+    return {"file": str(file.relative_to(base)), "folder": file.parent.name}
 
 
 def _lines(file: Path) -> Iterator[Record]:

@@ -87,6 +87,8 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
                     seen[ids] = True
                 file.write(ids.tobytes())
                 kept.add(document, len(ids), prompt)
+    if config.test is not None and kept.training == len(kept):
+        raise DataError(f"{config.test}: there is no document with text in it; remove data.source.test")
     if not kept.training:
         raise DataError(f"{config.path}: the corpus is empty; none of its {kept.empty:,} documents has text")
     numbers = kept.numbers()
@@ -192,6 +194,9 @@ class _DocumentNumbers:
         for column, value in zip(self._columns.values(), values, strict=True):
             column.append(value)
         self.training += not document.test
+
+    def __len__(self) -> int:
+        return len(self._columns["length"])
 
     def numbers(self) -> dict[str, Int64]:
         return {name: np.array(column, dtype=np.int64) for name, column in self._columns.items()}
