@@ -42,7 +42,8 @@ class CorpusConfig(Section):
     """How prompt and response become one text, such as `"Q: {prompt}\\nA: {response}"`; by default the tokenizer's chat
     template, or the prompt, a line break and the response where it has none."""
     label: str | None = None
-    """Field of the class, for `task: classification`."""
+    """Field of the class, for `task: classification`; for `causal_lm` of the kind of text, by which partitions by label
+    deal, and of which each packed sample has one."""
     client: str | None = None
     """Field of the owner, by default `client` where documents have one; `file` and `folder` are those that a document
     came from, unless it has such a field."""
@@ -84,8 +85,6 @@ class CorpusConfig(Section):
         classes = self.task == "classification"
         if classes and self.label is None:
             raise ValueError("task: classification needs `label`, the field of the class")
-        if not classes and self.label is not None:
-            raise ValueError("label is for task: classification; causal_lm predicts the next token, remove it")
         if (self.prompt is None) != (self.response is None):
             raise ValueError("prompt and response come together; give both, or `text` alone")
         if self.prompt is not None and (classes or self.text != "text"):

@@ -63,6 +63,8 @@ class Pool:
     """`[n, *target_shape]` float32 weight of each target; None is 1 everywhere."""
     row: Int64 | None = None
     """`[n]` number of each sample in its source, from 0, kept through splits; None is 0, 1, …, n-1."""
+    kinds: Int64 | None = None
+    """`[n]` label, from 0, that partitions by label deal by, where a target is a token; None where there is none."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -98,6 +100,7 @@ class Pool:
             client=pick(self.client),
             weight=pick(self.weight),
             row=rows if self.row is None else self.row[rows],
+            kinds=pick(self.kinds),
         )
 
 

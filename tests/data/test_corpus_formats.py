@@ -270,7 +270,6 @@ def test_classes_are_checked(tmp_path) -> None:
     [
         ({"length": 1}, "greater than or equal to 2"),
         ({"task": "classification"}, "needs `label`"),
-        ({"label": "kind"}, "label is for task: classification"),
         ({"prompt": "q"}, "prompt and response come together"),
         ({"prompt": "q", "response": "a", "text": "b"}, "take the place of `text`"),
         ({"template": "{prompt}{response}"}, "template joins prompt and response"),

@@ -11,6 +11,8 @@ from corpora import CHAT, arrays, byte_tokenizer, load, save_tokenizer, write_li
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raysim.config.data import DataConfig
+from raysim.data.build import prepare
 from raysim.data.inputs import unpack_inputs
 from raysim.data.sources.corpus.sequences import Sequences, packed, single
 from raysim.data.sources.corpus.token_files import TokenFiles
@@ -258,6 +260,31 @@ def test_documents_to_classify_keep_their_last_token_when_they_are_truncated(tmp
     assert (y.tolist(), weight) == ([0, 1, 0], None)
     assert (data.info.classes, data.info.target_shape, data.class_names) == (2, (), ("ham", "spam"))
     assert data.counts["truncated tokens"] == len(ids[0]) - 6
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_texts_of_a_language_model_are_dealt_by_their_labels(tmp_path, packing) -> None:
+    kinds = {"law": "a", "news": "b", "song": "c"}
+    rows = [{"text": letter * 7, "kind": kind} for _ in range(20) for kind, letter in kinds.items()]
+    path = write_lines(tmp_path / "a.jsonl", rows)
+    source = {"name": "corpus", "path": str(path), "label": "kind", "tokenizer": "bytes", "length": 7}
+    shares = [[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]]
+    config = DataConfig(
+        source=source | {"packing": packing},
+        partition={"name": "label_shares", "shares": shares},
+        test=0,
+        cache=str(tmp_path),
+    )
+    federation = prepare(config, 0).open()
+    for client, wanted in enumerate(shares):
+        x = federation.shard(client).x
+        of = [{bytes([i]).decode() for i in ids if i} for ids in x.tolist()]
+        assert all(len(letters) == 1 for letters in of)  # a sample holds texts of one label
+        counts = np.array([sum(letters == {letter} for letters in of) for letter in kinds.values()])
+        np.testing.assert_allclose(counts / len(x), wanted, atol=0.5 / len(x) + 0.05)
+    plain = DataConfig(source={"name": "corpus"}, partition="dirichlet", cache=str(tmp_path))
+    with pytest.raises(DataError, match="dirichlet deals by class label, but every sample has several targets"):
+        prepare(plain, 0)
 
 
 def test_numbers_are_classes_in_the_order_of_numbers(tmp_path) -> None:

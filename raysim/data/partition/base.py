@@ -39,7 +39,7 @@ class Traits:
         if info.task != "classification":
             return cls(len(pool), None, pool.client, "the targets are numbers to regress on")
         if info.target_shape:
-            return cls(len(pool), None, pool.client, "every sample has several targets")
+            return cls(len(pool), pool.kinds, pool.client, "every sample has several targets")
         return cls(len(pool), pool.targets.astype(np.int64), pool.client)
 
     def require_labels(self, name: str) -> Int64:

@@ -54,20 +54,21 @@ def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
     kept, left_out = selected(config, files, origin)
     for_training, for_test = kept & (files.test == 0), kept & (files.test > 0)
     client = _owners(files, for_training)
-    names = class_names(files, for_training, origin) if config.task == "classification" else None
+    names = class_names(files, for_training, origin) if config.label is not None else ()
     pools = []
     for part, where in ((for_training, origin), (for_test, config.test or "")):
         if not part.any():
             continue
-        if names is None:
-            pool, info, empty = of_a_language(config, files, part, client, where)
+        if config.task == "causal_lm":
+            pool, info, empty = of_a_language(config, files, part, client, names, where)
             left_out += empty
         else:
             pool, info = to_classify(config, files, part, client, names, where)
         pools.append((pool, info))
     counts, cut = _counts(config, files, kept, for_training)
     (train, info), *tests = pools
-    return Dataset(train, tests[0][0] if tests else None, info, names, (*left_out, *cut), counts)
+    classes = names if config.task == "classification" else None
+    return Dataset(train, tests[0][0] if tests else None, info, classes, (*left_out, *cut), counts)
 
 
 def corpus_identity(config: CorpusConfig) -> str | None:

@@ -26,7 +26,7 @@ Maker = Callable[[Int64], Array]
 
 
 def of_a_language(
-    config: CorpusConfig, files: TokenFiles, kept: Bools, client: Array | None, origin: str
+    config: CorpusConfig, files: TokenFiles, kept: Bools, client: Array | None, names: tuple[str, ...], origin: str
 ) -> tuple[Pool, DataInfo, list[LeftOut]]:
     """Ids and the ids that follow them; samples with nothing to learn are left out.
 
@@ -35,6 +35,7 @@ def of_a_language(
         files: the corpus.
         kept: `[documents]` those of the part.
         client: `[documents]` name of each one's owner.
+        names: of the labels by which partitions may deal.
         origin: of the part, for error messages.
 
     Raises:
@@ -54,13 +55,14 @@ def of_a_language(
     weight = None if full else _lazy(sequences.weight, rows, config, np.dtype(np.float32), origin)
     owner = None if client is None else client[windows.document[rows]]
     info = replace(info, target_shape=(length,), classes=files.vocabulary)
-    return Pool(x, y, info.input_kind, origin, owner, weight), info, without_targets(learned)
+    kinds = _classes(files, names)[files.label[windows.document[rows]]] if names else None
+    return Pool(x, y, info.input_kind, origin, owner, weight, kinds=kinds), info, without_targets(learned)
 
 
 def to_classify(
     config: CorpusConfig, files: TokenFiles, kept: Bools, client: Array | None, names: tuple[str, ...], origin: str
 ) -> tuple[Pool, DataInfo]:
-    """Documents and their labels; `names` are those of the classes, the others as for `of_a_language`.
+    """Documents and their labels; `names` are those of the classes, the rest as for `of_a_language`.
 
     Raises:
         DataError: a document has another label.
@@ -68,8 +70,7 @@ def to_classify(
     windows = single(files, kept, config.length, ahead=0)
     sequences = Sequences(files, windows, config.length)
     rows = np.arange(len(windows.start))
-    place = {name: number for number, name in enumerate(names)}
-    classes = np.array([place.get(name, -1) for name in files.labels], dtype=np.int64)
+    classes = _classes(files, names)
     labels = files.label[windows.document]
     unknown = np.flatnonzero(classes[labels] < 0)
     if len(unknown):
@@ -93,6 +94,12 @@ def class_names(files: TokenFiles, kept: Bools, origin: str) -> tuple[str, ...]:
         raise DataError(f"{origin}: every document is of class {found[0]!r}; at least two classes are needed")
     numbers = all(name.lstrip("-").isdecimal() for name in found)
     return tuple(sorted(found, key=int) if numbers else sorted(found))
+
+
+def _classes(files: TokenFiles, names: tuple[str, ...]) -> Int64:
+    """`[labels]` number of each label among the names of the classes; -1 where it is none of them."""
+    place = {name: number for number, name in enumerate(names)}
+    return np.array([place.get(name, -1) for name in files.labels], dtype=np.int64)
 
 
 def _inputs(

@@ -28,9 +28,9 @@ class Windows:
 
 
 def packed(files: TokenFiles, kept: Bools, length: int) -> Windows:
-    """Windows of `length` tokens of each owner's documents one after another, which do not overlap.
+    """Windows of `length` tokens of each owner's documents (of each label) one after another, which do not overlap.
 
-    T tokens of an owner give ceil((T - 1) / length) windows; the last one is padded.
+    T tokens of them give ceil((T - 1) / length) windows; the last one is padded.
 
     Args:
         files: the corpus.
@@ -38,7 +38,7 @@ def packed(files: TokenFiles, kept: Bools, length: int) -> Windows:
         length: tokens of a window.
     """
     ends = np.cumsum(files.length)
-    groups = files.owner + files.test * (len(files.owners) + 1)
+    groups = (files.owner + files.test * (len(files.owners) + 1)) * (len(files.labels) + 1) + files.label
     cuts = np.flatnonzero(np.diff(groups, prepend=np.iinfo(np.int64).min))
     first = cuts[kept[cuts]]
     last = np.append(cuts[1:], len(files.owner))[kept[cuts]] - 1

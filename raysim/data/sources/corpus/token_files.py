@@ -92,7 +92,8 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
     if not kept.training:
         raise DataError(f"{config.path}: the corpus is empty; none of its {kept.empty:,} documents has text")
     numbers = kept.numbers()
-    order = np.lexsort((numbers["owner"], numbers["test"]))
+    kinds = numbers["label"] if config.task == "causal_lm" else np.zeros(len(kept), np.int64)
+    order = np.lexsort((kinds, numbers["owner"], numbers["test"]))
     mapping = None
     vocabulary = tokenizer.vocabulary
     if isinstance(tokenizer, CharacterTokenizer):
