@@ -65,7 +65,7 @@ class WholeStep:
 
     def __init__(
         self, gradient: Vectorised, layout: ParameterLayout, optimizer: RowOptimizer | None, clip_norm: Clip | None,
-        correct: Correction | None, example: Sequence[Tensor],
+        correct: Correction | None, example: Sequence[Tensor], known: Sequence[WholeStep] = (),
     ) -> None:  # fmt: skip
         """Compile it.
 
@@ -73,6 +73,7 @@ class WholeStep:
             gradient: of parameters and buffers `[k, …]`, x, y and share, and what the loss is told, to gradients and
                 losses.
             example: rows `[k, P]`, x, y and share `[k, B, …]`, and what the loss is told, to try it on, for a k ≥ 4.
+            known: other steps of this gradient. Code that writes gradients, and moves nothing, is compiled once.
 
         Raises:
             NotWhole: it cannot be compiled; says why.
@@ -92,8 +93,11 @@ class WholeStep:
         except Exception as error:  # an algorithm of the user's own
             raise NotWhole(f"its correction fails on rows: {told(error)}") from error
         pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
+        same = [one._code for one in known if not (self._updates or one._updates)]
         try:
-            self._code: Callable[..., None] = compiled(self._each_parameter(), *(one.of_gradient for one in pairs))
+            self._code: Callable[..., None] = (
+                same[0] if same else compiled(self._each_parameter(), *(one.of_gradient for one in pairs))
+            )
             self._then = None if self._apart else compiled(self._whole_rows(), *(one.of_update for one in pairs))
         except Exception as error:  # torch refuses in many ways
             raise NotWhole(f"torch cannot compile it ({_why(error)})") from error
@@ -112,9 +116,11 @@ class WholeStep:
         """
         code, then, shared = self._code, self._then, self._shared
         known, weights = self._known(rows, grad, losses, state), rows[:, : self._layout.trainable]
+        if self._updates:
+            return lambda factors, batch: code(*known, factors, *batch)
 
         def step(factors: Tensor, batch: Sequence[Tensor]) -> None:
-            code(*known, factors, *batch)
+            code(*known, *batch)
             if then is not None:
                 then(weights, grad, broadcast, factors, *shared, *state)
 
@@ -165,7 +171,7 @@ class WholeStep:
         grad = rows.new_zeros((len(rows), trainable))
         state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
         factors = self.factors(1, 0.1, 0, len(rows), len(rows))[0]
-        of_gradient = [*self._known(rows, grad, losses, state), factors, *batch]
+        of_gradient = [*self._known(rows, grad, losses, state), *([factors] if self._updates else []), *batch]
         of_update = [rows[:, :trainable], grad, rows[0] * 0.75, factors, *self._shared, *state]
         return _Example(rows, grad, losses, of_gradient, of_update)
 
@@ -205,14 +211,12 @@ class WholeStep:
         optimizer = self._optimizer if self._updates else None
         shared = 0 if optimizer is None else len(optimizer.shared)
         kept = 1 if optimizer is None else shared + len(optimizer.state)
+        places_end = kept * parameters
+        batch_begin = places_end if optimizer is None else places_end + 1
 
         def step(losses: Tensor, *given: Tensor) -> None:
             values, given = given[: len(segments)], given[len(segments) :]
-            places, factors, batch = (
-                given[: kept * parameters],
-                given[kept * parameters],
-                given[kept * parameters + 1 :],
-            )
+            places, batch = given[:places_end], given[batch_begin:]
             shaped = (value.view(-1, *segment.shape) for value, segment in zip(values, segments, strict=True))
             *grads, found = gradient(*shaped, *batch)
             for i, grad in enumerate(grads):
@@ -221,7 +225,7 @@ class WholeStep:
                     own[0].copy_(flat_values(grad))
                 else:  # on a copy, which costs nothing here: two parameters may have the same tensor as their gradient
                     grad = flat_values(grad).clone()
-                    optimizer.update(values[i], grad, own[shared:], _apart(factors), own[:shared])
+                    optimizer.update(values[i], grad, own[shared:], _apart(given[places_end]), own[:shared])
             losses.add_(found)
 
         assert isinstance(step, FunctionType)
@@ -262,13 +266,15 @@ class Codes:
         codes = cls(not_whole="" if update.corrections else "the algorithm takes steps of its own")
         for correct in update.corrections:
             try:
-                step = WholeStep(gradient, layout, update.optimizer, update.clip_norm, correct, example)
+                step = WholeStep(
+                    gradient, layout, update.optimizer, update.clip_norm, correct, example, list(codes.whole.values())
+                )
             except NotWhole as reason:
                 codes.not_whole = codes.not_whole or str(reason)
             else:
                 codes.whole[correct] = step
         if update.plain or codes.not_whole:
-            codes.alone = WholeStep(gradient, layout, None, None, None, example)
+            codes.alone = WholeStep(gradient, layout, None, None, None, example, list(codes.whole.values()))
         return codes
 
     @property
