@@ -14,8 +14,6 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from raysim.errors import RaysimError, UserCodeError
 
 T = TypeVar("T")
@@ -96,6 +94,8 @@ def told(error: BaseException) -> str:
 
 def described(value: object) -> str:
     """A value in a few words: its type, and of an array its shape and type of numbers."""
+    import numpy as np  # here, for `raysim --help` takes no more than it needs
+
     if isinstance(value, np.ndarray):
         return f"an array of shape {list(value.shape)} and type {value.dtype}"
     if isinstance(value, tuple | list) and value:

@@ -102,7 +102,7 @@ class TableWriter:
         """Start a new stream with the rows up to `after_round` of the table that is there (see `RunTables`)."""
         self._parquet = parquet
         self._stream = parquet.with_suffix(".arrows")
-        self._folded = 0
+        self._folded, self._unfolded = 0, True
         found = stored_schema(parquet) if after_round else None
         self.schema = _with_columns_of(schema, found)
 
@@ -123,7 +123,7 @@ class TableWriter:
         """Add rows and hand them to the operating system; all of them, or none."""
         if not batch.num_rows:
             return
-        end = self._sink.tell()
+        end, self._unfolded = self._sink.tell(), True
         with storing(self._stream):
             try:
                 self._writer.write_batch(batch)
@@ -144,11 +144,13 @@ class TableWriter:
             self.fold()
 
     def fold(self) -> None:
-        """Write the whole stream as Parquet, under a temporary name and a row group at a time."""
+        """Write the whole stream as Parquet, under a temporary name and a row group at a time, unless it is there."""
+        if not self._unfolded:
+            return
         with storing(self._parquet), pa.OSFile(str(self._stream)) as stream:
             write_parquet(self._parquet, self.schema, stream_batches(stream))
         pa.default_memory_pool().release_unused()  # what it took is not needed until the table has grown
-        self._folded = self._sink.tell()
+        self._folded, self._unfolded = self._sink.tell(), False
 
     def close(self) -> None:
         """Fold, then remove the stream. Does nothing the second time."""

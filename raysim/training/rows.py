@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from raysim.data import DataInfo
 from raysim.models.modes import TrainingModes
-from raysim.training.capture import CannotCapture, Vectorised, capture, last_alone
+from raysim.training.capture import CannotCapture, Vectorised, last_alone
+from raysim.training.captured import captured_gradient
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
-from raysim.training.gradient import gradient_of
 from raysim.training.inputs import Correction, Rates
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
@@ -70,7 +70,7 @@ class RowsEngine(Engine):
             CannotCapture: the model cannot be trained this way; says why.
         """
         self.info, self.device, self.batch_size = info, device, batch_size
-        self._layout, self._capacity, self._bf16 = layout, rows, bf16
+        self._layout, self._capacity = layout, rows
         self.shrinks = device.type != "cuda"
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
         # Of the captured function's arguments; the batch comes after them.
@@ -83,7 +83,9 @@ class RowsEngine(Engine):
         self._update = update or LocalUpdate(None, None, (), plain=True)
         self.codes = Codes()
         for align_products in (False, True):
-            self._gradient = self._captured(module, loss, align_products)
+            self._gradient = captured_gradient(
+                module, layout, loss, self._features, self._example, bf16=bf16, align_products=align_products
+            )
             if compiled:
                 self._compile()
             if (fault := self._fault()) is None:
@@ -228,15 +230,6 @@ class RowsEngine(Engine):
             self.codes = Codes.compiled(self._gradient, self._layout, self._update, example)
         except NotWhole as reason:
             raise CannotCapture(str(reason)) from reason
-
-    def _captured(self, module: nn.Module, loss: Loss | ClientLoss, align_products: bool) -> Vectorised:
-        function = gradient_of(module, self._layout, loss, self._features, bf16=self._bf16)
-        kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        captured = capture(function, self._example, align_products=align_products)
-        for name, buffer in module.named_buffers():
-            if not torch.equal(buffer, kept[name]):
-                raise CannotCapture(f"its forward pass changes {name!r}")
-        return captured
 
     def _example(self, k: int) -> list[Tensor]:
         """Arguments of the captured function: k clients with the same batch, whose last sample weighs nothing."""

@@ -211,3 +211,9 @@ def test_a_value_is_shown_on_one_short_line() -> None:
     assert shown("a\nb\x1b") == r"'a\nb\x1b'"
     assert len(shown(["x" * 50] * 10**6)) == 80
     assert shown([10**5000]) == "a list too large to show"
+
+
+def test_text_of_any_script_stays_readable_in_yaml() -> None:
+    for text in ("é", "漢字", "😀", "a\\Ub"):
+        assert text in as_yaml({"a": text})
+        assert text in as_yaml({"a": text}, one_line=True)

@@ -309,6 +309,15 @@ def test_large_tables_are_folded_when_they_have_doubled(
     assert pq.read_metadata(run.rounds).num_rows == 32
 
 
+def test_what_is_folded_is_not_folded_again(run: RunDirectory, tables: RunTables) -> None:
+    fill(tables, 1, 2)
+    tables.save()
+    written = run.rounds.stat().st_ino
+    tables.close()
+    assert run.rounds.stat().st_ino == written
+    assert rounds_of(run) == [1, 2]
+
+
 def test_many_small_batches_become_few_row_groups(run: RunDirectory, tables: RunTables) -> None:
     fill(tables, 1, 200)
     tables.close()
