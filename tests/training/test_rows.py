@@ -278,6 +278,7 @@ def test_a_client_without_samples_stays_at_the_broadcast_even_alone() -> None:
 ZOO: dict[str, tuple[dict[str, object], DataInfo]] = {
     "softmax": ({}, PIXELS),
     "mlp": ({"hidden": [13, 9]}, PIXELS),
+    "mlp_lora": ({"hidden": [13], "rank": 2}, PIXELS),
     "cnn": ({}, PIXELS),
     "cnn_cifar": ({"dropout": False}, PIXELS),
     "resnet18_gn": ({"width": 8}, PIXELS),
@@ -350,7 +351,7 @@ def check_engines_agree(name: str, optimizer: str, loss: str = "cross_entropy", 
 
 
 def test_every_model_of_the_zoo_is_compared() -> None:
-    assert ZOO.keys() == MODELS.keys()
+    assert ZOO.keys() == MODELS.keys() - {"hugging_face"}, "whose module a configuration names"
 
 
 @OPTIMIZER
