@@ -9,11 +9,12 @@ from raysim.errors import RaysimError
 
 if TYPE_CHECKING:
     from raysim.debugging import debug
+    from raysim.exporting import export
     from raysim.simulation import Round, Simulation
     from raysim.tuning import Tuned, tune
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "tune"]
+__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "export", "tune"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,4 +31,8 @@ def __getattr__(name: str) -> Any:
         from raysim import debugging
 
         return debugging.debug
+    if name == "export":
+        from raysim import exporting
+
+        return exporting.export
     raise AttributeError(f"module 'raysim' has no attribute {name!r}")

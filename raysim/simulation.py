@@ -176,7 +176,7 @@ class Simulation:
 
     def model(self) -> nn.Module:
         """A module with the current global weights."""
-        module = self._prepared.job.build_module(self._prepared.info, share_frozen=False)
+        module = self._prepared.job.build_module(self._prepared.info, share_frozen=False, called=False)
         if self._closed:
             load_weights(module, str(self._recorder.run.model), name=self.experiment.model.name)
         else:

@@ -134,6 +134,29 @@ def report(
     typer.echo(write_report(runs, out))
 
 
+@app.command(
+    epilog=examples(
+        "raysim export runs/smollm2_roles_lora-20250102-030405 --merged --to smollm2-roles",
+        "raysim export runs/minilm_spam_lora-20250102-030405 --to spam-adapters",
+    ),
+)
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The run directory.")],
+    to: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="The whole model, adapters merged into its weights.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Write the transformer of a finished run as a folder of the Hugging Face library, and print where it is.
+
+    Its adapters for `PeftModel.from_pretrained`, or with --merged the whole model for `from_pretrained`.
+    """
+    from raysim.exporting import export as write
+
+    typer.echo(write(run, to, merged=merged))
+
+
 def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
     """Train to the end, or to Ctrl-C; the simulation's observers say how it went."""
     simulation: Simulation | None = None

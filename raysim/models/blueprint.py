@@ -87,12 +87,13 @@ class Blueprint:
         file = BaseFile.keep({name: one for name, one in found.items() if storable(one, name)}, cache)
         return Blueprint(self._structure, self._frozen, self._registered, file, self.calling)
 
-    def instantiate(self, device: torch.device = CPU, *, share_frozen: bool = True) -> nn.Module:
+    def instantiate(self, device: torch.device = CPU, *, share_frozen: bool = True, called: bool = True) -> nn.Module:
         """A module of the caller's own, in the modes that the original was in.
 
         Args:
             device: where it is to be; frozen parameters are moved there once.
             share_frozen: whether its frozen parameters are the memory of the original's, or copies as well.
+            called: whether it is called with one tensor of samples; otherwise as its author made it.
 
         Raises:
             ModelError: a tensor, or a part with a `__deepcopy__`, cannot be copied.
@@ -101,7 +102,8 @@ class Blueprint:
         base = self._base(device if share_frozen else CPU)
         values = {i: tensor.detach() if share_frozen else tensor.clone() for i, tensor in base.items()}
         module = self._structure.build({i: nn.Parameter(one, requires_grad=False) for i, one in values.items()})
-        self.calling.attach(module)
+        if called:
+            self.calling.attach(module)
         return module if device == CPU else module.to(device)
 
     def on_meta(self) -> nn.Module:

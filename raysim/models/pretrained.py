@@ -56,6 +56,16 @@ def resolved(config: HuggingFaceConfig, engine: str) -> HuggingFaceConfig:
     return config.model_copy(update={"attention": attention, "fingerprint": found})
 
 
+def tokenizer_of(config: object) -> Any:
+    """The tokenizer that a pretrained model comes with; None where it has none."""
+    if not isinstance(config, HuggingFaceConfig) or config.config is not None:
+        return None
+    try:
+        return llm("transformers").AutoTokenizer.from_pretrained(**origin_of(config))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _fingerprint(config: HuggingFaceConfig) -> str:
     if config.config is not None:
         return ""

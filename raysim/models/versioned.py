@@ -131,3 +131,14 @@ def _matrix(layer: nn.Module, name: str) -> Tensor:
     found = getattr(layer, name)
     weight: Tensor = found if isinstance(found, Tensor) else found.weight
     return weight
+
+
+def base_with_version(base: nn.Module) -> None:
+    """Add a layer's version to its weights, and make it a plain layer again; one without a version stays as it is."""
+    if not isinstance(base, _Versioned):
+        return
+    weight: Any = base.weight
+    change = base.version_scaling * base.residual
+    weight += (change if isinstance(base, nn.Linear) else change.T).to(weight.dtype)
+    del base._buffers[RESIDUAL]
+    base.__class__ = type(base).__mro__[2]

@@ -32,20 +32,25 @@ class Job:
     module: nn.Module | None = None
     blueprint: LazyBlueprint = field(default_factory=LazyBlueprint, compare=False, repr=False)
 
-    def build_module(self, info: DataInfo, device: torch.device = CPU, *, share_frozen: bool = True) -> nn.Module:
+    def build_module(
+        self, info: DataInfo, device: torch.device = CPU, *, share_frozen: bool = True, called: bool = True
+    ) -> nn.Module:
         """The model with its first weights; each call returns another module.
 
         Args:
             device: where it is to be.
             share_frozen: whether its frozen parameters are those of the other modules of this process, and of the
                 module that was handed over.
+            called: whether it is called with one tensor of samples, whatever its forward pass takes.
 
         Raises:
             ModelError: it cannot be built, or copied.
         """
         # Some initialisers compute, and give other bits with other threads.
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return self.blueprint.get(lambda: self._first(info), info).instantiate(device, share_frozen=share_frozen)
+            return self.blueprint.get(lambda: self._first(info), info).instantiate(
+                device, share_frozen=share_frozen, called=called
+            )
 
     def travelling(self, info: DataInfo, pickler: PicklerClass) -> Blueprint:
         """A blueprint for other processes, which then need no module to be handed over, and no function to make one.

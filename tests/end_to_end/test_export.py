@@ -1,0 +1,108 @@
+"""A run's transformer leaves raysim: as a folder that the library opens, and as adapters for the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from federations import digits
+from torch import Tensor
+from transformer_models import LENGTH, VOCABULARY, federation, plain
+from typer.testing import CliRunner
+
+from raysim import Simulation, export
+from raysim.cli import app
+from raysim.errors import RaysimError
+
+IDS = np.random.default_rng(9).integers(0, VOCABULARY, (3, LENGTH))
+
+
+def finished(tmp_path: Path, family: str, *overrides: str) -> tuple[Path, Tensor, Any]:
+    """A run of two rounds, and the logits of its model."""
+    experiment, data = federation(tmp_path / "runs", family, "sequential", "rounds=2", *overrides)
+    with Simulation(experiment, data=data) as simulation:
+        simulation.run()
+        return simulation.directory, plain(simulation.model(), IDS), data
+
+
+@pytest.mark.parametrize(
+    ("family", "algorithm"), [("gpt2", "fedavg"), ("llama", "fedavg"), ("bert", "fedavg"), ("gpt2", "fedex_lora")]
+)
+def test_a_merged_folder_is_the_trained_model(tmp_path: Path, family: str, algorithm: str) -> None:
+    import transformers
+
+    run, expected, data = finished(tmp_path, family, f"algorithm={algorithm}")
+    folder = export(run, tmp_path / "merged", merged=True, data=data)
+    kind = "SequenceClassification" if family == "bert" else "CausalLM"
+    model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(folder)
+    assert not [name for name, _ in model.named_parameters() if "lora" in name]
+    torch.testing.assert_close(plain(model, IDS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_fit_the_base_that_they_were_trained_on(tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    base = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            max_position_embeddings=24, bos_token_id=None, eos_token_id=None,
+        )
+    )  # fmt: skip
+    base.save_pretrained(tmp_path / "base")
+    run, expected, data = finished(tmp_path, "llama", f"model.path={tmp_path / 'base'}", "model.config=null")
+    folder = export(run, tmp_path / "adapters", data=data)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    assert not torch.allclose(plain(again, IDS), expected, atol=1e-4)
+    adapted = peft.PeftModel.from_pretrained(again, folder)
+    torch.testing.assert_close(plain(adapted, IDS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_of_a_frozen_base_keeps_what_trains_and_knows_its_base(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    run, _, data = finished(tmp_path, "gpt2")
+    with safe_open(run / "model.safetensors", framework="pt") as file:
+        assert all("lora_" in name for name in file.keys())  # noqa: SIM118 - not a mapping
+        assert len(file.metadata()["base"]) == 64
+    experiment, _ = federation(tmp_path / "runs", "gpt2", "sequential", f"model.weights={run / 'model.safetensors'}")
+    with Simulation(experiment.updated(["rounds=1"]), data=data) as simulation:
+        next(iter(simulation))
+    other = experiment.updated(["seed=5"])
+    with pytest.raises(RaysimError, match="what was trained on the frozen base"), Simulation(other, data=data):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arguments", "line"),
+    [
+        ((), ["--to", "FULL"], "is not empty; name another folder"),
+        (("algorithm=fedex_lora",), ["--to", "NEW"], "has a version of its base, which adapters do not hold"),
+        (("model.peft=null",), ["--to", "NEW"], "has no adapters; add --merged"),
+        (("model.peft={name: prompt, length: 2}",), ["--to", "NEW", "--merged"], "cannot be merged into weights"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(
+    tmp_path: Path, overrides: tuple[str, ...], arguments: list[str], line: str
+) -> None:
+    source = ["data.source={name: corpus, length: 20, min_characters: 30000}", "data.partition={name: natural}"]
+    experiment, _ = federation(tmp_path / "runs", "gpt2", "sequential", "rounds=1", "cohort=1", *source, *overrides)
+    with Simulation(experiment) as simulation:
+        simulation.run()
+    (tmp_path / "FULL").mkdir()
+    (tmp_path / "FULL" / "file").touch()
+    places = [str(tmp_path / one) if one.isupper() else one for one in arguments]
+    found = CliRunner().invoke(app, ["export", str(simulation.directory), *places])
+    assert found.exit_code == 2
+    assert line in found.output
+    assert not (tmp_path / "NEW" / "model.safetensors").exists()
+
+
+def test_other_models_are_refused(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path, "rounds=1")) as simulation:
+        simulation.run()
+    with pytest.raises(RaysimError, match="is no transformer of the Hugging Face library"):
+        export(simulation.directory, tmp_path / "out", merged=True)
