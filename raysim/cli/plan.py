@@ -84,7 +84,9 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
             "name": experiment.model.name,
             "parameters": prepared.parameters,
             "bytes": 4 * prepared.columns,
+            "whole_bytes": plan.whole,
         },
+        "activations": plan.activations,
         "round": asdict(plan.round),
         "executor": experiment.execution.executor,
         "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
@@ -121,6 +123,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
                 "model",
                 f"{experiment.model.name}, {quantity(prepared.parameters)} parameters, {size(4 * prepared.columns)}",
             ),
+            *_share(prepared, plan),
             (
                 "round",
                 f"{expected}{a_round.cohort:,} of {prepared.federation.population:,} clients, {_steps(a_round)}",
@@ -139,6 +142,11 @@ def _print(prepared: Prepared, plan: Plan) -> None:
                 else []
             ),
             *([("", f"about {size(memory.gpu)} of its GPU, without activations")] if memory.gpu else []),
+            *(
+                [("", f"about {size(plan.activations)} of activations in a local step, fused attention assumed")]
+                if plan.activations is not None
+                else []
+            ),
             ("", _where(prepared, plan)),
             ("engine", prepared.engine.reason),
         ]
@@ -148,6 +156,23 @@ def _print(prepared: Prepared, plan: Plan) -> None:
         _print_classes(plan, plan.placement)
         printing.gap()
     _print_nodes(plan)
+
+
+def _share(prepared: Prepared, plan: Plan) -> list[tuple[str, str]]:
+    """What of a model with a frozen base trains."""
+    from raysim.tracking.units import quantity, size
+
+    whole = plan.whole // 4
+    if whole <= prepared.parameters:
+        return []
+    share = prepared.parameters / whole
+    return [
+        (
+            "",
+            f"{share:.3%} of the {quantity(whole)} parameters train; a message is {size(4 * prepared.parameters)}, the "
+            f"whole model would be {size(plan.whole)}",
+        )
+    ]
 
 
 def _steps(a_round: RoundPlan) -> str:

@@ -12,12 +12,20 @@ from raysim.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 """In a checkout a link to the folder beside the package; in a wheel the files themselves."""
+FAMILIES = ("llm",)
+"""Folders of configurations that belong together."""
 _SENTENCE_END = re.compile(r"(?<!\bal)\.\s")
 
 
 def bundled_configs() -> dict[str, str]:
     """Name and one line on every bundled configuration: the first sentence of its first comment."""
-    return {file.stem: _sentence(file) for file in sorted(CONFIGS.glob("*.yaml"))}
+    return {name: _sentence(file) for name, file in sorted(_files().items())}
+
+
+def _files() -> dict[str, Path]:
+    """Every bundled configuration by its name; those of a family begin with its folder, `llm/diloco`."""
+    found = [*CONFIGS.glob("*.yaml"), *(file for family in FAMILIES for file in (CONFIGS / family).glob("*.yaml"))]
+    return {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in found}
 
 
 def find_config(given: str | Path) -> Path:
@@ -27,13 +35,14 @@ def find_config(given: str | Path) -> Path:
         ConfigError: it is no file, and names a bundled configuration only nearly.
     """
     path = Path(given)
-    bundled = {file.stem: file for file in CONFIGS.glob("*.yaml")}
+    bundled = _files()
     if os.path.exists(path) or not bundled:  # of a name that is too long, `path.exists()` raises an OSError
         return path
-    name = path.name.removesuffix(".yaml")
+    whole, name = path.as_posix().removesuffix(".yaml"), path.name.removesuffix(".yaml")
+    if whole in bundled:
+        return bundled[whole]
+    name = next((one for one in bundled if one in (name, f"{path.parent.name}/{name}")), name)
     if name in bundled:
-        if str(given) in (name, f"{name}.yaml"):
-            return bundled[name]
         raise ConfigError(f"{given}: no such file; to use the one that comes with raysim, write {name}")
     if len(path.parts) == 1 and not path.suffix:
         close = difflib.get_close_matches(path.name, bundled, n=1)

@@ -95,8 +95,6 @@ class HuggingFaceConfig(Section):
             raise ValueError("train names what trains beside adapters, and there are none; use freeze, or add peft")
         if self.bits is not None and self.peft is None:
             raise ValueError("quantised layers do not train: bits needs peft")
-        if self.bits is not None and self.config is not None:
-            raise ValueError("bits quantises pretrained layers: it needs path or hub")
         if isinstance(self.peft, SoftPromptConfig) and self.task == "encoder":
             raise ValueError("an encoder would pool the prompt as well: use lora or ia3 for task encoder")
         return self

@@ -41,6 +41,8 @@ def hugging_face(config: HuggingFaceConfig, info: DataInfo, outputs: tuple[int, 
         settings.num_labels = outputs[-1] if outputs else 1
     attention = "eager" if config.attention == "eager" else "sdpa"
     kind = getattr(transformers, _CLASSES[config.task])
+    if config.bits is not None and config.config is not None and not on_meta:
+        raise ModelError("model.bits: pretrained layers are quantised; give model.path or model.hub to train")
     try:
         if config.config is not None or on_meta:
             model = kind.from_config(settings, attn_implementation=attention, dtype=torch.float32)

@@ -88,10 +88,11 @@ class TransformerInputs:
         ids, mask, segments = given[IDS], given.pop(MASK, None), given.pop(SEGMENTS, None)
         if isinstance(module, Encoder):
             given["tokens"] = mask
-        if mask is not None or segments is not None or self.prefix or self.explicit or not self.causal:
+        explicit = self.explicit or ids.is_meta  # where there are no values to look at
+        if mask is not None or segments is not None or self.prefix or explicit or not self.causal:
             dtype = next(one.dtype for one in module.parameters() if one.is_floating_point())
             given[MASK] = attention_mask(ids, mask, segments, self.prefix, causal=self.causal, dtype=dtype)
-        if self.explicit and POSITIONS not in given:
+        if explicit and POSITIONS not in given:
             length = ids.shape[-1] + self.prefix
             given[POSITIONS] = torch.arange(length, device=ids.device).expand(len(ids), length)
         if self.causal:

@@ -1,5 +1,6 @@
 """How clients train: the flat parameter layout, losses, metrics, optimisers on rows, engines. Knows no server."""
 
+from raysim.training.activations import activation_bytes
 from raysim.training.balance import BalancedLoss, resolve_client_loss
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
@@ -63,6 +64,7 @@ __all__ = [
     "Some",
     "Step",
     "Trainer",
+    "activation_bytes",
     "add_exact",
     "build_engine",
     "check_loss",

@@ -12,7 +12,12 @@ from raysim.tracking import RunDirectory, read_rounds
 
 Raysim = Callable[..., Result]
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("llm/*.yaml")])
+PLANNED = ("llama_7b_lora", "mistral_7b_flowertune")
+"""Models that no test machine holds."""
+ELSEWHERE = ("minilm_spam_lora", "smollm2_roles_lora")
+"""Those whose model comes from a hub."""
 
 DATA = os.environ.get("RAYSIM_DATA")
 
@@ -29,6 +34,7 @@ SMALL = {
         "evaluation.every=0",
     ],
     "step_schedule_digits": ["client.schedule.warmup=4"],
+    "shakespeare_gpt": ["cohort=2", "client.steps=1", "evaluation.every=0"],
     "corpus_shakespeare": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "shakespeare_lstm": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "synthetic_fedprox": ["client.epochs=1", "client.steps=2"],
@@ -56,7 +62,11 @@ def test_every_configuration_whose_data_is_at_hand_trains(
             pytest.skip("needs data files in RAYSIM_DATA")
         monkeypatch.setenv("RAYSIM_DATA", DATA)
     overrides = ["rounds=1", "execution.executor=inprocess", "tracking.report=false", *SMALL.get(path.stem, [])]
+    if path.stem in ELSEWHERE:
+        return
     assert raysim("plan", str(path), *overrides).exit_code == 0
+    if path.stem in PLANNED:
+        return
     result = raysim("run", str(path), *overrides, "--directory", "out")
     assert result.exit_code == 0, result.output
     assert read_rounds(RunDirectory.open("out")).num_rows == 1

@@ -15,7 +15,10 @@ from raysim.config.bundled import bundled_configs, find_config
 from raysim.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-NAMES = {file.stem for file in (ROOT / "configs").glob("*.yaml")}
+NAMES = {
+    *(file.stem for file in (ROOT / "configs").glob("*.yaml")),
+    *(f"llm/{file.stem}" for file in (ROOT / "configs/llm").glob("*.yaml")),
+}
 
 
 def test_every_configuration_is_bundled_and_said_in_a_line() -> None:
@@ -23,6 +26,11 @@ def test_every_configuration_is_bundled_and_said_in_a_line() -> None:
     assert set(listed) == NAMES
     assert len(set(listed.values())) == len(listed)
     assert all(text and len(text) <= 140 and "\n" not in text for text in listed.values())
+
+
+def test_a_family_is_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Experiment.from_yaml("llm/llama_7b_lora").name == "llama_7b_lora"
 
 
 @pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])
@@ -43,6 +51,8 @@ def test_a_name_means_the_bundled_one_unless_a_file_is_called_so(
         ("zzz", "zzz: no such file, and no bundled configuration; `raysim list configs` names them"),
         ("configs/mnist_2nn.yaml", "configs/mnist_2nn.yaml: no such file; to use the one that comes with raysim, "
                                    "write mnist_2nn"),
+        ("configs/llm/llama_7b_lora.yaml", "configs/llm/llama_7b_lora.yaml: no such file; to use the one that comes "
+                                           "with raysim, write llm/llama_7b_lora"),
         ("other/file.yaml", "other/file.yaml: no such file"),
         ("a" * 300, f"{'a' * 300}: no such file, and no bundled configuration; `raysim list configs` names them"),
     ],

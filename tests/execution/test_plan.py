@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from raysim import Experiment
+from raysim.data import DataInfo
 from raysim.errors import PlacementError
 from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.inprocess.whole_round import whole_round
@@ -21,6 +23,8 @@ from raysim.rounds.lease import Lease
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import draw_cohort, draw_round
+from raysim.training import activation_bytes
+from raysim.training.losses import cross_entropy
 
 
 def _seed_of_nobody() -> int:
@@ -210,3 +214,40 @@ def test_actors_that_the_memory_does_not_hold_are_refused() -> None:
     placement = make_plan(prepared(), [small]).placement
     assert placement is not None
     assert placement.actors < 4, "without a number asked for, as many as the memory holds"
+
+
+def test_activations_are_what_autograd_keeps() -> None:
+    """Of two layers on 5 samples: their inputs, and what the loss keeps; found out without a value."""
+    info = DataInfo("classification", (4,), "real", (), 3)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    kept = activation_bytes(model, info, cross_entropy, 5)
+    x, y, weight = 5 * 4, 5 * 8, 5 * 3
+    assert kept is not None
+    assert 4 * (x + y + weight) <= kept <= 4 * (x + 2 * y + 2 * weight) + 2 * 8 * 5 + 16
+    assert activation_bytes(model, info, cross_entropy, 10) in range(2 * kept - 32, 2 * kept + 1)
+    model[0].requires_grad_(False)
+    frozen = activation_bytes(model, info, cross_entropy, 5)
+    assert frozen is not None
+    assert frozen <= kept - 4 * x
+
+
+def test_activations_computed_anew_or_in_16_bits_are_fewer() -> None:
+    info = DataInfo("classification", (16,), "real", (), 3)
+    blocks = (nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16)) for _ in range(8))
+    layers = nn.Sequential(*blocks, nn.Linear(16, 3))
+    whole = activation_bytes(layers, info, cross_entropy, 32)
+    again = activation_bytes(layers, info, cross_entropy, 32, checkpointing=True)
+    half = activation_bytes(layers, info, cross_entropy, 32, bf16=True)
+    assert whole is not None
+    assert again is not None
+    assert half is not None
+    assert again < 0.7 * whole
+    assert 0.4 * whole < half < 0.6 * whole
+
+
+def test_a_model_that_needs_values_has_no_known_activations() -> None:
+    class Looks(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if float(x.sum()) > 0 else -x)
+
+    assert activation_bytes(Looks(4, 3), DataInfo("classification", (4,), "real", (), 3), cross_entropy, 2) is None

@@ -201,7 +201,6 @@ def test_a_task_that_does_not_suit_the_targets_is_refused() -> None:
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ({"peft": "lora", "bits": 4}, "it needs path or hub"),
         ({"bits": 4, "path": "somewhere"}, "bits needs peft"),
         ({"train": ["head.*"]}, "train names what trains beside adapters"),
         ({"task": "encoder", "peft": "prompt"}, "an encoder would pool the prompt"),
@@ -219,6 +218,8 @@ def test_quantised_layers_need_a_gpu(tmp_path: Path) -> None:
     model_on_meta(config, info_of("causal_lm"))
     with pytest.raises(ModelError, match=r"model\.bits: quantised layers need a GPU"):
         build_model(config, info_of("causal_lm"), seed=0)
+    with pytest.raises(ModelError, match=r"model\.bits: pretrained layers are quantised"):
+        built("causal_lm", "gpt2", peft="lora", bits=4)
 
 
 def test_one_origin_is_asked_for() -> None:

@@ -92,7 +92,12 @@ class Skeleton:
         )
         layout = ParameterLayout(module)
         inside = {segment.name for segment in layout.segments}
-        frozen = sum(one.nbytes for name, one in module.named_parameters() if name not in inside)
+        bits = getattr(experiment.model, "bits", None)  # of quantised layers
+        frozen = sum(
+            one.nbytes if bits is None else one.numel() * bits // 8
+            for name, one in module.named_parameters()
+            if name not in inside
+        )
         kept = sum(one.nbytes for name, one in module.named_buffers() if name not in inside)
         algorithm = build_algorithm(experiment.algorithm, layout)
         return cls(job, layout, algorithm, heard(experiment, algorithm), frozen, kept)

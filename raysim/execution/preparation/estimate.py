@@ -20,9 +20,14 @@ from raysim.execution.scheduling.assignment import EligibleWorkers, assign
 from raysim.execution.scheduling.round_costs import RoundCosts, rounds_ahead
 from raysim.execution.scheduling.schedule import CostModel, schedule_by_owner
 from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.models import model_on_meta
 from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import cohort_size, draw_round
+from raysim.training import activation_bytes, resolve_loss
 from raysim.user_code import user_code
+
+TIMED_BYTES = 2 << 30
+"""A model of more bytes is not built for a plan, which then guesses how long a local step takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Plan:
         nodes: the machines, the driver's own first.
         placement: where actors go; None where the run stays in process.
         classes: name, clients in the population and share of all local steps, of each class of clients.
+        activations: bytes that a client's local step keeps for its backward pass; None where they are not known.
+        whole: bytes of the whole model in float32, frozen parameters too.
     """
 
     nodes: tuple[Node, ...]
@@ -73,6 +80,8 @@ class Plan:
     memory: ActorMemory
     round: RoundPlan
     classes: tuple[tuple[str, int, float], ...]
+    activations: int | None = None
+    whole: int = 0
 
 
 def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
@@ -87,12 +96,33 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
     if prepared.experiment.execution.executor == "ray":
         placement = placer(skeleton, memory, nodes).place(nodes)
     a_round = plan_round(_timed(prepared, skeleton), placement, skeleton)
-    return Plan(tuple(nodes), placement, memory, a_round, _classes(prepared))
+    kept, whole = _activations(prepared)
+    return Plan(tuple(nodes), placement, memory, a_round, _classes(prepared), kept, whole)
+
+
+def _activations(prepared: Prepared) -> tuple[int | None, int]:
+    """Bytes that a local step keeps, and bytes of the whole model."""
+    experiment, info = prepared.experiment, prepared.info
+    training, client = experiment.training, experiment.client
+    model = model_on_meta(experiment.model, info, loss=training.loss, module=prepared.job.module)
+    whole = 4 * sum(one.numel() for one in model.parameters())
+    size = prepared.work.batch_size
+    if size is None:
+        size = int(prepared.federation.sizes("train").max(initial=0))
+    kept = activation_bytes(
+        model,
+        info,
+        resolve_loss(training, info),
+        -(-size // client.accumulation),
+        bf16=training.precision == "bf16",
+        checkpointing=training.checkpointing,
+    )
+    return None if kept is None else kept * prepared.job.engine.rows, whole
 
 
 def _timed(prepared: Prepared, skeleton: Skeleton) -> Prepared:
     """With the seconds of a local step, which are known already where the engine was chosen by them."""
-    if prepared.engine.a_step is not None:
+    if prepared.engine.a_step is not None or skeleton.frozen + 4 * skeleton.columns > TIMED_BYTES:
         return prepared
     job, federation = prepared.job, prepared.federation
     task = draw_round(prepared.experiment, federation, prepared.work, prepared.work.rounds)
