@@ -37,7 +37,7 @@ def _fused_attention() -> Iterator[None]:
     def fused(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not query.is_meta:
             return kept(query, key, value, *args, **kwargs)
-        found: Tensor = _Fused.apply(query, key, value)
+        found: Tensor = _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]  # torch has no type for it
         return found
 
     functional.scaled_dot_product_attention = fused
