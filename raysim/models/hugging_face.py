@@ -13,15 +13,9 @@ from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.adapters import add_adapters, choose_trained
 from raysim.models.extras import llm
-from raysim.models.pretrained import origin_of, place_of
+from raysim.models.pretrained import CLASSES, origin_of, place_of
 from raysim.models.wrapped import SOFT_PROMPT, Encoder, Prompted
 
-_CLASSES = {
-    "causal_lm": "AutoModelForCausalLM",
-    "sequence_classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "encoder": "AutoModel",
-}
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -39,8 +33,8 @@ def hugging_face(config: HuggingFaceConfig, info: DataInfo, outputs: tuple[int, 
     settings = _configuration(transformers, config, info)
     if config.task in ("sequence_classification", "token_classification"):
         settings.num_labels = outputs[-1] if outputs else 1
-    attention = "eager" if config.attention == "eager" else "sdpa"
-    kind = getattr(transformers, _CLASSES[config.task])
+    attention = None if config.attention == "auto" else config.attention
+    kind = getattr(transformers, CLASSES[config.task])
     if config.bits is not None and config.config is not None and not on_meta:
         raise ModelError("model.bits: pretrained layers are quantised; give model.path or model.hub to train")
     try:

@@ -12,6 +12,13 @@ from raysim.files import looked_up
 from raysim.models.extras import llm
 from raysim.models.gguf import converted, sha256_of
 
+CLASSES = {
+    "causal_lm": "AutoModelForCausalLM",
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "encoder": "AutoModel",
+}
+"""The library's class of a task."""
 _FILES = ("config.json", "*.safetensors", "*.bin")
 
 
@@ -46,8 +53,9 @@ def resolved(config: HuggingFaceConfig, engine: str) -> HuggingFaceConfig:
         ConfigError: the pretrained model is not the one that a run was started with.
         ModelError: there is none.
     """
-    attention = ("eager" if engine == "rows" else "sdpa") if config.attention == "auto" else config.attention
-    found = _fingerprint(config)
+    attention, found = config.attention, _fingerprint(config)
+    if attention == "auto":
+        attention = "sdpa" if engine != "rows" and _supports_sdpa(config) else "eager"
     if config.fingerprint not in ("", found):
         raise ConfigError(
             f"model: the pretrained files of {place_of(config)} are not those that the run was started with; name the "
@@ -64,6 +72,18 @@ def tokenizer_of(config: object) -> Any:
         return llm("transformers").AutoTokenizer.from_pretrained(**origin_of(config))
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _supports_sdpa(config: HuggingFaceConfig) -> bool:
+    transformers = llm("transformers")
+    if config.config is not None:
+        settings = transformers.CONFIG_MAPPING.get(config.config.get("model_type"), None)
+        if settings is None:
+            return True  # refused where it is built
+    else:
+        settings = type(transformers.AutoConfig.from_pretrained(**origin_of(config)))
+    kind = getattr(transformers, CLASSES[config.task])._model_mapping.get(settings, None)
+    return bool(getattr(kind, "_supports_sdpa", True))
 
 
 def _fingerprint(config: HuggingFaceConfig) -> str:
