@@ -38,6 +38,9 @@ class CorpusConfig(Section):
     """Field of an instruction, whose tokens the loss leaves out; with `response`, instead of `text`."""
     response: str | None = None
     """Field of the answer, from which alone is learned."""
+    messages: str | None = None
+    """Field of a conversation, a list of objects with `role` and `content`, instead of `text`, written by the
+    tokenizer's chat template; what the assistant says is learned."""
     template: str | None = None
     """How prompt and response become one text, such as `"Q: {prompt}\\nA: {response}"`; by default the tokenizer's chat
     template, or the prompt, a line break and the response where it has none."""
@@ -90,6 +93,9 @@ class CorpusConfig(Section):
         if self.prompt is not None and (classes or self.text != "text"):
             other = "task: classification" if classes else "text"
             raise ValueError(f"prompt and response take the place of `text`, for causal_lm; remove them, or {other}")
+        if self.messages is not None and (classes or self.prompt is not None or self.text != "text"):
+            other = "task: classification" if classes else "text, prompt and response"
+            raise ValueError(f"messages take the place of `text`, for causal_lm; remove them, or {other}")
         if self.template is not None:
             if self.prompt is None:
                 raise ValueError("template joins prompt and response; give these fields, or remove it")

@@ -272,6 +272,7 @@ def test_classes_are_checked(tmp_path) -> None:
         ({"task": "classification"}, "needs `label`"),
         ({"prompt": "q"}, "prompt and response come together"),
         ({"prompt": "q", "response": "a", "text": "b"}, "take the place of `text`"),
+        ({"messages": "m", "prompt": "q", "response": "a"}, "messages take the place of `text`"),
         ({"template": "{prompt}{response}"}, "template joins prompt and response"),
         ({"prompt": "q", "response": "a", "template": "{response}{prompt}"}, "must have {prompt}, and after it"),
         ({"task": "classification", "label": "kind", "packing": True}, "packing is for causal_lm"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -48,7 +48,8 @@ def files_of(texts: list[Text]) -> TokenFiles:
     return TokenFiles(
         tokens=np.array([i for text in texts for i in text.ids], dtype=np.int32),
         length=column([len(text.ids) for text in texts]),
-        prompt=column([text.prompt for text in texts]),
+        turns=column([2] * len(texts)),
+        lengths_of_turns=column([n for text in texts for n in (text.prompt, len(text.ids) - text.prompt)]),
         owner=column([text.owner for text in texts]),
         label=column([-1] * len(texts)),
         characters=column([1] * len(texts)),
@@ -175,6 +176,76 @@ def test_only_the_response_is_learned(tmp_path, how, packing) -> None:
     found = list(zip(x.tolist(), y.tolist(), weight.tolist(), strict=True))
     assert sorted(found) == sorted(expected)
     assert data.info.vocabulary == plain.get_vocab_size()
+
+
+TALKS = [
+    [("system", "rhyme"), ("user", "the cat"), ("assistant", "sat"), ("user", "and"), ("assistant", "the hat")],
+    [("user", "?"), ("assistant", "the dog"), ("user", "thank you")],
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=6).map(lambda n: n[: len(n) // 2 * 2]), min_size=1))
+def test_turns_of_any_lengths_are_learned_by_turns(documents) -> None:
+    documents = [turns for turns in documents if sum(turns) > 1]
+    if not documents:
+        return
+    learned = [[bool(at % 2)] * size for turns in documents for at, size in enumerate(turns)]
+    flags = [one for turn in learned for one in turn]
+    files = replace(
+        files_of([Text([7] * sum(turns), 0, 0) for turns in documents]),
+        turns=np.array([len(turns) for turns in documents]),
+        lengths_of_turns=np.array([size for turns in documents for size in turns]),
+    )
+    windows = packed(files, np.ones(len(documents), dtype=bool), 3)
+    made, rows = Sequences(files, windows, 3), np.arange(len(windows.start))
+    padded = [*flags[1:], *[False] * 3]
+    expected = [padded[3 * row : 3 * row + 3] for row in rows]
+    assert (made.weight(rows) > 0).tolist() == expected
+    assert made.targets(rows).tolist() == [sum(row) for row in expected]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_of_a_conversation_what_the_assistant_says_is_learned(tmp_path, packing) -> None:
+    pytest.importorskip("transformers")
+    folder, plain = save_tokenizer(tmp_path / "tokenizer"), byte_tokenizer()
+    rows = [{"talk": [{"role": role, "content": text} for role, text in talk]} for talk in TALKS]
+    path = write_lines(tmp_path / "a.jsonl", [*rows, {"talk": [{"role": "user", "content": "no answer"}]}])
+    options = {"path": str(path), "messages": "talk", "tokenizer": str(folder), "length": 99, "packing": packing}
+    data = load(tmp_path / "cache", **options)
+    streams = []
+    for talk in TALKS:
+        stream: list[tuple[int, bool]] = []
+        last = max(at for at, (role, _) in enumerate(talk) if role == "assistant")
+        asked = ""
+        for role, text in talk[: last + 1]:  # nothing is learned behind the last answer
+            if role == "assistant":
+                asked += "<s>assistant: "
+                stream += [(i, False) for i in plain.encode(asked, add_special_tokens=False).ids]
+                stream += [(i, True) for i in plain.encode(f"{text}</s>", add_special_tokens=False).ids]
+                asked = ""
+            else:
+                asked += f"<s>{role}: {text}</s>"
+        streams.append(stream)
+    pieces = [[one for stream in streams for one in stream]] if packing else streams
+    expected = [([i for i, _ in piece], [float(learned) for _, learned in piece][1:]) for piece in pieces]
+    x, y, weight = arrays(data)
+    assert weight is not None
+    found = []
+    for ids, nexts, weights in zip(x.tolist(), y.tolist(), weight.tolist(), strict=True):
+        size = max(at for at, w in enumerate(weights) if w) + 1
+        found.append(([*ids[:size], nexts[size - 1]], weights[:size]))
+    assert found == expected
+    assert [(one.step, one.count, one.why) for one in data.left_out] == [("data.source", 1, "they have no response")]
+
+
+def test_conversations_need_a_chat_template(tmp_path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"talk": [{"role": "assistant", "content": "yes"}]}])
+    with pytest.raises(DataError, match=r"data.source.messages: characters has no chat template; name a tokenizer"):
+        load(tmp_path / "cache", path=str(path), messages="talk")
+    write_lines(path, [{"talk": "hello"}])
+    with pytest.raises(DataError, match="line 1: field 'talk' is no conversation: a list of objects with role and"):
+        load(tmp_path / "cache", path=str(path), messages="talk")
 
 
 def test_a_conversation_ends_as_the_chat_template_has_it_unless_a_token_is_named(tmp_path) -> None:

@@ -17,7 +17,7 @@ from raysim import Experiment, Simulation
 from raysim.config.data import DataConfig
 from raysim.config.text import CorpusConfig
 from raysim.data.build import prepare
-from raysim.data.sources.corpus import corpus_identity, token_files
+from raysim.data.sources.corpus import corpus_identity, encoding, token_files
 from raysim.data.sources.corpus.documents import documents
 from raysim.data.sources.corpus.token_files import open_tokens, write_tokens
 from raysim.data.sources.corpus.tokenizers import ByteTokenizer, load_tokenizer
@@ -82,7 +82,7 @@ def test_pieces_of_any_size_are_put_in_the_order_of_their_owners(tmp_path, monke
     found = []
     for size in (1, 5, 1 << 20):
         monkeypatch.setattr(token_files, "_PIECE", size)
-        monkeypatch.setattr(token_files, "_BATCH_CHARACTERS", size)
+        monkeypatch.setattr(encoding, "_BATCH_CHARACTERS", size)
         data = load(tmp_path / f"cache-{size}", path=str(path), length=5)
         x, y, _ = arrays(data)
         found.append((x.tolist(), y.tolist()))

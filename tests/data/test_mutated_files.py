@@ -132,6 +132,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "documents.jsonl.gz": corpus,
     "text.txt": corpus,
     "tokenised/documents.npy": tokens,
+    "tokenised/turns.npy": tokens,
     "tokenised/names.json": tokens,
     "w.safetensors": weights,
     "store/manifest.json": store,

@@ -48,6 +48,7 @@ data.source=corpus.test | <FOLDER>/b.json | @corpus
 data.source=corpus.text | more | @documents
 data.source=corpus.prompt | asked | @documents; data.source.prompt=more; data.source.response=text
 data.source=corpus.response | more | @documents; data.source.prompt=asked; data.source.response=text
+data.source=corpus.messages | talk | @documents
 data.source=corpus.template | "{prompt}: {response}" | @documents; data.source.prompt=asked; data.source.response=text
 data.source=corpus.label | other | @classes
 data.source=corpus.client | kind | @documents; data.partition=natural

@@ -12,6 +12,10 @@ from raysim.data.owners import owner_name
 from raysim.data.sources.corpus.records import Record
 from raysim.errors import DataError
 
+Message = tuple[str, str]
+"""Role and text."""
+ASSISTANT = "assistant"
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -27,6 +31,20 @@ class Document:
     """As error messages name it."""
     test: bool = False
     """Whether it is of the test part."""
+    messages: tuple[Message, ...] = ()
+    """Of a conversation, which then is all there is."""
+
+    @property
+    def learned(self) -> str:
+        """What there is to learn from."""
+        if self.messages:
+            return "".join(text for role, text in self.messages if role == ASSISTANT)
+        return self.text if self.response is None else self.response
+
+    @property
+    def characters(self) -> int:
+        """Of all its text."""
+        return len(self.text) + len(self.response or "") + sum(len(text) for _, text in self.messages)
 
 
 def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = False) -> Iterator[Document]:
@@ -46,12 +64,13 @@ def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = Fal
         if client is not None:
             owner = owner_name(fields.get(client)) or ""
         yield Document(
-            _text(fields, text, place),
+            _text(fields, text, place) if config.messages is None else "",
             None if config.response is None else _text(fields, config.response, place),
             owner,
             None if config.label is None else _label(fields, config.label, place),
             place,
             test,
+            () if config.messages is None else _messages(fields, config.messages, place),
         )
     if first:
         raise DataError(f"{config.path}: the corpus is empty; there is no document in it")
@@ -59,9 +78,9 @@ def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = Fal
 
 def _check_fields(config: CorpusConfig, fields: Mapping[str, Any], place: str) -> None:
     """Every field that the configuration names, before the corpus is read."""
-    for key in ("text", "prompt", "response", "label", "client"):
+    for key in ("text", "prompt", "response", "messages", "label", "client"):
         name = getattr(config, key)
-        if name is None or name in fields or (key == "text" and config.prompt is not None):
+        if name is None or name in fields or (key == "text" and (config.prompt or config.messages)):
             continue
         close = difflib.get_close_matches(name, fields, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"fields are {', '.join(map(repr, fields))}"
@@ -76,6 +95,13 @@ def _text(fields: Mapping[str, Any], name: str, place: str) -> str:
     if value.isascii():
         return value
     return value.encode("utf-8", "replace").decode()  # half a surrogate pair, which JSON can spell, becomes `?`
+
+
+def _messages(fields: Mapping[str, Any], name: str, place: str) -> tuple[Message, ...]:
+    found = fields.get(name)
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise DataError(f"{place}: field {name!r} is no conversation: a list of objects with role and content")
+    return tuple((_text(one, "role", place), _text(one, "content", place)) for one in found)
 
 
 def _label(fields: Mapping[str, Any], name: str, place: str) -> str:

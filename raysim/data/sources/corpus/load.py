@@ -31,7 +31,10 @@ from raysim.data.sources.corpus.tokenizers import load_tokenizer, tokenizer_iden
 from raysim.data.store.cache import build_once
 from raysim.errors import DataError
 
-_OF_TOKENS = ("format", "split", "text", "prompt", "response", "template", "label", "client", "end_of_text", "task")
+_OF_TOKENS = (
+    *("format", "split", "text", "prompt", "response", "messages", "template", "label", "client", "end_of_text"),
+    "task",
+)
 """Keys that decide which ids a document has, beside its text and the tokenizer."""
 _Part = tuple[CorpusConfig, Format, list[Path]]
 """A part of a corpus: where it is said to be, the format, and the files."""

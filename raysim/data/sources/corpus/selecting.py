@@ -23,7 +23,7 @@ def selected(config: CorpusConfig, files: TokenFiles, origin: str) -> tuple[Bool
     every = len(files.length) + files.empty
     left_out = []
     if files.empty:
-        why = "they have no text" if config.response is None else "they have no response"
+        why = "they have no text" if config.response is None and config.messages is None else "they have no response"
         left_out.append(_told("data.source", files.empty, every, "documents", why))
     written, test = _written(files), files.test > 0
     of_training = np.unique(files.owner[~test & (files.owner != NO_OWNER)])

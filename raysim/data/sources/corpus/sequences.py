@@ -70,10 +70,17 @@ class Sequences:
 
     def __init__(self, files: TokenFiles, windows: Windows, length: int, *, apart: bool = False) -> None:
         """Of these windows; `apart` keeps documents apart: the first token of each is no target."""
-        self._files, self._windows, self._length, self._apart = files, windows, length, apart
+        self._files, self._windows, self._length = files, windows, length
         self._ends: Int64 = np.cumsum(files.length)
         self._starts: Int64 = self._ends - files.length
-        self._skips = apart or bool(files.prompt.any())
+        turns = files.lengths_of_turns.copy()
+        if apart:
+            first = np.cumsum(files.turns) - files.turns
+            moved = ((turns[first] == 0) & (turns[first + 1] > 0)).astype(np.int64)
+            turns[first] += moved
+            turns[first + 1] -= moved
+        self._skips = bool(turns[::2].any())
+        self._turns, self._turn_ends = turns, np.cumsum(turns)
 
     def ids(self, rows: Int64) -> Int32:
         """Token ids; padding behind them."""
@@ -131,20 +138,15 @@ class Sequences:
         positions = np.minimum(self._positions(rows) + ahead, len(self._files.tokens) - 1)
         return np.where(self._real(rows), self._files.tokens[positions], np.int32(self._files.pad))
 
-    def _skipped(self, document: Int64) -> Int64:
-        """Tokens at the beginning of a document that are no targets."""
-        return np.maximum(self._files.prompt[document], int(self._apart))
-
     def _learned(self, positions: Int64) -> Bools:
-        document = np.searchsorted(self._ends, positions, side="right").clip(max=len(self._ends) - 1)
-        learned: Bools = positions - self._starts[document] >= self._skipped(document)
+        """Whether the tokens at these positions of the file are targets to learn."""
+        learned: Bools = np.searchsorted(self._turn_ends, positions, side="right") % 2 == 1
         return learned
 
     def _learned_before(self, positions: Int64) -> Int64:
         """Targets to learn in front of a position of the file."""
-        every = self._files.length - self._skipped(np.arange(len(self._ends)))
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(every)])
-        document = np.searchsorted(self._ends, positions, side="right").clip(max=len(self._ends) - 1)
-        inside = positions - self._starts[document] - self._skipped(document)
-        found: Int64 = before[document] + np.clip(inside, 0, every[document])
+        odd = np.arange(len(self._turns)) % 2
+        before = np.cumsum(self._turns * odd) - self._turns * odd
+        turn = np.searchsorted(self._turn_ends, positions, side="right").clip(max=len(odd) - 1)
+        found: Int64 = before[turn] + odd[turn] * (positions - self._turn_ends[turn] + self._turns[turn])
         return found

@@ -46,11 +46,14 @@ class Tokenizer(ABC):
     def encode(self, texts: Sequence[str]) -> list[Int32]:
         """Ids of each text, without what begins and ends a sample."""
 
-    def chat(self, prompt: str, response: str) -> tuple[str, str] | None:
-        """A conversation of two turns by the chat template, cut where the response begins; None without a template.
+    def chat(self, messages: Sequence[tuple[str, str]]) -> list[str] | None:
+        """A conversation by the chat template, cut where the assistant begins and ends; None without a template.
+
+        Returns:
+            By turns what is asked and what the assistant says; what follows the assistant's last word is left out.
 
         Raises:
-            DataError: what the template makes of the prompt is not how the conversation begins.
+            DataError: the template fails, or what it makes of some messages is not how a longer conversation begins.
         """
         return None
 
@@ -99,25 +102,36 @@ class HubTokenizer(Tokenizer):
         found = self._fast(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
         return [_ids(ids) for ids in found["input_ids"]]
 
-    def chat(self, prompt: str, response: str) -> tuple[str, str] | None:
+    def chat(self, messages: Sequence[tuple[str, str]]) -> list[str] | None:
         if not self._fast.chat_template:
             return None
-        asked: list[dict[str, str]] = [{"role": "user", "content": prompt}]
+        turns: list[str] = []
+        done = ""
+        for at, (role, _) in enumerate(messages):
+            if role != "assistant":
+                continue
+            for upto, begin in ((at, True), (at + 1, False)):
+                text = self._written(messages[:upto], begin)
+                if not text.startswith(done):
+                    raise DataError(
+                        f"data.source.tokenizer: {self._name}: by its chat template a conversation does not begin as "
+                        "its prompt does; set data.source.template"
+                    )
+                turns.append(text[len(done) :])
+                done = text
+        return turns
+
+    def _written(self, messages: Sequence[tuple[str, str]], begin: bool) -> str:
+        """Messages by the chat template; with `begin` the assistant is about to speak."""
+        given = [{"role": role, "content": text} for role, text in messages]
         try:
-            begin = self._fast.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-            answered = [*asked, {"role": "assistant", "content": response}]
-            whole = self._fast.apply_chat_template(answered, tokenize=False)
+            text: str = self._fast.apply_chat_template(given, tokenize=False, add_generation_prompt=begin)
         except Exception as error:
             why = first_line(error)
             raise DataError(
                 f"data.source.tokenizer: {self._name}: its chat template fails ({why}); set template"
             ) from None
-        if not whole.startswith(begin):
-            raise DataError(
-                f"data.source.tokenizer: {self._name}: by its chat template a conversation does not begin as its "
-                "prompt does; set data.source.template"
-            )
-        return begin, whole[len(begin) :]
+        return text
 
 
 class FileTokenizer(Tokenizer):
