@@ -19,7 +19,7 @@ import torch
 from federations import sha256
 from outcomes import linear
 
-from raysim import Experiment, Simulation, debug, tune
+from raysim import Experiment, Simulation, debug, export, tune
 from raysim.errors import RaysimError
 from raysim.tracking import QuietObserver
 from raysim.tuning.progress import QuietStudy
@@ -107,6 +107,10 @@ class Place:
         found = debug(run, **{"client": 0, "round": 1, "data": data()} | given)
         return found.client, found.round, found.loss, found.different
 
+    def exported(self, run: Path, **given: Any) -> str:
+        """What is said of a model that is no transformer: all of these runs have one."""
+        return str(self.said(export, run, **{"to": self.folder / "transformer", "data": data()} | given))
+
     def tuned(self, experiment: Any, **given: Any) -> Any:
         found = tune(experiment, **{"data": data(), "directory": self.new()} | given)
         return found.directory.parent, [trial.values for trial in found.study.trials]
@@ -178,6 +182,11 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "tune.data": lambda at: (at.tuned(at.experiment), at.tuned(at.experiment, data=data(1))),
     "tune.overrides": lambda at: (at.tuned(at.experiment), at.tuned(at.experiment, overrides=[FASTER])),
     "tune.progress": lambda at: listened(at.tuned, StudyTold(), at.experiment),
+    "export.run": lambda at: (at.exported(at.run), at.exported(at.folder / "nowhere")),
+    "export.to": lambda at: (at.exported(at.run), at.exported(at.run, to=at.run)),
+    "export.merged": lambda at: (at.exported(at.run), at.exported(at.run, merged=True)),
+    "export.model": lambda at: (at.exported(at.handed, model=linear()), at.exported(at.handed)),
+    "export.data": lambda at: (at.exported(at.run), at.exported(at.run, data=None)),
     "debug.run": lambda at: (at.debugged(at.run), at.debugged(at.strange)),
     "debug.client": lambda at: (at.debugged(at.run), at.debugged(at.run, client=1)),
     "debug.round": lambda at: (at.debugged(at.run), at.said(at.debugged, at.run, round=2)),

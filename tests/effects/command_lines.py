@@ -31,6 +31,21 @@ execution: {executor: inprocess}
 tracking: {report: false}
 tuning: {space: {client.epochs: {low: 1, high: 9}}, trials: 1, sampler: random, confirm: {seeds: 0}}
 """
+ADAPTED = """\
+name: adapted
+rounds: 1
+cohort: 1
+data: {source: {name: corpus, length: 8, min_characters: 30000}, partition: natural}
+model:
+  name: hugging_face
+  config: {model_type: gpt2, n_embd: 8, n_layer: 1, n_head: 1}
+  peft: {name: lora, r: 2}
+client: {steps: 1}
+training: {engine: sequential}
+evaluation: {every: 0}
+execution: {executor: inprocess}
+tracking: {report: false}
+"""
 FAULTY = """\
 from raysim.algorithms import Algorithm
 
@@ -70,7 +85,8 @@ class CommandLines:
     """Runs each command line once."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the template of the folders, with runs: `done`, `broken` by a client, `strange` for its other torch."""
+        """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `broken` by a client, `strange`
+        for its other torch."""
         self._folder, self._template = folder, folder / "template"
         files = folder / "files"
         for made in (files, self._template, self._template / "begun"):
@@ -78,6 +94,7 @@ class CommandLines:
         write_files(files)
         (self._template / "tiny.yaml").write_text(TINY.replace("FILES", str(files)))
         (self._template / "other.yaml").write_text(TINY.replace("FILES", str(files)).replace("tiny", "other"))
+        (self._template / "adapted.yaml").write_text(ADAPTED)
         (self._template / "faulty.py").write_text(FAULTY)
         (self._template / "begun" / "study.yaml").touch()
         for name in ("mnist-a", "cifar-a"):
@@ -85,6 +102,7 @@ class CommandLines:
         self.outcome = lru_cache(maxsize=None)(self._outcome)
         self._invoke(self._template, "run tiny.yaml rounds=2 --directory done")
         self._invoke(self._template, "run tiny.yaml rounds=2 algorithm=faulty:Faulty --directory broken")
+        self._invoke(self._template, "run adapted.yaml --directory adapted")
         shutil.copytree(self._template / "done", self._template / "strange")
         environment = json.loads((self._template / "strange" / "environment.json").read_text())
         environment["bits"]["torch"] = "0.1"

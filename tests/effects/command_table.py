@@ -32,6 +32,10 @@ resume --profile | resume done rounds=3 | resume done rounds=3 --profile | Where
 report RUN... | report done | report nowhere | done/report\.html
 report --out | report done | report done --out page.html | stdout:\npage\.html
 report --debug | report nowhere | report nowhere --debug | Traceback
+export RUN | export adapted --to new | export done --to new | new/adapter_model
+export --to | export adapted --to new | export adapted --to other | other/adapter_model
+export --merged | export adapted --to new | export adapted --to new --merged | new/model\.safetensors
+export --debug | export nowhere --to new | export nowhere --to new --debug | Traceback
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
 debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9

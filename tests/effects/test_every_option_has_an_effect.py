@@ -59,7 +59,7 @@ PAIRS = [(command, *pair) for command, found in flags().items() for pair in iter
 def test_flags_that_exclude_each_other_say_so_in_one_line(
     command: str, one: str, other: str, commands: CommandLines
 ) -> None:
-    needed = " --client 0 --round 1" if command == "debug" else ""
+    needed = {"debug": " --client 0 --round 1", "export": " --to new"}.get(command, "")
     outcome = commands.outcome(f"{command} nowhere.yaml{needed} {one} {other}")
     before = r"(?s:.*)" if "--debug" in (one, other) else ""  # a traceback
     (line,) = re.findall(rf"\Astdout:\nstderr:\n{before}(error: .*)\nexit code 2\n", outcome)
