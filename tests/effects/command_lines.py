@@ -85,8 +85,8 @@ class CommandLines:
     """Runs each command line once."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `broken` by a client, `strange`
-        for its other torch."""
+        """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `broken` by a client, and
+        `strange` for its other torch."""
         self._folder, self._template = folder, folder / "template"
         files = folder / "files"
         for made in (files, self._template, self._template / "begun"):
