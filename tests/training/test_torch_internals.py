@@ -15,7 +15,7 @@ from torch import Tensor
 
 import raysim
 from raysim.training import CannotCapture, EngineChoice, ParameterLayout, SequentialEngine, build_engine, unguarded
-from raysim.training import engine as engine_module
+from raysim.training import sequential as engine_module
 from raysim.training.foreach import add_one_by_one, copy_one_by_one
 from raysim.training.losses import cross_entropy
 
