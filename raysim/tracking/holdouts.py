@@ -84,6 +84,6 @@ def read_holdouts(run: RunDirectory, of: ClientSet = "holdout") -> ClientMetrics
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        return pq.read_table(path.absolute())
     except (pa.ArrowException, OSError) as error:
         raise RunError(f"{path}: damaged, or not a table of a run ({error})") from None

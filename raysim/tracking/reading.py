@@ -70,7 +70,7 @@ def stored_schema(parquet: Path) -> pa.Schema | None:
     if not parquet.exists():
         return None
     with _named(parquet):
-        return _renamed_schema(pq.read_schema(parquet))
+        return _renamed_schema(pq.read_schema(parquet.absolute()))
 
 
 def aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -118,7 +118,7 @@ def stream_batches(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:
 
 
 def _parquet_batches(path: Path, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-    with _named(path), pq.ParquetFile(path) as file:
+    with _named(path), pq.ParquetFile(path.absolute()) as file:
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
 
 

@@ -169,7 +169,8 @@ def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
     """Write batches as a Parquet file, atomically, holding one row group in memory."""
     temporary = temporary_for(path)
     try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        # Arrow would take a relative path whose first folder has a colon in its name for a URI.
+        with pq.ParquetWriter(temporary.absolute(), schema, compression="zstd") as writer:
             for group in gathered(batches, ROW_GROUP):
                 writer.write_table(group.cast(schema))
         sync_replace(temporary, path)

@@ -148,7 +148,7 @@ def _read(config: ColumnWeightsConfig) -> pa.Table:
 
     path = Path(config.path).expanduser()
     try:
-        return parquet.read_table(path) if path.suffix == ".parquet" else csv.read_csv(path)
+        return parquet.read_table(path.absolute()) if path.suffix == ".parquet" else csv.read_csv(path)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"tuning.weights.path: {path} cannot be read ({str(error).splitlines()[0]})") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,17 @@ def experiment_of(tmp_path: Path, **sections: Any) -> Experiment:
     return frozen_bases.experiment_of(tmp_path, "inprocess", **sections)
 
 
+@pytest.fixture
+def _nothing_before() -> Iterator[None]:
+    """What there is before the test is not looked at."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def bases() -> set[int]:
-    """Where in memory there is a frozen base, or a copy of one."""
+    """Where in memory there is a frozen base, or a copy of one, that this test made."""
     gc.collect()
     tensors = [one for one in gc.get_objects() if isinstance(one, Tensor) and one.shape == (WIDTH, WIDTH)]
     return {one.untyped_storage().data_ptr() for one in tensors} - {0}  # which is nowhere: on meta, or while capturing
@@ -60,6 +70,7 @@ def work_in_one_process(job: Job, prepared: Prepared, tmp_path: Path) -> tuple[C
     return worker, server
 
 
+@pytest.mark.usefixtures("_nothing_before")
 @pytest.mark.parametrize("engine", ["sequential", "rows"])
 @pytest.mark.parametrize("handed_over", [True, False])
 def test_all_modules_of_a_process_share_one_frozen_base(tmp_path: Path, engine: str, handed_over: bool) -> None:

@@ -318,6 +318,16 @@ def test_what_is_folded_is_not_folded_again(run: RunDirectory, tables: RunTables
     assert rounds_of(run) == [1, 2]
 
 
+def test_a_folder_whose_name_looks_like_a_uri_holds_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunDirectory.create_at(Path("math:pi") / "run", Experiment())
+    with RunTables(run, METRICS) as tables:
+        fill(tables, 1, 2)
+        tables.save()
+        fill(tables, 3, 3)
+    assert rounds_of(run) == client_rounds_of(run)[::4] == [1, 2, 3]
+
+
 def test_many_small_batches_become_few_row_groups(run: RunDirectory, tables: RunTables) -> None:
     fill(tables, 1, 200)
     tables.close()

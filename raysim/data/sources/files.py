@@ -100,11 +100,11 @@ def read_parquet(path: Path) -> pa.Table:
     from pyarrow import parquet
 
     try:
-        described = parquet.read_metadata(path)
+        described = parquet.read_metadata(path.absolute())
         values = described.num_rows * described.num_columns  # one value many times over is small on the disk
         check_room(8 * values, str(path), f"a table of {described.num_rows:,} rows", "use a smaller file")
         # Without `partitioning=None`, a folder called `year=2020` would become a column.
-        return validated(parquet.read_table(path, partitioning=None))
+        return validated(parquet.read_table(path.absolute(), partitioning=None))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
 
