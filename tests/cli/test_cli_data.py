@@ -54,6 +54,25 @@ def test_show_names_owners_and_class_names_where_there_are_any(raysim: Raysim, f
     assert "sick: " in north
 
 
+def test_show_and_plan_count_what_a_corpus_has(raysim: Raysim, folder: Path) -> None:
+    rows = [{"text": "ab " * size, "author": f"author {size % 3}"} for size in range(2, 20)]
+    (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = "{name: corpus, path: texts.jsonl, client: author, tokenizer: bytes, length: 32, packing: false}"
+    (folder / "texts.yaml").write_text(
+        f"cohort: 2\ndata: {{source: {source}, partition: natural}}\nmodel: {{name: lstm_char, hidden: 4}}\n"
+    )
+    shown = raysim("data", "show", "texts.yaml")
+    assert shown.exit_code == 0, shown.output
+    tokens, cut = sum(3 * size + 1 for size in range(2, 20)), sum(max(3 * size + 1 - 33, 0) for size in range(2, 20))
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("corpus")]
+    assert line.split(maxsplit=1)[1] == (
+        f"18 documents, {tokens} tokens, 256 token ids, 3 owners, {cut} truncated tokens"
+    )
+    assert f"{cut} of {tokens} source tokens left out: 9 of 18 documents are longer than 33 tokens" in shown.stdout
+    planned = json.loads(raysim("plan", "texts.yaml", "execution.executor=inprocess", "--json").stdout)
+    assert planned["data"]["counts"]["truncated tokens"] == cut
+
+
 def test_show_and_plan_say_what_the_data_left_out(raysim: Raysim, folder: Path) -> None:
     rows = "".join(f"{'' if i % 4 == 0 else i},{i % 2 if i % 8 else 1}\n" for i in range(80))
     (folder / "holes.csv").write_text("a,y\n" + rows)
