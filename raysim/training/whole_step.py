@@ -65,7 +65,7 @@ class WholeStep:
 
     def __init__(
         self, gradient: Vectorised, layout: ParameterLayout, optimizer: RowOptimizer | None, clip_norm: Clip | None,
-        correct: Correction | None, example: Sequence[Tensor], known: Sequence[WholeStep] = (),
+        correct: Correction | None, example: Sequence[Tensor],
     ) -> None:  # fmt: skip
         """Compile it.
 
@@ -73,7 +73,6 @@ class WholeStep:
             gradient: of parameters and buffers `[k, …]`, x, y and share, and what the loss is told, to gradients and
                 losses.
             example: rows `[k, P]`, x, y and share `[k, B, …]`, and what the loss is told, to try it on, for a k ≥ 4.
-            known: other steps of this gradient. Code that writes gradients, and moves nothing, is compiled once.
 
         Raises:
             NotWhole: it cannot be compiled; says why.
@@ -93,10 +92,10 @@ class WholeStep:
         except Exception as error:  # an algorithm of the user's own
             raise NotWhole(f"its correction fails on rows: {told(error)}") from error
         pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
-        same = [one._code for one in known if not (self._updates or one._updates)]
+        each, of_gradient = self._each_parameter(), [one.of_gradient for one in pairs]
         try:
             self._code: Callable[..., None] = (
-                same[0] if same else compiled(self._each_parameter(), *(one.of_gradient for one in pairs))
+                compiled(each, *of_gradient) if self._updates else _once(gradient, each, *of_gradient)
             )
             self._then = None if self._apart else compiled(self._whole_rows(), *(one.of_update for one in pairs))
         except Exception as error:  # torch refuses in many ways
@@ -266,15 +265,13 @@ class Codes:
         codes = cls(not_whole="" if update.corrections else "the algorithm takes steps of its own")
         for correct in update.corrections:
             try:
-                step = WholeStep(
-                    gradient, layout, update.optimizer, update.clip_norm, correct, example, list(codes.whole.values())
-                )
+                step = WholeStep(gradient, layout, update.optimizer, update.clip_norm, correct, example)
             except NotWhole as reason:
                 codes.not_whole = codes.not_whole or str(reason)
             else:
                 codes.whole[correct] = step
         if update.plain or codes.not_whole:
-            codes.alone = WholeStep(gradient, layout, None, None, None, example, list(codes.whole.values()))
+            codes.alone = WholeStep(gradient, layout, None, None, None, example)
         return codes
 
     @property
@@ -286,6 +283,17 @@ class Codes:
 def _apart(factors: Tensor) -> Sequence[Tensor]:
     """Factors `[n]`, or of each row `[k, n]`, one by one."""
     return factors.unbind() if factors.ndim == 1 else factors.unsqueeze(2).unbind(1)
+
+
+def _once(
+    gradient: Vectorised, function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]
+) -> Callable[..., None]:
+    """Code that writes gradients and moves nothing: one for all steps, and all engines, of a captured gradient."""
+    codes: dict[object, Callable[..., None]] = vars(getattr(gradient, "__self__", function)).setdefault("codes", {})
+    key = tuple((one.shape, one.stride(), one.dtype, one.device) for one in first)
+    if key not in codes:
+        codes[key] = compiled(function, first, second)
+    return codes[key]
 
 
 def _why(error: Exception) -> str:
