@@ -55,7 +55,9 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
     no_cache = _option("torch._functorch.config", enable_autograd_cache=False)
     # The code's own checks of sizes are among those whose answer is known.
     unchecked = _option("torch._inductor.config", size_asserts=False)
-    with torch.no_grad(), no_cache, unchecked, _without_reports():
+    # A size that differs from that of an earlier function of this name, in this process, would become a variable.
+    by_itself = _option("torch._dynamo.config", automatic_dynamic_shapes=False)
+    with torch.no_grad(), no_cache, unchecked, by_itself, _without_reports():
         guarded: Callable[..., None] = torch.compile(function, fullgraph=True, backend=backend)
         guarded(*first)
         guarded(*second)

@@ -35,6 +35,22 @@ def test_compiled_rows_agree_with_one_client_at_a_time_and_k_decides_nothing(tmp
     assert (vector - expected).norm() <= 1e-5 * expected.norm()
 
 
+def test_a_run_is_compiled_by_itself_after_others_in_a_process(tmp_path: Path) -> None:
+    """Torch remembers the sizes of an earlier model's code, and would make variables of them."""
+    compiled = (
+        "training={engine: rows, rows: 3, compile: true}",
+        "model={name: mlp_lora, hidden: [32]}",
+        "rounds=2",
+        "client.batch_size=20",
+        "client.epochs=2",
+        "cohort=5",
+    )
+    for algorithm in ("fedprox", "fedavg"):
+        _, vector, _ = trained(digits(tmp_path, *compiled, f"algorithm={algorithm}"))
+    _, expected, _ = trained(digits(tmp_path, *compiled[1:], f"algorithm={algorithm}"))
+    assert (vector - expected).norm() <= 1e-5 * expected.norm()
+
+
 @pytest.mark.ray
 def test_compiled_rows_end_in_the_same_bits_on_actors_and_after_a_resume(tmp_path: Path, ray_session: object) -> None:
     compiled = ("training.engine=rows", "training.compile=true")
