@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from raysim.config import Experiment
+from raysim.config.algorithms import FedKSeedConfig
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import Blueprint, Calling, LazyBlueprint, build_model, exclusive_torch
@@ -64,8 +65,10 @@ class Job:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Packages beside torch that the model computes with."""
-        return TRANSFORMER_LIBRARIES if self.blueprint.of_transformer or _hugging_face(self.experiment) else ()
+        """Packages beside torch that the model computes with, or directions are drawn with."""
+        drawing = ("numpy",) if isinstance(self.experiment.algorithm, FedKSeedConfig) else ()
+        hugging_face = self.blueprint.of_transformer or _hugging_face(self.experiment)
+        return (*drawing, *TRANSFORMER_LIBRARIES) if hugging_face else drawing
 
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment

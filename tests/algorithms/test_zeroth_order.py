@@ -92,7 +92,9 @@ def test_models_are_of_scalars_alone_only_with_this_algorithm(tmp_path: Path) ->
 def test_what_travels_is_under_18_kilobytes_each_way(tmp_path: Path) -> None:
     with Simulation(digits(tmp_path, "algorithm=fedkseed", "client.optimizer.lr=0.02", "rounds=2")) as simulation:
         simulation.run()
-    rows = read_rounds(RunDirectory.open(simulation.directory)).to_pylist()
+    run = RunDirectory.open(simulation.directory)
+    assert "numpy" in run.read_environment()["bits"]
+    rows = read_rounds(run).to_pylist()
     assert {(row["wire_up"] / row["cohort"], row["wire_down"] / row["cohort"]) for row in rows} == {(16384, 16384)}
 
 
