@@ -98,7 +98,7 @@ def speed(turns: int) -> None:
         dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         config = transformers.GPT2Config(vocab_size=50257, n_positions=length, **sizes, **dropout)
         torch.manual_seed(0)
-        ids = np.random.default_rng(0).integers(0, 50257, (batch * steps, length))
+        ids = np.random.default_rng(0).integers(0, 50257, (batch * steps, length + 1))
         ids[0, 0] = 50256
         bare, ours = [], []
         for _ in range(turns):
@@ -117,9 +117,9 @@ def bare_loop(model: Any, ids: torch.Tensor, batch: int) -> float:
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-3)
     began = time.process_time()
     for start in range(0, len(ids), batch):
-        x = ids[start : start + batch]
+        x, y = ids[start : start + batch, :-1], ids[start : start + batch, 1:]
         logits = model(input_ids=x, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), x[:, 1:].flatten())
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
