@@ -35,6 +35,8 @@ SMALL = {
     ],
     "step_schedule_digits": ["client.schedule.warmup=4"],
     "shakespeare_gpt": ["cohort=2", "client.steps=1", "evaluation.every=0"],
+    "diloco": ["cohort=2", "client.steps=2", "client.schedule.warmup=1", "evaluation.every=0"],
+    "fedkseed": ["cohort=2", "client.steps=1", "evaluation.every=0"],
     "corpus_shakespeare": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "shakespeare_lstm": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "synthetic_fedprox": ["client.epochs=1", "client.steps=2"],
