@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raysim.algorithms import Algorithm
 from raysim.execution.placement.memory import Skeleton
-from raysim.execution.preparation import engine_timing
+from raysim.execution.preparation import engine_timing, program_run
 from raysim.execution.preparation.engine_choice import time_step
 from raysim.execution.preparation.engine_timing import Timing
 from raysim.execution.preparation.prepare import prepare_job
@@ -65,7 +65,10 @@ def test_the_program_is_run_on_blocks_of_any_size_with_one_batch_and_with_severa
 
 
 @pytest.mark.parametrize("algorithm", ["scaffold", "ifca", "mime", "apfl", "cocoa", "fedsgd"])
-def test_programs_that_read_state_losses_or_whole_shards_are_timed(tmp_path: Path, algorithm: str) -> None:
+def test_programs_that_read_state_losses_or_whole_shards_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setattr(program_run, "_plain", None)  # none of them is timed by plain steps instead
     model = "model=softmax" if algorithm == "cocoa" else "model={name: mlp, hidden: [4]}"
     assert timing_of(tmp_path, algorithm, model)[1] is not None
 

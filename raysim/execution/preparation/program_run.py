@@ -33,6 +33,7 @@ from raysim.training import (
     build_engine,
     resolve_client_loss,
     resolve_loss,
+    resolve_metrics,
     to_device,
 )
 from raysim.user_code import passes
@@ -133,7 +134,8 @@ class ProgramRun:
         if self._evaluator is None:
             module, evaluation = job.build_module(info, self._device), job.experiment.evaluation
             loss, layout = resolve_loss(job.experiment.training, info), ParameterLayout(module)
-            self._evaluator = Evaluator(module, layout, loss, [], info, self._device, evaluation.batch_size)
+            metrics = resolve_metrics(evaluation.metrics, info, job.experiment.training.loss, evaluation.positive)
+            self._evaluator = Evaluator(module, layout, loss, metrics, info, self._device, evaluation.batch_size)
         found = np.ones((len(clients), len(models)))
         for j, model in enumerate(models):
             self._evaluator.load(model)
