@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -50,8 +51,12 @@ def export(
     module = job.build_module(spec.open().info, share_frozen=False, called=False)
     load_weights(module, str(directory.model), name=experiment.model.name)
     with storing(folder):
-        (save_transformer if merged else save_adapters)(module, folder)
-        tokenizer = tokenizer_of(experiment.model)
-        if merged and tokenizer is not None:
-            tokenizer.save_pretrained(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workshop:
+            made = Path(workshop, "model")  # it appears complete, or not at all
+            (save_transformer if merged else save_adapters)(module, made)
+            tokenizer = tokenizer_of(experiment.model)
+            if merged and tokenizer is not None:
+                tokenizer.save_pretrained(made)
+            made.rename(folder)
     return folder

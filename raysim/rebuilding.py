@@ -45,6 +45,6 @@ def rebuild(
     job = prepare_job(experiment, model=model, data=data).job
     server = Server(job)
     found = rebuilt(server.first()[1], scalars, config.seed, server.layout)
-    module = job.build_module(job.federation.open().info, share_frozen=False)
+    module = job.build_module(job.federation.open().info, share_frozen=False, called=False)
     server.layout.unpack(torch.from_numpy(found), module)
     return module

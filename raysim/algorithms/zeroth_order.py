@@ -50,6 +50,11 @@ class FedKSeed(Algorithm):
         plain_sgd_only(experiment, "algorithm: fedkseed takes steps of its own along random directions")
         if experiment.client.clip_norm is not None or any(one.clip_norm for one in experiment.client.groups):
             raise ConfigError("client.clip_norm: fedkseed takes no gradients that could be clipped; leave it out")
+        if self.layout.buffers:
+            raise ConfigError(
+                f"algorithm: fedkseed moves parameters alone, and the model has running statistics "
+                f"({self.layout.buffers[0].name}); use a model without batch normalisation"
+            )
         if experiment.training.checkpointing:
             raise ConfigError("training.checkpointing: fedkseed has no backward pass; set it to false")
 

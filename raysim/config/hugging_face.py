@@ -93,6 +93,8 @@ class HuggingFaceConfig(Section):
             raise ValueError(f"hugging_face takes one of path, hub and config; {found}")
         if self.peft is None and self.train:
             raise ValueError("train names what trains beside adapters, and there are none; use freeze, or add peft")
+        if self.dtype != "float32" and self.peft is None and not self.freeze:
+            raise ValueError("dtype is that of frozen parameters, and none is frozen; add peft or freeze")
         if self.bits is not None and self.peft is None:
             raise ValueError("quantised layers do not train: bits needs peft")
         if isinstance(self.peft, SoftPromptConfig) and self.task == "encoder":

@@ -113,7 +113,15 @@ def _check(field: InputField, values: Array, samples: int) -> None:
         )
     wanted = "biu" if field.kind in ("tokens", "integers", "flags", "pixels") else "fiub"
     if values.dtype.kind not in wanted:
-        raise DataError(f"input {field.name!r} has type {values.dtype}, expected integers ({field.kind})")
+        expected = "numbers" if field.kind == "real" else f"integers ({field.kind})"
+        raise DataError(f"input {field.name!r} has type {values.dtype}, expected {expected}")
+    if field.kind == "real":
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values.astype(np.float32)).reshape(samples, -1).all(1)
+        if not finite.all():
+            raise DataError(f"input {field.name!r}: sample {int(np.argmin(finite))} has a value that is not finite")
+    if (field.count or 0) > 2**31:
+        raise DataError(f"input {field.name!r} has {field.count:,} values, more than 32 bits hold")
     if field.kind == "flags" and values.dtype.kind != "b" and values.size and (values.min() < 0 or values.max() > 1):
         raise DataError(f"input {field.name!r}: flags are 0 or 1, found {values.min()}..{values.max()}")
     if field.kind == "pixels" and values.size and (values.min() < 0 or values.max() > 255):

@@ -24,22 +24,16 @@ def add_adapters(model: Any, config: LoraConfig | Ia3Config) -> None:
     """
     peft = llm("peft")
     targets = None if config.targets is None else list(config.targets)
-    if isinstance(config, LoraConfig):
-        settings = peft.LoraConfig(
-            r=config.r,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=targets,
-            use_rslora=config.rank_stabilised,
-        )
-    else:
-        forward = None if config.feedforward is None else list(config.feedforward)
-        settings = peft.IA3Config(target_modules=targets, feedforward_modules=forward)
     layers = ", ".join(sorted({name.rpartition(".")[2] for name, one in model.named_modules() if _linear(one)}))
     kind = getattr(model.config, "model_type", "")
     if targets is None and kind not in _known(peft, config):
         raise ModelError(f"model.peft.targets: peft knows no layers of {kind} models; name some of {layers}")
+    ends = [name for name, one in model.named_modules() if not list(one.children())]
+    for target in targets or ():
+        if not any(name == target or name.endswith(f".{target}") for name in ends):
+            raise ModelError(f"model.peft.targets: no layer is called {target!r}; the layers are {layers}")
     try:
+        settings = _settings(peft, config, targets)
         with warnings.catch_warnings():  # of GPT-2's transposed layers, which peft recognises
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
             warnings.filterwarnings("ignore", category=FutureWarning)
@@ -48,6 +42,19 @@ def add_adapters(model: Any, config: LoraConfig | Ia3Config) -> None:
         raise ModelError(f"model.peft.targets: {str(error).splitlines()[0][:200]}; the layers are {layers}") from None
     if isinstance(config, LoraConfig):
         _check_rank(model, config.r)
+
+
+def _settings(peft: Any, config: LoraConfig | Ia3Config, targets: list[str] | None) -> Any:
+    if isinstance(config, LoraConfig):
+        return peft.LoraConfig(
+            r=config.r,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=targets,
+            use_rslora=config.rank_stabilised,
+        )
+    forward = None if config.feedforward is None else list(config.feedforward)
+    return peft.IA3Config(target_modules=targets, feedforward_modules=forward)
 
 
 def _known(peft: Any, config: LoraConfig | Ia3Config) -> Sequence[str]:
@@ -99,7 +106,8 @@ def choose_trained(model: nn.Module, config: HuggingFaceConfig, head: Sequence[s
         for name, layer in model.named_modules():
             if marker not in name and any(one.requires_grad for one in layer.parameters(recurse=False)):
                 layer.register_forward_pre_hook(_in_full)
-                layer.register_forward_hook(partial(_back, dtype))
+                if not name.startswith(tuple(one.rstrip(".") for one in head)) or not head:
+                    layer.register_forward_hook(partial(_back, dtype))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("model.freeze: nothing is left to train")
 

@@ -111,7 +111,8 @@ def _named(module: nn.Module, inputs: tuple[InputField, ...]) -> NamedInputs:
     names = [field.name for field in inputs]
     if all(name in keyword for name in names) or any(one.kind is one.VAR_KEYWORD for one in parameters):
         return NamedInputs(inputs, True)
-    if len(keyword) == 1 and not keyword & set(names):
+    needed = {one.name for one in parameters if one.name in keyword and one.default is one.empty}
+    if len(needed) == 1 and not keyword & set(names):
         return NamedInputs(inputs, False)
     missing = [name for name in names if name not in keyword]
     raise ModelError(

@@ -15,6 +15,7 @@ from raysim.models.adapters import add_adapters, choose_trained
 from raysim.models.extras import llm
 from raysim.models.pretrained import CLASSES, origin_of, place_of
 from raysim.models.wrapped import SOFT_PROMPT, Encoder, Prompted
+from raysim.user_code import told
 
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -48,11 +49,18 @@ def hugging_face(config: HuggingFaceConfig, info: DataInfo, outputs: tuple[int, 
                 dtype=getattr(torch, config.dtype) if config.peft is not None else torch.float32,
                 **_quantised(transformers, config),
             )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        raise ModelError(f"model: {place_of(config)} cannot be loaded ({str(error).splitlines()[0][:240]})") from None
+    except Exception as error:  # the library, and what checks its configurations, may raise anything
+        raise ModelError(f"model: {place_of(config)} cannot be loaded ({told(error)[:240]})") from None
     head = [] if config.task == "causal_lm" else _new_parameters(model)
     if config.task == "encoder":
         model, head = Encoder(model, outputs), ["head."]
+    if config.task == "sequence_classification" and _is_causal(model):
+        if isinstance(config.peft, SoftPromptConfig):
+            raise ModelError("model.peft: a decoder that classifies reads its last token by its id, which a prompt has "
+                             "not; use lora or ia3, or task: encoder")  # fmt: skip
+        if settings.pad_token_id is None:
+            raise ModelError("model: a decoder that classifies needs to know the id of padding; set pad_token_id in "
+                             "its configuration, or use task: encoder")  # fmt: skip
     if isinstance(config.peft, SoftPromptConfig):
         model, head = Prompted(model, config.peft.length), [SOFT_PROMPT, *(f"backbone.{one}" for one in head)]
     elif config.peft is not None:
@@ -76,12 +84,12 @@ def _configuration(transformers: Any, config: HuggingFaceConfig, info: DataInfo)
         origin = origin_of(config)
         try:
             return transformers.AutoConfig.from_pretrained(**origin)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"model: {place_of(config)} is no model ({str(error).splitlines()[0][:200]})") from None
+        except Exception as error:
+            raise ModelError(f"model: {place_of(config)} is no model ({told(error)[:240]})") from None
     values = dict(config.config)
     known = transformers.CONFIG_MAPPING
     kind = values.pop("model_type", None)
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         close = difflib.get_close_matches(str(kind), list(known.keys()), n=3)
         remedy = f"did you mean {' or '.join(close)}?" if close else "e.g. gpt2, llama or bert"
         raise ModelError(f"model.config.model_type: {kind!r} is unknown to transformers; {remedy}")
@@ -95,8 +103,12 @@ def _configuration(transformers: Any, config: HuggingFaceConfig, info: DataInfo)
     size = {"vocab_size": info.vocabulary} if info.vocabulary is not None else {}
     try:
         return known[kind](**{**none, **size, **values})
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"model.config: {str(error).splitlines()[0][:200]}") from None
+    except Exception as error:
+        raise ModelError(f"model.config: {told(error)[:240]}") from None
+
+
+def _is_causal(model: nn.Module) -> bool:
+    return any(getattr(one, "is_causal", False) is True for one in model.modules())
 
 
 def _new_parameters(model: Any) -> list[str]:

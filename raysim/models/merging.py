@@ -15,6 +15,9 @@ from raysim.models.transformer_inputs import is_transformer
 from raysim.models.versioned import base_with_version, residual_names
 from raysim.models.wrapped import Encoder, Prompted
 
+_PEFT = "base_model.model."
+"""Before the names of parameters in a file of adapters."""
+_PROMPT = "model.peft: embeddings before the sequence have no form of the library's; model.safetensors has them"
 _MARKERS = ("lora_", "ia3_l")
 HEAD = "head.safetensors"
 """Beside an encoder's folder: the linear layer behind it."""
@@ -38,12 +41,9 @@ def save_transformer(module: nn.Module, folder: Path) -> None:
             "model.safetensors has all of it, for load_state_dict"
         )
     if isinstance(module, Prompted):
-        raise ModelError("model.peft: embeddings before the sequence cannot be merged into weights; export without it")
+        raise ModelError(_PROMPT)
     merge(module)
-    inner: Any = module.backbone if isinstance(module, Encoder) else module
-    if hasattr(inner, "get_base_model"):
-        inner = inner.get_base_model()
-    inner.save_pretrained(folder)
+    _inner(module).save_pretrained(folder)
     if isinstance(module, Encoder):
         save_file({name: one.detach().contiguous() for name, one in module.head.state_dict().items()}, folder / HEAD)
 
@@ -55,22 +55,32 @@ def save_adapters(module: nn.Module, folder: Path) -> None:
         ModelError: the model has no adapters, or versions of its base.
         OSError: the disk refuses.
     """
-    settings = getattr(module.backbone if isinstance(module, Encoder) else module, "peft_config", None)
+    if isinstance(module, Prompted):
+        raise ModelError(_PROMPT)
+    settings = getattr(module, "peft_config", None)
     if not settings:
         raise ModelError(f"model {type(module).__name__} has no adapters; add --merged to write all of it")
     if residual_names(module):
         raise ModelError("the model has a version of its base, which adapters do not hold; add --merged")
+    ((adapter, chosen),) = settings.items()
     folder.mkdir(parents=True, exist_ok=True)
     kept, rest = dict[str, Tensor](), dict[str, Tensor]()
     for name, one in module.named_parameters():
-        if one.requires_grad:
-            adapter = any(marker in name for marker in _MARKERS)
-            short = f"base_model.model.{name.removeprefix('backbone.').replace('.default', '')}" if adapter else name
-            (kept if adapter else rest)[short] = one.detach().contiguous()
+        if one.requires_grad and any(marker in name for marker in _MARKERS):
+            short = name.removeprefix(_PEFT).removeprefix("backbone.").replace(f".{adapter}", "")
+            kept[f"{_PEFT}{short}"] = one.detach().contiguous()
+        elif one.requires_grad:
+            rest[name] = one.detach().contiguous()
     save_file(kept, folder / "adapter_model.safetensors")
-    settings["default"].save_pretrained(folder)
+    chosen.save_pretrained(folder)
     if rest:
         save_file(rest, folder / HEAD)
+
+
+def _inner(module: Any) -> Any:
+    """The library's own model."""
+    inner = module.backbone if isinstance(module, Encoder) else module
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def merge(module: nn.Module) -> None:
@@ -78,7 +88,11 @@ def merge(module: nn.Module) -> None:
     kind = llm("peft.tuners.tuners_utils").BaseTunerLayer
     with torch.no_grad():
         for name, layer in [(name, one) for name, one in module.named_modules() if isinstance(one, kind)]:
-            base_with_version(layer.get_base_layer())
+            base = layer.get_base_layer()
+            base_with_version(base)
+            if sum(one is base.weight for _, one in module.named_parameters(remove_duplicate=False)) > 1:
+                base.weight = nn.Parameter(base.weight.clone(), requires_grad=False)  # tied to another layer's
+                _inner(module).config.tie_word_embeddings = False
             layer.merge(safe_merge=True)
             holder, _, key = name.rpartition(".")
             setattr(module.get_submodule(holder), key, layer.get_base_layer())

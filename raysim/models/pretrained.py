@@ -36,7 +36,8 @@ def origin_of(config: HuggingFaceConfig) -> dict[str, Any]:
         ModelError: there is no such folder or file.
     """
     if config.path is None:
-        return {"pretrained_model_name_or_path": config.hub}
+        revision = {"revision": config.fingerprint} if config.fingerprint else {}
+        return {"pretrained_model_name_or_path": config.hub, **revision}
     path = _looked_up(config.path)
     if path.is_file():
         return {"pretrained_model_name_or_path": str(converted(path)), "local_files_only": True}
@@ -77,11 +78,14 @@ def tokenizer_of(config: object) -> Any:
 def _supports_sdpa(config: HuggingFaceConfig) -> bool:
     transformers = llm("transformers")
     if config.config is not None:
-        settings = transformers.CONFIG_MAPPING.get(config.config.get("model_type"), None)
+        settings = transformers.CONFIG_MAPPING.get(str(config.config.get("model_type")), None)
         if settings is None:
             return True  # refused where it is built
     else:
-        settings = type(transformers.AutoConfig.from_pretrained(**origin_of(config)))
+        try:
+            settings = type(transformers.AutoConfig.from_pretrained(**origin_of(config)))
+        except Exception:  # told where it is built
+            return True
     kind = getattr(transformers, CLASSES[config.task])._model_mapping.get(settings, None)
     return bool(getattr(kind, "_supports_sdpa", True))
 

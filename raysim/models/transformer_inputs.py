@@ -19,6 +19,7 @@ from raysim.models.inputs import take_inputs
 from raysim.models.wrapped import Encoder, Prompted
 
 MASK, SEGMENTS, IDS, POSITIONS = "attention_mask", "segments", "input_ids", "position_ids"
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
 _LIBRARY = ("transformers.", "peft.")
 
 
@@ -27,13 +28,19 @@ def is_transformer(module: nn.Module) -> bool:
     if isinstance(module, Encoder | Prompted):
         return True
     names = {f"{one.__module__}.{one.__name__}" for one in type(module).__mro__}
-    return any(name.startswith(_LIBRARY) and name.endswith((".PreTrainedModel", ".PeftModel")) for name in names)
+    if not any(name.startswith(_LIBRARY) and name.endswith((".PreTrainedModel", ".PeftModel")) for name in names):
+        return False
+    return getattr(_inner(module), "main_input_name", IDS) == IDS  # a model of images is called as any other module
+
+
+def _inner(module: Any) -> Any:
+    """The model of `transformers` in one that `peft` has changed."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module
 
 
 def backbone_config(module: Any) -> Any:
     """The `transformers` configuration of a model, also of one that `peft` has changed."""
-    inner = module.get_base_model() if hasattr(module, "get_base_model") else module
-    return inner.config.get_text_config()
+    return _inner(module).config.get_text_config()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,14 @@ class TransformerInputs:
         causal: whether a position attends to none after it.
         prefix: positions before the sequence that every position attends to.
         explicit: whether mask and positions are always given, so that nothing is left to be looked up.
+        first: the number of the first position (RoBERTa's begin behind that of padding).
     """
 
     inputs: tuple[InputField, ...]
     causal: bool
     prefix: int = 0
     explicit: bool = False
+    first: int = 0
 
     @classmethod
     def of(cls, module: nn.Module, info: DataInfo) -> TransformerInputs:
@@ -70,16 +79,23 @@ class TransformerInputs:
                 f"model {name}: its vocabulary has {vocabulary:,} tokens, the data's tokenizer {info.vocabulary:,}; "
                 "tokenise the data with the model's own tokenizer"
             )
+        first = _first_position(module)
         for key in ("max_position_embeddings", "sliding_window"):
             limit = getattr(config, key, None)
-            if isinstance(limit, int) and 0 < limit < length + prefix:
+            if isinstance(limit, int) and 0 < limit < length + prefix + first * (key != "sliding_window"):
                 what = "positions" if key == "max_position_embeddings" else "positions in its sliding window"
                 raise ModelError(
                     f"model {name}: it has {limit:,} {what}, the data's sequences are {length + prefix:,} long; make "
                     "them shorter (the source's length)"
                 )
         causal = any(getattr(one, "is_causal", False) is True for one in module.modules())
-        return cls(info.inputs, causal, prefix, getattr(config, "_attn_implementation", "") == "eager")
+        if type(_inner(getattr(module, "backbone", module))).__name__.endswith(_CAUSAL) and not causal:
+            raise ModelError(
+                f"model {name}: its attention is not known to be causal, so that a position might see the token that "
+                "it predicts; set is_decoder: true in model.config, or use a decoder such as gpt2"
+            )
+        explicit = getattr(config, "_attn_implementation", "") == "eager"
+        return cls(info.inputs, causal, prefix, explicit, first)
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -92,12 +108,26 @@ class TransformerInputs:
         if mask is not None or segments is not None or self.prefix or explicit or not self.causal:
             dtype = next(one.dtype for one in module.parameters() if one.is_floating_point())
             given[MASK] = attention_mask(ids, mask, segments, self.prefix, causal=self.causal, dtype=dtype)
-        if explicit and POSITIONS not in given:
-            length = ids.shape[-1] + self.prefix
-            given[POSITIONS] = torch.arange(length, device=ids.device).expand(len(ids), length)
+        if self.causal and POSITIONS not in given and MASK in given:
+            given[POSITIONS] = self._positions(ids, segments)
+        elif POSITIONS in given and self.prefix:
+            before = torch.arange(self.prefix, device=ids.device).expand(len(ids), self.prefix)
+            given[POSITIONS] = torch.cat([before, given[POSITIONS] + self.prefix], 1)
         if self.causal:
             given["use_cache"] = False
         return (), {**given, "return_dict": True}
+
+    def _positions(self, ids: Tensor, segments: Tensor | None) -> Tensor:
+        """Of each token in its document, behind the prefix."""
+        length = ids.shape[-1] + self.prefix
+        place = torch.arange(length, device=ids.device).expand(len(ids), length)
+        if segments is not None:
+            begins = torch.ones_like(segments, dtype=torch.bool)
+            begins[..., 1:] = segments[..., 1:] != segments[..., :-1]
+            own = place[..., self.prefix :]
+            start = torch.where(begins, own - self.prefix, 0).cummax(-1).values
+            place = torch.cat([place[..., : self.prefix], own - start], -1)
+        return place + self.first
 
 
 def attention_mask(
@@ -133,6 +163,14 @@ def attention_mask(
         within = (place[:, None] < prefix) & (place < prefix)
         allowed = allowed | (within & (place[:, None] >= place) if causal else within)
     return torch.where(allowed, 0.0, torch.finfo(dtype).min).to(dtype).unsqueeze(-3)
+
+
+def _first_position(module: nn.Module) -> int:
+    """The number of the first position, by the table of positions."""
+    for name, one in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(one, nn.Embedding) and one.padding_idx is not None:
+            return one.padding_idx + 1
+    return 0
 
 
 def _length(info: DataInfo, name: str) -> int:

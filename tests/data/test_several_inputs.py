@@ -104,6 +104,8 @@ def test_a_mapping_of_arrays_is_a_data_set() -> None:
         ({"x": {"a": np.zeros((2, 2)), "b": np.zeros((3, 2))}}, "the inputs of x have"),
         ({"x": {"a b": np.zeros((2, 2))}}, "the input 'a b' of x is no name"),
         ({"x": {"a": np.array([[-1], [0]])}}, "the input 'a' of x has -1"),
+        ({"x": {"a": np.array([[2**32 + 5], [0]])}}, "input 'a' has 4,294,967,302 values, more than 32 bits hold"),
+        ({"x": {"a": np.array([[0.0], [np.nan]])}}, "input 'a': sample 1 has a value that is not finite"),
         ({"x_test": {"input_ids": np.zeros((2, 5), int)}, "y_test": [0, 1]}, "x has the inputs .*, x_test"),
         ({"x_test": np.zeros((2, 5)), "y_test": [0, 1]}, "x and x_test are both arrays, or both inputs by name"),
     ],

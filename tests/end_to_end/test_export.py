@@ -10,11 +10,12 @@ import pytest
 import torch
 from federations import digits
 from torch import Tensor
-from transformer_models import LENGTH, VOCABULARY, federation, plain
+from transformer_models import LENGTH, VOCABULARY, federation, info_of, plain, section
 from typer.testing import CliRunner
 
 from raysim import Simulation, export
 from raysim.cli import app
+from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.errors import RaysimError
 
 IDS = np.random.default_rng(9).integers(0, VOCABULARY, (3, LENGTH))
@@ -61,6 +62,39 @@ def test_adapters_fit_the_base_that_they_were_trained_on(tmp_path: Path) -> None
     torch.testing.assert_close(plain(adapted, IDS), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_adapters_of_a_module_that_peft_changed_and_of_an_encoder_are_found_by_peft(tmp_path: Path) -> None:
+    import peft
+    from safetensors.torch import load_file
+
+    from raysim.models import build_model
+    from raysim.models.merging import save_adapters
+
+    info = info_of("encoder")
+    config = HuggingFaceConfig(**section("encoder", "bert", peft={"name": "lora", "r": 2}))
+    encoder: Any = build_model(config, info, seed=0)
+    handed = peft.get_peft_model(
+        build_model(HuggingFaceConfig(**section("causal_lm", "llama")), info_of("causal_lm"), seed=0),
+        peft.LoraConfig(r=2),
+    )
+    for name, module in (("encoder", encoder), ("handed", handed)):
+        save_adapters(module, tmp_path / name)
+        written = load_file(tmp_path / name / "adapter_model.safetensors")
+        base = encoder.backbone if name == "encoder" else handed.get_base_model()
+        found = {key.replace(".default", "") for key, _ in base.named_parameters() if "lora_" in key}
+        assert {key.removeprefix("base_model.model.") for key in written} == found
+    assert set(load_file(tmp_path / "encoder" / "head.safetensors")) == {"head.weight", "head.bias"}
+
+
+def test_a_merged_head_leaves_the_embeddings_that_it_was_tied_to(tmp_path: Path) -> None:
+    import transformers
+
+    peft = "model.peft={name: lora, r: 2, targets: [lm_head]}"
+    run, expected, data = finished(tmp_path, "gpt2", peft)
+    folder = export(run, tmp_path / "merged", merged=True, data=data)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    torch.testing.assert_close(plain(model, IDS), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_run_of_a_frozen_base_keeps_what_trains_and_knows_its_base(tmp_path: Path) -> None:
     from safetensors import safe_open
 
@@ -82,7 +116,11 @@ def test_a_run_of_a_frozen_base_keeps_what_trains_and_knows_its_base(tmp_path: P
         ((), ["--to", "FULL"], "is not empty; name another folder"),
         (("algorithm=fedex_lora",), ["--to", "NEW"], "has a version of its base, which adapters do not hold"),
         (("model.peft=null",), ["--to", "NEW"], "has no adapters; add --merged"),
-        (("model.peft={name: prompt, length: 2}",), ["--to", "NEW", "--merged"], "cannot be merged into weights"),
+        (
+            ("model.peft={name: prompt, length: 2}",),
+            ["--to", "NEW", "--merged"],
+            "embeddings before the sequence have no form",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_one_line(

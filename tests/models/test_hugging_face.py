@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformer_models
 from torch import Tensor, nn
-from transformer_models import CAUSAL, TASKS, info_of, section
+from transformer_models import CAUSAL, SIZES, TASKS, info_of, section
 
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.data.inputs import InputField, pack_inputs
@@ -75,25 +75,39 @@ def test_padding_changes_no_logit_of_a_token(family: str) -> None:
             torch.testing.assert_close(found[row][torch.from_numpy(mask[row])], alone[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("positions", [True, False], ids=["given", "made"])
 @pytest.mark.parametrize("family", CAUSAL)
-def test_packed_documents_have_the_logits_that_they_have_alone(family: str) -> None:
+def test_packed_documents_have_the_logits_that_they_have_alone(family: str, positions: bool) -> None:
     model, info = built("causal_lm", family), info_of("causal_lm")
     ids = np.random.default_rng(1).integers(0, 40, (1, 12))
     segments = np.array([[1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3]])
-    positions = np.array([[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3]])
-    packed, fields = pack_inputs(
-        {"input_ids": ids, "segments": segments, "position_ids": positions},
-        [
-            InputField("input_ids", "tokens", (12,), count=40),
-            InputField("segments", "integers", (12,), count=13),
-            InputField("position_ids", "integers", (12,), count=12),
-        ],
-    )
+    place = np.array([[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3]])
+    wanted = [InputField("input_ids", "tokens", (12,), count=40), InputField("segments", "integers", (12,), count=13)]
+    wanted += [InputField("position_ids", "integers", (12,), count=12)] if positions else []
+    packed, fields = pack_inputs({"input_ids": ids, "segments": segments, "position_ids": place}, wanted)
     found = called(model, transformer_models.record(info, packed, fields), packed)[0]
     for document in (1, 2, 3):
         here = segments[0] == document
         alone = transformer_models.plain(model, ids[:, here])[0]
         torch.testing.assert_close(found[torch.from_numpy(here)], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_positions_of_roberta_begin_where_its_own_do() -> None:
+    keys = {"model_type": "roberta", "max_position_embeddings": 14, "pad_token_id": 1, **SIZES["bert"]}
+    keys["max_position_embeddings"] = 14
+    for attention in ("eager", "sdpa"):
+        config = HuggingFaceConfig(config=keys, task="token_classification", attention=attention)
+        info = info_of("token_classification")
+        model = build_model(config, info, seed=0)
+        ids = np.random.default_rng(5).integers(2, 40, (2, 12))
+        torch.testing.assert_close(called(model, info, ids), transformer_models.plain(model, ids), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_would_see_the_next_token_is_refused() -> None:
+    info = info_of("causal_lm")
+    with pytest.raises(ModelError, match="its attention is not known to be causal"):
+        check_fit(built("causal_lm", "bert"), info)
+    assert check_fit(built("causal_lm", "bert", is_decoder=True), info) == (12, 40)
 
 
 def test_an_encoder_pools_tokens_and_not_padding() -> None:
@@ -173,6 +187,10 @@ def test_logits_beyond_the_vocabulary_of_the_data_are_dropped() -> None:
         ({"config": {"model_type": "gpt2", "n_layers": 2}}, "model.config.n_layers: gpt2 models have no such key; did"),
         ({"config": {"model_type": "t5"}}, "cannot be loaded|encoder-decoder"),
         ({"peft": {"name": "lora", "targets": ["nothing"]}}, "model.peft.targets: .*nothing"),
+        ({"peft": {"name": "lora", "targets": ["c_attn", "typo"]}}, "model.peft.targets: no layer is called 'typo'"),
+        ({"n_head": 0}, "model: model.config cannot be loaded|model.config: "),
+        ({"n_embd": "many"}, "model.config"),
+        ({"peft": {"name": "ia3", "targets": ["c_attn"], "feedforward": ["c_fc"]}}, "model.peft.targets: "),
         ({"peft": {"name": "lora", "r": 1000}}, r"model.peft.r: rank 1000 is above that of layer .*; at most"),
         ({"freeze": ["nothing.*"]}, "model.freeze: 'nothing.*' matches no parameter; there are "),
         ({"peft": "lora", "train": ["nothing"]}, "model.train: 'nothing' matches no parameter"),
@@ -202,6 +220,7 @@ def test_a_task_that_does_not_suit_the_targets_is_refused() -> None:
     ("keys", "line"),
     [
         ({"bits": 4, "path": "somewhere"}, "bits needs peft"),
+        ({"dtype": "bfloat16"}, "none is frozen; add peft or freeze"),
         ({"train": ["head.*"]}, "train names what trains beside adapters"),
         ({"task": "encoder", "peft": "prompt"}, "an encoder would pool the prompt"),
     ],

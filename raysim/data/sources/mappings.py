@@ -13,6 +13,8 @@ from raysim.errors import DataError
 
 TOKENS = "input_ids"
 """The input whose values are ids of the vocabulary."""
+INTEGERS = (TOKENS, "segments", "position_ids", "token_type_ids")
+"""Inputs that are integers also where a byte holds them."""
 FLAGS = ("attention_mask",)
 """Inputs of integers 0 and 1 that are flags."""
 
@@ -64,7 +66,7 @@ def _field(name: str, values: Array, test: Array | None, origin: str) -> InputFi
 def _kind(name: str, values: Any) -> InputFieldKind:
     if name in FLAGS or values.dtype == np.bool_:
         return "flags"
-    if values.dtype == np.uint8:
+    if values.dtype == np.uint8 and name not in INTEGERS:
         return "pixels"
     if values.dtype.kind in "iu":
         return "tokens" if name == TOKENS else "integers"

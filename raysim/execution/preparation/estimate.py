@@ -104,7 +104,9 @@ def _activations(prepared: Prepared) -> tuple[int | None, int]:
     """Bytes that a local step keeps, and bytes of the whole model."""
     experiment, info = prepared.experiment, prepared.info
     training, client = experiment.training, experiment.client
-    model = model_on_meta(experiment.model, info, loss=training.loss, module=prepared.job.module)
+    model = model_on_meta(
+        experiment.model, info, loss=training.loss, module=prepared.job.module, versions=experiment.algorithm.versions
+    )
     whole = 4 * sum(one.numel() for one in model.parameters())
     size = prepared.work.batch_size
     if size is None:
