@@ -85,8 +85,9 @@ def note(what: str, found: list[float], count: int, unit: str) -> None:
     """A line of the table, in place of an earlier one of the same name."""
     each = (found[-1] - found[0]) * 1024 / (0.9 * count)
     line = f"| {what} | {found[0]:.1f} | {found[-1]:.1f} | {each:.1f} KiB a {unit} |\n"
-    before = RESULTS.read_text().splitlines(keepends=True)[2:] if RESULTS.exists() else []
-    RESULTS.write_text(HEAD + "".join([one for one in before if not one.startswith(f"| {what} ")] + [line]))
+    words, _, table = (RESULTS.read_text() if RESULTS.exists() else "").partition(HEAD)
+    kept = [one for one in table.splitlines(keepends=True) if not one.startswith(f"| {what} ")]
+    RESULTS.write_text(words + HEAD + "".join([*kept, line]))
     print(line, end="", flush=True)
 
 
