@@ -173,7 +173,6 @@ class Rule(Algorithm):
     """FedAvg, but for one method."""
 
     paper = "-"
-    personal = PLACE == "client_model"
 
     def __init__(self, config, layout):
         here("algorithm")

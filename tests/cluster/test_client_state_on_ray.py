@@ -70,7 +70,7 @@ def test_an_actor_killed_between_rounds_changes_nothing(tmp_path: Path, ray_sess
     expected = final_sha256(digits(tmp_path, *SCAFFOLD))
     with Simulation(digits(tmp_path, *SCAFFOLD, RAY, "execution.actors=2")) as simulation:
         pool = simulation._executor._pool
-        pid = ray_session.get(pool.actor(0).__ray_call__.remote(lambda actor: os.getpid()))
+        pid = ray_session.get(pool._roster.actor(0).__ray_call__.remote(lambda actor: os.getpid()))
         for committed in simulation:
             if committed.number == 2:
                 os.kill(pid, signal.SIGKILL)
