@@ -54,7 +54,7 @@ class _ExactAdapters(Adapters):
     ) -> tuple[Float32, dict[str, Float64]]:
         moved = self.moved(model, mean, BOTH)
         next_model, _ = self.server.step(model, {}, moved)
-        if not moved.any():  # nothing is written anew where nobody moved
+        if not moved.any():  # a round without any change keeps model and state
             return next_model, {GAP: np.zeros(1)}
         with alone():
             means = self.pair_means(model, moved, mean)

@@ -84,7 +84,7 @@ def _configuration(transformers: Any, config: HuggingFaceConfig, info: DataInfo)
         origin = origin_of(config)
         try:
             return transformers.AutoConfig.from_pretrained(**origin)
-        except Exception as error:
+        except Exception as error:  # the library may raise anything
             raise ModelError(f"model: {place_of(config)} is no model ({told(error)[:240]})") from None
     values = dict(config.config)
     known = transformers.CONFIG_MAPPING
@@ -103,7 +103,7 @@ def _configuration(transformers: Any, config: HuggingFaceConfig, info: DataInfo)
     size = {"vocab_size": info.vocabulary} if info.vocabulary is not None else {}
     try:
         return known[kind](**{**none, **size, **values})
-    except Exception as error:
+    except Exception as error:  # the library may raise anything
         raise ModelError(f"model.config: {told(error)[:240]}") from None
 
 

@@ -86,7 +86,7 @@ def _contexts(holders: Holders) -> tuple[AbstractContextManager[None], AbstractC
 
     @contextmanager
     def first() -> Iterator[None]:
-        found.extend(None if held[key] is None else held[key].clone() for held, key in holders)  # type: ignore[union-attr]
+        found.extend(None if held[key] is None else held[key].clone() for held, key in holders)  # type: ignore[union-attr]  # just seen
         yield
 
     @contextmanager

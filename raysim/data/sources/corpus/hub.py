@@ -76,7 +76,7 @@ def hub_dataset(config: CorpusConfig) -> Any:
         else:
             with offline(download=config.download):
                 found = datasets.load_dataset(config.path)
-    except Exception as error:
+    except Exception as error:  # the library may raise anything
         how = "" if config.download or is_saved(path) else ON_THIS_MACHINE
         raise DataError(f"{config.path}: no data set can be loaded ({first_line(error)}){how}") from None
     if isinstance(found, dict):

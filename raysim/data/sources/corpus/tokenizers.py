@@ -85,7 +85,7 @@ class HubTokenizer(Tokenizer):
         try:
             with offline(download=download):
                 self._fast = transformers.AutoTokenizer.from_pretrained(name, local_files_only=not download)
-        except Exception as error:
+        except Exception as error:  # the library may raise anything
             how = "" if download or Path(name).expanduser().exists() else ON_THIS_MACHINE
             why = first_line(error)
             raise DataError(f"data.source.tokenizer: {name}: no tokenizer can be loaded ({why}){how}") from None
@@ -126,7 +126,7 @@ class HubTokenizer(Tokenizer):
         given = [{"role": role, "content": text} for role, text in messages]
         try:
             text: str = self._fast.apply_chat_template(given, tokenize=False, add_generation_prompt=begin)
-        except Exception as error:
+        except Exception as error:  # the library may raise anything
             why = first_line(error)
             raise DataError(
                 f"data.source.tokenizer: {self._name}: its chat template fails ({why}); set template"
@@ -142,7 +142,7 @@ class FileTokenizer(Tokenizer):
         tokenizers = needed("tokenizers", "data.source.tokenizer")
         try:
             self._rust = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:
+        except Exception as error:  # the library may raise anything
             raise DataError(
                 f"data.source.tokenizer: {file}: no tokenizer can be loaded ({first_line(error)})"
             ) from None
