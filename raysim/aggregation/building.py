@@ -11,7 +11,6 @@ from raysim.aggregation.chain import Aggregation
 from raysim.aggregation.each import MeanAndRows
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import LearnedMean
-from raysim.aggregation.norms import Clip, Measure, Zero
 from raysim.aggregation.records import Field
 from raysim.aggregation.returns import RETURNS
 from raysim.aggregation.rules import Rule, WeightedMean
@@ -22,8 +21,12 @@ from raysim.config.stages import CustomStageConfig, StageConfig
 from raysim.errors import ConfigError
 from raysim.user_code import guarded, user_code
 
-STAGES: Mapping[str, type[UpdateStage]] = {"zero": Zero, "clip": Clip, "measure": Measure}
-"""Every stage by its name in the configuration."""
+STAGES: Mapping[str, str] = {
+    "zero": "raysim.aggregation.norms:Zero",
+    "clip": "raysim.aggregation.norms:Clip",
+    "measure": "raysim.aggregation.norms:Measure",
+}
+"""Import string of every stage by its name in the configuration. Families of stages are rooms above this one."""
 
 _ON_CLIENTS = frozenset({"client", "wire"})
 """Methods that a worker calls for clients, whose errors name the client and the round."""
@@ -84,7 +87,8 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
 
 def _build(config: StageConfig, columns: ModelColumns, key: str) -> UpdateStage:
     if not isinstance(config, CustomStageConfig):
-        return STAGES[config.name](columns, **config.model_dump(exclude={"name"}))
+        own: type[UpdateStage] = load(STAGES[config.name], key=f"{key}.name")
+        return own(columns, **config.model_dump(exclude={"name"}))
     found: Any = load(config.name, key=f"{key}.name")
     if not (isinstance(found, type) and issubclass(found, UpdateStage)):
         raise ConfigError(f"{key}.name: {config.name} is not a subclass of raysim.aggregation.UpdateStage")
