@@ -17,7 +17,7 @@ import torch
 from peers import models
 from peers.side import Meter, Task, say
 from peers.workloads import SEED, Federation
-from raysim import Experiment, Simulation
+from raysim import Experiment, Simulation, __version__
 
 BEYOND = 200
 """Rounds that the experiment has beyond those that are timed. Rounds may be worked on ahead: with more to come, as many
@@ -86,7 +86,7 @@ def main() -> None:
             engine = simulation.experiment.training
         x_test, y_test = torch.from_numpy(federation.x_test), torch.from_numpy(federation.y_test)
         final = models.accuracy(net, x_test, y_test) if len(y_test) else None
-    versions = {name: version(name) for name in ("torch", "raysim", "ray")}
+    versions = {"torch": version("torch"), "raysim": __version__, "ray": version("ray")}
     result = meter.result(parameters=models.parameters(net), versions=versions, accuracy=final)
     say({**result, "engine": engine.to_dict()})
 

@@ -15,13 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from raysim import __version__
 from raysim.cluster.faults import first_line
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 
-PACKAGES = ("raysim", "ray", "torch", "numpy", "pyarrow")
-"""What must be of one version everywhere."""
+PACKAGES = ("ray", "torch", "numpy", "pyarrow")
+"""What must be of one version everywhere, beside Python and raysim."""
 
 PATIENCE = 120.0
 """Seconds that a node has to answer, with torch imported from a slow disk."""
@@ -36,7 +37,7 @@ class NodeFacts:
     Attributes:
         name: its host name or address, and the beginning of Ray's id.
         cpus, gpus: what Ray may give away there.
-        versions: of Python and of `PACKAGES`; "none" where there is none.
+        versions: of Python, raysim and `PACKAGES`; "none" where there is none.
         processor: instructions that torch makes use of.
         gpus_seen: by torch.
         shared_free: bytes of shared memory; None where there is no such folder.
@@ -81,7 +82,11 @@ class NodeProbe:
             name=name,
             cpus=cpus,
             gpus=gpus,
-            versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+            versions={
+                "python": platform.python_version(),
+                "raysim": __version__,
+                **{package: _version(package) for package in PACKAGES},
+            },
             processor=torch.backends.cpu.get_cpu_capability(),
             gpus_seen=torch.cuda.device_count() if torch.cuda.is_available() else 0,
             shared_free=shutil.disk_usage(shared).free if shared.is_dir() else None,

@@ -170,7 +170,7 @@ def _smote() -> Callable[..., Any]:
     except ImportError:
         raise ConfigError(
             "data.augmentation: smote needs the package imbalanced-learn; install it with "
-            "`pip install 'raysim[imbalance]'`"
+            "`pip install 'raysim-fl[imbalance]'`"
         ) from None
     smote: Callable[..., Any] = SMOTE
     return smote

@@ -22,7 +22,7 @@ def llm(library: str) -> Any:
     try:
         module = importlib.import_module(library)
     except ModuleNotFoundError:
-        raise ModelError(f"model: hugging_face needs {library}; run `pip install 'raysim[llm]'`") from None
+        raise ModelError(f"model: hugging_face needs {library}; run `pip install 'raysim-fl[llm]'`") from None
     except ImportError as error:
         raise ModelError(f"model: {library} cannot be imported ({str(error).splitlines()[0][:200]})") from None
     logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from raysim import __version__
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.rounds.job import Job
 
-PACKAGES = ("raysim", "torch", "ray", "numpy", "pyarrow", "optuna")
+PACKAGES = ("torch", "ray", "numpy", "pyarrow", "optuna")
 
 
 def pin_gpu_bits() -> None:
@@ -49,7 +50,7 @@ def environment(bits: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {"raysim": __version__, **{name: _version(name) for name in PACKAGES}},
         "bits": dict(bits),
     }
 

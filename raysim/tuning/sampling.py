@@ -92,7 +92,7 @@ def _check_cma_es(space: Space, objectives: int) -> None:
         import cmaes  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "tuning.sampler: cma_es needs the package cmaes; install it with `pip install 'raysim[tune]'`"
+            "tuning.sampler: cma_es needs the package cmaes; install it with `pip install 'raysim-fl[tune]'`"
         ) from None
 
 

@@ -306,7 +306,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     for name in ("tokenizers", "transformers", "datasets"):
         monkeypatch.setitem(sys.modules, name, None)
-    remedy = "install it with `pip install 'raysim[llm]'`"
+    remedy = "install it with `pip install 'raysim-fl[llm]'`"
     assert remedy in refused(tmp_path, path=str(path), tokenizer=str(tmp_path / "tokenizer.json"))
     assert remedy in refused(tmp_path, path="a-data-set", format="hub")
 

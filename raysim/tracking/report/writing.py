@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from raysim import __version__
 from raysim.errors import RunError
 from raysim.files import replacing, storing, write_text
 from raysim.outputs import PICTURE, REPORT
@@ -95,5 +96,5 @@ def page(title: str, content: Html) -> str:
         colors=theme_colors(),
         style=here.joinpath("page.css").read_text(encoding="utf-8"),
         content=content.text,
-        footer=escape(f"Written by raysim {metadata.version('raysim')} on {time.strftime('%Y-%m-%d at %H:%M')}."),
+        footer=escape(f"Written by raysim {__version__} on {time.strftime('%Y-%m-%d at %H:%M')}."),
     )

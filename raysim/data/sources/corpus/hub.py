@@ -31,7 +31,7 @@ def needed(package: str, key: str) -> Any:
         why = "" if isinstance(error, ModuleNotFoundError) else f" ({first_line(error)})"
         raise ConfigError(
             f"{key}: needs the package {package}, which cannot be imported{why}; install it with "
-            "`pip install 'raysim[llm]'`"
+            "`pip install 'raysim-fl[llm]'`"
         ) from None
 
 
