@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from raysim.config import Experiment
 from raysim.errors import RaysimError
+from raysim.version import __version__
 
 if TYPE_CHECKING:
     from raysim.debugging import debug
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from raysim.simulation import Round, Simulation
     from raysim.tuning import Tuned, tune
 
-__version__ = "0.1.0"
 __all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "export", "tune"]
 
 

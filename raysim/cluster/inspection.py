@@ -15,11 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from raysim import __version__
 from raysim.cluster.faults import first_line
 from raysim.cluster.runtime import Runtime
 from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
+from raysim.version import __version__
 
 PACKAGES = ("ray", "torch", "numpy", "pyarrow")
 """What must be of one version everywhere, beside Python and raysim."""

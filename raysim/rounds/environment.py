@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from raysim import __version__
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.rounds.job import Job
+from raysim.version import __version__
 
 PACKAGES = ("torch", "ray", "numpy", "pyarrow", "optuna")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from raysim import __version__
 from raysim.errors import RunError
 from raysim.files import replacing, storing, write_text
 from raysim.outputs import PICTURE, REPORT
 from raysim.tracking.directory import RunDirectory
+from raysim.version import __version__
 
 if TYPE_CHECKING:
     from raysim.tracking.report.markup import Html
