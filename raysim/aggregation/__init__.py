@@ -6,6 +6,7 @@ from raysim.aggregation.chain import Aggregation
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import WeightChooser
+from raysim.aggregation.mechanism import IntegerNoise, Mechanism
 from raysim.aggregation.records import (
     ColumnSums,
     Field,
@@ -38,8 +39,10 @@ __all__ = [
     "Finished",
     "FixedPoint",
     "FloatSum",
+    "IntegerNoise",
     "KeptRows",
     "MeanContext",
+    "Mechanism",
     "NoClients",
     "PartialSum",
     "Record",

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
+from raysim.aggregation.mechanism import Mechanism
 from raysim.aggregation.records import Field
 from raysim.aggregation.rules import Road
 from raysim.aggregation.vectors import ClientVector
@@ -59,6 +60,8 @@ class MeanContext:
         columns: of the model, those of this call.
         contributed: clients whose records are in the mean; 0 in an empty round, whose mean is zero.
         expected: clients of a cohort, on average.
+        noise: factor on the standard deviation of noise; below 1 where it is scaled as for a larger, hypothetical
+            cohort (`privacy.hypothetical_cohort`).
     """
 
     seed: int
@@ -67,6 +70,7 @@ class MeanContext:
     columns: slice
     contributed: int
     expected: int
+    noise: float = 1.0
 
 
 class UpdateStage:
@@ -87,6 +91,8 @@ class UpdateStage:
         label: its name in the chain, unique there; names of fields that it adds begin with it.
         columns: of the model.
         gives: what holds for records that went through its client half.
+        mechanism: what it releases in a round, with the noise that it adds where `MeanContext.noise` is 1; None where
+            it adds none.
     """
 
     roads: ClassVar[frozenset[Road]] = frozenset({"sum", "rows"})
@@ -103,6 +109,7 @@ class UpdateStage:
     """Names of what its server half records; columns `stages/LABEL/NAME` of rounds.parquet."""
 
     gives: frozenset[Trait] = frozenset()
+    mechanism: Mechanism | None = None
     label: str = ""
 
     def __init__(self, columns: ModelColumns) -> None:

@@ -1,0 +1,102 @@
+"""What the sampler of an experiment really does, which is all that an epsilon may count on.
+
+Derived from the configuration that runs, never from what is hoped: an amplification that the sampler does not earn is
+not given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from raysim.config import Experiment
+from raysim.config.algorithms import CentralisedConfig
+from raysim.config.base import CustomConfig
+
+SamplingKind = Literal["poisson", "fixed_size", "round_robin", "everyone", "other"]
+Adjacency = Literal["add_remove", "replace_one"]
+"""Which federations an epsilon tells apart: with and without one client (one whose contribution is zero, where cohorts
+follow a schedule), or with one client's data in place of another's."""
+
+_WHY: dict[str, str] = {
+    "clustered": "cohorts of clustered selection depend on the labels of all clients",
+    "power_of_choice": "power of choice selects by the clients' losses: the selection itself reads private data",
+    "oort": "Oort selects by the clients' losses: the selection itself reads private data",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """How often one client can take part in the rounds of a run.
+
+    Attributes:
+        separation: rounds from one participation to the next, at least.
+        most: participations, at most.
+    """
+
+    separation: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """A sampler as an accountant sees it.
+
+    Attributes:
+        kind: `poisson`: every client by itself with probability `rate`; `fixed_size`: `cohort` of `population` without
+            replacement; `round_robin`: every client once before any twice, in a fixed order; `everyone`: the whole
+            population in every round; `other`: nothing that an epsilon could be had for.
+        population: clients N.
+        cohort: clients of a round m; their expected number for `poisson`.
+        why: of `other` the reason, in a sentence.
+    """
+
+    kind: SamplingKind
+    population: int
+    cohort: int
+    why: str = ""
+
+    @property
+    def rate(self) -> float:
+        """The probability with which a client takes part in a round."""
+        return self.cohort / self.population
+
+    @property
+    def adjacencies(self) -> tuple[Adjacency, ...]:
+        """Those that an epsilon can be had for, the default first."""
+        return ("replace_one",) if self.kind == "fixed_size" else ("add_remove", "replace_one")
+
+    @property
+    def amplifies(self) -> bool:
+        """Whether not knowing who took part hides a client."""
+        return self.kind in ("poisson", "fixed_size")
+
+    def recurrence(self, rounds: int) -> Recurrence:
+        """How often a client can take part in this many rounds."""
+        if self.kind != "round_robin":
+            return Recurrence(1, rounds)
+        separation = self.population // self.cohort
+        return Recurrence(separation, min(ceil(rounds * self.cohort / self.population), rounds))
+
+
+def sampling_of(experiment: Experiment, population: int, cohort: int) -> Sampling:
+    """What the sampler of an experiment does.
+
+    Args:
+        experiment: whose selection runs.
+        population: clients of the federation.
+        cohort: clients of a round, `raysim.selection.cohort.cohort_size`.
+    """
+    config = experiment.selection
+    if isinstance(experiment.algorithm, CentralisedConfig):
+        return Sampling("other", population, cohort, "centralised training has one client, who has all samples")
+    if isinstance(config, CustomConfig):
+        why = f"nothing is known of the cohorts that {config.name} chooses"
+        return Sampling("other", population, cohort, why)
+    if config.name in _WHY:
+        return Sampling("other", population, cohort, _WHY[config.name])
+    if cohort == population:  # every client of a Poisson cohort of rate 1 as well
+        return Sampling("everyone", population, cohort)
+    kinds: dict[str, SamplingKind] = {"poisson": "poisson", "uniform": "fixed_size", "round_robin": "round_robin"}
+    return Sampling(kinds[config.name], population, cohort)
