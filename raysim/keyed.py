@@ -49,6 +49,7 @@ class Purpose(IntEnum):
     ADAPTERS = 96
     DIRECTION = 130
     CHOSEN_DIRECTION = 131
+    TEXT = 150
 
 
 def _mix(h: UInt64) -> UInt64:

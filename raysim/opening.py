@@ -63,7 +63,8 @@ def open_run(
         RaysimError: workers cannot be started, or would come to other bits.
     """
     experiment, federation = prepared.experiment, prepared.federation
-    evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics)
+    prompts = () if prepared.prompts is None else prepared.prompts.ranges
+    evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics, prompts)
     names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics, *prepared.recorded]
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:

@@ -18,6 +18,7 @@ from raysim.rounds.rows import RoundRow
 from raysim.rounds.task import RoundWork
 from raysim.selection import save_state
 from raysim.selection.cohort import draw_round
+from raysim.tracking import GeneratedText
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class RoundLoop:
         self._prepared, self._executor, self._recorder = prepared, opening.executor, opening.recorder
         self._selection, self._selected = opening.selection, opening.selected
         self._evaluation, self._stopping = opening.evaluation, opening.stopping
+        self._prompts, self._wrote = prepared.prompts, -1
         self._rounds: Generator[RoundDone] | None = None
         self._since = self._checkpoint_seconds = self._share = 0.0
 
@@ -59,6 +61,8 @@ class RoundLoop:
 
         Rounds under way stay so where the caller stops iterating: the next call goes on with them.
         """
+        if not self.number:
+            self.write()
         self._since = time.perf_counter() - self._checkpoint_seconds
         while (reason := self._reason_to_stop()) is None:
             committed = self._commit(self._next_round())
@@ -85,6 +89,11 @@ class RoundLoop:
         if self._rounds is not None:
             self._rounds.close()
 
+    def write(self) -> None:
+        """Have the model write, where that is asked for and it has not written yet."""
+        if self._prompts is not None and self._wrote != self.number:
+            self._read(self.number, self._measure(self._prompts.ranges))
+
     def works(self) -> Iterator[RoundWork]:
         """The rounds that are left, drawn when the executor gets to them."""
         experiment = self._prepared.experiment
@@ -104,6 +113,14 @@ class RoundLoop:
         """The model that the next round begins with, over these ranges."""
         return self._executor.evaluate(list(ranges), self.server)
 
+    def _read(self, number: int, evaluated: Iterable[Evaluated]) -> None:
+        """Record the text that the model after a round wrote."""
+        written = [one.written for one in evaluated if one.written is not None]
+        if self._prompts is not None and written:
+            texts = self._prompts.read(written)
+            self._recorder.generated(GeneratedText(number, self._prompts.texts, tuple(texts)))
+            self._wrote = number
+
     def _commit(self, done: RoundDone) -> Round:
         facts = done.facts
         measured = own_metrics(facts.evaluated, self._prepared.metrics)
@@ -113,6 +130,7 @@ class RoundLoop:
         cohort = facts.clients["client"].to_numpy()
         selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
         self._recorder.commit(row, facts.clients, measured)
+        self._read(row.round, facts.evaluated)
         # Only now: an interrupt leaves the last committed round.
         self.number, self.server, self._selected = row.round, done.server, selected
         self._stopping.see(metrics)

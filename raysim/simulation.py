@@ -19,7 +19,16 @@ from raysim.models import load_weights
 from raysim.opening import Opening, open_run
 from raysim.round_loop import Round, RoundLoop
 from raysim.rounds.rows import RunSummary
-from raysim.tracking import CheckpointFolder, CheckpointPlace, NoteLevel, Observing, RunDirectory, open_observers
+from raysim.tracking import (
+    CheckpointFolder,
+    CheckpointPlace,
+    GeneratedText,
+    NoteLevel,
+    Observing,
+    RunDirectory,
+    open_observers,
+    read_generated,
+)
 from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
 from raysim.training import ParameterLayout
 
@@ -208,6 +217,11 @@ class Simulation:
         return self._recorder.saved_round or None
 
     @property
+    def generated(self) -> tuple[GeneratedText, ...]:
+        """What models of the run wrote so far (`evaluation.generate`), round by round from 0, the first model."""
+        return read_generated(self._recorder.run)
+
+    @property
     def parameters(self) -> int:
         """Trainable values of the model."""
         return self._prepared.parameters
@@ -225,6 +239,8 @@ class Simulation:
                     said = f"interrupted; saving round {self.number} (a second one stops at once)"
                     self._recorder.note(said, "warning")
             self._loop.close()
+            if reason != "interrupted":  # a run that a rule stops has no last round before it is there
+                self._loop.write()
             self._loop.checkpoint(last=True)
             self._recorder.export(lambda path: self._executor.export(str(path.resolve()), self._loop.server))
         except BaseException as error:

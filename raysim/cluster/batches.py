@@ -16,6 +16,7 @@ from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
 from raysim.rounds.facts import PackedFacts
 from raysim.rounds.faults import CallFailure, Fault, reason_of, to_blame
+from raysim.rounds.ranges import passes
 from raysim.rounds.results import RoundDone, RoundFacts, ServerHandle
 from raysim.rounds.task import RoundWork
 
@@ -122,7 +123,7 @@ class Batches:
                 else:
                     self._fill(flying, worker, upcoming, batch.last)
                 for index, one in enumerate(facts):
-                    self._costs.saw_alone(one, len(batch.works[index].ranges))
+                    self._costs.saw_alone(one, passes(batch.works[index].ranges))
                     server = batch.server(index)
                     row = self._book.counted(one.row)
                     yield RoundDone(replace(one, row=row), server, arrived=0 if index else len(facts))

@@ -15,7 +15,7 @@ from raysim.cluster.states import KeptAfter
 from raysim.errors import RaysimError, RunError
 from raysim.evaluation.ranges import clients_of, gathered, spread
 from raysim.rounds.faults import CallFailure, Fault, elsewhere
-from raysim.rounds.ranges import Evaluated, EvaluationRange
+from raysim.rounds.ranges import Evaluated, EvaluationRange, PromptRange, passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Evaluation(Flight):
         self.seconds = self.wall = 0.0
 
     def limit(self, piece: Ranges) -> float:
-        return self.context.deadlines.of("evaluation", len(piece.ranges))
+        return sum(self.context.deadlines.of(what, times) for what, times in _kinds(piece.ranges).items())
 
     def send(self, actor: Any, node: str, piece: Ranges) -> tuple[Any, Any]:
         self._began = self._began or time.perf_counter()
@@ -214,7 +214,8 @@ class Evaluation(Flight):
             return False
         self.results += result[0]
         self.seconds += result[1]
-        self.context.deadlines.saw("evaluation", result[1], len(call.piece.ranges))
+        for what, times in _kinds(call.piece.ranges).items():
+            self.context.deadlines.saw(what, result[1], times)
         if self._began is not None:
             self.wall = time.perf_counter() - self._began
         return True
@@ -245,6 +246,13 @@ class Evaluation(Flight):
         then = "evaluated again" if again else "the run ends"
         who = f"actor {call.worker}, evaluating"
         book.add(Fault(failure.kind, who, failure.reason, then, self.round, piece.attempt), again=int(again))
+
+
+def _kinds(ranges: Sequence[EvaluationRange]) -> dict[str, int]:
+    """How many ranges are measured, and how many tokens written: the one says nothing of what the other takes."""
+    measured = sum(not isinstance(part, PromptRange) for part in ranges)
+    counts = {"evaluation": measured, "text": passes(ranges) - measured}
+    return {what: times for what, times in counts.items() if times}
 
 
 def _by_node(ranges: Sequence[EvaluationRange], kept: KeptAfter) -> list[EvaluationRange]:

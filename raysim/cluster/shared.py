@@ -20,6 +20,7 @@ from raysim.errors import RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
 from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
+from raysim.rounds.ranges import passes
 from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle, Trained
 from raysim.rounds.rows import RoundRow
 from raysim.rounds.task import RoundWork
@@ -174,11 +175,11 @@ class SharedRounds:
         if evaluation is not None:
             with naming(f"round {work.task.round}"):
                 self._pool.wait(evaluation)
-            self._costs.saw_evaluation(len(work.ranges), evaluation.seconds)
+            self._costs.saw_evaluation(passes(work.ranges), evaluation.seconds)
             seconds["evaluate"] = evaluation.wall
         before, self._finished_at = self._finished_at, time.perf_counter()
         interval = None if before is None else self._finished_at - before
-        self._costs.saw_shared(applying.clients, len(work.ranges), interval)
+        self._costs.saw_shared(applying.clients, passes(work.ranges), interval)
         self._leasing.learn(applying.clients)
         moved = 0 if self._states is None else self._states.moved()
         row = self._book.counted(replace(row, seconds=seconds, transport_state_across=moved))

@@ -13,6 +13,7 @@ from raysim.config.bounds import BYTES, SECONDS
 from raysim.config.classes import DEFAULT, MOST_ACTORS, MOST_CORES, ClassName, ClientClassConfig
 from raysim.config.faults import FaultsConfig
 from raysim.config.fine_tuning import FineTuneConfig
+from raysim.config.generating import GenerateConfig
 from raysim.config.observers import ObserverConfig
 
 _METRIC = (
@@ -58,6 +59,8 @@ class EvaluationConfig(Section):
     fine_tune: FineTuneConfig | None = None
     """Have every client train a copy of the model on its training part before it is evaluated on samples of its
     own."""
+    generate: GenerateConfig | None = None
+    """Have the global model write text, to be read beside the metrics."""
     local_baseline: str | None = None
     """Directory of a finished run of `algorithm: local` on the same data: `clients/…/below_local` is then the share of
     clients that their own local model serves better."""

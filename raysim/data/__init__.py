@@ -11,6 +11,7 @@ from raysim.data.importing import import_dataset
 from raysim.data.partition import PARTITIONERS, Partition
 from raysim.data.pooled import PooledFederation, PooledSpec
 from raysim.data.sources import SOURCES, from_arrays
+from raysim.data.sources.corpus import TextCodec
 from raysim.data.store import ArrowFederation, StoreSpec
 from raysim.data.summary import Summary, describe
 from raysim.data.virtual import VirtualFederation, VirtualSpec
@@ -33,6 +34,7 @@ __all__ = [
     "ServerPart",
     "StoreSpec",
     "Summary",
+    "TextCodec",
     "VirtualFederation",
     "VirtualSpec",
     "describe",

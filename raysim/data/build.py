@@ -16,6 +16,7 @@ from raysim.arrays import Array, Int64
 from raysim.config.base import CustomConfig
 from raysim.config.data import DataConfig
 from raysim.config.sources import InMemoryConfig, SyntheticVirtualConfig
+from raysim.config.text import CorpusConfig
 from raysim.data.augmentation import augmented, smote_version
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.dividing import DividedData, divide, pool_features
@@ -24,6 +25,7 @@ from raysim.data.identity import code_identity, dataset_identity, source_identit
 from raysim.data.lazy import gathered
 from raysim.data.noise import mislabelled
 from raysim.data.sources import load_source
+from raysim.data.sources.corpus import TextCodec
 from raysim.data.sources.targets import Task
 from raysim.data.store import ArrowFederation, StoreSpec, StoreWriter, cut
 from raysim.data.store.cache import build_once, cache_folder
@@ -67,6 +69,18 @@ def prepare(
         parts = build.parts  # what is wrong with the data is reported as it is, not as a failure to write
         build_once(folder, lambda temporary: _write(parts, config, seed, temporary))
     return _stored(folder)
+
+
+def codec(config: DataConfig) -> TextCodec | None:
+    """What reads prompts and writes text as the corpus was read; None where the data is no language to learn.
+
+    Raises:
+        DataError, ConfigError: as for `prepare`.
+    """
+    source = config.source
+    if not isinstance(source, CorpusConfig) or source.task != "causal_lm":
+        return None
+    return TextCodec.of(source, cache_folder(config.cache))
 
 
 def _stored(folder: Path) -> StoreSpec:

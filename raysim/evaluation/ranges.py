@@ -18,7 +18,7 @@ from raysim.data import Federation
 from raysim.data.federation import ServerPart
 from raysim.evaluation.client_sets import client_sets, own_sizes
 from raysim.evaluation.fairness import LocalBaseline, gini, jain
-from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, ServerRange, TrainRange
+from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, PromptRange, ServerRange, TrainRange
 from raysim.tracking import OVER_CLIENTS, ClientMetrics, ClientSet
 from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
 from raysim.training.metrics import Counted, Scores, merged
@@ -42,6 +42,7 @@ class EvaluationPlan:
         rounds: the last of them is always evaluated.
         server: ranges of the server's sets, due every `server_every` rounds; 0 is never.
         clients: ranges of the clients' own sets, due every `clients_every` rounds.
+        prompts: that the model writes behind every `prompts_every` rounds.
         names: of all metrics that may come out.
     """
 
@@ -51,10 +52,18 @@ class EvaluationPlan:
     clients: tuple[EvaluationRange, ...]
     clients_every: int
     names: tuple[str, ...]
+    prompts: tuple[PromptRange, ...] = ()
+    prompts_every: int = 0
 
     @classmethod
-    def of(cls, experiment: Experiment, federation: Federation, metrics: Sequence[Metric]) -> EvaluationPlan:
-        """The plan that the configuration describes."""
+    def of(
+        cls,
+        experiment: Experiment,
+        federation: Federation,
+        metrics: Sequence[Metric],
+        prompts: tuple[PromptRange, ...] = (),
+    ) -> EvaluationPlan:
+        """The plan that the configuration describes; `prompts` are those of `evaluation.generate`."""
         evaluation = experiment.evaluation
         every = evaluation.every
         clients_every = every if evaluation.clients_every is None else evaluation.clients_every
@@ -67,15 +76,23 @@ class EvaluationPlan:
         local = evaluation.local_baseline is not None
         names = metric_names(metrics, measured, clients=sets, tuned=tuned, local=local)
         together = tuple(one for ranges in server.values() for one in ranges)
-        return cls(experiment.rounds, together, every, tuple(clients), clients_every, tuple(names))
+        write_every = 0 if evaluation.generate is None else evaluation.generate.every
+        own = tuple(clients)
+        return cls(experiment.rounds, together, every, own, clients_every, tuple(names), prompts, write_every)
 
     def due(self, round_number: int) -> tuple[EvaluationRange, ...]:
         """What to evaluate after this round."""
         ranges: tuple[EvaluationRange, ...] = ()
         for every, planned in ((self.server_every, self.server), (self.clients_every, self.clients)):
-            if every and (round_number % every == 0 or round_number == self.rounds):
+            if every and (round_number == self.rounds or _multiple(round_number, every)):
                 ranges += planned
-        return ranges
+        last = round_number == self.rounds
+        return ranges + (self.prompts if last or _multiple(round_number, self.prompts_every) else ())
+
+
+def _multiple(number: int, every: int) -> bool:
+    """Whether it is one of them; 0 has none."""
+    return every > 0 and number % every == 0
 
 
 def server_ranges(federation: Federation, part: ServerPart, batch_size: int) -> list[ServerRange]:

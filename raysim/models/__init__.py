@@ -2,7 +2,7 @@
 
 from raysim.models.blueprint import Blueprint, LazyBlueprint
 from raysim.models.build import MODELS, build_model, list_models, model_on_meta
-from raysim.models.calling import Calling
+from raysim.models.calling import Calling, takes_any_length
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.fingerprint import fingerprint
 from raysim.models.fit import check_fit, check_trainable, refusal_of_one
@@ -31,5 +31,6 @@ __all__ = [
     "output_shape",
     "refusal_of_one",
     "resolved",
+    "takes_any_length",
     "with_versions",
 ]

@@ -92,6 +92,11 @@ class TakeOutput:
         return output
 
 
+def takes_any_length(module: nn.Module) -> bool:
+    """Whether a module is known to take sequences of any length up to that of the data: a transformer, or the zoo's."""
+    return is_transformer(module) or type(module).__module__.startswith("raysim.")
+
+
 def one_tensor(output: Any) -> Any:
     """The tensor of an output with several entries that predictions are in; the output itself where none is found."""
     if is_dataclass(output) and not isinstance(output, Mapping) and not isinstance(output, type):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,11 +49,53 @@ class TrainRange:
         return f"the training loss of {_some(self.clients)}"
 
 
+@dataclass(frozen=True, slots=True)
+class PromptRange:
+    """Have the model write behind a prompt.
+
+    Attributes:
+        prompt: its number.
+        ids: of its tokens.
+        tokens: to write at most.
+        temperature: 0 takes the likeliest token.
+        end: id of the token that ends a text; None where there is none.
+    """
+
+    prompt: int
+    ids: tuple[int, ...]
+    tokens: int
+    temperature: float
+    end: int | None
+
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"writing behind prompt {self.prompt + 1}"
+
+
+def passes(ranges: Iterable[EvaluationRange]) -> int:
+    """Forward passes of these ranges, by which their costs are compared: one each, and one a token of a text."""
+    return sum(part.tokens if isinstance(part, PromptRange) else 1 for part in ranges)
+
+
 def _some(clients: Int64) -> str:
     return f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, …"
 
 
-EvaluationRange = ServerRange | ClientRange | TrainRange
+EvaluationRange = ServerRange | ClientRange | TrainRange | PromptRange
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What the model wrote behind a prompt.
+
+    Attributes:
+        prompt: its number.
+        ids: of the tokens behind it, without the one that ends a text.
+    """
+
+    prompt: int
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +103,11 @@ class Evaluated:
     """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, and
     `scores` where a metric looks at their order; for a `ClientRange`, for each set of the clients' own, a row of the
     metrics' values for each client that has it, and another as it was `untuned` where models are fine-tuned; for a
-    `TrainRange` each client's mean and mean squared loss."""
+    `TrainRange` each client's mean and mean squared loss; for a `PromptRange` no sums, but what was `written`."""
 
-    part: Literal["validation", "test", "holdout", "client test", "train"]
+    part: Literal["validation", "test", "holdout", "client test", "train", "text"]
     sums: ExactSums | Float64
     clients: Int64 | None = None
     untuned: Float64 | None = None
     scores: Scores | None = None
+    written: Continuation | None = None

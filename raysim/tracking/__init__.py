@@ -2,6 +2,7 @@
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
 from raysim.tracking.directory import RunDirectory, is_vacant
+from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
@@ -25,6 +26,7 @@ __all__ = [
     "Damaged",
     "EventLog",
     "Fanout",
+    "GeneratedText",
     "NoteLevel",
     "Observer",
     "Observing",
@@ -40,6 +42,7 @@ __all__ = [
     "open_observers",
     "read_clients",
     "read_events",
+    "read_generated",
     "read_holdouts",
     "read_rounds",
     "smaller_is_better",

@@ -138,6 +138,11 @@ class RunDirectory:
         """A row for each client: the last evaluation on the test samples that are the clients' own."""
         return self.path / "client_tests.parquet"
 
+    @property
+    def generated(self) -> Path:
+        """The text that models of the run wrote."""
+        return self.path / "generated.json"
+
     def own_table(self, of: ClientSet) -> Path:
         """The table of the last evaluation on these samples of the clients' own."""
         return self.holdouts if of == "holdout" else self.client_tests

@@ -18,6 +18,7 @@ from raysim.files import storing, sync_replace, temporary_for
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
+from raysim.tracking.generated import GeneratedText, drop_later_generated, write_generated
 from raysim.tracking.headline import ClientSet
 from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_holdouts
 from raysim.tracking.log import EventLog
@@ -56,6 +57,7 @@ class Recorder:
         try:
             self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
             drop_later_holdouts(run, after_round)
+            drop_later_generated(run, after_round)
             self._log = EventLog(run.log)
             self._checkpoints = CheckpointFolder(run, experiment.tracking.checkpoints)
             self._checkpoints.discard_after(after_round)
@@ -117,6 +119,17 @@ class Recorder:
         self._latest |= row.metrics
         self._rounds = row.round
         self._until = time.monotonic()
+
+    def generated(self, texts: GeneratedText) -> None:
+        """Record what the model after a round wrote.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        try:
+            write_generated(self.run, texts)
+        except StorageError as error:
+            raise self._resumable(error) from error
 
     def tell(self, row: RoundRow) -> None:
         """Tell the observers of a round that was recorded."""

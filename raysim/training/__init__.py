@@ -25,6 +25,7 @@ from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, Program, Trainer
 from raysim.training.transfer import copied, copy_into, to_device
 from raysim.training.whole_step import LocalUpdate
+from raysim.training.writing import continued
 
 __all__ = [
     "BalancedLoss",
@@ -71,6 +72,7 @@ __all__ = [
     "check_metrics",
     "clip_of",
     "column_rates",
+    "continued",
     "copied",
     "copy_into",
     "listen",

@@ -159,6 +159,7 @@ def trial_experiment(experiment: Experiment, *, tests: bool = False, seed: int |
     values = experiment.to_dict()
     values["tracking"] |= {"checkpoint_every": 0, "report": False, "clients": False}
     values["tuning"] = {}
+    values["evaluation"]["generate"] = None
     values["data"]["seed"] = experiment.data_seed
     if seed is not None:
         values["seed"] = seed

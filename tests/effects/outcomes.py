@@ -184,6 +184,7 @@ class Lab:
             "checkpoints": (checkpoints, sorted(os.listdir(elsewhere)) != [] if elsewhere else None),
             "where": [re.sub(r"-\d{8}-\d{6}.*|runs-\d+", "", part) for part in run.directory.parts[-2:]],
             "notes": notes.told,
+            "generated": run.generated,
         }
 
 

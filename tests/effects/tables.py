@@ -16,6 +16,8 @@ BASES = {
     "data.source.labels=<FOLDER>/mnist-a/train-labels-idx1-ubyte",
     "@text": "data.source.path=<FOLDER>/a.json; data.source.sequence_length=8; model={name: lstm_char, hidden: 4}",
     "@corpus": "data.source.path=<FOLDER>/a.json; data.source.length=8; model={name: lstm_char, hidden: 4}",
+    "@writing": "data.source={name: corpus, path: <FOLDER>/a.json, length: 8}; model={name: lstm_char, hidden: 4}; "
+    "evaluation.generate={prompts: [ab], tokens: 9}",
     "@documents": "data.source.path=<FOLDER>/documents.jsonl; data.source.length=8; data.source.tokenizer=bytes; "
     "model={name: lstm_char, hidden: 4}",
     "@classes": "data.source={name: corpus, path: <FOLDER>/documents.jsonl, task: classification, label: group, "
@@ -184,6 +186,10 @@ evaluation.fine_tune.steps | 3 | evaluation.fine_tune={epochs: 1}
 evaluation.fine_tune.lr | 0.9 | evaluation.fine_tune={epochs: 1}
 evaluation.fine_tune.layers | ["*.bias"] | evaluation.fine_tune={epochs: 1}
 evaluation.local_baseline | <FOLDER>/local |
+evaluation.generate.prompts | [c] | @writing
+evaluation.generate.tokens | 5 | @writing
+evaluation.generate.temperature | 0 | @writing
+evaluation.generate.every | 1 | @writing
 stop.metric | validation/loss | stop.target=0.01; evaluation.metrics=[accuracy]
 stop.target | 0.01 |
 stop.patience | 1 | client.optimizer.lr=0

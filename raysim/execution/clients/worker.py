@@ -23,13 +23,14 @@ from raysim.execution.clients.local_training import client_vectors, local_traine
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.clients.shards import DeviceShards
 from raysim.execution.clients.state import ClientStates, StateLayout, split_vectors
+from raysim.execution.clients.writing import written
 from raysim.execution.scheduling.schedule import even_blocks
 from raysim.models import FrozenWatch, exclusive_torch
 from raysim.rounds.environment import pin_gpu_bits
 from raysim.rounds.faults import client_error
 from raysim.rounds.job import Job
 from raysim.rounds.lease import NO_CLIENTS, Lease, LeaseReport
-from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, TrainRange
+from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, PromptRange, TrainRange
 from raysim.rounds.rows import PARTS, client_batch
 from raysim.training import (
     BlockInputs,
@@ -261,6 +262,8 @@ class ClientWorker:
         if isinstance(part, ClientRange):
             return self.holdouts.evaluate(part.clients, self._broadcast, states, server)
         self.evaluator.load(self._broadcast)
+        if isinstance(part, PromptRange):
+            return [written(part, self.evaluator, self.job.experiment.seed)]
         if isinstance(part, TrainRange):
             losses = [self.evaluator.loss_moments(self.federation.shard(client)) for client in part.clients.tolist()]
             return [Evaluated("train", np.array(losses, dtype=np.float64).reshape(-1, 2), part.clients)]

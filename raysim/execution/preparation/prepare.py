@@ -30,6 +30,7 @@ from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
+from raysim.execution.preparation.prompts import Prompts
 from raysim.models import check_fit, fingerprint, model_on_meta, resolved
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
@@ -69,6 +70,7 @@ class Prepared:
         adapters: how products of adapters reach the server, and why so; None where there are none.
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
+        prompts: that the model writes behind; None where it writes nothing.
     """
 
     experiment: Experiment
@@ -85,6 +87,7 @@ class Prepared:
     adapters: str | None = None
     local: LocalBaseline | None = None
     warning: str | None = None
+    prompts: Prompts | None = None
 
     @property
     def info(self) -> DataInfo:
@@ -124,6 +127,7 @@ def prepare_job(
     client_loss = resolve_client_loss(experiment.training, info)
     LossContexts(client_loss, federation, torch.device("cpu"))  # finds out whether labels have been counted
     Resampling.of(experiment.client.resampling, info)
+    prompts = Prompts.of(experiment, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model, versions=experiment.algorithm.versions)
     output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
     metrics = resolve_metrics(experiment.evaluation.metrics, info, loss, experiment.evaluation.positive)
@@ -160,7 +164,7 @@ def prepare_job(
     adapters = algorithm.why if isinstance(algorithm, Adapters) and algorithm.products is not None else None
     return Prepared(
         experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded,
-        adapters, local, warning,
+        adapters, local, warning, prompts,
     )  # fmt: skip
 
 

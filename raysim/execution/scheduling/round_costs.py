@@ -16,6 +16,7 @@ from raysim.arrays import Int64
 from raysim.config import Experiment
 from raysim.execution.scheduling.schedule import CostModel
 from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.rounds.ranges import passes
 from raysim.rounds.results import RoundFacts
 from raysim.rounds.task import RoundWork
 from raysim.selection import is_adaptive
@@ -66,7 +67,7 @@ class RoundCosts:
         workers: that a round can be cut over.
         clients: cost of clients by their steps, where several workers train at the same time.
         lone: the same, where one worker trains them all.
-        evaluation: seconds of an evaluation range.
+        evaluation: seconds of a forward pass of an evaluation, that is of a range, or of a token of a text.
         step: seconds of the server's step.
     """
 
@@ -91,11 +92,11 @@ class RoundCosts:
     def alone(self, work: RoundWork) -> float:
         """Seconds of a whole round on one worker."""
         clients = float((self.lone or self.clients).seconds(work.task.steps).sum())
-        return clients + self.evaluation * len(work.ranges) + self.step
+        return clients + self.evaluation * passes(work.ranges) + self.step
 
     def shared(self, work: RoundWork) -> float:
         """Seconds of a round that is cut over the workers, if they get equal shares."""
-        return max(0.0, self._shared(work.task.steps, len(work.ranges)) + self.overhead)
+        return max(0.0, self._shared(work.task.steps, passes(work.ranges)) + self.overhead)
 
     def _shared(self, steps: Int64, ranges: int) -> float:
         """What clients, evaluation ranges and the server's step come to, cut over the workers."""
@@ -139,7 +140,7 @@ class RoundCosts:
 
         Args:
             clients: the round's clients (`CLIENT_SCHEMA`).
-            ranges: that were evaluated.
+            ranges: that were evaluated, by their `passes`.
             interval: seconds since the shared round before was finished; None after anything else.
         """
         steps = clients["steps"].to_numpy()

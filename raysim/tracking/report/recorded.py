@@ -16,6 +16,7 @@ from raysim.errors import ConfigError
 from raysim.rounds.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 from raysim.tracking.configuration import chosen_keys, flatten
 from raysim.tracking.directory import RunDirectory
+from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, read_events
@@ -70,6 +71,8 @@ class RecordedRun:
     """Whether the writer of the tables closed them."""
     reason: str | None
     """Why the run ended."""
+    generated: tuple[GeneratedText, ...] = ()
+    """What its models wrote, round by round."""
 
     @property
     def rounds(self) -> int:
@@ -187,6 +190,7 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         warning_count=warning_count,
         closed=run.rounds.exists() and not run.rounds.with_suffix(".arrows").exists(),
         reason=reason,
+        generated=read_generated(run),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from raysim.config.parsing import as_yaml
 from raysim.rounds.rows import FAULTS
+from raysim.tracking.generated import GeneratedText
 from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import parts_of
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
@@ -35,6 +36,7 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             numbers(run),
             learning(run, place),
             classes(run, place),
+            generated(run),
             time_spent(run, place),
             taking_part(run, place),
             left_out(run),
@@ -128,6 +130,25 @@ def classes(run: RecordedRun, place: Place) -> Html:
     if len(drawn) == 1 and numbers.text.count("<tr>") <= SHOWN_CLASSES:
         return section("Classes", element("div", join([place(drawn), numbers]), kind="side"))
     return section("Classes", place(drawn), folded("In numbers, at the last evaluation", numbers))
+
+
+def generated(run: RecordedRun) -> Html:
+    """What the first and the last model wrote behind each prompt, side by side; those between them folded."""
+    if not run.generated:
+        return Html("")
+    ends = [run.generated[0], *run.generated[1:][-1:]]
+    shown, between = _written(ends), run.generated[1:-1]
+    more = [folded("In the rounds between", _written(between))] if between else []
+    return section("Generated text", shown, *more)
+
+
+def _written(texts: Sequence[GeneratedText]) -> Html:
+    heads = ["before training" if one.round == 0 else f"after round {one.round}" for one in texts]
+    rows: list[list[Content]] = [
+        [element("span", written, kind="said") for written in (prompt, *(one.texts[number] for one in texts))]
+        for number, prompt in enumerate(texts[0].prompts)
+    ]
+    return table(["prompt", *heads], rows, text_columns=len(texts) + 1)
 
 
 def fairness(runs: Sequence[RecordedRun]) -> list[Html]:

@@ -45,7 +45,7 @@ def encoded(batch: list[Document], tokenizer: Tokenizer, config: CorpusConfig) -
         bodies = tokenizer.encode([document.text for document in batch])
         whole = [_closed([tokenizer.prefix, body], tokenizer, config) for body in bodies]
         return [(ids, [0, len(ids)]) for ids in whole]
-    written = [_turns(document, tokenizer, config) for document in batch]
+    written = [turns_of(document, tokenizer, config) for document in batch]
     pieces = iter(tokenizer.encode([text for texts, _ in written for text in texts]))
     found = []
     for texts, by_chat in written:
@@ -60,7 +60,7 @@ def encoded(batch: list[Document], tokenizer: Tokenizer, config: CorpusConfig) -
     return found
 
 
-def _turns(document: Document, tokenizer: Tokenizer, config: CorpusConfig) -> tuple[list[str], bool]:
+def turns_of(document: Document, tokenizer: Tokenizer, config: CorpusConfig) -> tuple[list[str], bool]:
     """Texts that are by turns not learned and learned, and whether the chat template made them."""
     if config.template is None:
         asked = (("user", document.text), ("assistant", document.response or ""))

@@ -52,7 +52,7 @@ def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
             enough text; there is one class; a test document has another one.
         ConfigError: an optional package is missing.
     """
-    files = open_tokens(_tokenised(config, folder))
+    files = open_tokens(tokens_folder(config, folder))
     origin = config.path or "bundled Shakespeare"
     kept, left_out = selected(config, files, origin)
     for_training, for_test = kept & (files.test == 0), kept & (files.test > 0)
@@ -101,8 +101,8 @@ def _parts(config: CorpusConfig) -> list[_Part]:
     return parts
 
 
-def _tokenised(config: CorpusConfig, folder: Path) -> Path:
-    """The folder with the corpus's tokens, which are made unless they are there."""
+def tokens_folder(config: CorpusConfig, folder: Path) -> Path:
+    """The folder of a cache with the corpus's tokens, which are made unless they are there."""
     parts = _parts(config)
     content = [content_hash(origins(part, files)) if files else hub_identity(part) for part, _, files in parts]
     chosen = config.model_dump(mode="json", include=set(_OF_TOKENS))

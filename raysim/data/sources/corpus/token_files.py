@@ -66,6 +66,8 @@ class TokenFiles:
     pad: int
     suffix: Int32
     """Ids that end a sample to classify, however it is truncated."""
+    letters: tuple[int, ...] = ()
+    """Of the tokenizer `characters`: the code point of each id but 0, which ends a text."""
 
 
 def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, config: CorpusConfig) -> None:
@@ -93,11 +95,11 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
     kinds = numbers["label"] if config.task == "causal_lm" else np.zeros(len(kept), np.int64)
     order = np.lexsort((kinds, numbers["owner"], numbers["test"]))
     mapping = None
-    vocabulary = tokenizer.vocabulary
+    vocabulary, letters = tokenizer.vocabulary, list[int]()
     if isinstance(tokenizer, CharacterTokenizer):
         seen[0] = True  # which ends a text
         mapping = (np.cumsum(seen) - 1).astype(np.int32)
-        vocabulary = int(seen.sum())
+        vocabulary, letters = int(seen.sum()), np.flatnonzero(seen)[1:].tolist()
     if mapping is None and bool((np.diff(order) == 1).all()):
         unsorted.rename(folder / TOKENS)
     else:
@@ -115,6 +117,7 @@ def write_tokens(folder: Path, found: Iterable[Document], tokenizer: Tokenizer, 
         "vocabulary": vocabulary,
         "end": tokenizer.end,
         "pad": tokenizer.pad,
+        "letters": letters,
         "suffix": tokenizer.suffix.tolist(),
     }
     names["sha256"] = _checksum(folder, names)
@@ -136,7 +139,7 @@ def open_tokens(folder: Path) -> TokenFiles:
     except (OSError, ValueError, TypeError) as error:  # what is no JSON is a ValueError, too
         raise DataError(f"{folder}: damaged ({error}); delete the folder, it is built again when needed") from None
     numbers: dict[str, Any] = dict(zip(_NUMBERS, columns, strict=True))
-    for key in ("owners", "labels"):
+    for key in ("owners", "labels", "letters"):
         names[key] = tuple(names[key])
     names["suffix"] = np.asarray(names["suffix"], np.int32)
     found = TokenFiles(tokens=tokens, lengths_of_turns=lengths, **numbers, **names)

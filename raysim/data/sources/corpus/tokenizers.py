@@ -46,6 +46,10 @@ class Tokenizer(ABC):
     def encode(self, texts: Sequence[str]) -> list[Int32]:
         """Ids of each text, without what begins and ends a sample."""
 
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these ids; of `characters` they are code points. What is no text becomes U+FFFD."""
+
     def chat(self, messages: Sequence[tuple[str, str]]) -> list[str] | None:
         """A conversation by the chat template, cut where the assistant begins and ends; None without a template.
 
@@ -66,6 +70,9 @@ class CharacterTokenizer(Tokenizer):
     def encode(self, texts: Sequence[str]) -> list[Int32]:
         return [np.frombuffer(text.encode("utf-32-le"), np.int32) for text in texts]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
 
 class ByteTokenizer(Tokenizer):
     """Bytes of UTF-8; 0, which is no letter, ends a text."""
@@ -74,6 +81,9 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[Int32]:
         return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode("utf-8", "replace")
 
 
 class HubTokenizer(Tokenizer):
@@ -101,6 +111,9 @@ class HubTokenizer(Tokenizer):
     def encode(self, texts: Sequence[str]) -> list[Int32]:
         found = self._fast(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
         return [_ids(ids) for ids in found["input_ids"]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._fast.decode(list(ids), clean_up_tokenization_spaces=False))
 
     def chat(self, messages: Sequence[tuple[str, str]]) -> list[str] | None:
         if not self._fast.chat_template:
@@ -156,6 +169,9 @@ class FileTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str]) -> list[Int32]:
         return [_ids(found.ids) for found in self._rust.encode_batch(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._rust.decode(list(ids), skip_special_tokens=False))
 
 
 def load_tokenizer(config: CorpusConfig) -> Tokenizer:
