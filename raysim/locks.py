@@ -50,6 +50,21 @@ class FolderLock:
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, record)
 
+    @staticmethod
+    def writer(folder: Path) -> str | None:
+        """Who writes the folder, as a phrase; None if no process does. Takes no lock and writes nothing.
+
+        A process of another machine counts as alive: only a record that it left says that it was there.
+        """
+        try:
+            with (folder / LOCK).open("rb") as file:
+                record = _record(file.fileno())
+            if record["host"] == socket.gethostname():
+                os.kill(int(record["pid"]), 0)  # raises where there is no such process
+            return f"process {record['pid']} on {record['host']}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
     @classmethod
     def of_dead_writer(cls, folder: Path) -> FolderLock | None:
         """Take over the lock of a folder whose writer died; None where it lives, or may live.

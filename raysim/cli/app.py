@@ -74,8 +74,8 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    rich_markup_mode=None,
     add_completion=False,
+    rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from raysim.config import Experiment
+from raysim.config.bundled import bundled_configs
 from raysim.errors import ConfigError
 from raysim.files import looked_up
 
+
+def _configs(incomplete: str) -> Iterator[str]:
+    """Bundled configurations and YAML files that begin so, for the shell's completion."""
+    yield from (name for name in bundled_configs() if name.startswith(incomplete))
+    files = [*glob.glob(f"{glob.escape(incomplete)}*"), *glob.glob(f"{glob.escape(incomplete)}*/*.yaml")]
+    yield from sorted(file for file in files if file.endswith((".yaml", ".yml")))
+
+
+def _keys(incomplete: str) -> Iterator[str]:
+    """Keys of the configuration's defaults that begin so, for the shell's completion."""
+    from raysim.tracking.configuration import flatten
+
+    keys = flatten(Experiment().to_dict())
+    chosen = (key.removesuffix(".name") for key in keys if key.endswith(".name"))
+    yield from (f"{key}=" for key in sorted({*keys, *chosen}) if key.startswith(incomplete))
+
+
 Config = Annotated[
     str | None,
-    typer.Argument(metavar="CONFIG", show_default=False, help="YAML file of the experiment, or a bundled one's name."),
+    typer.Argument(
+        metavar="CONFIG",
+        show_default=False,
+        help="YAML file of the experiment, or a bundled one's name.",
+        autocompletion=_configs,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -22,6 +46,7 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         show_default=False,
         help="Change the configuration, e.g. rounds=10 model.hidden=[64]; values are YAML.",
+        autocompletion=_keys,
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run directory.")]

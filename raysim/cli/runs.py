@@ -59,7 +59,12 @@ def run(
     _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
 
-    _train(lambda: Simulation(experiment, directory=directory, progress=progress), quiet, profile)
+    _train(
+        lambda: Simulation(experiment, directory=directory, progress=progress),
+        quiet=quiet,
+        json=json,
+        profile=profile,
+    )
 
 
 @app.command(
@@ -102,8 +107,9 @@ def resume(
             allow_different_bits=allow_different_bits,
             progress=progress,
         ),
-        quiet,
-        profile,
+        quiet=quiet,
+        json=json,
+        profile=profile,
     )
 
 
@@ -157,7 +163,7 @@ def export(
     typer.echo(write(run, to, merged=merged))
 
 
-def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
+def _train(start: Callable[[], Simulation], *, quiet: bool, json: bool, profile: bool) -> None:
     """Train to the end, or to Ctrl-C; the simulation's observers say how it went."""
     simulation: Simulation | None = None
     try:
@@ -174,7 +180,7 @@ def _train(start: Callable[[], Simulation], quiet: bool, profile: bool) -> None:
         raise typer.Exit(exit_code(error)) from None
     if profile:
         print_profile(simulation.directory)
-    if quiet:
+    if quiet or (not json and not sys.stdout.isatty()):  # for a program: RUN=$(raysim run quickstart)
         typer.echo(simulation.directory)
 
 

@@ -7,6 +7,7 @@ from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, i
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
 from raysim.tracking.observers import Fanout, NoteLevel, Observer, Observing, QuietObserver, open_observers
+from raysim.tracking.past import PastRun, past_runs
 from raysim.tracking.places import CheckpointPlace
 from raysim.tracking.reading import read_clients, read_rounds
 from raysim.tracking.recorder import Recorder
@@ -30,6 +31,7 @@ __all__ = [
     "NoteLevel",
     "Observer",
     "Observing",
+    "PastRun",
     "QuietObserver",
     "Recorder",
     "RunDirectory",
@@ -40,6 +42,7 @@ __all__ = [
     "is_vacant",
     "measure",
     "open_observers",
+    "past_runs",
     "read_clients",
     "read_events",
     "read_generated",

@@ -103,6 +103,20 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
                 yield event
 
 
+def reason_after(event: Mapping[str, Any], reason: str | None) -> str | None:
+    """Why the run has ended, once this event is read; None while a sitting of it goes on.
+
+    Args:
+        event: of a log.
+        reason: after the events before it.
+    """
+    if event.get("event") == STARTED:
+        return None  # an earlier sitting's end is not this one's
+    if event.get("event") == FINISHED:
+        return str(event.get("reason", "")) or None
+    return str(event.get("event")) if event.get("level") == "error" else reason
+
+
 def _strict(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -39,7 +39,7 @@ def test_run_trains_and_says_where_the_run_is(raysim: Raysim, folder: Path) -> N
     result = raysim("run", "tiny.yaml", "--directory", "out")
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[-1].split() == ["run", "out"]
-    assert result.stdout == ""
+    assert result.stdout == "out\n"
     assert rounds_of(folder / "out") == [1, 2]
     assert (folder / "out" / "model.safetensors").is_file()
 

@@ -36,6 +36,11 @@ export RUN | export adapted --to new | export done --to new | new/adapter_model
 export --to | export adapted --to new | export adapted --to other | other/adapter_model
 export --merged | export adapted --to new | export adapted --to new --merged | new/model\.safetensors
 export --debug | export nowhere --to new | export nowhere --to new --debug | Traceback
+runs FOLDER | runs . | runs files | \ndone +\d
+runs --filter | runs . | runs . --filter state=unfinished | \ndone +\d
+runs --limit | runs . | runs . --limit 1 | --limit shows more
+runs --json | runs . | runs . --json | "state": "finished"
+completion SHELL | completion bash | completion fish | COMPREPLY
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
 debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9

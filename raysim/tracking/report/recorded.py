@@ -19,7 +19,7 @@ from raysim.tracking.directory import RunDirectory
 from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
-from raysim.tracking.log import FINISHED, STARTED, read_events
+from raysim.tracking.log import read_events, reason_after
 from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import gathered, read_clients, read_rounds
 
@@ -170,12 +170,7 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         if event.get("level") in ("warning", "error"):
             warnings.append(event)
             warning_count += 1
-        if event.get("event") == STARTED:
-            reason = None  # an earlier sitting's end is not this one's
-        elif event.get("event") == FINISHED:
-            reason = str(event.get("reason", "")) or None
-        elif event.get("level") == "error":
-            reason = str(event.get("event"))
+        reason = reason_after(event, reason)
     return RecordedRun(
         path=run.path,
         label=label or run.path.resolve().name,

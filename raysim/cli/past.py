@@ -1,0 +1,107 @@
+"""`raysim runs`: the runs of a folder as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raysim.cli import printing
+from raysim.cli.app import app, examples
+
+if TYPE_CHECKING:
+    from raysim.tracking import PastRun
+
+SHOWN = 20
+
+
+@app.command(
+    "runs",
+    epilog=examples(
+        "raysim runs",
+        "raysim runs --filter algorithm=fedprox --filter state=finished",
+        "raysim runs /data/runs --limit 5 --json",
+    ),
+)
+def past(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that the runs are in.")] = Path("runs"),
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="KEY=VALUE",
+            show_default=False,
+            help="Only runs whose configuration, or state, has this value, or whose name has this text; repeatable.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Runs that are shown at most.")] = SHOWN,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object: `runs`, and how many are `found`.")
+    ] = False,
+) -> None:
+    """List the runs of a folder, the newest first: what each was, how far it came, and its last and best value."""
+    from raysim.tracking import past_runs
+
+    found = past_runs(folder, filters or ())
+    shown = found[:limit]
+    if json:
+        from raysim.tracking.log import json_line
+
+        typer.echo(json_line({"runs": [_values(run) for run in shown], "found": len(found)}))
+        return
+    if not shown:
+        typer.echo("no runs" + (" that pass the filters" if filters else f" in {folder}"))
+        return
+    printing.table(
+        {
+            "run": "left",
+            "began": "left",
+            "state": "left",
+            "rounds": "right",
+            "time": "right",
+            "algorithm": "left",
+            "data": "left",
+            "metric": "left",
+            "last": "right",
+            "best": "right",
+        },
+        [_row(run) for run in shown],
+    )
+    if len(found) > len(shown):
+        typer.echo(f"and {len(found) - len(shown)} older ones; --limit shows more")
+
+
+def _row(run: PastRun) -> list[str]:
+    from raysim.tracking.units import duration, figure
+
+    rounds = str(run.rounds) if run.planned in (None, run.rounds) else f"{run.rounds}/{run.planned}"
+    return [
+        run.path.name,
+        run.began.astimezone().strftime("%m-%d %H:%M") if run.began else "–",
+        run.state,
+        rounds,
+        duration(run.seconds),
+        str(run.value("algorithm") or "–"),
+        str(run.value("data.source") or "–"),
+        run.metric or "–",
+        figure(run.last),
+        figure(run.best),
+    ]
+
+
+def _values(run: PastRun) -> dict[str, Any]:
+    return {
+        "run": str(run.path),
+        "began": run.began.isoformat() if run.began else None,
+        "state": run.state,
+        "reason": run.reason,
+        "rounds": run.rounds,
+        "planned": run.planned,
+        "seconds": run.seconds,
+        "metric": run.metric,
+        "last": run.last,
+        "best": run.best,
+        "best_round": run.best_round,
+        "config": dict(run.config),
+    }
