@@ -40,7 +40,7 @@ class Mechanism:
         kind: of the noise.
         noise_multiplier: standard deviation of the noise on the *sum* of a round over the largest L2 norm of a client's
             contribution to it; of `laplace` noise its scale over the largest L1 norm. Noise of `clients` is that
-            of all shares together.
+            of all shares together, noise of `each_client` that on its own message.
         adds: who adds it.
         coefficients: of `banded` noise the first column of the Toeplitz matrix C, `[bands]`.
         output_scale, buf_decay: of `blt` noise, `[buffers]`: C has the coefficients 1, then Σ output_scale ·
