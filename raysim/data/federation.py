@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal, Protocol
 
 from raysim.arrays import Array, Int64
@@ -36,6 +37,13 @@ class DataInfo:
     """What classes 0, 1, … are called, where that is known. No part of the federation's fingerprint."""
     inputs: tuple[InputField, ...] = field(default=(), repr=False)
     """What a `record` holds, by name; empty where a sample is one tensor."""
+
+    @property
+    def tokens(self) -> int:
+        """Token ids of a sample, padding among them; 0 where it has none."""
+        if self.input_kind == "record":
+            return sum(prod(one.shape) for one in self.inputs if one.kind == "tokens")
+        return prod(self.input_shape) if self.input_kind == "tokens" else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,7 @@ def round_row(
         steps=int(facts.clients["steps"].to_numpy()[took_part].sum()),
         transport_up=sum(report.transport_up for report in trained.reports),
         transport_down=trained.broadcasts * model_bytes,
+        tokens=sum(report.tokens for report in trained.reports),
         wire_up=sum(report.wire_up for report in trained.reports),
         wire_down=len(task.clients) * wire_down,
         lr=task.lr,

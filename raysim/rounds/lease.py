@@ -79,6 +79,7 @@ class LeaseReport:
         transport_up: bytes of the partial sum.
         keepers: clients with a new state.
         wire_up: bytes that the clients would send in a federation.
+        tokens: in the batches of the clients that were not dropped.
     """
 
     facts: pa.RecordBatch
@@ -88,3 +89,4 @@ class LeaseReport:
     transport_up: int
     keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)
     wire_up: int = 0
+    tokens: int = 0

@@ -88,6 +88,8 @@ class RoundRow:
     """Bytes that the clients would send in a federation: the length of their encoded records."""
     wire_down: int = 0
     """Bytes that a federation would send to the clients: the model, and what they may read of the server's state."""
+    tokens: int = 0
+    """Token ids in the batches of the clients that trained, padding among them; 0 where samples have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class RunSummary:
     """Run directory."""
     report: Path | None = None
     """Its report, if one was written."""
+    tokens: int = 0
+    """Trained on in this sitting; 0 where samples have none."""
 
 
 ROUND_FIELDS: tuple[pa.Field, ...] = (
@@ -120,7 +124,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     pa.field("transport_up", pa.int64(), nullable=False),
     pa.field("transport_down", pa.int64(), nullable=False),
     pa.field("lr", pa.float64(), nullable=False),
-    *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS, *WIRE)),
+    *(pa.field(name, pa.int64(), nullable=False) for name in (*FAULTS, *LINKS, *WIRE, "tokens")),
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from raysim.rounds.rows import RunSummary
 from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import by_class, parts_of
-from raysim.tracking.units import duration, figure
+from raysim.tracking.units import duration, figure, rate
 
 WIDTH = 110
 """Columns of a line of metrics; more are broken by the set that they were measured on."""
@@ -17,7 +17,8 @@ WIDTH = 110
 def closing_lines(summary: RunSummary) -> list[str]:
     """How a run ended, its last metrics, and where the run and its report are."""
     rounds = f"{summary.rounds} round{'' if summary.rounds == 1 else 's'}"
-    lines = [f"{summary.reason}: {rounds} in {duration(summary.seconds)}"]
+    tokens = f", {rate(summary.tokens / summary.seconds)} tokens/s" if summary.tokens and summary.seconds > 0 else ""
+    lines = [f"{summary.reason}: {rounds} in {duration(summary.seconds)}{tokens}"]
     lines += _server(summary.metrics)
     lines += _classes(summary.metrics)
     lines += _over_clients(summary.metrics)

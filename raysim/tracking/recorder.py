@@ -68,7 +68,7 @@ class Recorder:
             raise
         self._latest: dict[str, float] = {}
         self._measured: dict[ClientSet, tuple[int, ClientMetrics]] = {}
-        self._rounds = after_round
+        self._rounds, self._tokens = after_round, 0
         self._open = True
         observers.log_failures(self._log_failure)
 
@@ -118,6 +118,7 @@ class Recorder:
             self._measured |= {of: (row.round, one) for of, one in (measured or {}).items()}
         self._latest |= row.metrics
         self._rounds = row.round
+        self._tokens += row.tokens
         self._until = time.monotonic()
 
     def generated(self, texts: GeneratedText) -> None:
@@ -196,7 +197,8 @@ class Recorder:
         finally:
             self.close()
         report = self._report() if self.experiment.tracking.report and self._rounds else None
-        summary = RunSummary(self._rounds, reason, self.worked, dict(self._latest), self.run.path, report)
+        latest = dict(self._latest)
+        summary = RunSummary(self._rounds, reason, self.worked, latest, self.run.path, report, self._tokens)
         self.observers.finish(summary)
         return summary
 

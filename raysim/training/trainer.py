@@ -31,11 +31,13 @@ class BlockResult:
     Attributes:
         sent: the record's fields, each `[K, size]`, valid until the engine's next block.
         loss: mean training loss over each client's steps, float64 `[K]`; NaN where it took none.
+        seen: samples of the batches of each client's local steps, int64 `[K]`.
         seconds: that it took to draw batches and take up the block (`batches`), and to train (`steps`).
     """
 
     sent: Mapping[str, Tensor]
     loss: Float64
+    seen: Int64
     seconds: Mapping[str, float]
 
 
@@ -82,4 +84,4 @@ class Trainer:
         sent = self.local(c)
         loss = c.mean_losses()
         spent = time.perf_counter() - drawn - c.loading
-        return BlockResult(sent, loss, {"batches": drawn - began + c.loading, "steps": spent})
+        return BlockResult(sent, loss, plan.count.sum(axis=0), {"batches": drawn - began + c.loading, "steps": spent})

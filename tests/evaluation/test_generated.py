@@ -17,7 +17,7 @@ from raysim.data import DataInfo, TextCodec
 from raysim.errors import ConfigError, RunError
 from raysim.models.calling import Calling
 from raysim.models.recurrent import CharacterLstm
-from raysim.tracking import RunDirectory, read_generated, write_report
+from raysim.tracking import RunDirectory, read_generated, read_rounds, write_report
 from raysim.training import continued
 
 CPU = torch.device("cpu")
@@ -45,6 +45,11 @@ def experiment(folder: Path, **keys: Any) -> Experiment:
     return Experiment.parse({**values, **keys})
 
 
+def tokens(run: Path) -> list[int]:
+    found: list[int] = read_rounds(RunDirectory(run))["tokens"].to_pylist()
+    return found
+
+
 def texts(run: Path) -> dict[int, tuple[str, ...]]:
     return {one.round: one.texts for one in read_generated(RunDirectory(run))}
 
@@ -66,6 +71,23 @@ def test_the_first_and_the_last_model_write_and_those_between_where_asked_for(wh
     assert all(0 < len(text) <= 12 for text in found[4])
     known = set("".join(TEXTS))
     assert all(set(text) <= known for written in found.values() for text in written)
+
+
+def test_tokens_are_those_of_the_batches(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, run = whole
+    sizes = [-(-len(text) // 8) for text in TEXTS]  # samples of 8, of each with the token that ends it but the first
+    steps = experiment(folder, client={"steps": 5, "batch_size": 2}, evaluation={"every": 0}, cohort=4, rounds=1)
+    epochs = experiment(folder, client={"epochs": 3, "batch_size": 2}, evaluation={"every": 0}, cohort=4, rounds=1)
+    found = []
+    for one in (steps, epochs):
+        with Simulation(one) as simulation:
+            simulation.run()
+        found += tokens(simulation.directory)
+    by_step = [[min(2, size - start) for start in range(0, size, 2)] * 5 for size in sizes]
+    assert found == [8 * sum(sum(each[:5]) for each in by_step), 8 * 3 * sum(sizes)]
+    shown = write_report([simulation.directory], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Tokens a second" in shown
+    assert min(tokens(run)) > 0
 
 
 def test_a_resumed_run_writes_the_same_and_forgets_what_it_does_again(whole: tuple[Path, Path]) -> None:
@@ -109,6 +131,7 @@ def test_actors_write_the_same(whole: tuple[Path, Path], ray_session: Any) -> No
     with Simulation(experiment(folder, execution={"executor": "ray", "actors": 2})) as simulation:
         simulation.run()
     assert texts(simulation.directory) == texts(run)
+    assert tokens(simulation.directory) == tokens(run)
 
 
 @pytest.mark.parametrize("inputs", [(), ("attention_mask",), ("segments", "position_ids")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from synthetic_runs import make_row
 from raysim.config import Experiment
 from raysim.rounds.rows import RunSummary
 from raysim.tracking import Observer, QuietObserver
+from raysim.tracking.closing import closing_lines
 from raysim.tracking.observers import JsonObserver, PlainObserver
 from raysim.tracking.observers.display import Pace
 from raysim.tracking.observers.terminal import TerminalObserver
@@ -121,9 +123,20 @@ def test_a_resumed_run_counts_its_pace_from_where_it_began(monkeypatch: pytest.M
     for round in range(991, 996):
         pace.see(make_row(round))
     assert pace.left == 10.0
-    assert pace.clients_per_second == 2.0
+    assert pace.speeds == ["2 clients/s"]
     pace.see(make_row(1000))
     assert pace.left is None
+
+
+def test_tokens_are_shown_where_samples_have_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    pace = Pace(10, after_round=0)
+    now = 102.0
+    pace.see(replace(make_row(1), tokens=5000))
+    assert pace.speeds[1] == "2,500 tokens/s"
+    said = closing_lines(RunSummary(1, "all rounds are done", 2.0, tokens=5000))[0]
+    assert said == "all rounds are done: 1 round in 2.0 s, 2,500 tokens/s"
 
 
 def test_single_classes_are_no_columns_unless_the_run_stops_by_one() -> None:

@@ -8,6 +8,7 @@ from raysim.config import Experiment
 from raysim.rounds.rows import RoundRow
 from raysim.tracking.headline import headline_metric, improves
 from raysim.tracking.metric_names import parts_of
+from raysim.tracking.units import rate
 
 
 class Shown:
@@ -37,18 +38,21 @@ class Pace:
         self.rounds = rounds
         self.done = after_round
         self._first = after_round
-        self._clients = 0
+        self._clients = self._tokens = 0
         self._since = time.monotonic()
 
     def see(self, row: RoundRow) -> None:
         """Count a committed round."""
         self.done = row.round
         self._clients += row.trained
+        self._tokens += row.tokens
 
     @property
-    def clients_per_second(self) -> float:
-        """Clients trained a second by the clock."""
-        return self._clients / max(time.monotonic() - self._since, 1e-9)
+    def speeds(self) -> list[str]:
+        """What is trained a second by the clock: clients, and tokens where samples have any."""
+        spent = max(time.monotonic() - self._since, 1e-9)
+        clients = f"{rate(self._clients / spent)} clients/s"
+        return [clients, f"{rate(self._tokens / spent)} tokens/s"] if self._tokens else [clients]
 
     @property
     def left(self) -> float | None:

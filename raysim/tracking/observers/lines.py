@@ -13,7 +13,7 @@ from raysim.tracking.closing import closing_lines
 from raysim.tracking.log import json_line
 from raysim.tracking.observers.base import NoteLevel, Observer
 from raysim.tracking.observers.display import Pace, Shown
-from raysim.tracking.units import duration, figure, rate, time_left
+from raysim.tracking.units import duration, figure, time_left
 
 
 class QuietObserver(Observer):
@@ -82,7 +82,7 @@ class PlainObserver(Observer):
         parts.append(f"{row.trained} client{'' if row.trained == 1 else 's'}")
         if row.dropped:
             parts.append(f"{row.dropped} dropped")
-        parts.append(f"{rate(self._pace.clients_per_second)} clients/s")
+        parts += self._pace.speeds
         parts.append(duration(row.seconds.get(TOTAL, 0.0)))
         if self._pace.left is not None:
             parts.append(f"{time_left(self._pace.left)} left")

@@ -15,7 +15,7 @@ from raysim.rounds.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.closing import closing_lines
 from raysim.tracking.observers.base import NoteLevel, Observer
 from raysim.tracking.observers.display import Best, Pace, Shown
-from raysim.tracking.units import duration, figure, rate, time_left
+from raysim.tracking.units import duration, figure, time_left
 
 SHOWN_ROUNDS = 6
 SHOWN_METRICS = 5
@@ -93,7 +93,7 @@ class TerminalObserver(Observer):
         return text
 
     def _speed(self) -> Text:
-        text = Text(f"{rate(self._pace.clients_per_second)} clients/s")
+        text = Text("  ".join(self._pace.speeds))
         if self._pace.left is not None:
             text.append(f"  {time_left(self._pace.left)} left", style="dim")
         return text

@@ -150,6 +150,11 @@ class RecordedRun:
         """Clients trained per second spent in rounds; NaN if nothing was timed."""
         return self.total("trained") / self.time if self.time > 0 else float("nan")
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on per second spent in rounds; NaN if nothing was timed."""
+        return self.total("tokens") / self.time if self.time > 0 else float("nan")
+
 
 def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
     """Read a run for the report.

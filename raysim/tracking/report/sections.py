@@ -79,6 +79,8 @@ def numbers(run: RecordedRun) -> Html:
     shown.append(tile("Rounds", quantity(run.rounds), each))
     shown.append(tile("Time in rounds", duration(run.time)))
     shown.append(tile("Clients a second", rate(run.clients_per_second), f"{quantity(run.total('trained'))} trained"))
+    if tokens := run.total("tokens"):
+        shown.append(tile("Tokens a second", rate(run.tokens_per_second), f"{quantity(tokens)} trained on"))
     parameters = run.environment.get("parameters")
     if isinstance(parameters, int):
         shown.append(tile("Model parameters", quantity(parameters), str(run.config.get("model.name", ""))))
