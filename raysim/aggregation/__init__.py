@@ -16,13 +16,14 @@ from raysim.aggregation.records import (
     Record,
     combine,
     mean,
+    nothing,
     union,
 )
 from raysim.aggregation.rows import ClientRows, KeptRows, weighed
 from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, WeightedMean
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
-from raysim.aggregation.stages import MeanContext, SendContext, UpdateStage
+from raysim.aggregation.stages import Bound, MeanContext, SendContext, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting
 
@@ -30,6 +31,7 @@ __all__ = [
     "STAGES",
     "Accumulator",
     "Aggregation",
+    "Bound",
     "Buffers",
     "ClientRows",
     "ClientVector",
@@ -60,6 +62,7 @@ __all__ = [
     "build_rule",
     "combine",
     "mean",
+    "nothing",
     "union",
     "weighed",
 ]

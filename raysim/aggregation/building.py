@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from raysim.aggregation.chain import Aggregation
+from raysim.aggregation.chain import ARRIVED, Aggregation
 from raysim.aggregation.each import MeanAndRows
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import LearnedMean
@@ -16,7 +16,13 @@ from raysim.aggregation.returns import RETURNS
 from raysim.aggregation.rules import Rule, WeightedMean
 from raysim.aggregation.stages import ModelColumns, Trait, UpdateStage
 from raysim.config import load
-from raysim.config.server import AggregationConfig, LearnedWeightsConfig, UniformWeightsConfig
+from raysim.config.server import (
+    AggregationConfig,
+    LearnedWeightsConfig,
+    SamplesWeightsConfig,
+    UniformWeightsConfig,
+    WeightsConfig,
+)
 from raysim.config.stages import CustomStageConfig, StageConfig
 from raysim.errors import ConfigError
 from raysim.user_code import guarded, user_code
@@ -78,11 +84,20 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
         at_each.append(fields)
         fields = tuple(stage.fields(fields))
         stages.append(stage)
+    if any(stage.fixed for stage in stages):
+        fields = (*fields, ARRIVED)
     values = tuple(columns.values(field.size) for field in fields)
     found = Aggregation(build_rule(config, fields), tuple(stages), tuple(at_each), values)
-    uniform: frozenset[Trait] = frozenset({"uniform_weights"})
-    found.check(uniform if isinstance(config.weights, UniformWeightsConfig) else frozenset())
+    found.check(_traits(config.weights))
     return found
+
+
+def _traits(weights: WeightsConfig) -> frozenset[Trait]:
+    """What holds for clients of these weights."""
+    if isinstance(weights, UniformWeightsConfig):
+        return frozenset({"uniform_weights", "bounded_weights"})
+    capped = isinstance(weights, SamplesWeightsConfig) and weights.cap is not None
+    return frozenset({"bounded_weights"}) if capped else frozenset()
 
 
 def _build(config: StageConfig, columns: ModelColumns, key: str) -> UpdateStage:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from raysim.aggregation.records import Field
+from raysim.aggregation.fixed_point import FixedPoint
+from raysim.aggregation.records import Field, nothing
 from raysim.aggregation.rules import Rule
-from raysim.aggregation.stages import MeanContext, SendContext, Trait, UpdateStage
+from raysim.aggregation.stages import Bound, MeanContext, SendContext, Trait, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Float32, Float64, Int64
+from raysim.config import Experiment
 from raysim.errors import ConfigError
 from raysim.user_code import user_code
 
@@ -20,6 +23,8 @@ REMEDIES: Mapping[Trait, str] = {
     "bounded": "records of bounded norm where they are folded; put a stage that bounds them before it, e.g. "
     "{name: clip, max_norm: 1.0}, and none that unbounds them behind it",
     "uniform_weights": "clients of equal weight; set aggregation.weights to uniform",
+    "bounded_weights": "clients whose weight is at most 1 and depends on no other client; set aggregation.weights to "
+    "uniform, or to {name: samples, cap: …}",
 }
 """What a stage asks for, and what to do where it is not there."""
 
@@ -59,7 +64,21 @@ class Aggregation:
             for trait in sorted(stage.needs):
                 if trait not in traits or trait in broken:
                     raise ConfigError(f"{key}: {stage.label} needs {REMEDIES[trait]}")
+            if "bounded" in stage.gives and type(stage).bound is UpdateStage.bound:
+                raise ConfigError(f"{key}: {stage.label} gives bounded records, but not their bound; override bound")
             traits = (traits - stage.breaks) | stage.gives
+
+    def check_run(self, experiment: Experiment, population: int) -> None:
+        """Refuse an experiment that one of the stages is not made for.
+
+        Raises:
+            ConfigError: names the stage and the reason.
+        """
+        for i, stage in enumerate(self.stages):
+            try:
+                stage.check(experiment, population, self.sent[0])
+            except ConfigError as error:
+                raise ConfigError(f"aggregation.stages[{i}]: {stage.label}: {error}") from None
 
     @property
     def columnwise(self) -> bool:
@@ -70,6 +89,16 @@ class Aggregation:
     def every_round(self) -> bool:
         """Whether the server takes a step in rounds to which no client contributes."""
         return any(stage.every_round for stage in self.stages)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a stage uses the sum of the weights that arrived: a field of its own."""
+        return any(stage.fixed for stage in self.stages)
+
+    @property
+    def inexact(self) -> dict[str, str]:
+        """Why a run cannot be repeated to the bit, by the label of the stage."""
+        return {stage.label: stage.inexact for stage in self.stages if stage.inexact is not None}
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -94,40 +123,40 @@ class Aggregation:
         """The stages' vectors on the server before the first round."""
         return {_own(stage, name): vector for stage in self.stages for name, vector in stage.init(model).items()}
 
-    def client(
-        self,
-        sent: Mapping[str, Tensor],
-        seed: int,
-        round_number: int,
-        clients: Int64,
-        steps: Int64,
-        state: Mapping[str, Tensor],
-    ) -> tuple[Mapping[str, Tensor], int]:
+    def broadcast(self, state: Mapping[str, Float64]) -> dict[str, Float64]:
+        """The stages' vectors on the server that clients may read."""
+        names = [_own(stage, name) for stage in self.stages for name in stage.broadcast]
+        return {name: state[name] for name in names}
+
+    def client(self, sent: Mapping[str, Tensor], block: SendContext) -> tuple[Mapping[str, Tensor], int]:
         """The records of a block as they are folded, and the bytes that its clients would send.
 
         Args:
             sent: of the algorithm; may be changed in place.
-            clients, steps: `[k]`.
-            state: all that the clients keep, by name; the stages' own is changed in place.
+            block: with all that the clients keep, and all that is broadcast, by name; the stages' own state is changed
+                in place.
         """
         if not self.stages:
-            return sent, self.dense(round_number, clients)
+            return sent, self.dense(block.round, block.clients)
         encoded: Int64 | None = None
         sent = _apart(sent)
-        for stage, fields in zip(self.stages, self.sent, strict=True):
-            own = {vector.name: state[_own(stage, vector.name)] for vector in stage.client_state()}
-            context = SendContext(seed, round_number, fields, clients, steps, own)
+        for stage, fields, bound in zip(self.stages, self.sent, self._bounds(block.server), strict=True):
+            own = {vector.name: block.state[_own(stage, vector.name)] for vector in stage.client_state()}
+            context = replace(block, fields=fields, state=own, server=_vectors_of(stage, block.server), bound=bound)
             with user_code(f"stage {stage.label}: client"):
                 sent = stage.client(sent, context)
                 wire = stage.wire(sent, context)
             _check_sent(stage, sent)
             encoded = encoded if wire is None else wire
+        if self.fixed:
+            like = next(iter(sent.values()))
+            sent = {**sent, ARRIVED.name: like.new_full((len(block.clients), 1), block.total)}
         for field in self.rule.fields:
             if field.name not in sent:
                 raise ValueError(
                     f"stage {self.stages[-1].label}: client returned no {field.name!r}, a field of {field.size} values"
                 )
-        return sent, self.dense(round_number, clients) if encoded is None else int(np.sum(encoded))
+        return sent, self.dense(block.round, block.clients) if encoded is None else int(np.sum(encoded))
 
     @staticmethod
     def without_own(state: Mapping[str, Float64]) -> dict[str, Float64]:
@@ -145,17 +174,41 @@ class Aggregation:
         """
         after: dict[str, Float64] = {}
         metrics: dict[str, float] = {}
-        for stage, fields in zip(reversed(self.stages), reversed(self.sent), strict=True):
-            own = _own(stage, "")
-            given = {name.removeprefix(own): vector for name, vector in state.items() if name.startswith(own)}
-            mean, next_state, found = stage.server(mean, given, replace(context, fields=fields))
-            after |= {own + name: vector for name, vector in next_state.items()}
+        if self.fixed:
+            arrived = float(mean[ARRIVED.name][0]) / context.expected_weight
+            spent = sum(stage.spent(context.expected_weight) for stage in self.stages)
+            mean = {name: values for name, values in mean.items() if name != ARRIVED.name}
+            context = replace(context, arrived=arrived, spent=spent)
+        parts = zip(self.stages, self.sent, self._bounds(state), strict=True)
+        for stage, fields, bound in reversed(list(parts)):
+            given = _vectors_of(stage, state)
+            mean, next_state, found = stage.server(mean, given, replace(context, fields=fields, bound=bound))
+            after |= {_own(stage, name): vector for name, vector in next_state.items()}
             metrics |= {f"stages/{stage.label}/{name}": value for name, value in found.items()}
         return mean, after, metrics
 
+    def _bounds(self, server: Mapping[str, Any]) -> list[Bound | None]:
+        """The bound of the records that come to each stage, given the server's vectors, or those that are broadcast."""
+        found: list[Bound | None] = [None]
+        for stage in self.stages:
+            bound = stage.bound(found[-1], _vectors_of(stage, server))
+            found.append(None if "bounded" in stage.breaks else bound)
+        return found[:-1]
+
+
+ARRIVED = Field("stages.arrived", 1, FixedPoint(32), summed=True, constant=True, sent=nothing)
+"""Σ of the weights of the clients in the mean, before they were normalised; of a chain with a stage that uses it."""
+
+V = TypeVar("V")
 
 _PREFIX = "stages."
 _FLOAT32 = 4
+
+
+def _vectors_of(stage: UpdateStage, server: Mapping[str, V]) -> dict[str, V]:
+    """A stage's own vectors on the server, by the names that it gave them."""
+    own = _own(stage, "")
+    return {name.removeprefix(own): vector for name, vector in server.items() if name.startswith(own)}
 
 
 def _own(stage: UpdateStage, name: str) -> str:

@@ -52,6 +52,11 @@ class Field:
         return self.size * self.format.dtype.itemsize
 
 
+def nothing(round_number: int, clients: Int64) -> Int64:
+    """Of a field that the server would know by itself: no values."""
+    return np.zeros(len(clients), dtype=np.int64)
+
+
 class Record(Protocol):
     """What a lease hands over of its clients. Records of disjoint clients form a commutative monoid (`combine`)."""
 

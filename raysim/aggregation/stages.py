@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -17,9 +18,11 @@ from raysim.aggregation.records import Field
 from raysim.aggregation.rules import Road
 from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Float32, Float64, Int64
+from raysim.config import Experiment
 
-Trait = Literal["bounded", "uniform_weights"]
-"""What a stage may rely on: records of bounded L2 norm, clients of equal weight."""
+Trait = Literal["bounded", "uniform_weights", "bounded_weights"]
+"""What a stage may rely on: records of bounded norm, clients of equal weight, clients whose weights before they are
+normalised are at most 1 and depend on no other client."""
 
 
 class ModelColumns(Protocol):
@@ -33,22 +36,41 @@ class ModelColumns(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """The largest norm of a record, over all fields that depend on data together.
+
+    Attributes:
+        norm: that no record exceeds.
+        order: of the norm: 2 (Euclidean) or 1 (sum of magnitudes).
+    """
+
+    norm: float
+    order: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class SendContext:
     """A block of clients whose records go through a client half.
 
     Attributes:
-        fields: those that come to this stage.
         clients, steps: ids and local steps, `[k]`. A client without steps sends a record of zeros, and what it keeps
             is not written back.
         state: this stage's client vectors, each `[k, size]`; may be changed in place.
+        server: this stage's vectors of the server that it broadcasts.
+        fields: those that come to this stage.
+        bound: of the records that come to this stage, where they have one.
+        total: Σ of the cohort's weights before they are normalised.
     """
 
     seed: int
     round: int
-    fields: Sequence[Field]
     clients: Int64
     steps: Int64
-    state: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = MappingProxyType({})
+    server: Mapping[str, Tensor] = MappingProxyType({})
+    fields: Sequence[Field] = ()
+    bound: Bound | None = None
+    total: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +82,11 @@ class MeanContext:
         columns: of the model, those of this call.
         contributed: clients whose records are in the mean; 0 in an empty round, whose mean is zero.
         expected: clients of a cohort, on average.
+        expected_weight: Σ of their weights before they are normalised, on average: `expected`, where all are 1.
+        arrived: that sum over the clients in the mean, divided by `expected_weight`: times the mean it is the sum over
+            a denominator that no client changes. Only of stages with `fixed`.
+        bound: of the records that came to the client half, where they have one.
+        spent: Σ 1/z² of what stages of the chain release by themselves, z the noise multiplier of each release.
         noise: factor on the standard deviation of noise; below 1 where it is scaled as for a larger, hypothetical
             cohort (`privacy.hypothetical_cohort`).
     """
@@ -70,6 +97,10 @@ class MeanContext:
     columns: slice
     contributed: int
     expected: int
+    expected_weight: float = 1.0
+    arrived: float = 1.0
+    bound: Bound | None = None
+    spent: float = 0.0
     noise: float = 1.0
 
 
@@ -105,8 +136,14 @@ class UpdateStage:
     """Whether the server half treats columns apart."""
     every_round: ClassVar[bool] = False
     """Whether the server takes a step, with a mean of zero, where the cohort is empty or all of it was dropped."""
+    fixed: ClassVar[bool] = False
+    """Whether its server half uses `MeanContext.arrived`."""
+    broadcast: ClassVar[tuple[str, ...]] = ()
+    """Its vectors on the server that travel to the clients in float32: `SendContext.server`."""
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of what its server half records; columns `stages/LABEL/NAME` of rounds.parquet."""
+    inexact: str | None = None
+    """Why a run with it cannot be repeated to the bit, where it cannot."""
 
     gives: frozenset[Trait] = frozenset()
     mechanism: Mechanism | None = None
@@ -114,6 +151,35 @@ class UpdateStage:
 
     def __init__(self, columns: ModelColumns) -> None:
         self.columns = columns
+
+    def check(self, experiment: Experiment, population: int, sent: Sequence[Field]) -> None:
+        """Refuse an experiment that the stage is not made for.
+
+        Args:
+            population: clients of the federation.
+            sent: the fields of the algorithm.
+
+        Raises:
+            ConfigError: one line with the reason and the remedy.
+        """
+        return
+
+    def bound(self, outer: Bound | None, server: Mapping[str, Any]) -> Bound | None:
+        """The bound of records that leave the client half, of a stage that gives "bounded".
+
+        Args:
+            outer: that of the records that come to it.
+            server: its vectors on the server, on clients those that are broadcast.
+        """
+        return outer
+
+    def spent(self, expected_weight: float) -> float:
+        """1/z² of what it releases beside the fields that depend on data, z the noise multiplier of that release.
+
+        Args:
+            expected_weight: Σ of the weights of a cohort, on average.
+        """
+        return 0.0
 
     def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
         """The fields that leave the client half, given those that come to it."""

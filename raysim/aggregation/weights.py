@@ -56,6 +56,8 @@ class Weighting:
 
     def _raw(self, clients: Int64, samples: Int64) -> Float64:
         by_samples = isinstance(self.config, LearnedWeightsConfig) and self.config.base == "samples"
+        if isinstance(self.config, SamplesWeightsConfig) and self.config.cap is not None:
+            return np.minimum(samples / self.config.cap, 1.0)
         if isinstance(self.config, SamplesWeightsConfig) or by_samples:
             return samples.astype(np.float64)
         if isinstance(self.config, LawWeightsConfig):

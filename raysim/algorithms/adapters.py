@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from raysim.aggregation import Field
+from raysim.aggregation import Field, nothing
 from raysim.algorithms.base import Algorithm
 from raysim.algorithms.factors import PairMeans, alone, from_rows, from_sums, gap
 from raysim.algorithms.lora_pairs import ClientRanks, columns, lora_pairs, products, truncate, unpaired
@@ -262,8 +262,3 @@ class RoLora(Adapters):
         # Rounds without clients are no steps of the server, so which round it is it hears from the clients.
         halves = self.halves(1 if mean["half"][0] > 0.5 else 2)
         return self.server.step(model, state, self.moved(model, mean, halves))
-
-
-def nothing(round_number: int, clients: Int64) -> Int64:
-    """Of a field that the server would know by itself."""
-    return np.zeros(len(clients), dtype=np.int64)

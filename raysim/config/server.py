@@ -21,6 +21,8 @@ class SamplesWeightsConfig(Section):
     """A client counts by its number of training samples (McMahan et al. 2017)."""
 
     name: Literal["samples"] = "samples"
+    cap: int | None = Field(None, ge=1)
+    """Samples from which on a client counts no more: min(n / cap, 1). What weights under differential privacy need."""
 
 
 class LossWeightsConfig(Section):

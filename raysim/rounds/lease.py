@@ -33,6 +33,7 @@ class Lease:
     steps: Int64
     turn: Int64
     participation: float = 1.0
+    total: float = 1.0
     group: int = 0
     home: str | None = None
 
@@ -42,9 +43,8 @@ class Lease:
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
         own = task.only(chosen)
-        return cls(
-            task.round, 0, task.lr, chosen, own.clients, own.weights, own.steps, own.turn, task.participation, group
-        )
+        shared = task.participation, task.total
+        return cls(task.round, 0, task.lr, chosen, own.clients, own.weights, own.steps, own.turn, *shared, group)
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most `most` clients each."""

@@ -22,6 +22,7 @@ class RoundTask:
         turn: keys the random choices of each, `[m]`: its batches, resampling and dropout. A client that trains twice
             from one round on repeats itself unless its turns differ; in a synchronous round all are the round.
         participation: the cohort's share of the whole population's weight.
+        total: Σ of the cohort's weights before they were normalised.
     """
 
     round: int
@@ -31,6 +32,7 @@ class RoundTask:
     steps: Int64
     turn: Int64
     participation: float = 1.0
+    total: float = 1.0
 
     def only(self, chosen: Any) -> RoundTask:
         """The round of some of its clients, chosen as NumPy indexes `[n]`; their weights stay."""

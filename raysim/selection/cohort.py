@@ -12,7 +12,14 @@ from raysim.aggregation import Weighting
 from raysim.arrays import Bools, Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
-from raysim.config.server import ClusteredConfig, ExplicitWeightsConfig, PoissonConfig, RoundRobinConfig, WeightsConfig
+from raysim.config.server import (
+    ClusteredConfig,
+    ExplicitWeightsConfig,
+    PoissonConfig,
+    RoundRobinConfig,
+    UniformWeightsConfig,
+    WeightsConfig,
+)
 from raysim.data import Federation
 from raysim.errors import ConfigError
 from raysim.rounds.task import RoundTask
@@ -33,6 +40,17 @@ def cohort_size(experiment: Experiment, population: int) -> int:
     if experiment.cohort > population:
         raise ConfigError(experiment.cohort_too_large(population))
     return experiment.cohort
+
+
+def expected_weight(experiment: Experiment, federation: Federation) -> float:
+    """Σ of the weights of a cohort before they are normalised, on average over uniform or Poisson draws: a denominator
+    that does not depend on who was drawn. Of clients that all count 1 it is their number, with or without samples."""
+    population = federation.population
+    size, weights = cohort_size(experiment, population), experiment.aggregation.weights
+    if isinstance(weights, UniformWeightsConfig):
+        return float(size)
+    every = np.arange(population)
+    return size / population * float(Weighting(weights).raw(every, federation.sizes("train")).sum())
 
 
 def check_weights(weights: WeightsConfig, federation: Federation) -> None:
@@ -112,6 +130,7 @@ def draw_round(
     samples = federation.sizes("train", clients)
     weighting = Weighting(experiment.aggregation.weights)
     weights = weighting.base(clients, samples)
+    total = float(weighting.raw(clients, samples).sum())
     if not weights.any():
         clients, samples, weights = clients[:0], samples[:0], weights[:0]
     lr, _ = round_rates(experiment, work, round_number)
@@ -123,11 +142,12 @@ def draw_round(
             kept = ~late
             share *= float(weights[kept].sum())
             weights = weighting.base(clients[kept], samples[kept])
+            total = float(weighting.raw(clients[kept], samples[kept]).sum())
             kept[kept] = weights.any()  # all of them or, where none has weight, none
             weights = weights[: kept.sum()]
-            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], turn[kept], share)
+            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], turn[kept], share, total)
         steps = np.where(late, np.minimum(done, steps), steps)
-    return RoundTask(round_number, lr, clients, weights, steps, turn, share)
+    return RoundTask(round_number, lr, clients, weights, steps, turn, share, total)
 
 
 def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysim.aggregation import Aggregation, Field, MeanContext, build_aggregation
+from raysim.aggregation import Aggregation, Field, MeanContext, SendContext, build_aggregation
 from raysim.aggregation.norms import norms
 from raysim.config.server import AggregationConfig
 from raysim.errors import ConfigError, UserCodeError
@@ -32,7 +32,7 @@ def records(count: int = 5) -> dict[str, torch.Tensor]:
 
 def through(aggregation: Aggregation, sent: Any) -> dict[str, torch.Tensor]:
     count = len(sent["update"])
-    found, _ = aggregation.client(sent, 0, 1, np.arange(count), np.ones(count, dtype=np.int64), {})
+    found, _ = aggregation.client(sent, SendContext(0, 1, np.arange(count), np.ones(count, dtype=np.int64)))
     return dict(found)
 
 

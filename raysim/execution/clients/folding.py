@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysim.aggregation import Accumulator, Aggregation, Buffers, Field, Record
+from raysim.aggregation import Accumulator, Aggregation, Buffers, Field, Record, SendContext
 from raysim.arrays import Float64, Int64
 from raysim.errors import UserCodeError
 from raysim.rounds.faults import client_error
@@ -32,11 +33,12 @@ class Folding:
         self._aggregation, self._layout, self._device, self._seed = aggregation, layout, device, seed
         self._buffers = Buffers()
 
-    def of(self, lease: Lease) -> LeaseFold:
-        """An empty fold of a lease."""
+    def of(self, lease: Lease, server: Mapping[str, Tensor] = MappingProxyType({})) -> LeaseFold:
+        """An empty fold of a lease; `server` has the vectors of the server that stages may read, by name."""
         rule = self._aggregation.rule.in_round(lease.round)
         accumulator = rule.accumulator(lease.round, self._device, self._buffers, self._named)
-        return LeaseFold(lease, self._aggregation, accumulator, self._device, self._seed)
+        context = SendContext(self._seed, lease.round, lease.clients, lease.steps, server=server, total=lease.total)
+        return LeaseFold(lease, self._aggregation, accumulator, self._device, context)
 
     def _named(self, field: Field, column: int) -> str:
         """The parameter that a column of a field belongs to, where the field has those of the model."""
@@ -53,14 +55,19 @@ class LeaseFold:
     """
 
     def __init__(
-        self, lease: Lease, aggregation: Aggregation, accumulator: Accumulator, device: torch.device, seed: int
+        self,
+        lease: Lease,
+        aggregation: Aggregation,
+        accumulator: Accumulator,
+        device: torch.device,
+        context: SendContext,
     ) -> None:
         count = len(lease.clients)
         self.dropped: list[str | None] = [None] * count
         self.weights: Float64 = np.zeros(count)
         self.wire_bytes = 0
         self._lease, self._aggregation, self._accumulator = lease, aggregation, accumulator
-        self._device, self._seed = device, seed
+        self._device, self._context = device, context
 
     def fold(
         self,
@@ -89,9 +96,8 @@ class LeaseFold:
         weights = lease.weights[block] * factors
         try:
             _check_sent(sent)
-            sent, wire = self._aggregation.client(
-                sent, self._seed, lease.round, lease.clients[block], lease.steps[block], kept
-            )
+            own = replace(self._context, clients=lease.clients[block], steps=lease.steps[block], state=kept)
+            sent, wire = self._aggregation.client(sent, own)
             reasons = self._reasons(block, weights, sent, state)
         except BaseException as error:
             users = isinstance(error, UserCodeError)

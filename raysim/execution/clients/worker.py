@@ -17,12 +17,13 @@ from raysim.arrays import Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
 from raysim.evaluation.client_sets import client_sets
 from raysim.evaluation.ranges import together
+from raysim.execution.clients.broadcast import SharedVectors
 from raysim.execution.clients.folding import Folding
 from raysim.execution.clients.holdouts import Holdouts, fine_tuner
 from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update, saving
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.clients.shards import DeviceShards
-from raysim.execution.clients.state import ClientStates, StateLayout, split_vectors
+from raysim.execution.clients.state import ClientStates, StateLayout
 from raysim.execution.clients.writing import written
 from raysim.execution.scheduling.schedule import even_blocks
 from raysim.models import FrozenWatch, exclusive_torch
@@ -40,7 +41,6 @@ from raysim.training import (
     ParameterLayout,
     RoundSetting,
     build_engine,
-    copied,
     copy_into,
     resolve_client_loss,
     resolve_loss,
@@ -105,8 +105,7 @@ class ClientWorker:
             seed,
             client_sets(experiment, self.federation),
         )
-        first = self.algorithm.init(np.zeros(layout.size, np.float32)) if self.algorithm.broadcast_state else {}
-        self._shared_sizes = {name: len(first[name]) for name in self.algorithm.broadcast_state}
+        self._shared = SharedVectors(self.algorithm, aggregation, layout)
         self._whole_sets: dict[str, WholeSet] = {}
         self._folding = Folding(aggregation, layout, self.device, experiment.seed)
         self._broadcast = torch.zeros(layout.size, device=self.device)
@@ -139,9 +138,9 @@ class ClientWorker:
     ) -> tuple[Record, LeaseReport]:
         began = time.perf_counter()
         self._receive(model)
-        server = self._server_vectors(shared)
+        server, of_stages = self._shared.unpack(shared, self.device)
         received = time.perf_counter()
-        folding = self._folding.of(lease)
+        folding = self._folding.of(lease, of_stages)
         experiment = self.job.experiment
         _, rates = round_rates(experiment, self.trainer.work, lease.round)
         setting = RoundSetting(
@@ -246,7 +245,7 @@ class ClientWorker:
         """What the model `[P]` measures over each range; of clients' own sets the models that clients would use."""
         with self._own_setting():
             self._receive(model)
-            server = self._server_vectors(shared) if self.algorithm.personal else {}
+            server = self._shared.unpack(shared, self.device)[0] if self.algorithm.personal else {}
             evaluated = together(self._evaluated(ranges, states, server))
         self._frozen.check()
         return evaluated
@@ -277,12 +276,6 @@ class ClientWorker:
         whole = self._whole_sets[part.part]
         sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole)
         return [Evaluated(part.part, sums, scores=scores)]
-
-    def _server_vectors(self, shared: Float32 | None) -> dict[str, torch.Tensor]:
-        """The server's vectors that clients may read, on the device."""
-        if shared is None:
-            return {}
-        return split_vectors(self._shared_sizes, copied(shared, self.device))  # a copy, as of the model
 
     @contextmanager
     def _own_setting(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import numpy as np
 from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import Algorithm, build_algorithm
 from raysim.data import Federation
+from raysim.execution.clients.broadcast import SharedVectors
 from raysim.execution.clients.local_training import client_vectors, heard, local_optimizer
 from raysim.execution.clients.state import StateLayout
 from raysim.execution.placement.placing import ACTOR_BYTES
@@ -123,14 +124,18 @@ class Skeleton:
         """Bytes that a federation would send to a client: as `transport_down`, without padding, or what the algorithm
         has in place of the model."""
         if (values := self.algorithm.values_down) is not None:
-            return _FLOAT32 * values
+            return _FLOAT32 * (values + self._shared.of_stages)
         padding = self.layout.size - self.layout.values(self.layout.size)
         return self.transport_down - _FLOAT32 * padding
 
     @property
     def transport_down(self) -> int:
         """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
-        return _FLOAT32 * (self.layout.size + _shared_values(self.layout, self.algorithm))
+        return _FLOAT32 * (self.layout.size + self._shared.values)
+
+    @property
+    def _shared(self) -> SharedVectors:
+        return SharedVectors(self.algorithm, self.aggregation, self.layout)
 
 
 def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
@@ -200,13 +205,6 @@ def _state_bytes(width: int, rows: int, cohort: int) -> int:
     """Of a block on the device, and of a lease's rows as they come and as they go."""
     row = _FLOAT32 * width
     return rows * row + 2 * min(cohort * row, max(row, LEASE_STATE_BYTES))
-
-
-def _shared_values(layout: ParameterLayout, algorithm: Algorithm) -> int:
-    if not algorithm.broadcast_state:
-        return 0
-    first = algorithm.init(np.zeros(layout.size, dtype=np.float32))
-    return sum(len(first[name]) for name in algorithm.broadcast_state)
 
 
 def _optimizer_bytes(job: Job, algorithm: Algorithm, rows: int, trainable: int) -> int:

@@ -141,6 +141,7 @@ def prepare_job(
     check_client(experiment, algorithm)
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
     aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
+    aggregation.check_run(experiment, federation.population)
     clients = cohort_size(experiment, federation.population)
     aggregation.rule.check(clients=clients, validation=federation.server("validation") is not None)
     execution = experiment.execution

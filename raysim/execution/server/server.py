@@ -19,13 +19,14 @@ from raysim.algorithms import build_algorithm
 from raysim.arrays import Float32, Float64, Int32
 from raysim.config.parsing import parse_json
 from raysim.errors import RunError
+from raysim.execution.clients.broadcast import SharedVectors
 from raysim.execution.server.columns import ServerStep, State
 from raysim.execution.server.validation import ValidationLoss
 from raysim.models import BASE, base_fingerprint, exclusive_torch
 from raysim.rounds.job import Job
 from raysim.rounds.results import StepFacts
 from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
-from raysim.selection.cohort import cohort_size
+from raysim.selection.cohort import cohort_size, expected_weight
 from raysim.training import ParameterLayout, torch_threads
 from raysim.user_code import naming
 
@@ -46,9 +47,8 @@ class Server:
         self.algorithm = build(self.layout)
         self.aggregation = build_aggregation(experiment.aggregation, self.algorithm.fields(), self.layout)
         self._step = ServerStep(build, self.layout, stages=self.aggregation)
-        self._cohort: int | None = None
-        first = self.algorithm.init(np.zeros(self.layout.size, np.float32)) if self.algorithm.broadcast_state else {}
-        self._shared_values = sum(len(first[name]) for name in self.algorithm.broadcast_state)
+        self._expected: tuple[int, float] | None = None
+        self._shared = SharedVectors(self.algorithm, self.aggregation, self.layout)
         self._validation: ValidationLoss | None = None
 
     def first(self) -> tuple[State, Float32]:
@@ -58,15 +58,15 @@ class Server:
 
     def shared(self, state: State) -> Float32 | None:
         """The vectors of the state that clients may read, one after the other in float32."""
-        names = self.algorithm.broadcast_state
-        return np.concatenate([state[name] for name in names]).astype(np.float32) if names else None
+        return self._shared.pack(state)
 
     @property
     def wire_down(self) -> int:
         """Bytes that a federation would send to a client: the model, and what it may read of the state, or what the
         algorithm has in place of them."""
         values = self.algorithm.values_down
-        return 4 * (self.layout.values(self.layout.size) + self._shared_values if values is None else values)
+        own = self._shared.of_stages
+        return 4 * (self.layout.values(self.layout.size) + self._shared.values if values is None else values + own)
 
     def apply(
         self, round_number: int, expected: Int32, state: State, model: Float32, *records: Record
@@ -84,7 +84,7 @@ class Server:
             UserCodeError: a step of the user's own fails, or returns what it should not.
         """
         began = time.perf_counter()
-        empty = self.aggregation.every_round and not len(expected)
+        empty = self.aggregation.every_round and not sum(one.weight for one in records)
         _check_cover(round_number, expected, records, empty=empty)
         checked = time.perf_counter()
         rule = self.aggregation.rule.in_round(round_number)
@@ -101,9 +101,11 @@ class Server:
     def context(self, round_number: int, contributed: int) -> MeanContext:
         """What stages are told of a step."""
         experiment = self.job.experiment
-        if self._cohort is None:
-            self._cohort = cohort_size(experiment, self.job.federation.open().population)
-        return MeanContext(experiment.seed, round_number, (), slice(0, self.layout.size), contributed, self._cohort)
+        if self._expected is None:
+            federation = self.job.federation.open()
+            weight = expected_weight(experiment, federation) if self.aggregation.fixed else 1.0
+            self._expected = cohort_size(experiment, federation.population), weight
+        return MeanContext(experiment.seed, round_number, (), slice(0, self.layout.size), contributed, *self._expected)
 
     def validation(self) -> ValidationLoss:
         """Losses on the server's validation set, built when a rule first asks for them."""
@@ -209,7 +211,7 @@ class _View:
 def _check_cover(round_number: int, expected: Int32, records: Sequence[Record], *, empty: bool) -> None:
     """Raise a RunError if the records are not those of the expected clients, or weigh nothing in a round that is not
     meant to be empty."""
-    if empty and not records:
+    if empty and not records and not len(expected):
         return
     positions, weight = union(records)
     if records[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
