@@ -38,6 +38,18 @@ class Noise(UpdateStage):
         return {**mean, "update": mean["update"] + noise}, after, {"rounds": float(after["rounds"][0])}
 
 
+class CappedNoise(Noise):
+    """Noise that needs no equal weights."""
+
+    needs = frozenset({"bounded", "bounded_weights"})
+
+
+class BoundedSomehow(UpdateStage):
+    """Does not say by how much."""
+
+    gives = frozenset({"bounded"})
+
+
 class TopK(UpdateStage):
     """The k largest values of each update; the rest is kept by the client, and added to its next update."""
 

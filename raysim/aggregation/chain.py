@@ -22,6 +22,7 @@ from raysim.user_code import user_code
 REMEDIES: Mapping[Trait, str] = {
     "bounded": "records of bounded norm where they are folded; put a stage that bounds them before it, e.g. "
     "{name: clip, max_norm: 1.0}, and none that unbounds them behind it",
+    "bounded_l1": "records of bounded sum of magnitudes; put {name: clip, max_norm: 1.0, order: 1} before it",
     "uniform_weights": "clients of equal weight; set aggregation.weights to uniform",
     "bounded_weights": "clients whose weight is at most 1 and depends on no other client; set aggregation.weights to "
     "uniform, or to {name: samples, cap: …}",

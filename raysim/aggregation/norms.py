@@ -7,28 +7,48 @@ depend on how many rows are folded at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raysim.aggregation.records import Field
-from raysim.aggregation.stages import MeanContext, ModelColumns, SendContext, UpdateStage
+from raysim.aggregation.stages import Bound, MeanContext, ModelColumns, SendContext, UpdateStage
 from raysim.arrays import Array, Bools, Float64
 
-_MARGIN = 1 - 2.0**-21
+MARGIN = 1 - 2.0**-21
 """Rounding a scaled record to float32 adds at most 2^-23 of its norm; what is clipped stays below the bound."""
 
 
-def norms(sent: Mapping[str, Tensor], fields: Sequence[str]) -> Float64:
-    """The L2 norm of each client's record over these fields, `[k]`; NaN or infinity where a value is not finite."""
+def norms(sent: Mapping[str, Tensor], fields: Sequence[str], order: int = 2) -> Float64:
+    """The norm of each client's record over these fields, `[k]`; NaN or infinity where a value is not finite.
+
+    Args:
+        order: 2 for the L2 norm, 1 for the sum of magnitudes.
+    """
+    if order == 1:
+        parts = [torch.stack([row.double().abs_().sum() for row in sent[name]]) for name in fields]
+        sums: Float64 = torch.stack(parts).sum(0).cpu().numpy()
+        return sums
     squares = [torch.stack([row.double().square_().sum() for row in sent[name]]) for name in fields]
     found: Float64 = np.sqrt(torch.stack(squares).sum(0).cpu().numpy())
     return found
 
 
-class _ByNorm(UpdateStage):
-    """Changes some of the clients' records, by their norms; records the share of them."""
+def clip(sent: Mapping[str, Tensor], fields: Sequence[str], bound: float, order: int = 2) -> tuple[Float64, Bools]:
+    """Scale the records with a larger norm down to the bound, in place; all norms as they were `[k]`, and which were
+    scaled. A record that is not finite stays as it is: it is left out when it is folded."""
+    norm = norms(sent, fields, order)
+    long = np.isfinite(norm) & (norm > bound)
+    for i in np.flatnonzero(long).tolist():
+        for name in fields:
+            sent[name][i].mul_(MARGIN * bound / float(norm[i]))
+    return norm, long
+
+
+class _WithShare(UpdateStage):
+    """Changes some of the clients' records; records the share of them, by weight."""
 
     metrics = ("share",)
 
@@ -36,30 +56,21 @@ class _ByNorm(UpdateStage):
         return (*sent, Field(f"{self.label}.share", 1, constant=True))
 
     def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
-        names = _of_data(ctx.fields)
-        norm = norms(sent, names)
-        chosen = self._chosen(norm)
-        for i in np.flatnonzero(chosen).tolist():
-            for name in names:
-                self._change(sent[name][i], float(norm[i]))
-        return {**sent, f"{self.label}.share": _column(chosen, sent)}
+        changed = self._change(sent, of_data(ctx.fields))
+        return {**sent, f"{self.label}.share": column(changed, sent)}
 
     def server(
         self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext
     ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
-        rest, share = _without(mean, f"{self.label}.share")
+        rest, share = without(mean, f"{self.label}.share")
         return rest, state, {"share": share}
 
-    def _chosen(self, norm: Float64) -> Bools:
-        """Which records to change `[k]`, by their norms `[k]`."""
-        raise NotImplementedError
-
-    def _change(self, row: Tensor, norm: float) -> None:
-        """Change a field of one of them in place, given the norm of its record."""
+    def _change(self, sent: Mapping[str, Tensor], fields: Sequence[str]) -> Bools:
+        """Change some records in place, in these fields; which ones `[k]`."""
         raise NotImplementedError
 
 
-class Zero(_ByNorm):
+class Zero(_WithShare):
     """Sets a client's record to zero where it is not finite, or longer than `max_norm`.
 
     The client counts with its weight: its update is zero instead of being left out.
@@ -71,15 +82,20 @@ class Zero(_ByNorm):
         if max_norm is not None:
             self.gives = frozenset({"bounded"})
 
-    def _chosen(self, norm: Float64) -> Bools:
-        return ~(np.isfinite(norm) & (norm <= self._max_norm))
+    def bound(self, outer: Bound | None, server: Mapping[str, Any]) -> Bound | None:
+        return outer if np.isinf(self._max_norm) else Bound(self._max_norm)
 
-    def _change(self, row: Tensor, norm: float) -> None:
-        row.zero_()
+    def _change(self, sent: Mapping[str, Tensor], fields: Sequence[str]) -> Bools:
+        norm = norms(sent, fields)
+        chosen: Bools = ~(np.isfinite(norm) & (norm <= self._max_norm))
+        for i in np.flatnonzero(chosen).tolist():
+            for name in fields:
+                sent[name][i].zero_()
+        return chosen
 
 
-class Clip(_ByNorm):
-    """Scales a client's record down to an L2 norm of at most `max_norm`: x ← x · min(1, max_norm / ‖x‖).
+class Clip(_WithShare):
+    """Scales a client's record down to a norm of at most `max_norm`: x ← x · min(1, max_norm / ‖x‖).
 
     McMahan, Ramage, Talwar & Zhang, "Learning Differentially Private Recurrent Language Models", ICLR 2018, section 2
     (flat clipping).
@@ -87,15 +103,17 @@ class Clip(_ByNorm):
 
     gives = frozenset({"bounded"})
 
-    def __init__(self, columns: ModelColumns, max_norm: float) -> None:
+    def __init__(self, columns: ModelColumns, max_norm: float, order: int = 2) -> None:
         super().__init__(columns)
-        self._max_norm = max_norm
+        self._bound = Bound(max_norm, order)
+        if order == 1:
+            self.gives = frozenset({"bounded", "bounded_l1"})
 
-    def _chosen(self, norm: Float64) -> Bools:
-        return np.isfinite(norm) & (norm > self._max_norm)  # what is not finite is left out when it is folded
+    def bound(self, outer: Bound | None, server: Mapping[str, Any]) -> Bound:
+        return self._bound
 
-    def _change(self, row: Tensor, norm: float) -> None:
-        row.mul_(_MARGIN * self._max_norm / norm)
+    def _change(self, sent: Mapping[str, Tensor], fields: Sequence[str]) -> Bools:
+        return clip(sent, fields, self._bound.norm, self._bound.order)[1]
 
 
 class Measure(UpdateStage):
@@ -108,27 +126,27 @@ class Measure(UpdateStage):
         return (*sent, Field(f"{self.label}.norm", 1, constant=True))
 
     def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
-        return {**sent, f"{self.label}.norm": _column(norms(sent, _of_data(ctx.fields)), sent)}
+        return {**sent, f"{self.label}.norm": column(norms(sent, of_data(ctx.fields)), sent)}
 
     def server(
         self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext
     ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
-        rest, norm = _without(mean, f"{self.label}.norm")
-        square = sum(float(np.square(rest[name]).sum()) for name in _of_data(ctx.fields))
+        rest, norm = without(mean, f"{self.label}.norm")
+        square = sum(float(np.square(rest[name]).sum()) for name in of_data(ctx.fields))
         return rest, state, {"norm": norm, "mean_norm": float(np.sqrt(square))}
 
 
-def _of_data(fields: Sequence[Field]) -> list[str]:
+def of_data(fields: Sequence[Field]) -> list[str]:
     """Names of the fields that depend on the client's data."""
     return [field.name for field in fields if not field.constant]
 
 
-def _column(values: Array, sent: Mapping[str, Tensor]) -> Tensor:
+def column(values: Array, sent: Mapping[str, Tensor]) -> Tensor:
     """Values `[k]` as a field `[k, 1]` beside the others."""
     like = next(iter(sent.values()))
     return torch.from_numpy(values.astype(np.float32)[:, None]).to(like.device)
 
 
-def _without(mean: Mapping[str, Float64], name: str) -> tuple[dict[str, Float64], float]:
+def without(mean: Mapping[str, Float64], name: str) -> tuple[dict[str, Float64], float]:
     """The mean without a field of one value, and that value."""
     return {field: values for field, values in mean.items() if field != name}, float(mean[name][0])

@@ -7,8 +7,7 @@ record goes through `zero`, then `clip`, and is folded; the mean goes through `c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
@@ -20,9 +19,9 @@ from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 
-Trait = Literal["bounded", "uniform_weights", "bounded_weights"]
-"""What a stage may rely on: records of bounded norm, clients of equal weight, clients whose weights before they are
-normalised are at most 1 and depend on no other client."""
+Trait = Literal["bounded", "bounded_l1", "uniform_weights", "bounded_weights"]
+"""What a stage may rely on: records of bounded L2 norm, of bounded sum of magnitudes, clients of equal weight, clients
+whose weights before they are normalised are at most 1 and depend on no other client."""
 
 
 class ModelColumns(Protocol):
@@ -66,8 +65,8 @@ class SendContext:
     round: int
     clients: Int64
     steps: Int64
-    state: Mapping[str, Tensor] = MappingProxyType({})
-    server: Mapping[str, Tensor] = MappingProxyType({})
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    server: Mapping[str, Tensor] = field(default_factory=dict)
     fields: Sequence[Field] = ()
     bound: Bound | None = None
     total: float = 1.0

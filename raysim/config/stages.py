@@ -20,11 +20,13 @@ class ZeroStageConfig(Section):
 
 
 class ClipStageConfig(Section):
-    """Scale what a client sends down to a largest L2 norm, over all fields that depend on its data together."""
+    """Scale what a client sends down to a largest norm, over all fields that depend on its data together."""
 
     name: Literal["clip"] = "clip"
     max_norm: float = Field(gt=0)
     """The largest norm."""
+    order: Literal[1, 2] = 2
+    """Of the norm: 2 is the Euclidean one, 1 the sum of magnitudes, which Laplace noise needs."""
 
 
 class MeasureStageConfig(Section):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from raysim.aggregation import Aggregation, Field, MeanContext, SendContext, build_aggregation
+from raysim.aggregation import Aggregation, Field, MeanContext, SendContext, Weighting, build_aggregation
 from raysim.aggregation.norms import norms
-from raysim.config.server import AggregationConfig
+from raysim.config.server import AggregationConfig, SamplesWeightsConfig
 from raysim.errors import ConfigError, UserCodeError
 
 FIELDS = (Field("update", 96), Field("control", 64), Field("share", 1, summed=True, constant=True))
@@ -133,3 +133,26 @@ def test_a_chain_that_lacks_something_is_refused_in_one_line(stages: Any, more: 
 def test_chains_that_have_what_they_need_are_taken() -> None:
     for stages in ([CLIP, NOISE], [{"name": "zero", "max_norm": 5.0}, NOISE], ["prototype_stages:TopK", CLIP, NOISE]):
         assert chain(*stages).every_round
+
+
+def test_a_clip_of_order_1_bounds_the_sum_of_magnitudes() -> None:
+    before = records()
+    after = through(chain({"name": "clip", "max_norm": 20.0, "order": 1}), records())
+    plain = sum(before[name].double().abs().sum(1).numpy() for name in ("update", "control"))
+    found = norms(after, ["update", "control"], order=1)
+    np.testing.assert_allclose(found, np.minimum(plain, 20.0), rtol=1e-5)
+    assert (found <= 20.0).all()
+
+
+def test_a_stage_that_gives_bounded_records_must_say_their_bound() -> None:
+    with pytest.raises(ConfigError, match=r"stages\[0\]: BoundedSomehow gives bounded records, .* override bound"):
+        chain("prototype_stages:BoundedSomehow")
+
+
+def test_weights_of_capped_samples_are_bounded() -> None:
+    capped = {"name": "samples", "cap": 5}
+    assert chain(CLIP, "prototype_stages:CappedNoise", weights=capped).every_round
+    with pytest.raises(ConfigError, match=r"stages\[1\]: CappedNoise needs .* \{name: samples, cap: …\}"):
+        chain(CLIP, "prototype_stages:CappedNoise", weights="samples")
+    found = Weighting(SamplesWeightsConfig(cap=5)).raw(np.arange(4), np.array([0, 1, 5, 50]))
+    assert found.tolist() == [0, 0.2, 1, 1]

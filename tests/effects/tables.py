@@ -49,6 +49,7 @@ training.class_weights=none | none | training.class_weights=inverse
 training.logits=plain | plain | training.logits=adjusted
 aggregation.weights=uniform | uniform | @unequal
 aggregation.weights=samples | samples | @unequal; aggregation.weights=uniform
+aggregation.weights=samples.cap | 8 | @unequal
 name | another |
 seed | 1 |
 rounds | 2 |
@@ -171,6 +172,8 @@ aggregation.stages=zero | [zero] |
 aggregation.stages=zero.max_norm | [{name: zero, max_norm: 0.001}] | aggregation.stages=[zero]
 aggregation.stages=clip | [{name: clip, max_norm: 0.01}] |
 aggregation.stages=clip.max_norm | [{name: clip, max_norm: 0.02}] | aggregation.stages=[{name: clip, max_norm: 0.01}]
+aggregation.stages=clip.order | [{name: clip, max_norm: 0.02, order: 1}] |
+    aggregation.stages=[{name: clip, max_norm: 0.02}]
 aggregation.stages=measure | [measure] |
 aggregation.stages=custom | [{name: "prototype_stages:TopK", args: {k: 3}}] |
 aggregation.stages=custom.args | [{name: "prototype_stages:TopK", args: {k: 3}}] |
