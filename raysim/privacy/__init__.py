@@ -1,16 +1,25 @@
 """Privacy: stages that clip and add noise, what they cost, secure aggregation, homomorphic encryption, attacks."""
 
 from raysim.aggregation.mechanism import Adds, IntegerNoise, Mechanism, MechanismKind
+from raysim.privacy.accounting import Accountant, EpsilonCurve, PrivacyAccount
+from raysim.privacy.deriving import account_for, default_delta
+from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.privacy.sampling import Adjacency, Recurrence, Sampling, SamplingKind, sampling_of
 
 __all__ = [
+    "Accountant",
     "Adds",
     "Adjacency",
+    "EpsilonCurve",
     "IntegerNoise",
     "Mechanism",
     "MechanismKind",
+    "PrivacyAccount",
     "Recurrence",
     "Sampling",
     "SamplingKind",
+    "account_for",
+    "default_delta",
+    "gaussian_epsilon",
     "sampling_of",
 ]

@@ -93,3 +93,23 @@ def root_mean_square_error(coefficients: Float64, rounds: int) -> float:
 def largest_error(coefficients: Float64, rounds: int) -> float:
     """The largest standard deviation of a prefix sum, for noise Z of standard deviation 1: that of the last round."""
     return float(np.linalg.norm(np.cumsum(inverse(coefficients, rounds))))
+
+
+def tree_sensitivity(rounds: int, separation: int = 1, most: int | None = None, restart: int | None = None) -> float:
+    """An upper bound of the L2 sensitivity of binary trees of sums to a client that contributes several times.
+
+    Each node of a tree adds noise to the sum of its rounds. A node of 2^j rounds holds at most c = ⌈2^j / b⌉ of a
+    client's contributions, so that the squares of all nodes of a level sum to at most k · min(c, k); exact for one
+    participation (Kairouz et al., "Practical and Private (Deep) Learning without Sampling or Shuffling", ICML 2021,
+    appendix D).
+
+    Args:
+        rounds: so far.
+        separation: rounds b from one participation to the next, at least.
+        most: participations k, at most; by default as many as the separation allows.
+        restart: rounds of a tree, after which another begins; by default one tree has all.
+    """
+    allowed = 1 + (rounds - 1) // separation
+    k = allowed if most is None else min(most, allowed)
+    levels = min(rounds, rounds if restart is None else restart).bit_length()
+    return float(np.sqrt(sum(k * min(k, -(-(2**j) // separation)) for j in range(levels))))
