@@ -50,6 +50,10 @@ class Purpose(IntEnum):
     DIRECTION = 130
     CHOSEN_DIRECTION = 131
     TEXT = 150
+    NOISE = 170
+    FRACTION_NOISE = 171
+    LOCAL_NOISE = 172
+    INTEGER_NOISE = 173
 
 
 def _mix(h: UInt64) -> UInt64:

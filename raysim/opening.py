@@ -75,6 +75,7 @@ def open_run(
         bits = {**environment["bits"], "data": federation.fingerprint}
         if not experiment.aggregation.exact:
             bits["sums"] = "float32, the result depends on who trained whom"
+        bits |= {f"stages.{label}": why for label, why in prepared.aggregation.inexact.items()}
         refuse_other_bits(recorded_bits or {}, bits)
         selection = prepared.selection
         selected = selection.first() if checkpoint is None else load_state(checkpoint.path, selection)
@@ -111,6 +112,8 @@ def open_run(
         executor.on_note(lambda text: recorder.note(text, "info"))
         if "sums" in bits:
             recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
+        for label, why in prepared.aggregation.inexact.items():
+            recorder.note(f"stage {label}: noise is {why}", "info")
         undo.pop_all()
     return Opening(executor, server, selection, selected, evaluation, stopping, recorder)
 

@@ -91,6 +91,9 @@ FAMILIES = {
                    "data.transforms=[standardise]", "client.optimizer.lr=1e-5", "evaluation.metrics=[mae, rmse]"],
     "text": ["data.source=text", "data.partition=natural", "model=lstm_char", "cohort=2", "client.steps=1",
              "data.holdout=0", "data.validation=0.01", "evaluation.sets=[validation]", "rounds=1"],
+    "differential privacy": [
+        "aggregation.weights=uniform", "cohort=6", "aggregation.stages=[{name: layer_clip, max_norm: 1.0}, "
+        "{name: adaptive_clip, fraction_noise: 0.2}, {name: gaussian, noise_multiplier: 1.0}]"],
     "learned weights": ["aggregation.weights=learned"],
     "fair weights": ["algorithm={name: qfedavg, q: 1.0}", "aggregation.weights=uniform"],
     "fine-tuning": ["evaluation.fine_tune={epochs: 1}"],

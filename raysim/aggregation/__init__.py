@@ -23,7 +23,7 @@ from raysim.aggregation.rows import ClientRows, KeptRows, weighed
 from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, WeightedMean
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
-from raysim.aggregation.stages import Bound, MeanContext, SendContext, UpdateStage
+from raysim.aggregation.stages import Bound, MeanContext, SendContext, Setting, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting
 
@@ -54,6 +54,7 @@ __all__ = [
     "ServerAdaptive",
     "ServerSgd",
     "ServerView",
+    "Setting",
     "UpdateStage",
     "WeightChooser",
     "WeightedMean",

@@ -31,6 +31,9 @@ STAGES: Mapping[str, str] = {
     "zero": "raysim.aggregation.norms:Zero",
     "clip": "raysim.aggregation.norms:Clip",
     "measure": "raysim.aggregation.norms:Measure",
+    "adaptive_clip": "raysim.privacy.adaptive_clip:AdaptiveClip",
+    "layer_clip": "raysim.privacy.layer_clip:LayerClip",
+    "gaussian": "raysim.privacy.central:Gaussian",
 }
 """Import string of every stage by its name in the configuration. Families of stages are rooms above this one."""
 
@@ -81,6 +84,7 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
         name = one.name.rpartition(":")[2] if isinstance(one, CustomStageConfig) else one.name
         names.append(name)
         stage.label = name if names.count(name) == 1 else f"{name}{names.count(name)}"
+        stage.sent = fields
         at_each.append(fields)
         fields = tuple(stage.fields(fields))
         stages.append(stage)
@@ -88,7 +92,7 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
         fields = (*fields, ARRIVED)
     values = tuple(columns.values(field.size) for field in fields)
     found = Aggregation(build_rule(config, fields), tuple(stages), tuple(at_each), values)
-    found.check(_traits(config.weights))
+    found.check(_traits(config.weights) | {"memoryless"})
     return found
 
 
@@ -103,7 +107,10 @@ def _traits(weights: WeightsConfig) -> frozenset[Trait]:
 def _build(config: StageConfig, columns: ModelColumns, key: str) -> UpdateStage:
     if not isinstance(config, CustomStageConfig):
         own: type[UpdateStage] = load(STAGES[config.name], key=f"{key}.name")
-        return own(columns, **config.model_dump(exclude={"name"}))
+        try:
+            return own(columns, **config.model_dump(exclude={"name"}))
+        except ConfigError as error:
+            raise ConfigError(f"{key}: {config.name}: {error}") from None
     found: Any = load(config.name, key=f"{key}.name")
     if not (isinstance(found, type) and issubclass(found, UpdateStage)):
         raise ConfigError(f"{key}.name: {config.name} is not a subclass of raysim.aggregation.UpdateStage")

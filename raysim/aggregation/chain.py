@@ -12,10 +12,9 @@ from torch import Tensor
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.records import Field, nothing
 from raysim.aggregation.rules import Rule
-from raysim.aggregation.stages import Bound, MeanContext, SendContext, Trait, UpdateStage
+from raysim.aggregation.stages import Bound, MeanContext, SendContext, Setting, Trait, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Float32, Float64, Int64
-from raysim.config import Experiment
 from raysim.errors import ConfigError
 from raysim.user_code import user_code
 
@@ -23,6 +22,7 @@ REMEDIES: Mapping[Trait, str] = {
     "bounded": "records of bounded norm where they are folded; put a stage that bounds them before it, e.g. "
     "{name: clip, max_norm: 1.0}, and none that unbounds them behind it",
     "bounded_l1": "records of bounded sum of magnitudes; put {name: clip, max_norm: 1.0, order: 1} before it",
+    "memoryless": "records of this round alone: what a stage with error feedback keeps acts in later rounds; remove it",
     "uniform_weights": "clients of equal weight; set aggregation.weights to uniform",
     "bounded_weights": "clients whose weight is at most 1 and depends on no other client; set aggregation.weights to "
     "uniform, or to {name: samples, cap: …}",
@@ -61,23 +61,43 @@ class Aggregation:
                     f"{key}: {stage.label} works on the road {' or '.join(sorted(stage.roads))}, but with these "
                     f"aggregation.weights records travel as {self.rule.road}; remove it, or use other weights"
                 )
-            broken = {trait for later in self.stages[i + 1 :] for trait in later.breaks}
+            broken = {trait for later in self.stages[i + 1 :] for trait in _broken(later)}
             for trait in sorted(stage.needs):
                 if trait not in traits or trait in broken:
                     raise ConfigError(f"{key}: {stage.label} needs {REMEDIES[trait]}")
             if "bounded" in stage.gives and type(stage).bound is UpdateStage.bound:
                 raise ConfigError(f"{key}: {stage.label} gives bounded records, but not their bound; override bound")
-            traits = (traits - stage.breaks) | stage.gives
+            if stage.mechanism is not None and stage.mechanism.adds == "server":
+                self._check_inside(i)
+            traits = (traits - _broken(stage)) | stage.gives
 
-    def check_run(self, experiment: Experiment, population: int) -> None:
+    def _check_inside(self, place: int) -> None:
+        """Refuse what may not stand between noise and the sum."""
+        noise = self.stages[place]
+        for i, inner in enumerate(self.stages[place + 1 :], place + 1):
+            if inner.mechanism is not None:
+                raise ConfigError(
+                    f"aggregation.stages[{i}]: {inner.label}: {noise.label} adds noise already; remove one"
+                )
+            if inner.gives:
+                raise ConfigError(
+                    f"aggregation.stages[{i}]: {inner.label} stands inside of the noise, whose size goes by the bound "
+                    f"outside of it; put it before {noise.label}"
+                )
+
+    def check_run(self, setting: Setting) -> None:
         """Refuse an experiment that one of the stages is not made for.
+
+        Args:
+            setting: without fields and what is spent.
 
         Raises:
             ConfigError: names the stage and the reason.
         """
+        spent = sum(stage.spent(setting.expected_weight) for stage in self.stages)
         for i, stage in enumerate(self.stages):
             try:
-                stage.check(experiment, population, self.sent[0])
+                stage.check(replace(setting, fields=self.sent[0], spent=spent))
             except ConfigError as error:
                 raise ConfigError(f"aggregation.stages[{i}]: {stage.label}: {error}") from None
 
@@ -204,6 +224,11 @@ V = TypeVar("V")
 
 _PREFIX = "stages."
 _FLOAT32 = 4
+
+
+def _broken(stage: UpdateStage) -> frozenset[Trait]:
+    """What does not hold any more after a client half."""
+    return stage.breaks | {"memoryless"} if stage.client_state() else stage.breaks
 
 
 def _vectors_of(stage: UpdateStage, server: Mapping[str, V]) -> dict[str, V]:

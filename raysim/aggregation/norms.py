@@ -47,7 +47,7 @@ def clip(sent: Mapping[str, Tensor], fields: Sequence[str], bound: float, order:
     return norm, long
 
 
-class _WithShare(UpdateStage):
+class WithShare(UpdateStage):
     """Changes some of the clients' records; records the share of them, by weight."""
 
     metrics = ("share",)
@@ -70,7 +70,7 @@ class _WithShare(UpdateStage):
         raise NotImplementedError
 
 
-class Zero(_WithShare):
+class Zero(WithShare):
     """Sets a client's record to zero where it is not finite, or longer than `max_norm`.
 
     The client counts with its weight: its update is zero instead of being left out.
@@ -94,7 +94,7 @@ class Zero(_WithShare):
         return chosen
 
 
-class Clip(_WithShare):
+class Clip(WithShare):
     """Scales a client's record down to a norm of at most `max_norm`: x ← x · min(1, max_norm / ‖x‖).
 
     McMahan, Ramage, Talwar & Zhang, "Learning Differentially Private Recurrent Language Models", ICLR 2018, section 2

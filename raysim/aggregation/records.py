@@ -31,7 +31,10 @@ class Field:
 
     Attributes:
         summed: the server takes the sum Σ p_k x_k over those who made it as it is, and not divided by their weights.
-        constant: its values do not depend on the client's data; norms of records are without it.
+        constant: its values do not depend on the client's data, or are recorded and nothing else; norms of records are
+            without it.
+        statistic: a number about the client's data or work and no direction to go: scaled down along with an update it
+            would be false.
         kept: the server takes it of every client by itself as well, `[k, size]` one after the other under the name with
             `.rows` added, and their weights under `rows.weights`, `[k]`, normalised.
         sent: of a round and clients `[k]`, how many of its values each would send in a federation, int64 `[k]`; None:
@@ -43,6 +46,7 @@ class Field:
     format: FixedPoint | FloatSum = UPDATE
     summed: bool = False
     constant: bool = False
+    statistic: bool = False
     kept: bool = False
     sent: Callable[[int, Int64], Int64] | None = None
 

@@ -19,9 +19,21 @@ from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 
-Trait = Literal["bounded", "bounded_l1", "uniform_weights", "bounded_weights"]
-"""What a stage may rely on: records of bounded L2 norm, of bounded sum of magnitudes, clients of equal weight, clients
-whose weights before they are normalised are at most 1 and depend on no other client."""
+Trait = Literal["bounded", "bounded_l1", "memoryless", "uniform_weights", "bounded_weights"]
+"""What a stage may rely on: records of bounded L2 norm, of bounded sum of magnitudes, records without what stages keep
+of other rounds, clients of equal weight, clients whose weights before they are normalised are at most 1 and depend on
+no other client."""
+
+
+class ModelSegment(Protocol):
+    """A parameter or buffer: columns `[start, start + size)`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def size(self) -> int: ...
 
 
 class ModelColumns(Protocol):
@@ -29,6 +41,10 @@ class ModelColumns(Protocol):
 
     size: int
     trainable: int
+
+    @property
+    def segments(self) -> Sequence[ModelSegment]:
+        """Its parameters and buffers, in the order of their columns; what is between them is padding."""
 
     def values(self, size: int) -> int:
         """Values of a vector of P or T columns without padding; `size` of any other."""
@@ -103,6 +119,25 @@ class MeanContext:
     noise: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The experiment that a chain is part of.
+
+    Attributes:
+        population, cohort: clients of the federation, and of a round on average.
+        expected_weight: see `MeanContext`.
+        fields: of the algorithm.
+        spent: see `MeanContext`.
+    """
+
+    experiment: Experiment
+    population: int
+    cohort: int
+    expected_weight: float
+    fields: Sequence[Field] = ()
+    spent: float = 0.0
+
+
 class UpdateStage:
     """One layer around the rule. As it stands, it changes nothing.
 
@@ -120,6 +155,7 @@ class UpdateStage:
     Attributes:
         label: its name in the chain, unique there; names of fields that it adds begin with it.
         columns: of the model.
+        sent: the fields that come to its client half; given to it when the chain is built.
         gives: what holds for records that went through its client half.
         mechanism: what it releases in a round, with the noise that it adds where `MeanContext.noise` is 1; None where
             it adds none.
@@ -147,16 +183,13 @@ class UpdateStage:
     gives: frozenset[Trait] = frozenset()
     mechanism: Mechanism | None = None
     label: str = ""
+    sent: tuple[Field, ...] = ()
 
     def __init__(self, columns: ModelColumns) -> None:
         self.columns = columns
 
-    def check(self, experiment: Experiment, population: int, sent: Sequence[Field]) -> None:
+    def check(self, setting: Setting) -> None:
         """Refuse an experiment that the stage is not made for.
-
-        Args:
-            population: clients of the federation.
-            sent: the fields of the algorithm.
 
         Raises:
             ConfigError: one line with the reason and the remedy.

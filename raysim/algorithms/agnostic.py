@@ -50,7 +50,10 @@ class Afl(Algorithm):
 
     def fields(self) -> tuple[Field, ...]:
         return (
-            *super().fields(), Field("scale", 1), Field("loss", self.domains, LOSS), Field("present", self.domains)
+            *super().fields(),
+            Field("scale", 1, statistic=True),
+            Field("loss", self.domains, LOSS, statistic=True),
+            Field("present", self.domains, statistic=True),
         )  # fmt: skip
 
     def send(self, c: Clients) -> Mapping[str, Tensor]:

@@ -42,7 +42,7 @@ class Ifca(Algorithm):
         return (ClientVector("cluster", 1),)
 
     def fields(self) -> tuple[Field, ...]:
-        return Field("clusters", self.clusters * self.layout.size), Field("present", self.clusters)
+        return Field("clusters", self.clusters * self.layout.size), Field("present", self.clusters, statistic=True)
 
     def local(self, c: Clients) -> Mapping[str, Tensor]:
         models = c.server["clusters"].view(self.clusters, -1)

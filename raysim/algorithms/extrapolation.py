@@ -33,7 +33,7 @@ class FedExp(Algorithm):
         self.lr, self.epsilon = config.server_lr, config.epsilon
 
     def fields(self) -> tuple[Field, ...]:
-        return (*super().fields(), Field("square", 1, NORM))
+        return (*super().fields(), Field("square", 1, NORM, statistic=True))
 
     def send(self, c: Clients) -> Mapping[str, Tensor]:
         update = c.update()

@@ -40,7 +40,7 @@ class _Quotient(Algorithm):
         return c.losses([c.broadcast]).clamp(self.low, self.high)
 
     def fields(self) -> tuple[Field, ...]:
-        return (*super().fields(), Field("scale", 1), Field("step", 1, STEP))
+        return (*super().fields(), Field("scale", 1, statistic=True), Field("step", 1, STEP, statistic=True))
 
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]

@@ -99,7 +99,7 @@ class Mime(Algorithm):
         return {"update": c.update(), "gradient": gradient, "moved": moved}
 
     def fields(self) -> tuple[Field, ...]:
-        return (*super().fields(), Field("gradient", self.layout.trainable), Field("moved", 1))
+        return (*super().fields(), Field("gradient", self.layout.trainable), Field("moved", 1, statistic=True))
 
     def init(self, model: Float32) -> dict[str, Float64]:
         trainable = self.layout.trainable

@@ -77,7 +77,7 @@ class FedNova(Algorithm):
             grad.add_(weights - b.broadcast[: b.trainable], alpha=self.mu)
 
     def fields(self) -> tuple[Field, ...]:
-        return (*super().fields(), Field("length", 1, LENGTH))
+        return (*super().fields(), Field("length", 1, LENGTH, statistic=True))
 
     def send(self, c: Clients) -> Mapping[str, Tensor]:
         update = c.update()

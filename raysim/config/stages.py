@@ -8,6 +8,7 @@ from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import Arguments
+from raysim.config.noise import AdaptiveClipStageConfig, GaussianStageConfig, LayerClipStageConfig
 
 
 class ZeroStageConfig(Section):
@@ -44,7 +45,10 @@ class CustomStageConfig(Section):
 
 
 StageConfig = Annotated[
-    Annotated[ZeroStageConfig, Tag("zero")]
+    Annotated[AdaptiveClipStageConfig, Tag("adaptive_clip")]
+    | Annotated[LayerClipStageConfig, Tag("layer_clip")]
+    | Annotated[GaussianStageConfig, Tag("gaussian")]
+    | Annotated[ZeroStageConfig, Tag("zero")]
     | Annotated[ClipStageConfig, Tag("clip")]
     | Annotated[MeasureStageConfig, Tag("measure")]
     | Annotated[CustomStageConfig, Tag("custom")],

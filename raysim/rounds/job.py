@@ -10,6 +10,7 @@ from torch import nn
 from raysim.config import Experiment
 from raysim.config.algorithms import FedKSeedConfig
 from raysim.config.hugging_face import HuggingFaceConfig
+from raysim.config.noise import AdaptiveClipStageConfig, NoiseConfig
 from raysim.data import DataInfo, FederationSpec
 from raysim.models import Blueprint, Calling, LazyBlueprint, build_model, exclusive_torch
 from raysim.models.blueprint import CPU
@@ -65,8 +66,10 @@ class Job:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Packages beside torch that the model computes with, or directions are drawn with."""
-        drawing = ("numpy",) if isinstance(self.experiment.algorithm, FedKSeedConfig) else ()
+        """Packages beside torch that the model computes with, or directions and noise are drawn with."""
+        experiment = self.experiment
+        noisy = any(isinstance(one, NoiseConfig | AdaptiveClipStageConfig) for one in experiment.aggregation.stages)
+        drawing = ("numpy",) if noisy or isinstance(experiment.algorithm, FedKSeedConfig) else ()
         hugging_face = self.blueprint.of_transformer or _hugging_face(self.experiment)
         return (*drawing, *TRANSFORMER_LIBRARIES) if hugging_face else drawing
 

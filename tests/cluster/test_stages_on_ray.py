@@ -11,7 +11,10 @@ from federations import digits, final_sha256
 
 STAGES = "aggregation.stages="
 CHAINS = {
-    "clip and noise": ["aggregation.weights=uniform", STAGES + "[{name: clip, max_norm: 0.3}, prototype_stages:Noise]"],
+    "clip and noise": [
+        "aggregation.weights={name: samples, cap: 40}",
+        STAGES + "[{name: adaptive_clip, fraction_noise: 0.6}, {name: gaussian, noise_multiplier: 1.0}]",
+    ],
     "top-k with error feedback": [STAGES + "[{name: prototype_stages:TopK, args: {k: 30}}]"],
 }
 ACTORS = ["execution.executor=ray", "execution.rounds_ahead=0"]

@@ -32,6 +32,9 @@ BASES = {
     "selection.cutoff=1",
     "@skewed": "data.partition={name: dirichlet, clients: 2, min_size: 2}",
     "@unequal": "data.partition={name: quantity, clients: 4}",
+    "@adaptive": "aggregation.weights=uniform; aggregation.stages=[adaptive_clip]",
+    "@gaussian": "aggregation.weights=uniform; "
+    "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 1}]",
     "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
 }
@@ -174,6 +177,23 @@ aggregation.stages=clip | [{name: clip, max_norm: 0.01}] |
 aggregation.stages=clip.max_norm | [{name: clip, max_norm: 0.02}] | aggregation.stages=[{name: clip, max_norm: 0.01}]
 aggregation.stages=clip.order | [{name: clip, max_norm: 0.02, order: 1}] |
     aggregation.stages=[{name: clip, max_norm: 0.02}]
+aggregation.stages=adaptive_clip | [adaptive_clip] | aggregation.weights=uniform
+aggregation.stages=adaptive_clip.initial_norm | [{name: adaptive_clip, initial_norm: 0.02}] | @adaptive
+aggregation.stages=adaptive_clip.quantile | [{name: adaptive_clip, quantile: 0.9}] | @adaptive
+aggregation.stages=adaptive_clip.learning_rate | [{name: adaptive_clip, learning_rate: 0.9}] | @adaptive
+aggregation.stages=adaptive_clip.fraction_noise | [{name: adaptive_clip, fraction_noise: 0.5}] | @adaptive
+aggregation.stages=adaptive_clip.generator | [{name: adaptive_clip, generator: system}] | @adaptive
+aggregation.stages=layer_clip | [{name: layer_clip, max_norm: 0.01}] |
+aggregation.stages=layer_clip.max_norm | [{name: layer_clip, max_norm: 0.02}] |
+    aggregation.stages=[{name: layer_clip, max_norm: 0.01}]
+aggregation.stages=layer_clip.bounds | [{name: layer_clip, bounds: {"*": 0.02}}] |
+    aggregation.stages=[{name: layer_clip, max_norm: 0.01}]
+aggregation.stages=gaussian | [{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 1}] |
+    aggregation.stages=[{name: clip, max_norm: 0.1}]; aggregation.weights=uniform
+aggregation.stages=gaussian.noise_multiplier | [{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 2}] |
+    @gaussian
+aggregation.stages=gaussian.generator |
+    [{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 1, generator: system}] | @gaussian
 aggregation.stages=measure | [measure] |
 aggregation.stages=custom | [{name: "prototype_stages:TopK", args: {k: 3}}] |
 aggregation.stages=custom.args | [{name: "prototype_stages:TopK", args: {k: 3}}] |

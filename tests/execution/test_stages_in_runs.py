@@ -14,6 +14,10 @@ from raysim.errors import ClientError, ConfigError, RunError, UserCodeError
 STAGES = "aggregation.stages="
 PROTOTYPES = {
     "noise": ["aggregation.weights=uniform", STAGES + "[{name: clip, max_norm: 0.3}, prototype_stages:Noise]"],
+    "gaussian": [
+        "aggregation.weights=uniform",
+        STAGES + "[{name: adaptive_clip, fraction_noise: 0.2}, {name: gaussian, noise_multiplier: 1.0}]",
+    ],
     "top-k": [STAGES + "[{name: prototype_stages:TopK, args: {k: 30}}]"],
 }
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from raysim.aggregation import Aggregation, build_aggregation
+from raysim.aggregation import Aggregation, Setting, build_aggregation
 from raysim.algorithms import Adapters, build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
@@ -34,7 +34,7 @@ from raysim.execution.preparation.prompts import Prompts
 from raysim.models import check_fit, fingerprint, model_on_meta, resolved
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
-from raysim.selection.cohort import check_weights, cohort_size, draw_first
+from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
 from raysim.training import (
     EngineChoice,
     LocalWork,
@@ -141,8 +141,9 @@ def prepare_job(
     check_client(experiment, algorithm)
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
     aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
-    aggregation.check_run(experiment, federation.population)
     clients = cohort_size(experiment, federation.population)
+    weight = expected_weight(experiment, federation) if aggregation.fixed else 1.0
+    aggregation.check_run(Setting(experiment, federation.population, clients, weight))
     aggregation.rule.check(clients=clients, validation=federation.server("validation") is not None)
     execution = experiment.execution
     device: Literal["cpu", "cuda"] = "cuda" if execution.device == "cuda" else "cpu"

@@ -1,0 +1,54 @@
+"""Stages of differential privacy: clips whose bound is not one fixed number, and noise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raysim.config.base import Section
+
+Multiplier = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class AdaptiveClipStageConfig(Section):
+    """Scale what a client sends down to a bound that follows a quantile of the clients' norms (Andrew et al. 2021)."""
+
+    name: Literal["adaptive_clip"] = "adaptive_clip"
+    initial_norm: float = Field(0.1, gt=0)
+    """The bound of the first round."""
+    quantile: float = Field(0.5, gt=0, lt=1)
+    """Share of clients γ whose norms shall be below the bound."""
+    learning_rate: float = Field(0.2, gt=0, le=10)
+    """Step size η of the bound: a factor exp(-η (share below - γ)) a round."""
+    fraction_noise: float = Field(0.05, ge=0, le=1e3)
+    """Standard deviation of the noise on the share of clients below the bound, σ_b over the expected cohort. Without
+    noise, 0, the share is a release that nothing protects, and noise on the update is refused."""
+    generator: Literal["keyed", "system"] = "keyed"
+    """Where the noise comes from: the experiment's seed, or the operating system, so that no run can be repeated."""
+
+
+class LayerClipStageConfig(Section):
+    """Scale the update of each layer down to an L2 norm of its own."""
+
+    name: Literal["layer_clip"] = "layer_clip"
+    max_norm: float | None = Field(None, gt=0)
+    """The largest norm S of the whole update, shared equally by the L parameters of the model: S/√L each; or give
+    `bounds`."""
+    bounds: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """The largest norm of each group of parameters, by patterns of their names: `{"fc1.*": 0.5, "*": 0.2}`. The first
+    pattern that matches a parameter counts."""
+
+
+class NoiseConfig(Section):
+    """Noise that is drawn with NumPy, whose version is part of what the bits depend on."""
+
+
+class GaussianStageConfig(NoiseConfig):
+    """Take the sum over a fixed denominator, the weight that a cohort has on average, and add Gaussian noise to it."""
+
+    name: Literal["gaussian"] = "gaussian"
+    noise_multiplier: Multiplier
+    """Standard deviation z of the noise on the sum, in units of the clip's bound."""
+    generator: Literal["keyed", "system"] = "keyed"
+    """Where the noise comes from: the experiment's seed, or the operating system, so that no run can be repeated."""
