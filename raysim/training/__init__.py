@@ -6,6 +6,7 @@ from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.clients import Clients
+from raysim.training.codes import LocalUpdate
 from raysim.training.engine import Block, Engine
 from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
 from raysim.training.features import FeatureLoss
@@ -24,7 +25,6 @@ from raysim.training.step import Means, Step
 from raysim.training.threads import torch_threads
 from raysim.training.trainer import BlockResult, Program, Trainer
 from raysim.training.transfer import copied, copy_into, to_device
-from raysim.training.whole_step import LocalUpdate
 from raysim.training.writing import continued
 
 __all__ = [

@@ -11,13 +11,13 @@ from torch import nn
 from raysim.data import DataInfo
 from raysim.training.batches import LocalWork
 from raysim.training.capture import CannotCapture, why_not
+from raysim.training.codes import LocalUpdate
 from raysim.training.engine import Engine
 from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss
 from raysim.training.rows import RowsEngine
 from raysim.training.sequential import NO_SAVING, Saving, SequentialEngine
-from raysim.training.whole_step import LocalUpdate
 
 EngineName = Literal["sequential", "rows"]
 

@@ -12,6 +12,7 @@ from raysim.data import DataInfo
 from raysim.models.modes import TrainingModes
 from raysim.training.capture import CannotCapture, Vectorised, last_alone
 from raysim.training.captured import captured_gradient
+from raysim.training.codes import Codes, LocalUpdate
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
@@ -19,8 +20,8 @@ from raysim.training.inputs import Correction, Rates
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.row_batches import RowBatches, Stretch
-from raysim.training.trial import random_batch, somewhere_near
-from raysim.training.whole_step import Codes, LocalUpdate, NotWhole, WholeStep
+from raysim.training.trial import dependence, random_batch, somewhere_near
+from raysim.training.whole_step import NotWhole, WholeStep
 
 _TRIED = ALIGNMENT + 1
 """Positions that are tried: by then, the alignment of whatever is computed in rows begins anew."""
@@ -269,19 +270,8 @@ class RowsEngine(Engine):
                 found += [flat_values(grad).double() for grad in grads]
             return torch.cat(found, 1)
 
-        first = outcome(most)[0]
-
-        def differs(k: int) -> bool:
-            return not torch.equal(outcome(k), first.expand(k, -1))
-
-        last = x[:, -1].clone()
-        x[:, -1] = x[:, 0]
-        if self.batch_size > 1 and differs(2):
-            return "the samples of a batch influence each other (as in batch normalisation)"
-        x[:, -1] = last
-        if any(differs(k) for k in ({2, min(3, most), most // 2 + 1, most} if self.shrinks else {most})):
-            return "a client's gradient would depend on its place among the others, in the last bits"
-        return None
+        sizes = {2, min(3, most), most // 2 + 1, most} if self.shrinks else {most}
+        return dependence(outcome, sizes, most, x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""What an engine is tried on before it trains: weights and samples made up for it, always the same."""
+"""The trial of an engine before it trains: on weights and samples made up for it, always the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,30 @@ def random_batch(info: DataInfo, size: int) -> tuple[Tensor, Tensor]:
     if info.task == "classification":
         return x, torch.randint(info.classes or 1, wanted, generator=generator)
     return x, torch.randn(wanted, generator=generator)
+
+
+def dependence(outcome: Callable[[int], Tensor], sizes: Iterable[int], most: int, x: Tensor) -> str | None:
+    """What a client's step depends on beside its own samples; None where it is nothing.
+
+    Args:
+        outcome: what a step of the first k of these clients comes to, `[k, …]`; they all have the same batch.
+        sizes: numbers k that are tried.
+        most: clients there are.
+        x: their inputs `[most, B, …]`, which the outcome reads; the last sample of a batch weighs nothing.
+    """
+    first = outcome(most)[0]
+
+    def differs(k: int) -> bool:
+        return not torch.equal(outcome(k), first.expand(k, -1))
+
+    last = x[:, -1].clone()
+    x[:, -1] = x[:, 0]
+    if x.shape[1] > 1 and differs(2):
+        return "the samples of a batch influence each other (as in batch normalisation)"
+    x[:, -1] = last
+    if any(differs(k) for k in sizes):
+        return "a client's gradient would depend on its place among the others, in the last bits"
+    return None
 
 
 def _random_record(info: DataInfo, size: int, generator: torch.Generator) -> Tensor:

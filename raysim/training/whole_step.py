@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FunctionType
 from typing import cast
 
@@ -23,22 +23,6 @@ from raysim.user_code import told
 
 class NotWhole(Exception):
     """The step cannot be compiled as a whole; says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalUpdate:
-    """What a local step does with gradients.
-
-    Attributes:
-        optimizer: the trainer's own, whose state the step changes; None leaves the rows where they are.
-        corrections: those that local steps are taken with, None for steps without one.
-        plain: whether gradients are taken by themselves as well.
-    """
-
-    optimizer: RowOptimizer | None
-    clip_norm: Clip | None
-    corrections: tuple[Correction | None, ...] = (None,)
-    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,50 +218,6 @@ class WholeStep:
         if self._correct is not None:
             weights = rows[:, : self._layout.trainable].clone()
             self._correct(torch.ones_like(weights), weights, _seen(rows[0].clone(), weights.shape[1]))
-
-
-@dataclass(slots=True)
-class Codes:
-    """The compiled code of an engine.
-
-    Attributes:
-        whole: of whole steps, by their correction.
-        alone: of the gradient alone, where it is taken by itself or a correction cannot be compiled along.
-        not_whole: why no more than the gradient is compiled of some steps; empty where they are whole.
-    """
-
-    whole: dict[Correction | None, WholeStep] = field(default_factory=dict)
-    alone: WholeStep | None = None
-    not_whole: str = ""
-
-    @classmethod
-    def compiled(
-        cls, gradient: Vectorised, layout: ParameterLayout, update: LocalUpdate, example: Sequence[Tensor]
-    ) -> Codes:
-        """Compile a step with each of the update's corrections, as far as that can be done.
-
-        Args:
-            gradient, example: see `WholeStep`.
-
-        Raises:
-            NotWhole: not even the gradient can be compiled.
-        """
-        codes = cls(not_whole="" if update.corrections else "the algorithm takes steps of its own")
-        for correct in update.corrections:
-            try:
-                step = WholeStep(gradient, layout, update.optimizer, update.clip_norm, correct, example)
-            except NotWhole as reason:
-                codes.not_whole = codes.not_whole or str(reason)
-            else:
-                codes.whole[correct] = step
-        if update.plain or codes.not_whole:
-            codes.alone = WholeStep(gradient, layout, None, None, None, example)
-        return codes
-
-    @property
-    def all(self) -> list[WholeStep]:
-        """Every piece of code."""
-        return [*self.whole.values(), *([] if self.alone is None else [self.alone])]
 
 
 def _apart(factors: Tensor) -> Sequence[Tensor]:
