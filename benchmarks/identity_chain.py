@@ -45,38 +45,42 @@ def compare(name: str) -> tuple[list[float], list[float]]:
         place, _ = prepare(workload, Path(folder))
         federation = Federation.load(place)
         chains: list[list[str]] = [[], STAGES * [IDENTITY]]
-        runs = [started(workload, federation, f"{folder}/{len(chain)}", chain) for chain in chains]
+        rounds = (TURNS + 2) * ROUNDS
+        runs = [
+            started(workload, federation, f"{folder}/{len(chain)}", rounds, {"aggregation": {"stages": chain}})
+            for chain in chains
+        ]
         for run in runs:
-            spent(run)  # the first rounds find their memory
+            spent(run, ROUNDS)  # the first rounds find their memory
         found: tuple[list[float], list[float]] = ([], [])
         for turn in range(TURNS):
             for which in (0, 1) if turn % 2 else (1, 0):
-                found[which].append(spent(runs[which]))
+                found[which].append(spent(runs[which], ROUNDS))
         return found
 
 
-def started(workload: Any, federation: Federation, folder: str, stages: list[str]) -> Iterator[Any]:
-    """The rounds of a run."""
+def started(workload: Any, federation: Federation, folder: str, rounds: int, more: dict[str, Any]) -> Iterator[Any]:
+    """The rounds of a run in this process, in rows, with these sections beside those of the workload."""
     values = {
-        "rounds": (TURNS + 2) * ROUNDS,
+        "rounds": rounds,
         "cohort": workload.cohort,
         "data": {"partition": {"name": "natural"}, "test": 0.0, "cache": f"{folder}/shards", "label_histograms": False},
         "model": {"name": workload.model},
         "client": {"optimizer": {"name": "sgd", "lr": workload.lr}, "batch_size": workload.batch},
         "training": {"engine": "rows", "compile": False},
-        "aggregation": {"stages": stages},
         "execution": {"executor": "inprocess"},
         "tracking": {"directory": folder, "report": False, "clients": False, "checkpoint_every": 0},
+        **more,
     }
     owners = np.repeat(np.arange(workload.clients), np.diff(federation.bounds))
     data = {"x": federation.x, "y": federation.y, "client": owners}
     return iter(Simulation(Experiment.parse(values), data=data))
 
 
-def spent(run: Iterator[Any]) -> float:
+def spent(run: Iterator[Any], rounds: int) -> float:
     """Processor seconds of a turn."""
     began = time.process_time()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         next(run)
     return time.process_time() - began
 

@@ -7,6 +7,7 @@ from raysim.training.building import EngineChoice, EngineName, build_engine
 from raysim.training.capture import CannotCapture
 from raysim.training.clients import Clients
 from raysim.training.codes import LocalUpdate
+from raysim.training.compiled_correction import VectorSizes
 from raysim.training.engine import Block, Engine
 from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
 from raysim.training.features import FeatureLoss
@@ -65,6 +66,7 @@ __all__ = [
     "Some",
     "Step",
     "Trainer",
+    "VectorSizes",
     "activation_bytes",
     "add_exact",
     "build_engine",

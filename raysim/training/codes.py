@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from raysim.training.capture import Vectorised
+from raysim.training.compiled_correction import VectorSizes
 from raysim.training.groups import Clip
 from raysim.training.inputs import Correction
 from raysim.training.layout import ParameterLayout
@@ -23,12 +24,14 @@ class LocalUpdate:
         optimizer: the trainer's own, whose state the step changes; None leaves the rows where they are.
         corrections: those that local steps are taken with, None for steps without one.
         plain: whether gradients are taken by themselves as well.
+        sizes: of the vectors that corrections may look at.
     """
 
     optimizer: RowOptimizer | None
     clip_norm: Clip | None
     corrections: tuple[Correction | None, ...] = (None,)
     plain: bool = False
+    sizes: VectorSizes = field(default_factory=VectorSizes)
 
 
 @dataclass(slots=True)
@@ -60,13 +63,13 @@ class Codes:
         codes = cls(not_whole="" if update.corrections else "the algorithm takes steps of its own")
         for correct in update.corrections:
             try:
-                step = WholeStep(gradient, layout, update.optimizer, update.clip_norm, correct, example)
+                step = WholeStep(gradient, layout, update.optimizer, update.clip_norm, correct, example, update.sizes)
             except NotWhole as reason:
                 codes.not_whole = codes.not_whole or str(reason)
             else:
                 codes.whole[correct] = step
         if update.plain or codes.not_whole:
-            codes.alone = WholeStep(gradient, layout, None, None, None, example)
+            codes.alone = WholeStep(gradient, layout, None, None, None, example, VectorSizes())
         return codes
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor
 from raysim.arrays import Int64
 from raysim.data import DataInfo
 from raysim.training.batches import BatchPlan, Shards
-from raysim.training.inputs import Correction, Rates
+from raysim.training.inputs import Correction, Rates, Some
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +116,12 @@ class Engine(ABC):
         self.rows[:k], self.grad[:k] = mine, grad
         return losses
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
+    def take(self, b: Some, steps: range, losses: Tensor, lr: Rates, correct: Correction | None) -> bool:
         """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.
 
         Args:
+            b: the k clients, which the correction looks at.
             losses: float64 `[k]`, to which those of the steps are added.
-            broadcast: `[P]`, what the clients began with.
             lr: of all the steps, or of each.
             correct: what changes their gradients.
 

@@ -15,7 +15,7 @@ from raysim.arrays import Int64
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shard, Shards
 from raysim.training.clients import Clients
 from raysim.training.engine import Block, Engine
-from raysim.training.inputs import BlockInputs, Correction, Rates, RoundSetting
+from raysim.training.inputs import BlockInputs, Correction, Rates, RoundSetting, Some
 from raysim.training.layout import ParameterLayout
 from raysim.training.optimizers import RowOptimizer
 from raysim.training.step import Means
@@ -141,7 +141,7 @@ class _Listening(Engine):
     def alternate(self) -> None:
         self._heard.alternates = True
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
+    def take(self, b: Some, steps: range, losses: Tensor, lr: Rates, correct: Correction | None) -> bool:
         if correct not in self._heard.corrections:
             self._heard.corrections.append(correct)
         return True

@@ -16,7 +16,7 @@ from raysim.training.codes import Codes, LocalUpdate
 from raysim.training.engine import Block, Engine
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
-from raysim.training.inputs import Correction, Rates
+from raysim.training.inputs import Correction, Rates, Some
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.row_batches import RowBatches, Stretch
@@ -144,7 +144,7 @@ class RowsEngine(Engine):
             self._forward = alone if torch.equal(alone(*given)[0], whole(*given)[-1]) else whole
         return self._forward(*given)[-1][:k].clone()
 
-    def take(self, steps: range, losses: Tensor, broadcast: Tensor, lr: Rates, correct: Correction | None) -> bool:
+    def take(self, b: Some, steps: range, losses: Tensor, lr: Rates, correct: Correction | None) -> bool:
         step, optimizer = self.codes.whole.get(correct), self._update.optimizer
         if step is None:
             return False
@@ -154,16 +154,16 @@ class RowsEngine(Engine):
         factors = step.factors(len(steps), lr, taken, k, self._width(k))
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
         rows, grad, found, width = self.rows[:k], self.grad[:k], losses, self._width(k)
-        if k < width:
-            beside = self._beside(k, width)
+        beside = self._beside(k, width) if k < width else None
+        if beside is not None:
             rows, found, grad = rows[beside], losses[beside], grad[beside]
             state = [kept[beside] for kept in state]
-        take = step.on(rows, grad, found, broadcast, state)
+        take = step.on(rows, grad, found, b.broadcast, step.looks.vectors(b, beside), state)
         for factor, number in zip(factors, steps, strict=False):
             take(factor, turn.batch(number))
         if optimizer is not None:
             optimizer.count(k, len(steps))
-        if k < width:
+        if beside is not None:
             self.rows[:k, :trainable], self.grad[:k], losses[:] = rows[:k, :trainable], grad[:k], found[:k]
             for kept, moved in zip(() if optimizer is None else optimizer.state, state, strict=True):
                 kept[:k] = moved[:k]
@@ -176,7 +176,7 @@ class RowsEngine(Engine):
             beside = self._beside(k, width)
             rows, grad = rows[beside], grad[beside]
         losses = torch.zeros(width, dtype=torch.float64, device=self.device)
-        code.on(rows, grad, losses, rows[0], ())(code.factors(1, 0.0)[0], turn.batch(step))
+        code.on(rows, grad, losses, rows[0], (), ())(code.factors(1, 0.0)[0], turn.batch(step))
         if k < width:
             self.grad[:k] = grad[:k]
         return losses[:k]

@@ -129,7 +129,7 @@ class Step(Some):
         engine, optimizer, clip_norm = self._means.engine, self._means.optimizer, self._means.clip_norm
         k, repeats, losses, rates = self.k, self._means.work.repeats, self._loss_sums, self.setting.rates
         lr: Rates = self.setting.lr if rates is None else [rates[step // repeats] for step in steps]
-        if engine.take(steps, losses, self.broadcast, lr, correct):
+        if engine.take(self, steps, losses, lr, correct):
             return
         if correct is None and clip_norm is None and optimizer is not None and optimizer.plain:
             for step in steps:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raysim.training.capture import Vectorised
+from raysim.training.compiled_correction import ChangesState, Looks, VectorSizes
 from raysim.training.groups import Clip
-from raysim.training.inputs import Correction, Rates, Some
+from raysim.training.inputs import Correction, Rates
 from raysim.training.layout import ParameterLayout, flat_values
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.transfer import to_device
@@ -39,8 +39,8 @@ class _Example:
 class WholeStep:
     """Compiled code that takes a step of any k ≥ 2 rows.
 
-    An algorithm's correction may look at gradients, weights and the broadcast model. One that looks at anything else
-    of the step would be compiled with the values of that moment, and is refused.
+    An algorithm's correction may look at gradients, weights, the broadcast model, the server's vectors and what clients
+    keep. One that looks at anything else of the step would be compiled with the values of that moment, and is refused.
 
     Gradients are written parameter by parameter. Without a correction and clipping, each parameter is updated there and
     then; with one, another piece of code corrects and updates whole rows. In one piece, loops over whole rows would
@@ -49,7 +49,7 @@ class WholeStep:
 
     def __init__(
         self, gradient: Vectorised, layout: ParameterLayout, optimizer: RowOptimizer | None, clip_norm: Clip | None,
-        correct: Correction | None, example: Sequence[Tensor],
+        correct: Correction | None, example: Sequence[Tensor], sizes: VectorSizes,
     ) -> None:  # fmt: skip
         """Compile it.
 
@@ -57,12 +57,13 @@ class WholeStep:
             gradient: of parameters and buffers `[k, …]`, x, y and share, and what the loss is told, to gradients and
                 losses.
             example: rows `[k, P]`, x, y and share `[k, B, …]`, and what the loss is told, to try it on, for a k ≥ 4.
+            sizes: of the vectors that the correction may look at.
 
         Raises:
             NotWhole: it cannot be compiled; says why.
         """
         self._optimizer, self._clip_norm, self._correct = optimizer, clip_norm, correct
-        self._layout, self._gradient = layout, gradient
+        self._layout, self._gradient, self._sizes = layout, gradient, sizes
         self._device = example[0].device
         self._factors: tuple[tuple[float, ...], Sequence[Tensor]] = (), ()
         self._apart = correct is None and clip_norm is None
@@ -70,9 +71,11 @@ class WholeStep:
             weights, kept = example[0][:, : layout.trainable], optimizer.vectors(layout.trainable)
             optimizer.start(weights, {name: weights.new_zeros((len(weights), size)) for name, size in kept.items()})
         try:
-            self._try_correction(example[0])
+            self.looks = self._looks(example[0])
         except AttributeError as error:
             raise NotWhole(f"its correction looks at b.{error.name}") from error
+        except ChangesState as error:
+            raise NotWhole(str(error)) from error
         except Exception as error:  # an algorithm of the user's own
             raise NotWhole(f"its correction fails on rows: {told(error)}") from error
         pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
@@ -86,7 +89,13 @@ class WholeStep:
             raise NotWhole(f"torch cannot compile it ({_why(error)})") from error
 
     def on(
-        self, rows: Tensor, grad: Tensor, losses: Tensor, broadcast: Tensor, state: Sequence[Tensor]
+        self,
+        rows: Tensor,
+        grad: Tensor,
+        losses: Tensor,
+        broadcast: Tensor,
+        vectors: Sequence[Tensor],
+        state: Sequence[Tensor],
     ) -> Callable[[Tensor, Sequence[Tensor]], None]:
         """A step of these rows, in place: of the optimiser's factors `[n]`, and x, y, share and what the loss is told.
 
@@ -95,6 +104,7 @@ class WholeStep:
             grad: `[k, T]`, where the gradients are left if there is anybody who looks at them.
             losses: `[k]` float64, to which the step's are added.
             broadcast: `[P]`.
+            vectors: that the correction looks at (`looks`).
             state: of the optimiser, each `[k, T]`.
         """
         code, then, shared = self._code, self._then, self._shared
@@ -105,7 +115,7 @@ class WholeStep:
         def step(factors: Tensor, batch: Sequence[Tensor]) -> None:
             code(*known, *batch)
             if then is not None:
-                then(weights, grad, broadcast, factors, *shared, *state)
+                then(weights, grad, broadcast, factors, *vectors, *shared, *state)
 
         return step
 
@@ -155,7 +165,8 @@ class WholeStep:
         state = [torch.zeros_like(grad) for _ in range(0 if optimizer is None else len(optimizer.state))]
         factors = self.factors(1, 0.1, 0, len(rows), len(rows))[0]
         of_gradient = [*self._known(rows, grad, losses, state), *([factors] if self._updates else []), *batch]
-        of_update = [rows[:, :trainable], grad, rows[0] * 0.75, factors, *self._shared, *state]
+        vectors = self.looks.example(len(rows), self._sizes, rows.device)
+        of_update = [rows[:, :trainable], grad, rows[0] * 0.75, factors, *vectors, *self._shared, *state]
         return _Example(rows, grad, losses, of_gradient, of_update)
 
     def _known(self, rows: Tensor, grad: Tensor, losses: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
@@ -176,15 +187,17 @@ class WholeStep:
 
     def _whole_rows(self) -> FunctionType:
         optimizer, clip_norm, correct = self._optimizer, self._clip_norm, self._correct
-        trainable, shared = self._layout.trainable, len(self._shared)
+        looks, trainable, shared = self.looks, self._layout.trainable, len(self._shared)
+        looked = len(looks)
 
         def step(weights: Tensor, grad: Tensor, broadcast: Tensor, factors: Tensor, *kept: Tensor) -> None:
             if clip_norm is not None:
                 clip_rows(grad, clip_norm)
             if correct is not None:
-                correct(grad, weights, _seen(broadcast, trainable))
+                correct(grad, weights, looks.seen(broadcast, trainable, kept[:looked]))
             if optimizer is not None:
-                optimizer.update(weights, grad, kept[shared:], _apart(factors), kept[:shared])
+                own = kept[looked:]
+                optimizer.update(weights, grad, own[shared:], _apart(factors), own[:shared])
 
         assert isinstance(step, FunctionType)
         return step
@@ -214,10 +227,10 @@ class WholeStep:
         assert isinstance(step, FunctionType)
         return step
 
-    def _try_correction(self, rows: Tensor) -> None:
-        if self._correct is not None:
-            weights = rows[:, : self._layout.trainable].clone()
-            self._correct(torch.ones_like(weights), weights, _seen(rows[0].clone(), weights.shape[1]))
+    def _looks(self, rows: Tensor) -> Looks:
+        if self._correct is None:
+            return Looks()
+        return Looks.of(self._correct, rows[:, : self._layout.trainable], rows[0].clone(), self._sizes)
 
 
 def _apart(factors: Tensor) -> Sequence[Tensor]:
@@ -241,16 +254,3 @@ def _why(error: Exception) -> str:
     if "Constraints violated" in str(error):
         return "the code would be for one number of clients alone, as that of convolutions is"
     return told(error)[:160]
-
-
-class _Seen:
-    """What of a step a compiled correction may look at: a tensor that it is given anew, and a constant."""
-
-    __slots__ = ("broadcast", "trainable")
-
-    def __init__(self, broadcast: Tensor, trainable: int) -> None:
-        self.broadcast, self.trainable = broadcast, trainable
-
-
-def _seen(broadcast: Tensor, trainable: int) -> Some:
-    return cast(Some, _Seen(broadcast, trainable))

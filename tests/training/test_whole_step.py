@@ -15,6 +15,7 @@ from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
 from raysim.data import DataInfo, Samples
 from raysim.execution.preparation import engine_choice
 from raysim.training import (
+    BlockInputs,
     BlockResult,
     Clients,
     Correction,
@@ -26,6 +27,7 @@ from raysim.training import (
     Shards,
     Some,
     Trainer,
+    VectorSizes,
     row_optimizer,
 )
 from raysim.training.losses import cross_entropy
@@ -40,11 +42,16 @@ SIZES = [13, 11, 7, 6, 5, 2]
 """Three, three, two, two, one and one steps."""
 
 
+T = 224
+"""Columns of the parameters of `module`, with their padding."""
+
+
 class Proximal:
     """Holds the weights near the broadcast model, and sends them."""
 
     correction: Correction | None
     plain = False
+    sizes = VectorSizes()
 
     def __init__(self) -> None:
         self.correction = self.correct
@@ -85,6 +92,22 @@ class Decaying(Proximal):
         grad.add_(weights, alpha=1 / b.setting.round)
 
 
+class Controlled(Proximal):
+    """Corrects by the server's vector and by what each client keeps, which lies among other vectors in its memory."""
+
+    sizes = VectorSizes({"control": T}, {"own": T, "other": 3})
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        grad.add_(b.server["control"]).sub_(b.state["own"]).mul_(1 + b.state["other"][:, :1])
+
+
+class Counting(Controlled):
+    """Counts its calls in what clients keep."""
+
+    def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
+        b.state["other"].add_(1)
+
+
 class Plain(Proximal):
     """Corrects nothing."""
 
@@ -121,7 +144,7 @@ def trainer(
     net = network()
     optimizer = None if config is None else row_optimizer(config)
     made = rule()
-    update = LocalUpdate(optimizer, clip_norm, (made.correction,), plain=rule.plain)
+    update = LocalUpdate(optimizer, clip_norm, (made.correction,), rule.plain, rule.sizes)
     device = torch.device("cpu")
     engine = RowsEngine(
         net, ParameterLayout(net), cross_entropy, INFO, device, len(SIZES), BATCH, compiled=compiled, update=update
@@ -140,7 +163,11 @@ def trained(
 ) -> BlockResult:
     start = ParameterLayout(network()).pack(network())
     shards = Shards.join([shard(client) for client in clients])
-    return one.train(RoundSetting(1, 2, lr), start, np.array(clients, dtype=np.int64), shards)
+    size, used = len(start), start != 0  # padding is zero
+    memory = torch.randn((len(SIZES), 16 + size), generator=torch.Generator().manual_seed(3))[clients]
+    state = {"own": memory[:, 16:].mul_(used), "other": memory[:, :3]}
+    inputs = BlockInputs(server={"control": torch.linspace(-0.1, 0.1, size) * used}, state=state)
+    return one.train(RoundSetting(1, 2, lr), start, np.array(clients, dtype=np.int64), shards, inputs)
 
 
 def check_close(one: BlockResult, other: BlockResult) -> None:
@@ -158,8 +185,14 @@ def check_same(found: BlockResult, expected: BlockResult, block: list[int]) -> N
 
 
 ADAMW = AdamConfig(name="adamw", weight_decay=0.05, epsilon=1e-2)
-CASES = [(SgdConfig(momentum=0.9), Proximal), (ADAMW, Proximal), (SgdConfig(), Plain), (ADAMW, Plain)]
-CASE = pytest.mark.parametrize(("config", "rule"), CASES, ids=["momentum", "adamw", "apart-sgd", "apart-adamw"])
+CASES = {
+    "momentum": (SgdConfig(momentum=0.9), Proximal),
+    "adamw": (ADAMW, Proximal),
+    "vectors": (SgdConfig(momentum=0.9), Controlled),
+    "apart-sgd": (SgdConfig(), Plain),
+    "apart-adamw": (ADAMW, Plain),
+}
+CASE = pytest.mark.parametrize(("config", "rule"), CASES.values(), ids=CASES)
 
 
 @CASE
@@ -198,6 +231,13 @@ def test_a_correction_that_looks_at_more_than_tensors_is_left_out_of_the_compile
     assert partly.engine.codes.not_whole == "its correction looks at b.setting"
     check_close(trained(partly, [0, 1, 2, 3, 4, 5]), trained(plain, [0, 1, 2, 3, 4, 5]))
     assert torch.equal(trained(partly, [0]).sent["row"][0], trained(partly, [0, 1, 2]).sent["row"][0])
+
+
+def test_a_correction_that_changes_what_clients_keep_is_left_out_of_the_compiled_code() -> None:
+    partly, plain = (trainer(SgdConfig(), None, Counting, compiled=compiled) for compiled in (True, False))
+    assert isinstance(partly.engine, RowsEngine)
+    assert partly.engine.codes.not_whole == "its correction changes what clients keep, or what the server sent"
+    check_close(trained(partly, list(range(6))), trained(plain, list(range(6))))
 
 
 def test_parameters_that_share_a_gradient_are_decayed_each_by_its_own_value() -> None:

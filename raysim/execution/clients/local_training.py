@@ -9,7 +9,6 @@ from raysim.algorithms import Algorithm, ClientVector
 from raysim.config import Experiment
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
-from raysim.execution.clients.state import StateLayout
 from raysim.rounds.job import Job
 from raysim.training import (
     BlockInputs,
@@ -20,6 +19,7 @@ from raysim.training import (
     RowOptimizer,
     Saving,
     Trainer,
+    VectorSizes,
     clip_of,
     column_rates,
     listen,
@@ -30,16 +30,15 @@ from raysim.training import (
 
 def heard(experiment: Experiment, algorithm: Algorithm) -> Heard:
     """What the algorithm's program calls, from a dry run."""
-    states, layout = StateLayout(client_vectors(experiment, algorithm)), algorithm.layout
-    first = algorithm.init(np.zeros(layout.size, np.float32)) if algorithm.broadcast_state else {}
+    sizes = vector_sizes(experiment, algorithm)
 
     def inputs(device: torch.device) -> BlockInputs:
-        state = states.views(torch.zeros((2, states.width), device=device))
-        server = {name: torch.zeros(len(first[name]), device=device) for name in algorithm.broadcast_state}
+        server = {name: torch.zeros(size, device=device) for name, size in sizes.server.items()}
+        state = {name: torch.zeros((2, size), device=device) for name, size in sizes.state.items()}
         return BlockInputs(state=state, server=server)
 
     work, optimizer = algorithm.work(experiment.client), local_optimizer(experiment, algorithm)
-    return listen(algorithm.local, layout, work, optimizer, inputs, algorithm.matrices)
+    return listen(algorithm.local, algorithm.layout, work, optimizer, inputs, algorithm.matrices)
 
 
 def local_optimizer(experiment: Experiment, algorithm: Algorithm) -> RowOptimizer | None:
@@ -53,6 +52,13 @@ def client_vectors(experiment: Experiment, algorithm: Algorithm) -> tuple[Client
     optimizer, trainable = local_optimizer(experiment, algorithm), algorithm.layout.trainable
     kept = {} if optimizer is None else optimizer.vectors(trainable)
     return (*algorithm.client_state(), *(ClientVector(name, size) for name, size in kept.items()))
+
+
+def vector_sizes(experiment: Experiment, algorithm: Algorithm) -> VectorSizes:
+    """Sizes of the vectors that the algorithm's program is given beside the model."""
+    first = algorithm.init(np.zeros(algorithm.layout.size, np.float32)) if algorithm.broadcast_state else {}
+    server = {name: len(first[name]) for name in algorithm.broadcast_state}
+    return VectorSizes(server, {one.name: one.size for one in client_vectors(experiment, algorithm)})
 
 
 def check_client(experiment: Experiment, algorithm: Algorithm) -> None:
@@ -84,8 +90,8 @@ def local_update(job: Job, algorithm: Algorithm, *, compiled: bool) -> LocalUpda
     optimizer, clip_norm = local_optimizer(experiment, algorithm), clip_of(experiment.client, algorithm.layout)
     if not compiled:
         return LocalUpdate(optimizer, clip_norm)
-    found = heard(experiment, algorithm)
-    return LocalUpdate(optimizer, clip_norm, tuple(found.corrections), found.plain)
+    found, sizes = heard(experiment, algorithm), vector_sizes(experiment, algorithm)
+    return LocalUpdate(optimizer, clip_norm, tuple(found.corrections), found.plain, sizes)
 
 
 def saving(experiment: Experiment) -> Saving:
