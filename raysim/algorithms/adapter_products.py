@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from raysim.algorithms.adapters import BOTH, GAP, Adapters
-from raysim.algorithms.factors import PairMeans, alone, fresh, gap, write, write_residual
+from raysim.algorithms.factors import PairMeans, drawn_factor, gap, single_thread, write, write_residual
 from raysim.algorithms.lora_pairs import part
 from raysim.arrays import Float32, Float64
 from raysim.config import Experiment
@@ -52,12 +52,12 @@ class _ExactAdapters(Adapters):
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
     ) -> tuple[Float32, dict[str, Float64]]:
-        moved = self.moved(model, mean, BOTH)
-        next_model, _ = self.server.step(model, {}, moved)
-        if not moved.any():  # a round without any change keeps model and state
+        update = self.mean_update(model, mean, BOTH)
+        next_model, _ = self.server.step(model, {}, update)
+        if not update.any():  # a round without any change keeps model and state
             return next_model, {GAP: np.zeros(1)}
-        with alone():
-            means = self.pair_means(model, moved, mean)
+        with single_thread():
+            means = self.pair_means(model, update, mean)
             self.settle(model, next_model, means, state)
             return next_model, {GAP: gap(means)}
 
@@ -65,7 +65,7 @@ class _ExactAdapters(Adapters):
         """R + B A before the round, and what the product moves by."""
         assert one.pair.residual is not None, "the model was built with versions"
         residual = part(torch.from_numpy(before.astype(np.float64)), one.pair.residual)
-        return residual + one.moved(self.lr).matrix()
+        return residual + one.stepped(self.lr).matrix()
 
 
 class FedExLora(_ExactAdapters):
@@ -84,7 +84,7 @@ class Flora(_ExactAdapters):
     """R ← R + Σ p_k B_k A_k in the base, and adapters that begin anew: A drawn, B zero."""
 
     paper = "Wang et al. 2024, arXiv:2409.05976"
-    renews = "draws them anew"
+    between_rounds = "draws them anew"
 
     def __init__(self, config: FloraConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
@@ -96,7 +96,7 @@ class Flora(_ExactAdapters):
     def settle(self, before: Float32, after: Float32, means: Sequence[PairMeans], state: Mapping[str, Float64]) -> None:
         for place, one in enumerate(means):
             write_residual(after, one.pair, self._version(before, one))
-            down = torch.from_numpy(fresh(one.pair, self.seed, int(state["drawn"][0]), place))
+            down = torch.from_numpy(drawn_factor(one.pair, self.seed, int(state["drawn"][0]), place))
             write(after, one.pair, down=down, up=torch.zeros_like(one.up))
 
     def apply(
@@ -110,11 +110,11 @@ class FlexLora(_ExactAdapters):
     """The mean of the products, cut to rank r: B A ≈ Σ p_k B_k A_k by its leading singular values."""
 
     paper = "Bai et al. 2024, arXiv:2402.11505"
-    renews = "takes them apart anew"
+    between_rounds = "takes them apart anew"
 
     def settle(self, before: Float32, after: Float32, means: Sequence[PairMeans], state: Mapping[str, Float64]) -> None:
         for one in means:
-            down, up = one.moved(self.lr).leading(one.pair.rank)
+            down, up = one.stepped(self.lr).leading(one.pair.rank)
             write(after, one.pair, down=down, up=up)
 
 

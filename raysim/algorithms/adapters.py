@@ -23,7 +23,7 @@ from torch import Tensor
 
 from raysim.aggregation import Field, nothing
 from raysim.algorithms.base import Algorithm
-from raysim.algorithms.factors import PairMeans, alone, from_rows, from_sums, gap
+from raysim.algorithms.factors import PairMeans, from_rows, from_sums, gap, single_thread
 from raysim.algorithms.lora_pairs import ClientRanks, columns, lora_pairs, products, truncate, unpaired
 from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
@@ -52,7 +52,7 @@ class Adapters(Algorithm):
     columnwise = False
     any_lora: ClassVar[bool] = False
     """Whether parameters of LoRA that are no pair of a linear layer do no harm."""
-    renews: ClassVar[str] = ""
+    between_rounds: ClassVar[str] = ""
     """What it does to adapters between rounds, so that momentum of one round makes no sense in the next."""
 
     def __init__(self, config: AdaptersConfig, layout: ParameterLayout) -> None:
@@ -99,10 +99,10 @@ class Adapters(Algorithm):
                 f"aggregation.weights: learned tries means, and {name} with products as rows looks at each client; set "
                 "algorithm.products to sums"
             )
-        if self.renews and optimizer.state == "keep":
+        if self.between_rounds and optimizer.state == "keep":
             raise ConfigError(
-                f"client.optimizer.state: what a client kept would be of other adapters, for {name} {self.renews}; set "
-                "it to reset"
+                f"client.optimizer.state: what a client kept would be of other adapters, for {name} "
+                f"{self.between_rounds}; set it to reset"
             )
 
     def local(self, c: Clients) -> Mapping[str, Tensor]:
@@ -134,9 +134,9 @@ class Adapters(Algorithm):
     def apply(
         self, model: Float32, state: Mapping[str, Float64], mean: Mapping[str, Float64]
     ) -> tuple[Float32, dict[str, Float64]]:
-        return self.server.step(model, state, self.moved(model, mean, self.halves(1)))
+        return self.server.step(model, state, self.mean_update(model, mean, self.halves(1)))
 
-    def moved(self, model: Float32, mean: Mapping[str, Float64], halves: tuple[Half, ...]) -> Float64:
+    def mean_update(self, model: Float32, mean: Mapping[str, Float64], halves: tuple[Half, ...]) -> Float64:
         """How far the mean of the clients' models is from the broadcast one, `[P]`; what a client lacks counts as 0."""
         found, place = np.zeros(self.layout.size), self._travelling(halves)
         found[place] = mean["update"][: len(place)]
@@ -156,10 +156,10 @@ class Adapters(Algorithm):
         # All clients have the first part; in a round without clients it is 0.
         return np.ones(self.rank) if present is None or not present[0] else present / present[0]
 
-    def pair_means(self, model: Float32, moved: Float64, mean: Mapping[str, Float64]) -> list[PairMeans]:
-        """The pairs, and the means of their factors and products; `moved` is that of the broadcast model `[P]`."""
+    def pair_means(self, model: Float32, update: Float64, mean: Mapping[str, Float64]) -> list[PairMeans]:
+        """The pairs, and the means of their factors and products after this mean update, `[P]`."""
         if self.products == "sums":
-            return from_sums(self.pairs, model, moved, self.coverage(mean), mean["product"])
+            return from_sums(self.pairs, model, update, self.coverage(mean), mean["product"])
         weights = mean["rows.weights"]
         rows: Any = mean["update.rows"].reshape(len(weights), -1)
         present: Any = np.ones((len(weights), self.rank), np.float32)
@@ -169,7 +169,7 @@ class Adapters(Algorithm):
         ends = np.cumsum([len(self._rest), *sizes])
         parts = {one.name: i for i, one in enumerate(one for half in BOTH for one in self._segments(half))}
         updates = {name: rows[:, ends[i] : ends[i + 1]] for name, i in parts.items()}
-        return from_rows(self.pairs, model, moved, present, updates, weights)
+        return from_rows(self.pairs, model, update, present, updates, weights)
 
     def _choice(self, config: AdaptersConfig) -> tuple[Literal["sums", "rows"] | None, str]:
         """How the mean of products reaches the server, and why so."""
@@ -220,9 +220,9 @@ class FedIt(Adapters):
     ) -> tuple[Float32, dict[str, Float64]]:
         next_model, after = super().apply(model, state, mean)
         if self.products is not None:
-            moved = self.moved(model, mean, BOTH)
-            with alone():
-                after[GAP] = gap(self.pair_means(model, moved, mean)) if moved.any() else np.zeros(1)
+            update = self.mean_update(model, mean, BOTH)
+            with single_thread():
+                after[GAP] = gap(self.pair_means(model, update, mean)) if update.any() else np.zeros(1)
         return next_model, after
 
 
@@ -239,7 +239,7 @@ class RoLora(Adapters):
     """FedAvg of B in odd rounds and of A in even ones, the other one held: averages of products are exact."""
 
     paper = "Chen et al. 2024, arXiv:2409.02346"
-    renews = "holds them every other round"
+    between_rounds = "holds them every other round"
 
     def halves(self, round_number: int) -> tuple[Half, ...]:
         return ("up",) if round_number % 2 else ("down",)
@@ -261,4 +261,4 @@ class RoLora(Adapters):
     ) -> tuple[Float32, dict[str, Float64]]:
         # Rounds without clients are no steps of the server, so which round it is it hears from the clients.
         halves = self.halves(1 if mean["half"][0] > 0.5 else 2)
-        return self.server.step(model, state, self.moved(model, mean, halves))
+        return self.server.step(model, state, self.mean_update(model, mean, halves))

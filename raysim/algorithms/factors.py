@@ -1,4 +1,4 @@
-"""The server's algebra on pairs of LoRA: float64, on one thread (`alone`), so that its bits are the same everywhere."""
+"""The server's algebra on pairs of LoRA: float64, on a single thread, so that its bits are the same everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysim.training import torch_threads
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """One thread, and no gradients."""
     with torch_threads(1), torch.no_grad():
         yield
@@ -92,7 +92,7 @@ class PairMeans:
     mean_up: Tensor
     product: Product
 
-    def moved(self, lr: float) -> Product:
+    def stepped(self, lr: float) -> Product:
         """The product that the pair is to have after a step of the server."""
         return self.product if lr == 1 else self.product.times(lr).plus(1 - lr, self.up, self.down)
 
@@ -101,7 +101,7 @@ Factors = Iterator[tuple[LoraPair, Tensor, Tensor, Tensor, Tensor]]
 
 
 def from_sums(
-    pairs: Sequence[LoraPair], model: Float32, moved: Float64, coverage: Float64, product: Float64
+    pairs: Sequence[LoraPair], model: Float32, update: Float64, coverage: Float64, product: Float64
 ) -> list[PairMeans]:
     """The pairs' means from sums alone.
 
@@ -110,13 +110,13 @@ def from_sums(
 
     Args:
         model: broadcast, `[P]`.
-        moved: of the mean of the clients' models, `[P]`.
+        update: the mean of the clients' models less the broadcast one, `[P]`.
         coverage: C, `[r]`.
         product: Σ p_k b_k a_k of the updates, one pair after the other.
     """
     shares, flat = torch.from_numpy(coverage), torch.from_numpy(product)
     found, start = [], 0
-    for pair, down, up, mean_down, mean_up in _factors(pairs, model, moved):
+    for pair, down, up, mean_down, mean_up in _factors(pairs, model, update):
         size = pair.outputs * pair.inputs
         of_updates = flat[start : start + size].view(pair.outputs, pair.inputs)
         start += size
@@ -128,19 +128,19 @@ def from_sums(
 
 
 def from_rows(
-    pairs: Sequence[LoraPair], model: Float32, moved: Float64, present: Float32, updates: Mapping[str, Float32],
+    pairs: Sequence[LoraPair], model: Float32, update: Float64, present: Float32, updates: Mapping[str, Float32],
     weights: Float64,
 ) -> list[PairMeans]:  # fmt: skip
     """The pairs' means from what each client sent.
 
     Args:
-        model, moved: see `from_sums`.
+        model, update: see `from_sums`.
         present: which parts of the largest rank clients have, `[k, r]`.
         updates: of each parameter of the pairs, by name, `[k, size]`.
         weights: p_k, `[k]`, summing to 1.
     """
     shares, found = torch.from_numpy(weights), []
-    for pair, down, up, mean_down, mean_up in _factors(pairs, model, moved):
+    for pair, down, up, mean_down, mean_up in _factors(pairs, model, update):
         has = torch.from_numpy(present[:, : pair.rank].astype(np.float64))
         a, b = (
             torch.from_numpy(updates[one.name].astype(np.float64)).view(-1, *one.shape) for one in (pair.down, pair.up)
@@ -151,10 +151,10 @@ def from_rows(
     return found
 
 
-def _factors(pairs: Sequence[LoraPair], model: Float32, moved: Float64) -> Factors:
+def _factors(pairs: Sequence[LoraPair], model: Float32, update: Float64) -> Factors:
     """Each pair with A, B, Ā and B̄."""
     before = torch.from_numpy(model.astype(np.float64))
-    after = before + torch.from_numpy(moved)
+    after = before + torch.from_numpy(update)
     for pair in pairs:
         yield pair, *pair.factors(before), *pair.factors(after)
 
@@ -166,7 +166,7 @@ def gap(means: Sequence[PairMeans]) -> Float64:
     return np.array([np.sqrt(lost / whole) if whole else 0.0])
 
 
-def fresh(pair: LoraPair, seed: int, number: int, place: int) -> Float64:
+def drawn_factor(pair: LoraPair, seed: int, number: int, place: int) -> Float64:
     """A new A `[r, d_in]`, uniform in ±1/√d_in as in peft, keyed by the step of the server and the pair's place."""
     bound = 1 / np.sqrt(pair.inputs)
     generator = keyed.generator(seed, keyed.Purpose.ADAPTERS, number, place)
