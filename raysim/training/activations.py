@@ -16,7 +16,7 @@ from raysim.models import Blueprint, Calling, exclusive_torch
 from raysim.models.modes import TrainingModes
 from raysim.training.batches import model_input
 from raysim.training.losses import Loss
-from raysim.training.recomputing import recompute, recomputed
+from raysim.training.recomputing import copied_bytes, recompute, recomputed
 from raysim.training.trial import random_batch
 
 
@@ -56,7 +56,7 @@ def activation_bytes(
     bf16: bool = False,
     checkpointing: bool | Sequence[str] = False,
 ) -> int | None:
-    """Bytes of the tensors that autograd keeps between the forward and the backward pass of a batch.
+    """Bytes of the tensors that are kept between the forward and the backward pass of a batch.
 
     Each memory counts once, and parameters and buffers not at all. `scaled_dot_product_attention` counts as a fused
     kernel that keeps its inputs and its output, and no scores; what a kernel needs while it runs is not counted.
@@ -65,7 +65,8 @@ def activation_bytes(
         model: on any device; left as it was.
         samples: of the batch.
         bf16: floats of the forward pass are kept in 16 bits.
-        checkpointing: `training.checkpointing`. What is computed anew is counted once, as the mean of its parts.
+        checkpointing: `training.checkpointing`. What is computed anew is counted once, as the mean of its parts, with
+            the buffers that are copied for it.
 
     Returns:
         None where the model cannot be run without values.
@@ -78,7 +79,7 @@ def activation_bytes(
         kept = _kept(model, info, loss, samples, bf16, checkpointing)
     except Exception:  # a module, or a loss, may need values, and fail without them in any way
         return None
-    return kept + max(whole - kept, 0) // max(parts, 1)
+    return kept + max(whole - kept, 0) // max(parts, 1) + copied_bytes(model, checkpointing)
 
 
 def _kept(

@@ -1,8 +1,8 @@
 """Activation checkpointing: what submodules compute in the forward pass is computed anew in the backward pass.
 
 Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016, by `torch.utils.checkpoint` without
-re-entrance. Random numbers are drawn again as they were. Buffers are seen as they were, too, and what the second pass
-does to them is undone: running statistics move once.
+re-entrance. Random numbers are drawn again as they were. Buffers are seen as they were, too, by copies, and what the
+second pass does to them is undone: running statistics move once. Residuals are only read, and not copied.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from raysim.errors import ConfigError
+from raysim.models.versioned import residual_names
+
+Holders = Sequence[tuple[dict[str, Tensor | None], str]]
 
 _SHOWN = 20
 """Names of submodules that an error lists."""
@@ -61,10 +64,25 @@ def recompute(module: nn.Module, wanted: bool | Sequence[str]) -> None:
         one.forward = _recomputing(one, one.forward)
 
 
-def _recomputing(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    holders = [
-        (one._buffers, key) for one in module.modules() for key, value in one._buffers.items() if value is not None
+def copied_bytes(module: nn.Module, wanted: bool | Sequence[str]) -> int:
+    """Bytes of the buffers that are copied in every forward pass, and kept until the backward pass."""
+    holders = (one for name in recomputed(module, wanted) for one in _copied(module.get_submodule(name)))
+    return sum(value.nbytes for held, key in holders if (value := held[key]) is not None)
+
+
+def _copied(module: nn.Module) -> Holders:
+    """Where the buffers are that a forward pass may change."""
+    read = residual_names(module)
+    return [
+        (one._buffers, key)
+        for prefix, one in module.named_modules()
+        for key, value in one._buffers.items()
+        if value is not None and f"{prefix}.{key}".lstrip(".") not in read
     ]
+
+
+def _recomputing(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    holders = _copied(module)
 
     @wraps(forward)
     def run(*given: Any, **named: Any) -> Any:
@@ -75,9 +93,6 @@ def _recomputing(module: nn.Module, forward: Callable[..., Any]) -> Callable[...
         return checkpoint(forward, *given, use_reentrant=False, context_fn=partial(_contexts, holders), **named)
 
     return run
-
-
-Holders = Sequence[tuple[dict[str, Tensor | None], str]]
 
 
 def _contexts(holders: Holders) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -10,11 +10,22 @@ import torch
 from reference_loops import IMAGES, block_of, images, module
 from torch import Tensor, nn
 
+from raysim.data import DataInfo
 from raysim.errors import ConfigError
-from raysim.training import CannotCapture, EngineChoice, LocalWork, ParameterLayout, Saving, SequentialEngine
+from raysim.models.lora import LoraLinear
+from raysim.models.versioned import with_versions
+from raysim.training import (
+    CannotCapture,
+    EngineChoice,
+    LocalWork,
+    ParameterLayout,
+    Saving,
+    SequentialEngine,
+    activation_bytes,
+)
 from raysim.training.building import build_engine
 from raysim.training.losses import cross_entropy
-from raysim.training.recomputing import recomputed
+from raysim.training.recomputing import copied_bytes, recomputed
 
 CPU = torch.device("cpu")
 
@@ -78,6 +89,29 @@ def test_activations_computed_anew_give_the_same_bits(wanted: Any) -> None:
 def test_they_do_in_any_module(name: str) -> None:
     plain, anew = (steps(lambda: module(name), Saving(checkpointing=wanted)) for wanted in (False, True))
     assert all(map(torch.equal, plain, anew))
+
+
+def adapted() -> nn.Module:
+    """Adapters whose base has a version, and running statistics between them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        width = IMAGES.input_shape[0] * IMAGES.input_shape[1] * IMAGES.input_shape[2]
+        net = with_versions(nn.Sequential(nn.Flatten(), LoraLinear(width, 8, 2, 4.0), nn.BatchNorm1d(8)))
+        net[1].residual.normal_()  # type: ignore[operator, union-attr]
+        return nn.Sequential(net, nn.Linear(8, 10))
+
+
+def test_versions_of_a_base_are_shared_by_both_passes_and_other_buffers_are_copied_and_counted() -> None:
+    plain, anew = steps(adapted, Saving()), steps(adapted, Saving(checkpointing=("0",)))
+    assert all(map(torch.equal, plain, anew))
+    assert copied_bytes(adapted(), ("0",)) == 4 * (8 + 8) + 8  # means, variances, the count of batches
+    info = DataInfo("classification", (8,), "real", (), 3)
+    kept = [
+        activation_bytes(nn.Sequential(nn.BatchNorm1d(8, track_running_stats=tracked), nn.Linear(8, 3)), info,
+                         cross_entropy, 4, checkpointing=("0",))
+        for tracked in (True, False)
+    ]  # fmt: skip
+    assert kept[0] == (kept[1] or 0) + 4 * (8 + 8) + 8
 
 
 @pytest.mark.parametrize(("wanted", "passes"), [(False, [1, 1, 1]), (True, [2, 2, 1]), (("blocks.1",), [1, 2, 1])])
