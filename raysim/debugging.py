@@ -137,7 +137,7 @@ def _cohort(
 
 
 def _task(prepared: Prepared, number: int, clients: Int64 | None = None) -> RoundTask:
-    last = prepared.experiment.rounds
+    last = prepared.last_round
     if not 1 <= number <= last:
         raise RunError(f"there is no round {number}; the run's rounds are 1 to {last}")
     return draw_round(prepared.experiment, prepared.federation, prepared.work, number, clients)

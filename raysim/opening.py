@@ -11,6 +11,7 @@ from typing import Any
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import Prepared
+from raysim.privacy import EpsilonCurve
 from raysim.rounds.executor import Executor
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
@@ -30,6 +31,7 @@ class Opening:
         selected: what it remembers after that round.
         evaluation: what to evaluate when.
         stopping: the stop rules, which have seen all rounds so far.
+        epsilon: by round, where the run is accounted for.
         recorder: of the run directory, which has the configuration and the facts.
     """
 
@@ -40,6 +42,7 @@ class Opening:
     evaluation: EvaluationPlan
     stopping: Stopping
     recorder: Recorder
+    epsilon: EpsilonCurve | None = None
 
 
 def open_run(
@@ -64,8 +67,14 @@ def open_run(
     """
     experiment, federation = prepared.experiment, prepared.federation
     prompts = () if prepared.prompts is None else prepared.prompts.ranges
-    evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics, prompts)
+    privacy = prepared.privacy
+    evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics, prompts, last=prepared.last_round)
     names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics, *prepared.recorded]
+    epsilon = None
+    if privacy is not None and privacy.account is not None and privacy.metric is not None:
+        observers.preparing("computing epsilon by round")
+        epsilon = privacy.account.curve(privacy.last)
+        names.append(privacy.metric)
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:
         if experiment.execution.executor == "ray":
@@ -96,6 +105,7 @@ def open_run(
         left_out = federation.left_out()
         recorded: dict[str, Any] = {"left_out": [asdict(one) for one in left_out]} if left_out else {}
         recorded |= {} if prepared.adapters is None else {"adapters": prepared.adapters}
+        recorded |= {} if privacy is None else {"privacy": privacy.facts()}
         recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about, **recorded})
         if checkpoint is None:
             for one in left_out:
@@ -104,6 +114,8 @@ def open_run(
             recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
         if prepared.engine.uncompiled:
             recorder.note(f"training.compile: true is not possible; {prepared.engine.reason}", "warning")
+        if privacy is not None and privacy.caution is not None:
+            recorder.note(f"privacy: {privacy.caution}", "warning")
         if prepared.warning is not None:
             recorder.note(prepared.warning, "warning")
         for text, level in notes:
@@ -115,7 +127,7 @@ def open_run(
         for label, why in prepared.aggregation.inexact.items():
             recorder.note(f"stage {label}: noise is {why}", "info")
         undo.pop_all()
-    return Opening(executor, server, selection, selected, evaluation, stopping, recorder)
+    return Opening(executor, server, selection, selected, evaluation, stopping, recorder, epsilon)
 
 
 def _facts(prepared: Prepared, executor: Executor, run: RunDirectory) -> dict[str, object]:
@@ -128,6 +140,7 @@ def _facts(prepared: Prepared, executor: Executor, run: RunDirectory) -> dict[st
         "model": f"{experiment.model.name}, {prepared.parameters:,} parameters",
         "workers": f"{executor.workers} ({executor.name}, {engine.name} engine{together}{compiled})",
         "engine": prepared.engine.reason,
+        **({} if prepared.privacy is None else {"privacy": prepared.privacy.sentence}),
     }
 
 

@@ -51,7 +51,7 @@ class RoundLoop:
         self.number, self.server = after_round, opening.server
         self._prepared, self._executor, self._recorder = prepared, opening.executor, opening.recorder
         self._selection, self._selected = opening.selection, opening.selected
-        self._evaluation, self._stopping = opening.evaluation, opening.stopping
+        self._evaluation, self._stopping, self._epsilon = opening.evaluation, opening.stopping, opening.epsilon
         self._prompts, self._wrote = prepared.prompts, -1
         self._rounds: Generator[RoundDone] | None = None
         self._since = self._checkpoint_seconds = self._share = 0.0
@@ -68,7 +68,7 @@ class RoundLoop:
             committed = self._commit(self._next_round())
             every = self._prepared.experiment.tracking.checkpoint_every
             if every and self.number % every == 0:
-                self.checkpoint(last=self.number == self._prepared.experiment.rounds)
+                self.checkpoint(last=self.number == self._prepared.last_round)
             left = time.perf_counter()
             yield committed
             self._since += time.perf_counter() - left  # the caller's own time is no round's
@@ -97,7 +97,7 @@ class RoundLoop:
     def works(self) -> Iterator[RoundWork]:
         """The rounds that are left, drawn when the executor gets to them."""
         experiment = self._prepared.experiment
-        every, last = experiment.tracking.checkpoint_every, experiment.rounds
+        every, last = experiment.tracking.checkpoint_every, self._prepared.last_round
         for number in range(self.number + 1, last + 1):
             clients = self._selection.cohort(number, self._selected, self._measure)
             task = draw_round(experiment, self._prepared.federation, self._prepared.work, number, clients)
@@ -125,7 +125,7 @@ class RoundLoop:
         facts = done.facts
         measured = own_metrics(facts.evaluated, self._prepared.metrics)
         summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
-        metrics = {**facts.row.metrics, **summary}
+        metrics = {**facts.row.metrics, **summary, **self._spent(facts.row.round)}
         row = replace(facts.row, seconds=self._seconds(done), metrics=metrics)
         cohort = facts.clients["client"].to_numpy()
         selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
@@ -147,9 +147,18 @@ class RoundLoop:
         self._since, self._checkpoint_seconds = now, 0.0
         return phases
 
+    def _spent(self, number: int) -> dict[str, float]:
+        """Epsilon after a round, where there is one."""
+        privacy = self._prepared.privacy
+        if privacy is None or privacy.metric is None or self._epsilon is None:
+            return {}
+        return {privacy.metric: self._epsilon.at(number)}
+
     def _reason_to_stop(self) -> str | None:
         if self.number >= self._prepared.experiment.rounds:
             return "all rounds are done"
+        if self._prepared.privacy is not None and self.number >= self._prepared.last_round:
+            return self._prepared.privacy.ending
         return self._stopping.reason(self._recorder.seconds)
 
     def _save(self, folder: Path) -> None:

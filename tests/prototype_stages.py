@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from raysim import keyed
-from raysim.aggregation import ClientVector, Field, UpdateStage
+from raysim.aggregation import ClientVector, Field, Mechanism, UpdateStage
 
 
 class Identity(UpdateStage):
@@ -36,6 +36,22 @@ class Noise(UpdateStage):
         noise = self._deviation / ctx.expected * np.sqrt(-2 * np.log(1 - u)) * np.cos(2 * np.pi * v)
         after = {"rounds": state["rounds"] + 1, "total": state["total"] + noise}
         return {**mean, "update": mean["update"] + noise}, after, {"rounds": float(after["rounds"][0])}
+
+
+class Accounted(Noise):
+    """Says what it releases; its noise is scaled as for a hypothetical cohort, where there is one."""
+
+    metrics = ("rounds", "factor")
+
+    def __init__(
+        self, columns: Any, noise_multiplier: float = 1.0, kind: Any = "gaussian", adds: Any = "server"
+    ) -> None:
+        super().__init__(columns, noise_multiplier)
+        self.mechanism = Mechanism(kind, noise_multiplier, adds)
+
+    def server(self, mean: Any, state: Any, ctx: Any) -> Any:
+        found, after, metrics = super().server(mean, state, ctx)
+        return found, after, {**metrics, "factor": ctx.noise}
 
 
 class CappedNoise(Noise):

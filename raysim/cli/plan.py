@@ -91,6 +91,7 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
         "executor": experiment.execution.executor,
         "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
         **({} if prepared.adapters is None else {"adapters": prepared.adapters}),
+        **({} if prepared.privacy is None else {"privacy": prepared.privacy.facts()}),
         "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
         "nodes": [asdict(node) for node in plan.nodes],
         "classes": [dict(zip(("name", "clients", "work"), one, strict=True)) for one in plan.classes],
@@ -135,6 +136,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
             ),
             ("", _pace(experiment, a_round)),
             *([] if prepared.adapters is None else [("adapters", prepared.adapters)]),
+            *_privacy(prepared),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
             *(
                 [("", f"the actors of a node share a frozen base of {size(memory.base)}, mapped from a file")]
@@ -156,6 +158,22 @@ def _print(prepared: Prepared, plan: Plan) -> None:
         _print_classes(plan, plan.placement)
         printing.gap()
     _print_nodes(plan)
+
+
+def _privacy(prepared: Prepared) -> list[tuple[str, str]]:
+    """What the run promises, of what noise and sampler, and what else would be claimed."""
+    if prepared.privacy is None:
+        return []
+    from raysim.privacy.plan import accountant_text, mechanism_text, sampling_text
+
+    found, one = [("privacy", prepared.privacy.sentence)], prepared.privacy.account
+    if one is not None:
+        found += [("", mechanism_text(mechanism)) for mechanism in one.mechanisms]
+        found.append(("", f"{sampling_text(one.sampling)}; {accountant_text(one)}"))
+        plain = one.without_amplification(prepared.privacy.last)
+        if plain is not None and one.amplified:
+            found.append(("", f"epsilon {plain:.4g} if samples did not amplify, as where the sampler is not known"))
+    return found
 
 
 def _share(prepared: Prepared, plan: Plan) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from raysim.config.loading import apply_overrides, read_yaml
 from raysim.config.model import ModelConfig, SoftmaxConfig
 from raysim.config.parsing import MOST_BYTES, as_yaml
 from raysim.config.partition import NaturalPartitionConfig
+from raysim.config.privacy import PrivacyConfig
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, SelectionConfig, UniformConfig
 from raysim.config.sources import SyntheticVirtualConfig
@@ -62,6 +63,8 @@ class Experiment(Section):
     """The federated algorithm, by name or import string."""
     aggregation: AggregationConfig = AggregationConfig()
     """How the clients' updates are combined."""
+    privacy: PrivacyConfig = PrivacyConfig()
+    """What the noise of stages is worth, and how much may be spent."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured, and when."""
     stop: StopConfig = StopConfig()

@@ -62,8 +62,15 @@ class EvaluationPlan:
         federation: Federation,
         metrics: Sequence[Metric],
         prompts: tuple[PromptRange, ...] = (),
+        *,
+        last: int | None = None,
     ) -> EvaluationPlan:
-        """The plan that the configuration describes; `prompts` are those of `evaluation.generate`."""
+        """The plan that the configuration describes.
+
+        Args:
+            prompts: those of `evaluation.generate`.
+            last: round of the run, where it is not that of the configuration.
+        """
         evaluation = experiment.evaluation
         every = evaluation.every
         clients_every = every if evaluation.clients_every is None else evaluation.clients_every
@@ -78,7 +85,7 @@ class EvaluationPlan:
         together = tuple(one for ranges in server.values() for one in ranges)
         write_every = 0 if evaluation.generate is None else evaluation.generate.every
         own = tuple(clients)
-        return cls(experiment.rounds, together, every, own, clients_every, tuple(names), prompts, write_every)
+        return cls(last or experiment.rounds, together, every, own, clients_every, tuple(names), prompts, write_every)
 
     def due(self, round_number: int) -> tuple[EvaluationRange, ...]:
         """What to evaluate after this round."""

@@ -1,9 +1,11 @@
 """Privacy: stages that clip and add noise, what they cost, secure aggregation, homomorphic encryption, attacks."""
 
 from raysim.aggregation.mechanism import Adds, IntegerNoise, Mechanism, MechanismKind
+from raysim.privacy.accountants import require_dp_accounting
 from raysim.privacy.accounting import Accountant, EpsilonCurve, PrivacyAccount
 from raysim.privacy.deriving import account_for, default_delta
 from raysim.privacy.gaussian import gaussian_epsilon
+from raysim.privacy.plan import PrivacyPlan
 from raysim.privacy.sampling import Adjacency, Recurrence, Sampling, SamplingKind, sampling_of
 
 __all__ = [
@@ -15,11 +17,13 @@ __all__ = [
     "Mechanism",
     "MechanismKind",
     "PrivacyAccount",
+    "PrivacyPlan",
     "Recurrence",
     "Sampling",
     "SamplingKind",
     "account_for",
     "default_delta",
     "gaussian_epsilon",
+    "require_dp_accounting",
     "sampling_of",
 ]

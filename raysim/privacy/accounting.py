@@ -21,6 +21,8 @@ Accountant = Literal["pld", "rdp", "legacy"]
 
 INTEGERS = frozenset({"discrete_gaussian", "skellam"})
 """Kinds of noise on integers."""
+_LEAST = 0.2
+"""Noise multiplier below which a sample's epsilon is that of all clients: tens a round, too many losses to add up."""
 _LOOKS = 32
 """Rounds at which a curve is exact where a look takes milliseconds; elsewhere sixteen times as many."""
 
@@ -116,6 +118,12 @@ class PrivacyAccount:
         """Of the one Gaussian release that those of a round are together."""
         return 1 / sqrt(sum(one.noise_multiplier**-2 for one in self.mechanisms))
 
+    @property
+    def needs_dp_accounting(self) -> bool:
+        """Whether that library computes epsilon."""
+        kinds = {one.kind for one in self.mechanisms}
+        return "laplace" in kinds or (self.amplified and not kinds & INTEGERS)
+
     def last_round(self, budget: float, rounds: int) -> int:
         """The last of this many rounds after which ε is within a budget; 0 for none."""
         return last_round(lambda number: self.epsilon(number) <= budget, rounds)
@@ -134,10 +142,13 @@ class PrivacyAccount:
     def amplified(self) -> bool:
         """Whether it counts that random samples hide who took part.
 
-        Not under noise that is correlated over rounds, not for messages that are seen, and beside Gaussian noise only
-        for add-remove neighbours of Poisson samples, for which there are bounds.
+        Not under noise that is correlated over rounds, not for messages that are seen, not under noise that hides next
+        to nothing, and beside Gaussian noise only for add-remove neighbours of Poisson samples, for which there are
+        bounds.
         """
         if any(one.correlated or one.adds == "each_client" for one in self.mechanisms):
+            return False
+        if self.noise_multiplier < _LEAST:
             return False
         if all(one.kind == "gaussian" for one in self.mechanisms):
             return self.sampling.amplifies

@@ -47,7 +47,7 @@ def account_for(mechanisms: Sequence[Mechanism], sampling: Sampling, config: Pri
     if sampling.kind == "other":
         return sampling.why
     if any(one.noise_multiplier <= 0 for one in kept):
-        return "noise of 0 protects nobody"
+        return "noise of 0 is no protection"
     kinds = {one.kind for one in kept}
     if "laplace" in kinds and len(kept) > 1:
         return "Laplace noise beside other noise in one round has no accountant here"

@@ -29,7 +29,8 @@ def gaussian_epsilon(distance: float, delta: float) -> float:
     """The least ε at δ of a release whose mean moves by μ = `distance` standard deviations; 0 for none."""
     if distance == 0 or log_delta(distance, 0.0) <= log(delta):
         return 0.0
-    return smallest(lambda epsilon: log_delta(distance, epsilon) <= log(delta), 0.0, 1.0)
+    enough = distance**2 / 2 + distance * sqrt(2 * log(1 / delta))  # by way of zCDP (Bun & Steinke 2016)
+    return smallest(lambda epsilon: log_delta(distance, epsilon) <= log(delta), 0.0, enough)
 
 
 def gaussian_epsilon_of_zcdp(rho: float, delta: float) -> float:

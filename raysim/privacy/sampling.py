@@ -80,13 +80,14 @@ class Sampling:
         return Recurrence(separation, min(ceil(rounds * self.cohort / self.population), rounds))
 
 
-def sampling_of(experiment: Experiment, population: int, cohort: int) -> Sampling:
+def sampling_of(experiment: Experiment, population: int, cohort: int, repeats: int = 1) -> Sampling:
     """What the sampler of an experiment does.
 
     Args:
         experiment: whose selection runs.
         population: clients of the federation.
         cohort: clients of a round, `raysim.selection.cohort.cohort_size`.
+        repeats: rounds for which the algorithm keeps a cohort.
     """
     config = experiment.selection
     if isinstance(experiment.algorithm, CentralisedConfig):
@@ -96,6 +97,13 @@ def sampling_of(experiment: Experiment, population: int, cohort: int) -> Samplin
         return Sampling("other", population, cohort, why)
     if config.name in _WHY:
         return Sampling("other", population, cohort, _WHY[config.name])
+    if repeats > 1:
+        why = f"{experiment.algorithm.name} keeps each cohort for {repeats} rounds, which are no independent samples"
+        return Sampling("other", population, cohort, why)
+    stragglers = experiment.client.stragglers
+    if config.name == "poisson" and stragglers.share and not stragglers.keep:
+        why = "which stragglers are dropped depends on who else is in a Poisson cohort; set client.stragglers.keep"
+        return Sampling("other", population, cohort, why)
     if cohort == population:  # every client of a Poisson cohort of rate 1 as well
         return Sampling("everyone", population, cohort)
     kinds: dict[str, SamplingKind] = {"poisson": "poisson", "uniform": "fixed_size", "round_robin": "round_robin"}

@@ -50,9 +50,9 @@ def headline_metric(available: Iterable[str], experiment: Experiment | None = No
     """The metric that a run is judged by, of those that it measures; None if it measures nothing.
 
     It is `stop.metric` where the experiment names one; else what is measured on validation, else test data: accuracy
-    first, then any other metric, then the loss.
+    first, then any other metric, then the loss; never an epsilon.
     """
-    names = list(available)
+    names = [name for name in available if not name.startswith("privacy/")]
     if experiment is not None and experiment.stop.metric in names:
         return experiment.stop.metric
 

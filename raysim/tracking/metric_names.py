@@ -49,8 +49,8 @@ def parts_of(name: str) -> NameParts:
 
 
 def has_best(name: str) -> bool:
-    """Whether a value of the metric can be the best one: not of a spread over clients."""
-    return parts_of(name).summary.removeprefix(UNTUNED) not in SPREADS
+    """Whether a value of the metric can be the best one: not of a spread over clients, nor of an epsilon."""
+    return parts_of(name).summary.removeprefix(UNTUNED) not in SPREADS and not name.startswith("privacy/")
 
 
 def words(what: str) -> str:

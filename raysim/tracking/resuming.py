@@ -16,7 +16,7 @@ ALLOW = "pass --allow-different-bits (allow_different_bits=True) to go on all th
 def may_change(experiment: Experiment) -> tuple[str, ...]:
     """What a resume may change: nothing that the rounds so far depend on."""
     evaluation = ("evaluation.every", "evaluation.clients_every", "evaluation.local_baseline")
-    keys = ("stop", "execution", "tracking", *evaluation, "data.cache", "tuning")
+    keys = ("stop", "execution", "tracking", *evaluation, "data.cache", "tuning", "privacy.budget")
     return keys if _curve_over_all(experiment) else (*keys, "rounds")
 
 

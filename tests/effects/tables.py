@@ -37,6 +37,8 @@ BASES = {
     "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 1}]",
     "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
+    "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
+    "{name: 'prototype_stages:Accounted', args: {noise_multiplier: 3}}]",
 }
 """What several bases have in common."""
 
@@ -198,6 +200,11 @@ aggregation.stages=measure | [measure] |
 aggregation.stages=custom | [{name: "prototype_stages:TopK", args: {k: 3}}] |
 aggregation.stages=custom.args | [{name: "prototype_stages:TopK", args: {k: 3}}] |
     aggregation.stages=["prototype_stages:TopK"]
+privacy.delta | 1e-6 | @noise
+privacy.accountant | rdp | @noise
+privacy.adjacency | replace_one | @noise
+privacy.budget | 1.2 | @noise
+privacy.hypothetical_cohort | 4 | @noise
 aggregation.exact | false | cohort=4; rounds=6
 evaluation.every | 2 |
 evaluation.sets | [test] |

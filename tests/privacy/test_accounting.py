@@ -175,6 +175,11 @@ def test_a_curve_is_exact_where_it_says_and_never_too_low() -> None:
     assert account("everyone", 1.0).curve(200).rounds.tolist() == list(range(1, 201))
 
 
+def test_noise_that_hides_nothing_has_an_epsilon_that_says_so() -> None:
+    assert 1e18 < account("poisson", 1e-10).epsilon(3) < float("inf")
+    assert account("poisson", 0.2).epsilon(3) < account("poisson", 0.1999).epsilon(3)
+
+
 def test_a_budget_names_the_last_round_before_the_first() -> None:
     found = account("poisson", 1.0)
     last = found.last_round(3.0, 200)
@@ -187,7 +192,7 @@ def test_a_budget_names_the_last_round_before_the_first() -> None:
     ("sampler", "mechanisms", "why"),
     [
         ("other", [Mechanism("gaussian", 1.0)], "reads private data"),
-        ("poisson", [Mechanism("gaussian", 0.0)], "protects nobody"),
+        ("poisson", [Mechanism("gaussian", 0.0)], "is no protection"),
         ("poisson", [Mechanism("gaussian", 1.0), Mechanism("laplace", 1.0)], "beside other noise"),
     ],
 )

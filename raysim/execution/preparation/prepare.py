@@ -24,14 +24,17 @@ from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
 from raysim.evaluation.fairness import LocalBaseline
+from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.clients.holdouts import with_fine_tuning
 from raysim.execution.clients.local_training import check_client
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
+from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.prompts import Prompts
 from raysim.models import check_fit, fingerprint, model_on_meta, resolved
+from raysim.privacy import PrivacyPlan
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
@@ -71,6 +74,7 @@ class Prepared:
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
         prompts: that the model writes behind; None where it writes nothing.
+        privacy: what the noise of stages is worth; None where there is none.
     """
 
     experiment: Experiment
@@ -88,6 +92,12 @@ class Prepared:
     local: LocalBaseline | None = None
     warning: str | None = None
     prompts: Prompts | None = None
+    privacy: PrivacyPlan | None = None
+
+    @property
+    def last_round(self) -> int:
+        """The last round of the run."""
+        return self.experiment.rounds if self.privacy is None else self.privacy.last
 
     @property
     def info(self) -> DataInfo:
@@ -152,6 +162,10 @@ def prepare_job(
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
+    privacy = plan_privacy(experiment, aggregation, federation.population, clients, work.rounds)
+    if privacy is not None:
+        measured = EvaluationPlan.of(experiment, federation, metrics).names
+        check_stopping(experiment, ["train/loss", *measured, *aggregation.metrics, *algorithm.recorded])
     selection = build_selection(experiment, federation, work)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
@@ -166,7 +180,7 @@ def prepare_job(
     adapters = algorithm.why if isinstance(algorithm, Adapters) and algorithm.products is not None else None
     return Prepared(
         experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded,
-        adapters, local, warning, prompts,
+        adapters, local, warning, prompts, privacy,
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ class Server:
         self.aggregation = build_aggregation(experiment.aggregation, self.algorithm.fields(), self.layout)
         self._step = ServerStep(build, self.layout, stages=self.aggregation)
         self._expected: tuple[int, float] | None = None
+        self._hypothetical = experiment.privacy.hypothetical_cohort
         self._shared = SharedVectors(self.algorithm, self.aggregation, self.layout)
         self._validation: ValidationLoss | None = None
 
@@ -105,7 +106,9 @@ class Server:
             federation = self.job.federation.open()
             weight = expected_weight(experiment, federation) if self.aggregation.fixed else 1.0
             self._expected = cohort_size(experiment, federation.population), weight
-        return MeanContext(experiment.seed, round_number, (), slice(0, self.layout.size), contributed, *self._expected)
+        noise = 1.0 if self._hypothetical is None else self._expected[0] / self._hypothetical
+        whole = slice(0, self.layout.size)
+        return MeanContext(experiment.seed, round_number, (), whole, contributed, *self._expected, noise=noise)
 
     def validation(self) -> ValidationLoss:
         """Losses on the server's validation set, built when a rule first asks for them."""

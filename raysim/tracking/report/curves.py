@@ -29,7 +29,8 @@ TRAIN_LOSS = (
 def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
     """A picture for each thing that was measured on validation, test or training data: the headline's first."""
     headline = next((run.headline for run in runs if run.headline), None)
-    names = [name for run in runs for name in run.metrics if not parts_of(name).summary and not parts_of(name).of_class]
+    plain = (name for run in runs for name in run.metrics if not name.startswith("privacy/"))
+    names = [name for name in plain if not parts_of(name).summary and not parts_of(name).of_class]
     if headline is not None and headline in names:
         names.insert(0, headline)
     return [_over_parts(runs, what, headline) for what in dict.fromkeys(measure(name) for name in names)]

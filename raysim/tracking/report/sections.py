@@ -15,6 +15,7 @@ from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over
 from raysim.tracking.report.by_class import class_pictures, class_table
 from raysim.tracking.report.curves import client_curves, learning_curves
 from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table, tile, tiles
+from raysim.tracking.report.privacy import privacy
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import Picture
@@ -35,6 +36,7 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             heading(run),
             numbers(run),
             learning(run, place),
+            privacy(run, place),
             classes(run, place),
             generated(run),
             time_spent(run, place),

@@ -1,0 +1,79 @@
+"""The privacy of a run, derived from its stages and its sampler before anything starts; what cannot be is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raysim.aggregation import Aggregation
+from raysim.config import Experiment
+from raysim.config.privacy import PrivacyConfig
+from raysim.errors import ConfigError
+from raysim.privacy import PrivacyPlan, account_for, require_dp_accounting, sampling_of
+from raysim.tracking.headline import headline_metric
+
+_READS_LOSSES = ("power_of_choice", "oort")
+_OF_THE_SERVER = ("validation/", "test/")
+
+
+def plan_privacy(
+    experiment: Experiment, aggregation: Aggregation, population: int, cohort: int, repeats: int
+) -> PrivacyPlan | None:
+    """What the noise of the stages is worth; None where no stage adds any.
+
+    Args:
+        aggregation: of the experiment.
+        population: clients of the federation.
+        cohort: clients of a round.
+        repeats: rounds for which the algorithm keeps a cohort.
+
+    Raises:
+        ConfigError: something is asked for that this noise or this sampler does not give, or the run would read
+            private data outside of its noise.
+    """
+    config = experiment.privacy
+    mechanisms = [stage.mechanism for stage in aggregation.stages if stage.mechanism is not None]
+    if not mechanisms:
+        if config != PrivacyConfig():
+            raise ConfigError(
+                "privacy: no stage of aggregation.stages adds noise, so there is nothing to account for; remove the "
+                "section, or add such a stage"
+            )
+        return None
+    if experiment.selection.name in _READS_LOSSES:
+        raise ConfigError(
+            f"selection: {experiment.selection.name} selects by the clients' losses, private data that no noise "
+            "covers; set it to poisson, uniform or round_robin"
+        )
+    account = account_for(mechanisms, sampling_of(experiment, population, cohort, repeats), config)
+    keyed = any(stage.mechanism is not None and stage.inexact is None for stage in aggregation.stages)
+    rounds, budget = experiment.rounds, config.budget
+    if isinstance(account, str):
+        if budget is not None:
+            raise ConfigError(f"privacy.budget: there is no epsilon to spend: {account}")
+        return PrivacyPlan(None, account, rounds, rounds, None, keyed)
+    if account.needs_dp_accounting:
+        require_dp_accounting()
+    last = rounds if budget is None else account.last_round(budget, rounds)
+    if not last:
+        raise ConfigError(
+            f"privacy.budget: {budget:g} does not allow one round, whose epsilon is {account.epsilon(1):.4g}; raise "
+            "it, or the noise"
+        )
+    return PrivacyPlan(account, "", rounds, last, budget, keyed)
+
+
+def check_stopping(experiment: Experiment, measured: Sequence[str]) -> None:
+    """Refuse a private run that stops by what it measures of its clients.
+
+    Raises:
+        ConfigError: names the metric.
+    """
+    stop = experiment.stop
+    if stop.target is None and stop.patience is None:
+        return
+    metric = headline_metric(measured, experiment)
+    if metric is not None and not metric.startswith(_OF_THE_SERVER):
+        raise ConfigError(
+            f"stop: {metric} is measured on private data of the clients, which no noise covers; set stop.metric to one "
+            "of the server's own sets, such as validation/loss"
+        )

@@ -1,0 +1,154 @@
+"""What is known of a run's privacy before its first round: what it may spend, when it ends, and what is assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raysim.aggregation.mechanism import Mechanism
+from raysim.privacy.accounting import PrivacyAccount
+from raysim.privacy.sampling import Sampling
+
+_NOISE: Mapping[str, str] = {
+    "gaussian": "Gaussian noise", "laplace": "Laplace noise", "discrete_gaussian": "discrete Gaussian noise",
+    "skellam": "Skellam noise", "tree": "Gaussian noise in binary trees (DP-FTRL)",
+    "banded": "Gaussian noise correlated by a banded matrix", "blt": "Gaussian noise correlated by a buffered matrix",
+}  # fmt: skip
+_ADDS: Mapping[str, str] = {
+    "server": "added by the server, which sees the sum without it",
+    "clients": "added in shares by the clients, whose sum alone is seen",
+    "each_client": "added by each client to its own message",
+}
+_ACCOUNTANTS: Mapping[str, str] = {
+    "pld": "privacy loss distributions",
+    "rdp": "Rényi divergences",
+    "legacy": "Rényi divergences, converted as until 2020",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPlan:
+    """The privacy of a run whose stages add noise.
+
+    Attributes:
+        account: None where there is none.
+        why: there is no account.
+        rounds: of the configuration.
+        last: the last round that the budget allows.
+        budget: the largest epsilon.
+        keyed: whether noise follows from the seed.
+    """
+
+    account: PrivacyAccount | None
+    why: str
+    rounds: int
+    last: int
+    budget: float | None
+    keyed: bool
+
+    @property
+    def metric(self) -> str | None:
+        """The column of rounds.parquet that has epsilon; None where there is none."""
+        if self.account is None:
+            return None
+        return "privacy/epsilon" if self.account.hypothetical is None else "privacy/hypothetical_epsilon"
+
+    @property
+    def ending(self) -> str:
+        """Why the run ends with the last round that the budget allows."""
+        return f"the privacy budget (epsilon {self.budget:g}) allows no further round"
+
+    @property
+    def sentence(self) -> str:
+        """What a run promises, in one line."""
+        if self.account is None:
+            return f"no epsilon: {self.why}"
+        one = self.account
+        hypothetical = "" if one.hypothetical is None else f"hypothetical, as for cohorts of {one.hypothetical:,}: "
+        text = f"{hypothetical}({one.epsilon(self.last):.4g}, {one.delta:.2g}) after round {self.last}"
+        text += f", {adjacency_text(one)}"
+        if self.last < self.rounds:
+            text += f"; round {self.last} of {self.rounds} is the last within the budget of {self.budget:g}"
+        return text
+
+    @property
+    def caution(self) -> str | None:
+        """What is to be warned of: there is no epsilon, or it is hypothetical."""
+        return self.sentence if self.account is None or self.account.hypothetical is not None else None
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What must hold for the epsilon to be true of a deployment."""
+        found = []
+        if self.keyed:
+            found.append(
+                "Noise follows from the seed, so that runs can be repeated: anyone with the seed can remove it. "
+                "Epsilon is that of the same mechanism with a secret seed."
+            )
+        if self.account is not None:
+            if self.account.amplified:
+                found.append("Which clients took part in which round stays secret.")
+            if self.account.hypothetical is not None:
+                found.append(
+                    f"Hypothetical: noise is scaled as for cohorts of {self.account.hypothetical:,} clients, which the "
+                    "run did not have. This run itself is less private."
+                )
+        found.append(
+            "The model, and nothing else, is published: what the simulator records of clients (clients.parquet, "
+            "losses, metrics on their data) is outside of the guarantee."
+        )
+        return tuple(found)
+
+    def facts(self) -> dict[str, Any]:
+        """All of it for programs: `raysim plan --json`, environment.json."""
+        if self.account is None:
+            return {"epsilon": None, "why": self.why, "assumptions": list(self.assumptions)}
+        one = self.account
+        return {
+            "epsilon": one.epsilon(self.last),
+            "delta": one.delta,
+            "rounds": self.last,
+            "budget": self.budget,
+            "hypothetical_cohort": one.hypothetical,
+            "adjacency": one.adjacency,
+            "accountant": one.accountant,
+            "noise": [mechanism_text(mechanism) for mechanism in one.mechanisms],
+            "noise_multipliers": [mechanism.noise_multiplier for mechanism in one.mechanisms],
+            "sampling": asdict(one.sampling) | {"text": sampling_text(one.sampling)},
+            "amplified": one.amplified,
+            "without_amplification": one.without_amplification(self.last),
+            "zcdp": one.zcdp(self.last),
+            "assumptions": list(self.assumptions),
+        }
+
+
+def mechanism_text(one: Mechanism) -> str:
+    """A mechanism in words."""
+    return f"{_NOISE[one.kind]}, multiplier {one.noise_multiplier:.4g}, {_ADDS[one.adds]}"
+
+
+def sampling_text(one: Sampling) -> str:
+    """A sampler in words."""
+    clients = f"{one.population:,} clients"
+    if one.kind == "poisson":
+        return f"each of {clients} by itself with probability {one.rate:.4g}"
+    if one.kind == "fixed_size":
+        return f"{one.cohort:,} of {clients}, every subset equally likely"
+    if one.kind == "round_robin":
+        apart = one.recurrence(1).separation
+        return f"{one.cohort:,} of {clients} in a fixed order: a client at most every {apart:,} rounds"
+    return f"all {clients}" if one.kind == "everyone" else one.why
+
+
+def adjacency_text(one: PrivacyAccount) -> str:
+    """The neighbours in words."""
+    if one.adjacency == "replace_one":
+        return "one client's data replaced"
+    return "with or without one client" if one.amplified else "one client's contribution there or zero"
+
+
+def accountant_text(one: PrivacyAccount) -> str:
+    """The accountant in words."""
+    exact = one.accountant == "pld" and one.zcdp(1) is not None
+    return "exact for Gaussian noise" if exact else _ACCOUNTANTS[one.accountant]
