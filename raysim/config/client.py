@@ -203,19 +203,24 @@ class ClientConfig(Section):
         return self
 
 
-FOR_CLASSES = ("cross_entropy", "binary_cross_entropy", "focal")
+FOR_CLASSES = ("cross_entropy", "binary_cross_entropy", "focal", "dpo")
 """Losses of classes; the other named ones are of numbers."""
 
 
 class TrainingConfig(Section):
     """How a client's work is computed: the loss, and the engine that runs it."""
 
-    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "focal", "mse", "huber"] | ImportString = "auto"
-    """Training loss; `auto` is cross-entropy for classes and mean squared error for numbers."""
+    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "focal", "mse", "huber", "dpo"] | ImportString = (
+        "auto"
+    )
+    """Training loss; `auto` is cross-entropy for classes, mean squared error for numbers, and direct preference
+    optimisation (`dpo`) for pairs of answers."""
     huber_delta: float = Field(1.0, gt=0)
     """Where the Huber loss turns from quadratic to linear."""
     focal_gamma: float = Field(2.0, ge=0)
     """Exponent of the focal loss: a sample with probability p of its class counts by (1 − p)^gamma."""
+    dpo_beta: float = Field(0.1, gt=0)
+    """How strongly direct preference optimisation holds the model near its frozen base."""
     class_weights: ClassWeightsConfig = EqualClassesConfig()
     """What samples of each class count in the training loss."""
     logits: LogitsConfig = PlainLogitsConfig()

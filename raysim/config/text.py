@@ -17,12 +17,13 @@ TextInput = Literal["attention_mask", "segments", "position_ids"]
 
 
 class CorpusConfig(Section):
-    """Documents with owners, tokenised once: to train a language model, to follow instructions, or to classify."""
+    """Documents with owners, tokenised once: to train a language model, to follow instructions, to prefer one answer to
+    another, or to classify."""
 
     name: Literal["corpus"] = "corpus"
     path: str | None = None
     """File, folder or glob pattern of the documents, or with `format: hub` the name of a Hugging Face data set; by
-    default the bundled Shakespeare."""
+    default the bundled Shakespeare, or pairs of answers made of it."""
     format: Literal["auto", "jsonl", "json", "parquet", "text", "hub"] = "auto"
     """`jsonl`: an object a line. `json`: `{client: text}`, or a list of objects. `parquet`: a row a document. `text`: a
     file a document. `hub`: a data set of Hugging Face's `datasets`, saved in a folder or by name. `auto`: by the ending
@@ -35,9 +36,14 @@ class CorpusConfig(Section):
     text: str = "text"
     """Field of a document's text."""
     prompt: str | None = None
-    """Field of an instruction, whose tokens the loss leaves out; with `response`, instead of `text`."""
+    """Field of an instruction, whose tokens the loss leaves out; with `response`, instead of `text`. Of `preference`
+    the field of what both answers answer, by default `prompt`."""
     response: str | None = None
     """Field of the answer, from which alone is learned."""
+    chosen: str = "chosen"
+    """Field of the better answer, for `task: preference`."""
+    rejected: str = "rejected"
+    """Field of the other answer."""
     messages: str | None = None
     """Field of a conversation, a list of objects with `role` and `content`, instead of `text`, written by the
     tokenizer's chat template; what the assistant says is learned."""
@@ -55,10 +61,11 @@ class CorpusConfig(Section):
     its name."""
     end_of_text: str | None = None
     """Token that ends a document, by default the tokenizer's own; conversations end as the chat template has it."""
-    task: Literal["causal_lm", "classification"] = "causal_lm"
-    """`causal_lm`: the next token at every position. `classification`: one label a document."""
+    task: Literal["causal_lm", "classification", "preference"] = "causal_lm"
+    """`causal_lm`: the next token at every position. `classification`: one label a document. `preference`: which of two
+    answers to a prompt is the better one, for `training.loss: dpo`."""
     length: int = Field(128, ge=2, le=UNITS)
-    """Tokens of a sample."""
+    """Tokens of a sample; of `preference` those of a prompt and an answer."""
     packing: bool | None = None
     """Documents of an owner one after another, cut into full samples (the default of `causal_lm`). Without it a
     document is a sample, truncated or padded."""
@@ -83,12 +90,35 @@ class CorpusConfig(Section):
             return self.inputs
         return ("attention_mask",) if self.task == "classification" else ()
 
+    @property
+    def asked(self) -> str | None:
+        """Field of an instruction; None where documents have none."""
+        return self.prompt or ("prompt" if self.task == "preference" else None)
+
+    @property
+    def answered(self) -> str | None:
+        """Field of the answer, of two answers the better one; None where documents have none."""
+        return self.chosen if self.task == "preference" else self.response
+
+    @model_validator(mode="after")
+    def _pairs_have_no_other_form(self) -> CorpusConfig:
+        if self.task == "preference":
+            for key in ("response", "messages", "label", "packing", "inputs"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: task: preference has prompt, chosen and rejected, each pair one sample; "
+                                     f"remove {key}")  # fmt: skip
+            if self.text != "text":
+                raise ValueError("text: task: preference has prompt, chosen and rejected in its place; remove text")
+        elif (self.chosen, self.rejected) != ("chosen", "rejected"):
+            raise ValueError("chosen and rejected are the answers of task: preference; set it, or remove them")
+        return self
+
     @model_validator(mode="after")
     def _fields_suit_the_task(self) -> CorpusConfig:
         classes = self.task == "classification"
         if classes and self.label is None:
             raise ValueError("task: classification needs `label`, the field of the class")
-        if (self.prompt is None) != (self.response is None):
+        if (self.prompt is None) != (self.response is None) and self.task != "preference":
             raise ValueError("prompt and response come together; give both, or `text` alone")
         if self.prompt is not None and (classes or self.text != "text"):
             other = "task: classification" if classes else "text"
@@ -97,7 +127,7 @@ class CorpusConfig(Section):
             other = "task: classification" if classes else "text, prompt and response"
             raise ValueError(f"messages take the place of `text`, for causal_lm; remove them, or {other}")
         if self.template is not None:
-            if self.prompt is None:
+            if self.asked is None:
                 raise ValueError("template joins prompt and response; give these fields, or remove it")
             if re.findall(r"\{(prompt|response)\}", self.template) != ["prompt", "response"]:
                 raise ValueError("template must have {prompt}, and after it {response}, once each")

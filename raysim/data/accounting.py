@@ -69,7 +69,7 @@ class Account:
 
     def classes(self, dataset: Dataset, train: Pool, trained: Int64, info: DataInfo) -> None:
         """Classes that have no training sample in the end; `trained` are the rows of `train` that clients train on."""
-        if not self._by_class or info.classes is None:
+        if not self._by_class or info.classes is None or info.preferences:
             return
         pools = [pool.targets for pool in (dataset.train, dataset.test) if pool is not None]
         occurs = np.unique(np.concatenate([np.unique(y) for y in pools]))

@@ -9,7 +9,7 @@ from math import prod
 from typing import Literal, Protocol
 
 from raysim.arrays import Array, Int64
-from raysim.data.inputs import InputField
+from raysim.data.inputs import ANSWER, InputField
 from raysim.data.left_out import LeftOut
 
 ClientPart = Literal["train", "holdout", "test"]
@@ -37,6 +37,11 @@ class DataInfo:
     """What classes 0, 1, … are called, where that is known. No part of the federation's fingerprint."""
     inputs: tuple[InputField, ...] = field(default=(), repr=False)
     """What a `record` holds, by name; empty where a sample is one tensor."""
+
+    @property
+    def preferences(self) -> bool:
+        """Whether a sample is a pair of answers, `[2, length]` ids, the first of them the better one."""
+        return any(one.name == ANSWER for one in self.inputs)
 
     @property
     def tokens(self) -> int:

@@ -16,6 +16,9 @@ import numpy as np
 from raysim.arrays import Array
 from raysim.errors import DataError
 
+IDS, ANSWER = "input_ids", "answer"
+"""Inputs of text: token ids; and of pairs of answers, which of the ids are an answer's."""
+
 InputFieldKind = Literal["tokens", "integers", "flags", "pixels", "real"]
 """`tokens`, `integers`: int32, int64 for the model. `flags`: a byte each, bool for the model. `pixels`: uint8, divided
 by 255 for the model. `real`: float32."""

@@ -95,7 +95,7 @@ def count_labels(federation: Federation, limit: int = INSPECTED) -> LabelCounts 
         DataError: a shard cannot be read.
     """
     info = federation.info
-    if info.classes is None or info.target_shape:
+    if info.classes is None or info.target_shape or info.preferences:
         return None
     if federation.population <= limit:
         clients = np.arange(federation.population)

@@ -14,6 +14,7 @@ from raysim.data.federation import DataInfo
 from raysim.models.base_store import BaseFile, storable
 from raysim.models.calling import Calling
 from raysim.models.frozen import frozen_parameters
+from raysim.models.preferring import PairInputs
 from raysim.models.structure import PicklerClass, Structure
 from raysim.models.transformer_inputs import TransformerInputs
 from raysim.models.travelling import Packed, packed, unpacked
@@ -173,7 +174,7 @@ class LazyBlueprint:
     @property
     def of_transformer(self) -> bool:
         """Whether it is known to be of a transformer of the Hugging Face library."""
-        return self._made is not None and isinstance(self._made.calling.before, TransformerInputs)
+        return self._made is not None and isinstance(self._made.calling.before, TransformerInputs | PairInputs)
 
     def release(self) -> None:
         """Forget the values of what is trained, if they can be built again; the next module will have the same base."""

@@ -8,8 +8,7 @@ its attention masks ready-made (`raysim.models.transformer_inputs`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -18,10 +17,9 @@ from raysim.data.federation import DataInfo
 from raysim.data.inputs import InputField
 from raysim.errors import ModelError
 from raysim.models.inputs import take_inputs
+from raysim.models.outputs import one_tensor
+from raysim.models.preferring import PairForward, PairInputs
 from raysim.models.transformer_inputs import TransformerInputs, is_transformer
-
-OUTPUTS = ("logits", "out")
-"""Entries of a mapping that are taken for the output, the first that is there."""
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -34,10 +32,11 @@ class BeforeForward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """The hooks that a module is called with."""
+    """The hooks that a module is called with; of `pairs` of answers also another forward pass."""
 
     before: BeforeForward | None = None
     output: TakeOutput | None = None
+    pairs: bool = False
 
     @classmethod
     def of(cls, module: nn.Module, info: DataInfo) -> Calling:
@@ -46,6 +45,8 @@ class Calling:
         Raises:
             ModelError: its forward pass does not take the inputs of the data.
         """
+        if info.preferences:
+            return cls._of_pairs(module, info)
         if is_transformer(module):
             return cls(TransformerInputs.of(module, info), TakeOutput(info.classes))
         before = None if not info.inputs else _named(module, info.inputs)
@@ -53,8 +54,19 @@ class Calling:
         plain = type(module) is nn.Sequential or type(module).__module__.startswith("raysim.")
         return cls(before, None if plain else TakeOutput())
 
+    @classmethod
+    def _of_pairs(cls, module: nn.Module, info: DataInfo) -> Calling:
+        if not is_transformer(module):
+            raise ModelError(
+                f"model {type(module).__name__}: pairs of answers (task: preference) are for a transformer with "
+                "adapters; use model hugging_face with peft"
+            )
+        return cls(PairInputs.of(module, info), pairs=True)
+
     def attach(self, module: nn.Module) -> nn.Module:
         """The module, which is called so from now on."""
+        if self.pairs:
+            module.forward = PairForward(module)
         if self.before is not None:
             module.register_forward_pre_hook(self.before, with_kwargs=True)
         if self.output is not None:
@@ -95,19 +107,6 @@ class TakeOutput:
 def takes_any_length(module: nn.Module) -> bool:
     """Whether a module is known to take sequences of any length up to that of the data: a transformer, or the zoo's."""
     return is_transformer(module) or type(module).__module__.startswith("raysim.")
-
-
-def one_tensor(output: Any) -> Any:
-    """The tensor of an output with several entries that predictions are in; the output itself where none is found."""
-    if is_dataclass(output) and not isinstance(output, Mapping) and not isinstance(output, type):
-        output = {field.name: getattr(output, field.name) for field in fields(output)}
-    if not isinstance(output, Mapping):
-        return output
-    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
-    chosen = next((name for name in OUTPUTS if name in tensors), None)
-    if chosen is not None:
-        return tensors[chosen]
-    return next(iter(tensors.values())) if len(tensors) == 1 else output
 
 
 def _named(module: nn.Module, inputs: tuple[InputField, ...]) -> NamedInputs:

@@ -71,6 +71,8 @@ def hugging_face(config: HuggingFaceConfig, info: DataInfo, outputs: tuple[int, 
 
 
 def _check_targets(config: HuggingFaceConfig, info: DataInfo) -> None:
+    if info.preferences and config.task == "causal_lm":
+        return
     wanted = {"causal_lm": 1, "token_classification": 1, "sequence_classification": 0, "encoder": 0}[config.task]
     if len(info.target_shape) != wanted or (info.classes is None and wanted):
         each = "a class for every position" if wanted else "one target a sample"

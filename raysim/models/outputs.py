@@ -1,12 +1,19 @@
-"""What shape a model's output has for these data and this loss, and the last layer that gives it."""
+"""What shape a model's output has for these data and this loss, the last layer that gives it, and where it is in what a
+forward pass returns."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from raysim.data.federation import DataInfo
+
+OUTPUTS = ("logits", "out")
+"""Entries of a mapping that are taken for the output, the first that is there."""
 
 
 def output_shape(info: DataInfo, loss: str = "auto") -> tuple[int, ...]:
@@ -32,3 +39,16 @@ def head(features: int, outputs: tuple[int, ...], *, bias: bool = True) -> dict[
     elif len(outputs) > 1:
         layers["unflatten"] = nn.Unflatten(1, outputs)
     return layers
+
+
+def one_tensor(output: Any) -> Any:
+    """The tensor of an output with several entries that predictions are in; the output itself where none is found."""
+    if is_dataclass(output) and not isinstance(output, Mapping) and not isinstance(output, type):
+        output = {field.name: getattr(output, field.name) for field in fields(output)}
+    if not isinstance(output, Mapping):
+        return output
+    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
+    chosen = next((name for name in OUTPUTS if name in tensors), None)
+    if chosen is not None:
+        return tensors[chosen]
+    return next(iter(tensors.values())) if len(tensors) == 1 else output

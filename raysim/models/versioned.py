@@ -55,6 +55,11 @@ def residual_names(module: nn.Module) -> set[str]:
     }
 
 
+def versioned_bases(module: nn.Module) -> list[Any]:
+    """The base layers that add a version, each by its `version_scaling`."""
+    return [one for one in module.modules() if isinstance(one, _Versioned)]
+
+
 def _has_pair(layer: nn.Module) -> bool:
     """Whether a layer has an adapter itself."""
     return "lora_A" in layer._parameters or "lora_A" in layer._modules

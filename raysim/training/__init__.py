@@ -17,7 +17,7 @@ from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
 from raysim.training.layout import LayoutPart, ParameterLayout, Segment
 from raysim.training.listening import Heard, listen
 from raysim.training.losses import ClientLoss, Loss, check_loss, resolve_loss
-from raysim.training.metrics import Metric, check_metrics, resolve_metrics, values_of
+from raysim.training.metrics import Metric, check_metrics, evaluated_metrics, resolve_metrics, values_of
 from raysim.training.optimizers import RowOptimizer, row_optimizer
 from raysim.training.resampling import Resampling
 from raysim.training.schedules import round_rates
@@ -77,6 +77,7 @@ __all__ = [
     "continued",
     "copied",
     "copy_into",
+    "evaluated_metrics",
     "listen",
     "merge_exact",
     "resolve_client_loss",

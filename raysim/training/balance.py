@@ -102,7 +102,7 @@ def resolve_client_loss(training: TrainingConfig, info: DataInfo) -> Loss | Bala
     if not corrected and not weighted:
         return loss
     key = "training.logits" if corrected else "training.class_weights"
-    if info.task != "classification" or info.target_shape:
+    if info.task != "classification" or info.target_shape or info.preferences:
         raise ConfigError(f"{key}: {_name(key, training)} is for samples with one class each; remove it")
     if corrected and loss_name(training, info) not in ("cross_entropy", "focal"):
         raise ConfigError(

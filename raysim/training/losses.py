@@ -104,6 +104,18 @@ def huber(output: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     return F.huber_loss(output, target.to(output.dtype), reduction="none", delta=delta)
 
 
+def dpo(output: Tensor, target: Tensor, *, beta: float = 0.1) -> Tensor:
+    """Direct preference optimisation: -log σ(β (r₊ - r₋)) of pairs of answers (Rafailov et al. 2023, equation 7).
+
+    Args:
+        output: r = log π(y) - log π₀(y) of both answers, `[n, 2]`, under the model and its reference model.
+        target: which of them is the better one, `[n]`.
+        beta: how strongly the model is held near the reference model.
+    """
+    ahead = output[:, 0] - output[:, 1]
+    return -F.logsigmoid(beta * torch.where(target == 0, ahead, -ahead))
+
+
 def one_a_target(output: Tensor, target: Tensor) -> Tensor:
     """The output in the target's shape, without a last dimension of one, or a second one as images have it.
 
@@ -156,6 +168,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "focal": focal,
     "mse": mse,
     "huber": huber,
+    "dpo": dpo,
 }
 
 
@@ -165,9 +178,12 @@ def list_losses() -> dict[str, str]:
 
 
 def loss_name(training: TrainingConfig, info: DataInfo) -> str:
-    """The configured loss, with `auto` made concrete: cross-entropy for classes, squared error for numbers."""
+    """The configured loss, with `auto` made concrete: cross-entropy for classes, squared error for numbers, DPO for
+    pairs of answers."""
     if training.loss != "auto":
         return training.loss
+    if info.preferences:
+        return "dpo"
     return "cross_entropy" if info.task == "classification" else "mse"
 
 
@@ -186,6 +202,11 @@ def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
     if (name in FOR_CLASSES) != (info.task == "classification"):
         data, remedy = ("classes", "cross_entropy") if info.task == "classification" else ("numbers", "mse or huber")
         raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")
+    if (name == "dpo") != info.preferences:
+        found = "pairs of answers" if info.preferences else "no pairs of answers (data.source.task: preference)"
+        raise ConfigError(f"training.loss: {name} does not suit data that is {found}; use auto")
+    if name == "dpo":
+        return partial(dpo, beta=training.dpo_beta)
     if name == "binary_cross_entropy" and info.classes != 2:
         raise ConfigError(f"training.loss: {name} is for two classes, the data has {info.classes}; use cross_entropy")
     if name == "focal":

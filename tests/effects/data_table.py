@@ -48,6 +48,8 @@ data.source=corpus.test | <FOLDER>/b.json | @corpus
 data.source=corpus.text | more | @documents
 data.source=corpus.prompt | asked | @documents; data.source.prompt=more; data.source.response=text
 data.source=corpus.response | more | @documents; data.source.prompt=asked; data.source.response=text
+data.source=corpus.chosen | kind | @pairs
+data.source=corpus.rejected | kind | @pairs
 data.source=corpus.messages | talk | @documents
 data.source=corpus.template | "{prompt}: {response}" | @documents; data.source.prompt=asked; data.source.response=text
 data.source=corpus.label | other | @classes

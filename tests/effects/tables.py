@@ -18,6 +18,9 @@ BASES = {
     "@corpus": "data.source.path=<FOLDER>/a.json; data.source.length=8; model={name: lstm_char, hidden: 4}",
     "@writing": "data.source={name: corpus, path: <FOLDER>/a.json, length: 8}; model={name: lstm_char, hidden: 4}; "
     "evaluation.generate={prompts: [ab], tokens: 9}",
+    "@pairs": "data.source={name: corpus, path: <FOLDER>/documents.jsonl, task: preference, prompt: asked, "
+    "chosen: text, rejected: more, length: 12, tokenizer: bytes}; model={name: hugging_face, peft: {name: lora, r: 2}, "
+    "config: {model_type: gpt2, n_embd: 8, n_layer: 1, n_head: 1}}",
     "@documents": "data.source.path=<FOLDER>/documents.jsonl; data.source.length=8; data.source.tokenizer=bytes; "
     "model={name: lstm_char, hidden: 4}",
     "@classes": "data.source={name: corpus, path: <FOLDER>/documents.jsonl, task: classification, label: group, "
@@ -142,6 +145,7 @@ client.stragglers.keep | false | client.epochs=3; client.stragglers.share=0.9
 training.loss | focal |
 training.huber_delta | 0.1 | data:numbers; training.loss=huber
 training.focal_gamma | 1 | training.loss=focal
+training.dpo_beta | 1 | @pairs
 training.class_weights=inverse.scope | client |
 training.class_weights=effective.scope | client |
 training.class_weights=effective.beta | 0.1 |

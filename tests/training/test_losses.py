@@ -142,7 +142,7 @@ def test_auto_is_cross_entropy_for_classes_and_squared_error_for_numbers() -> No
     assert loss_name(TrainingConfig(), CLASSES) == "cross_entropy"
     assert loss_name(TrainingConfig(), NUMBER) == "mse"
     assert resolve_loss(TrainingConfig(), CLASSES) is LOSSES["cross_entropy"]
-    assert set(list_losses()) == {"cross_entropy", "binary_cross_entropy", "focal", "mse", "huber"}
+    assert set(list_losses()) == {"cross_entropy", "binary_cross_entropy", "focal", "mse", "huber", "dpo"}
     assert all(text.endswith(".") and "\n" not in text for text in list_losses().values())
 
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import torch
 
-from raysim.training.preferences import dpo, log_probability
+from raysim.models.preferring import log_probability
+from raysim.training.losses import dpo
 
 
 def draw(*shape: int, seed: int) -> torch.Tensor:
@@ -29,16 +30,15 @@ def test_only_the_answers_tokens_count() -> None:
 
 
 def test_a_pair_costs_what_the_formula_says() -> None:
-    preferred, other, reference_preferred, reference_other = (10 * draw(50, seed=seed) for seed in range(4))
-    margin = 0.3 * ((preferred - reference_preferred) - (other - reference_other)).double().numpy()
-    found = dpo(preferred, other, reference_preferred, reference_other, beta=0.3)
-    np.testing.assert_allclose(found.numpy(), np.log1p(np.exp(-margin)), rtol=1e-5, atol=1e-6)
+    ahead, better = 10 * draw(50, 2, seed=0), torch.arange(50) % 3 // 2
+    plain = ahead.double().numpy()
+    margin = 0.3 * np.where(better.numpy() == 0, plain[:, 0] - plain[:, 1], plain[:, 1] - plain[:, 0])
+    np.testing.assert_allclose(dpo(ahead, better, beta=0.3).numpy(), np.log1p(np.exp(-margin)), rtol=1e-5, atol=1e-6)
 
 
 def test_the_reference_model_itself_costs_log_2_and_is_drawn_to_the_preferred_answer() -> None:
-    preferred, other = draw(4, seed=0).requires_grad_(), draw(4, seed=1).requires_grad_()
-    losses = dpo(preferred, other, preferred.detach(), other.detach(), beta=0.2)
+    output = torch.zeros(4, 2, requires_grad=True)
+    losses = dpo(output, torch.zeros(4, dtype=torch.int64), beta=0.2)
     torch.testing.assert_close(losses, torch.full((4,), math.log(2)))
-    up, down = torch.autograd.grad(losses.sum(), (preferred, other))
-    torch.testing.assert_close(up, torch.full((4,), -0.1))  # β σ(0)
-    torch.testing.assert_close(down, torch.full((4,), 0.1))
+    (slope,) = torch.autograd.grad(losses.sum(), output)
+    torch.testing.assert_close(slope, torch.tensor([[-0.1, 0.1]]).expand(4, 2))  # β σ(0)

@@ -38,6 +38,8 @@ class Traits:
         """The traits of a pool of samples after its transforms."""
         if info.task != "classification":
             return cls(len(pool), None, pool.client, "the targets are numbers to regress on")
+        if info.preferences:
+            return cls(len(pool), None, pool.client, "every sample is a pair of answers")
         if info.target_shape:
             return cls(len(pool), pool.kinds, pool.client, "every sample has several targets")
         return cls(len(pool), pool.targets.astype(np.int64), pool.client)

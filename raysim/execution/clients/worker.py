@@ -42,9 +42,9 @@ from raysim.training import (
     RoundSetting,
     build_engine,
     copy_into,
+    evaluated_metrics,
     resolve_client_loss,
     resolve_loss,
-    resolve_metrics,
     round_rates,
     to_device,
     torch_threads,
@@ -74,8 +74,7 @@ class ClientWorker:
         self.contexts = LossContexts(client_loss, self.federation, self.device)
         self.algorithm = build_algorithm(experiment.algorithm, layout)
         self.weighting = Weighting(experiment.aggregation.weights)
-        evaluation = experiment.evaluation
-        self.metrics = resolve_metrics(evaluation.metrics, info, experiment.training.loss, evaluation.positive)
+        self.metrics = evaluated_metrics(experiment, info)
         self.evaluator = Evaluator(
             judge, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )

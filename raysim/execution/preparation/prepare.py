@@ -46,9 +46,9 @@ from raysim.training import (
     Resampling,
     check_loss,
     check_metrics,
+    evaluated_metrics,
     resolve_client_loss,
     resolve_loss,
-    resolve_metrics,
 )
 from raysim.training.losses import loss_name
 from raysim.training.recomputing import recomputed
@@ -140,7 +140,7 @@ def prepare_job(
     prompts = Prompts.of(experiment, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model, versions=experiment.algorithm.versions)
     output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
-    metrics = resolve_metrics(experiment.evaluation.metrics, info, loss, experiment.evaluation.positive)
+    metrics = evaluated_metrics(experiment, info)
     if ":" in loss:
         check_loss(loss_function, output_shape, info, name=loss)
     check_metrics(metrics, loss_function, output_shape, info)

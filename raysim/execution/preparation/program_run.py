@@ -31,9 +31,9 @@ from raysim.training import (
     Shard,
     Shards,
     build_engine,
+    evaluated_metrics,
     resolve_client_loss,
     resolve_loss,
-    resolve_metrics,
     to_device,
 )
 from raysim.user_code import passes
@@ -134,7 +134,7 @@ class ProgramRun:
         if self._evaluator is None:
             module, evaluation = job.build_module(info, self._device), job.experiment.evaluation
             loss, layout = resolve_loss(job.experiment.training, info), ParameterLayout(module)
-            metrics = resolve_metrics(evaluation.metrics, info, job.experiment.training.loss, evaluation.positive)
+            metrics = evaluated_metrics(job.experiment, info)
             self._evaluator = Evaluator(module, layout, loss, metrics, info, self._device, evaluation.batch_size)
         found = np.ones((len(clients), len(models)))
         for j, model in enumerate(models):

@@ -2,7 +2,7 @@
 
 from raysim.training.metrics.metric import MeanMetric, Metric, contributions_of, total_of, value_of
 from raysim.training.metrics.ranking import Collector, Counted, RankMetric, Scores, WholeSet, merged
-from raysim.training.metrics.resolve import METRICS, check_metrics, list_metrics, resolve_metrics
+from raysim.training.metrics.resolve import METRICS, check_metrics, evaluated_metrics, list_metrics, resolve_metrics
 from raysim.training.metrics.values import values_of
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "WholeSet",
     "check_metrics",
     "contributions_of",
+    "evaluated_metrics",
     "list_metrics",
     "merged",
     "resolve_metrics",

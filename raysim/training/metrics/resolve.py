@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysim.config import load
+from raysim.config import Experiment, load
 from raysim.data import DataInfo
 from raysim.data.class_names import class_columns, class_number
 from raysim.errors import ConfigError
@@ -19,6 +19,7 @@ from raysim.training.metrics.calibration import Brier, CalibrationError
 from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
 from raysim.training.metrics.language import Perplexity
 from raysim.training.metrics.metric import LossMetric, Metric, value_of
+from raysim.training.metrics.preferences import RewardAccuracy, RewardMargin
 from raysim.training.metrics.ranking import PrAuc, RankMetric, RocAuc
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
 from raysim.user_code import guarded, user_code
@@ -35,7 +36,8 @@ BY_CLASS: dict[str, Callable[[DataInfo, int, str], Metric]] = {"precision": Prec
 """Of one class: `recall/<class>`; without a class, of `evaluation.positive`, else of each class, a metric each."""
 RANKED: dict[str, type[RankMetric]] = {"pr_auc": PrAuc, "roc_auc": RocAuc}
 REGRESSION: dict[str, type[Metric]] = {"mae": MeanAbsoluteError, "rmse": RootMeanSquaredError}
-METRICS: dict[str, type[Metric]] = {"loss": LossMetric, **CLASSIFICATION, **REGRESSION}
+PAIRS: dict[str, type[Metric]] = {"reward_accuracy": RewardAccuracy, "reward_margin": RewardMargin}
+METRICS: dict[str, type[Metric]] = {"loss": LossMetric, **CLASSIFICATION, **REGRESSION, **PAIRS}
 """Metrics that a name and the data's info suffice for."""
 
 
@@ -45,16 +47,28 @@ def list_metrics() -> dict[str, str]:
     return {name: (metric.__doc__ or "").splitlines()[0] for name, metric in named.items()}
 
 
+def evaluated_metrics(experiment: Experiment, info: DataInfo) -> tuple[Metric, ...]:
+    """The metrics that an experiment measures; errors as of `resolve_metrics`."""
+    evaluation, training = experiment.evaluation, experiment.training
+    return resolve_metrics(evaluation.metrics, info, training.loss, evaluation.positive, training.dpo_beta)
+
+
 def resolve_metrics(
-    names: Sequence[str] | None, info: DataInfo, loss: str = "auto", positive: str | int | None = None
+    names: Sequence[str] | None,
+    info: DataInfo,
+    loss: str = "auto",
+    positive: str | int | None = None,
+    beta: float = 1.0,
 ) -> tuple[Metric, ...]:
-    """The metrics to measure: the loss, then the named ones (None: accuracy for classes, RMSE for numbers).
+    """The metrics to measure: the loss, then the named ones (None: accuracy for classes, RMSE for numbers, both of
+    rewards for pairs of answers).
 
     Args:
         names: the configuration's `evaluation.metrics`.
         info: what a sample looks like.
         loss: the configuration's `training.loss`.
         positive: the configuration's `evaluation.positive`.
+        beta: the configuration's `training.dpo_beta`.
 
     Raises:
         ConfigError: there is no such class; a metric does not suit the data's task, is unknown, is no `Metric`, or two
@@ -62,10 +76,11 @@ def resolve_metrics(
     """
     if names is None:
         names = ("accuracy",) if info.task == "classification" else ("rmse",)
+        names = tuple(PAIRS) if info.preferences else names
     looked_for = None if positive is None else _positive(positive, names, info)
     found: dict[str, Metric] = {}
     for name in dict.fromkeys(("loss", *names)):
-        for metric in _resolve(name, info, loss, looked_for):
+        for metric in _resolve(name, info, loss, looked_for, beta):
             if metric.name not in found:
                 found[metric.name] = metric
             elif name.partition("/")[0] not in BY_CLASS:  # a class may well be asked for twice, by name and by number
@@ -105,7 +120,7 @@ def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int
             )
 
 
-def _resolve(name: str, info: DataInfo, loss: str, positive: int | None) -> list[Metric]:
+def _resolve(name: str, info: DataInfo, loss: str, positive: int | None, beta: float) -> list[Metric]:
     """The metrics of a name: several where it stands for one of each class."""
     family = name.partition("/")[0]
     if ":" in name and family not in BY_CLASS:
@@ -118,6 +133,12 @@ def _resolve(name: str, info: DataInfo, loss: str, positive: int | None) -> list
         raise ConfigError(f"evaluation.metrics: {name} is for classes, but the targets are numbers; use mae or rmse")
     if name in REGRESSION and info.task != "regression":
         raise ConfigError(f"evaluation.metrics: {name} is for numbers, but the targets are classes; use accuracy")
+    if (name in PAIRS) != info.preferences and name != LossMetric.name:
+        other = "reward_accuracy or reward_margin" if info.preferences else "accuracy"
+        found = "pairs of answers" if info.preferences else "no pairs of answers"
+        raise ConfigError(f"evaluation.metrics: {name} does not suit data that is {found}; use {other}")
+    if name == RewardMargin.name:
+        return [RewardMargin(info, beta)]
     if name in RANKED:
         return [RANKED[name](info, positive)]
     if family in BY_CLASS:

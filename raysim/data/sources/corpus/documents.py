@@ -33,18 +33,23 @@ class Document:
     """Whether it is of the test part."""
     messages: tuple[Message, ...] = ()
     """Of a conversation, which then is all there is."""
+    rejected: str | None = None
+    """The other answer, where `response` is the better one of two."""
 
     @property
     def learned(self) -> str:
         """What there is to learn from."""
         if self.messages:
             return "".join(text for role, text in self.messages if role == ASSISTANT)
+        if self.rejected is not None and not (self.rejected.strip() and (self.response or "").strip()):
+            return ""  # there is nothing to compare
         return self.text if self.response is None else self.response
 
     @property
     def characters(self) -> int:
         """Of all its text."""
-        return len(self.text) + len(self.response or "") + sum(len(text) for _, text in self.messages)
+        answers = len(self.response or "") + len(self.rejected or "")
+        return len(self.text) + answers + sum(len(text) for _, text in self.messages)
 
 
 def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = False) -> Iterator[Document]:
@@ -53,7 +58,7 @@ def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = Fal
     Raises:
         DataError: there is no record, the first has no such field, or a text or a label is missing or of another type.
     """
-    text, client = config.prompt or config.text, config.client
+    text, client, pairs = config.asked or config.text, config.client, config.task == "preference"
     first = True
     for place, fields in found:
         if first:
@@ -65,12 +70,13 @@ def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = Fal
             owner = owner_name(fields.get(client)) or ""
         yield Document(
             _text(fields, text, place) if config.messages is None else "",
-            None if config.response is None else _text(fields, config.response, place),
+            None if config.answered is None else _text(fields, config.answered, place),
             owner,
             None if config.label is None else _label(fields, config.label, place),
             place,
             test,
             () if config.messages is None else _messages(fields, config.messages, place),
+            _text(fields, config.rejected, place) if pairs else None,
         )
     if first:
         raise DataError(f"{config.path}: the corpus is empty; there is no document in it")
@@ -78,8 +84,10 @@ def documents(config: CorpusConfig, found: Iterable[Record], *, test: bool = Fal
 
 def _check_fields(config: CorpusConfig, fields: Mapping[str, Any], place: str) -> None:
     """Every field that the configuration names, before the corpus is read."""
-    for key in ("text", "prompt", "response", "messages", "label", "client"):
-        name = getattr(config, key)
+    names = {"prompt": config.asked, "chosen": config.answered, "rejected": config.rejected}
+    if config.task != "preference":
+        names = {"text": config.text, "prompt": config.prompt, "response": config.response, "messages": config.messages}
+    for key, name in {**names, "label": config.label, "client": config.client}.items():
         if name is None or name in fields or (key == "text" and (config.prompt or config.messages)):
             continue
         close = difflib.get_close_matches(name, fields, n=1)

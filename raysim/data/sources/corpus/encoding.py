@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,11 +37,18 @@ def batches(found: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def encoded(batch: list[Document], tokenizer: Tokenizer, config: CorpusConfig) -> list[Encoded]:
-    """Ids and turns of each document. The texts of turns are tokenised apart, so that no token straddles two.
+    """Ids and turns of each document; of a pair those of the better answer, then those of the other one.
+
+    The texts of turns are tokenised apart, so that no token straddles two.
 
     Raises:
         DataError: a conversation cannot be written by the tokenizer's chat template.
     """
+    if config.task == "preference":
+        better = encoded([replace(one, rejected=None) for one in batch], tokenizer, of_one_answer(config))
+        others = [replace(one, response=one.rejected, rejected=None) for one in batch]
+        other = encoded(others, tokenizer, of_one_answer(config))
+        return [(_joined([a, b]), [*first, *second]) for (a, first), (b, second) in zip(better, other, strict=True)]
     if config.response is None and config.messages is None:
         bodies = tokenizer.encode([document.text for document in batch])
         whole = [_closed([tokenizer.prefix, body], tokenizer, config) for body in bodies]
@@ -58,6 +66,11 @@ def encoded(batch: list[Document], tokenizer: Tokenizer, config: CorpusConfig) -
         turns[-1] += len(ids) - sum(turns)
         found.append((ids, turns))
     return found
+
+
+def of_one_answer(config: CorpusConfig) -> CorpusConfig:
+    """Of pairs of answers to a prompt, the section with one of them alone."""
+    return config.model_copy(update={"task": "causal_lm", "prompt": config.asked, "response": config.chosen})
 
 
 def turns_of(document: Document, tokenizer: Tokenizer, config: CorpusConfig) -> tuple[list[str], bool]:

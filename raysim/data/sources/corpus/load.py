@@ -17,7 +17,7 @@ from raysim.data.left_out import LeftOut
 from raysim.data.sources.corpus.documents import Document, documents
 from raysim.data.sources.corpus.hub import hub_identity
 from raysim.data.sources.corpus.records import Format, corpus_files, origins, records
-from raysim.data.sources.corpus.samples import class_names, of_a_language, to_classify
+from raysim.data.sources.corpus.samples import ANSWERS, class_names, of_a_language, of_preferences, to_classify
 from raysim.data.sources.corpus.selecting import selected, truncated
 from raysim.data.sources.corpus.token_files import (
     FOLDER,
@@ -33,7 +33,7 @@ from raysim.errors import DataError
 
 _OF_TOKENS = (
     *("format", "split", "text", "prompt", "response", "messages", "template", "label", "client", "end_of_text"),
-    "task",
+    *("task", "chosen", "rejected"),
 )
 """Keys that decide which ids a document has, beside its text and the tokenizer."""
 _Part = tuple[CorpusConfig, Format, list[Path]]
@@ -65,12 +65,15 @@ def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
         if config.task == "causal_lm":
             pool, info, empty = of_a_language(config, files, part, client, names, where)
             left_out += empty
+        elif config.task == "preference":
+            pool, info, empty = of_preferences(config, files, part, client, where)
+            left_out += empty
         else:
             pool, info = to_classify(config, files, part, client, names, where)
         pools.append((pool, info))
     counts, cut = _counts(config, files, kept, for_training)
     (train, info), *tests = pools
-    classes = names if config.task == "classification" else None
+    classes = {"classification": names, "preference": ANSWERS}.get(config.task)
     return Dataset(train, tests[0][0] if tests else None, info, classes, (*left_out, *cut), counts)
 
 

@@ -19,7 +19,7 @@ Format = Literal["jsonl", "json", "parquet", "text", "hub"]
 Record = tuple[str, Mapping[str, Any]]
 """Where a document stands, as error messages name it, and its fields."""
 
-BUNDLED = "shakespeare.parquet"
+BUNDLED, PAIRS = "shakespeare.parquet", "preferences.jsonl.gz"
 _ENDINGS: Mapping[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -38,8 +38,10 @@ def corpus_files(config: CorpusConfig) -> tuple[Format, list[Path]]:
         DataError: there is no such file, a folder has none that can be read, or files of several formats.
     """
     if config.path is None:
-        with resources.as_file(resources.files("raysim.data") / "bundled" / BUNDLED) as bundled:
-            return "parquet", [bundled]
+        kind: Format = "jsonl" if config.task == "preference" else "parquet"
+        name = PAIRS if config.task == "preference" else BUNDLED
+        with resources.as_file(resources.files("raysim.data") / "bundled" / name) as bundled:
+            return kind, [bundled]
     place = looked_up(Path(config.path).expanduser())
     if config.format == "hub" or (config.format == "auto" and is_saved(place)):
         return "hub", sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else []

@@ -12,12 +12,12 @@ from raysim.arrays import Array, Bools, Int64
 from raysim.config.text import CorpusConfig
 from raysim.data.dataset import Pool
 from raysim.data.federation import DataInfo
-from raysim.data.inputs import InputField, pack_inputs
+from raysim.data.inputs import ANSWER, IDS, InputField, pack_inputs
 from raysim.data.lazy import LazyArray
 from raysim.data.left_out import LeftOut
 from raysim.data.sources.arrays import compact
 from raysim.data.sources.corpus.selecting import without_targets
-from raysim.data.sources.corpus.sequences import Sequences, packed, single
+from raysim.data.sources.corpus.sequences import Sequences, packed, pairs, single
 from raysim.data.sources.corpus.token_files import TokenFiles
 from raysim.errors import DataError
 
@@ -81,6 +81,44 @@ def to_classify(
     x, info = _inputs(config, files, sequences, sequences.labelled_ids, rows, origin)
     owner = None if client is None else client[windows.document]
     return Pool(x, classes[labels], info.input_kind, origin, owner), replace(info, classes=len(names))
+
+
+ANSWERS = ("chosen", "rejected")
+"""The classes of a pair: which of both answers is the better one. It is the first of every pair."""
+
+
+def of_preferences(
+    config: CorpusConfig, files: TokenFiles, kept: Bools, client: Array | None, origin: str
+) -> tuple[Pool, DataInfo, list[LeftOut]]:
+    """Pairs of a prompt with its better answer and with the other one; arguments as for `of_a_language`.
+
+    Raises:
+        DataError: no pair has a token of both answers.
+    """
+    both = pairs(files, kept, config.length)
+    better, other = (Sequences(files, windows, config.length) for windows in both)
+    rows = np.arange(len(both[0].start))
+    learned = np.minimum(better.answers(rows), other.answers(rows)) > 0
+    if not learned.any():
+        raise DataError(f"{origin}: no pair has a token of both answers; raise data.source.length")
+    rows = rows[learned]
+    fields = (
+        InputField(IDS, "tokens", (2, config.length), count=files.vocabulary),
+        InputField(ANSWER, "flags", (2, config.length)),
+    )
+
+    def made(chosen: Int64) -> Array:
+        ids, answer = (
+            np.stack([getattr(one, what)(chosen) for one in (better, other)], axis=1) for what in ("ids", "learned")
+        )
+        return pack_inputs({IDS: ids, ANSWER: answer}, fields)[0]
+
+    empty, placed = pack_inputs({IDS: np.empty((0, 2, config.length), np.int32),
+                                 ANSWER: np.empty((0, 2, config.length), np.bool_)}, fields)  # fmt: skip
+    x = LazyArray(made, rows, empty.shape[1:], empty.dtype, origin)
+    info = DataInfo("classification", x.row_shape, "record", classes=2, vocabulary=files.vocabulary, inputs=placed)
+    owner = None if client is None else client[both[0].document[rows]]
+    return Pool(x, np.zeros(len(rows), np.int64), info.input_kind, origin, owner), info, without_targets(learned)
 
 
 def class_names(files: TokenFiles, kept: Bools, origin: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def selected(config: CorpusConfig, files: TokenFiles, origin: str) -> tuple[Bool
     every = len(files.length) + files.empty
     left_out = []
     if files.empty:
-        why = "they have no text" if config.response is None and config.messages is None else "they have no response"
+        why = "they have no text" if config.answered is None and config.messages is None else "they have no response"
         left_out.append(_told("data.source", files.empty, every, "documents", why))
     written, test = _written(files), files.test > 0
     of_training = np.unique(files.owner[~test & (files.owner != NO_OWNER)])
@@ -59,11 +59,15 @@ def without_targets(learned: Bools) -> list[LeftOut]:
 def truncated(config: CorpusConfig, files: TokenFiles, kept: Bools) -> tuple[list[LeftOut], int]:
     """Tokens of documents that are longer than a sample, and what is told of them."""
     room = config.length + (config.task == "causal_lm")
-    beyond = np.maximum(files.length[kept] - room, 0)
+    length = files.length[kept]
+    if config.task == "preference":  # two sequences of two turns each
+        length = files.lengths_of_turns.reshape(-1, 2).sum(1).reshape(-1, 2)[kept].ravel()
+    beyond = np.maximum(length - room, 0)
     lost, every = int(beyond.sum()), int(files.length[kept].sum())
     if not lost:
         return [], 0
-    why = f"{int((beyond > 0).sum()):,} of {len(beyond):,} documents are longer than {room:,} tokens"
+    what = "answers with their prompts" if config.task == "preference" else "documents"
+    why = f"{int((beyond > 0).sum()):,} of {len(beyond):,} {what} are longer than {room:,} tokens"
     return [_told("data.source.length", lost, every, "tokens", why)], lost
 
 

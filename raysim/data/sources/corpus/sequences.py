@@ -65,6 +65,18 @@ def single(files: TokenFiles, kept: Bools, length: int, *, ahead: int) -> Window
     return Windows(start, np.minimum(length, files.length[document] - ahead), document)
 
 
+def pairs(files: TokenFiles, kept: Bools, length: int) -> tuple[Windows, Windows]:
+    """Two windows for each document, of the first tokens of its prompt with the better answer, and with the other."""
+    document = np.flatnonzero(kept)
+    first = (np.cumsum(files.turns) - files.turns)[document]
+    start = (np.cumsum(files.length) - files.length)[document]
+    better = files.lengths_of_turns[first] + files.lengths_of_turns[first + 1]
+    other = files.length[document] - better
+    windows = ((start, better), (start + better, other))
+    chosen, rejected = (Windows(begin, np.minimum(length, count), document) for begin, count in windows)
+    return chosen, rejected
+
+
 class Sequences:
     """Makes what samples are of, by their numbers; all results are `[m, length]`."""
 
@@ -110,6 +122,11 @@ class Sequences:
             real &= self._learned(self._positions(rows) + 1)
         return real.astype(np.float32)
 
+    def learned(self, rows: Int64) -> Bools:
+        """Whether each token is one to learn, such as those of an answer; a bool."""
+        found: Bools = self._real(rows) & self._learned(self._positions(rows))
+        return found
+
     def segments(self, rows: Int64) -> Int32:
         """Which document of the sample each token is of, from 1; 0 for padding."""
         document = np.searchsorted(self._ends, self._positions(rows), side="right")
@@ -124,7 +141,13 @@ class Sequences:
 
     def targets(self, rows: Int64) -> Int64:
         """How many targets there are to learn in each sample `[m]`, without making any."""
-        first = self._windows.start[rows] + 1
+        return self._count(self._windows.start[rows] + 1, rows)
+
+    def answers(self, rows: Int64) -> Int64:
+        """How many tokens of each sample are learned `[m]`, without making any."""
+        return self._count(self._windows.start[rows], rows)
+
+    def _count(self, first: Int64, rows: Int64) -> Int64:
         return self._learned_before(first + self._windows.count[rows]) - self._learned_before(first)
 
     def _positions(self, rows: Int64) -> Int64:
