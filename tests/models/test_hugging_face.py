@@ -274,5 +274,5 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(extras.importlib, "import_module", missing)
-    with pytest.raises(ModelError, match=r"needs transformers; run `pip install 'raysim\[llm\]'`"):
+    with pytest.raises(ModelError, match=r"needs transformers; run `pip install 'raysim-fl\[llm\]'`"):
         built("causal_lm", "gpt2")
