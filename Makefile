@@ -43,9 +43,9 @@ $(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(BIN)/.installed-test: $(BIN)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb]'
 	touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb,dev]'
 	touch $@

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Tag
+from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, Section
 
@@ -33,11 +33,49 @@ class QuietObserverConfig(Section):
     name: Literal["quiet"] = "quiet"
 
 
+class TensorBoardObserverConfig(Section):
+    """Event files for TensorBoard: curves, distributions over clients, the configuration."""
+
+    name: Literal["tensorboard"] = "tensorboard"
+    folder: str | None = None
+    """Where they go; by default the folder `tensorboard` of the run."""
+
+
+class MlflowObserverConfig(Section):
+    """A run of MLflow: parameters, metrics, model and report; trials of a study are its children."""
+
+    name: Literal["mlflow"] = "mlflow"
+    uri: str | None = None
+    """Its tracking server, or `file:…`; by default that of MLFLOW_TRACKING_URI, else the folder `mlruns` beside the
+    runs."""
+    experiment: str | None = None
+    """The experiment of MLflow; by default this one's name."""
+    artifacts: bool = True
+    """Whether the model and the report are copied there at the end."""
+
+
+class WandbObserverConfig(Section):
+    """A run of Weights & Biases, by default offline: `wandb sync` sends it later."""
+
+    name: Literal["wandb"] = "wandb"
+    project: str = Field("raysim", min_length=1)
+    """The project."""
+    entity: str | None = None
+    """User or team; by default that of the key."""
+    mode: Literal["offline", "online"] = "offline"
+    """`online` needs a key (`wandb login`)."""
+    artifacts: bool = True
+    """Whether the model and the report are logged at the end."""
+
+
 ObserverConfig = Annotated[
     Annotated[TerminalObserverConfig, Tag("terminal")]
     | Annotated[PlainObserverConfig, Tag("plain")]
     | Annotated[JsonObserverConfig, Tag("json")]
     | Annotated[QuietObserverConfig, Tag("quiet")]
+    | Annotated[TensorBoardObserverConfig, Tag("tensorboard")]
+    | Annotated[MlflowObserverConfig, Tag("mlflow")]
+    | Annotated[WandbObserverConfig, Tag("wandb")]
     | Annotated[CustomConfig, Tag("custom")],
     BY_NAME,
     SHORTHAND,

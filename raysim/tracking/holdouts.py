@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,19 @@ class ClientMetrics:
         """A metric's values `[n]`."""
         column: Float64 = self.values[:, self.names.index(name)]
         return column
+
+
+def over_clients(clients: pa.RecordBatch, measured: Mapping[ClientSet, ClientMetrics]) -> dict[str, Float64]:
+    """What was found of the clients of a round, by quantity, without NaN: `train/loss`, `clients/accuracy`.
+
+    Args:
+        clients: rows of the clients' table.
+        measured: on samples of the clients' own.
+    """
+    losses = {"train/loss": np.asarray(clients["loss"].drop_null().to_numpy(), dtype=np.float64)}
+    own = {OVER_CLIENTS[of] + name: found.column(name) for of, found in measured.items() for name in found.names}
+    finite = {name: values[np.isfinite(values)] for name, values in (losses | own).items()}
+    return {name: values for name, values in finite.items() if len(values)}
 
 
 def write_holdouts(run: RunDirectory, round: int, measured: ClientMetrics, of: ClientSet = "holdout") -> None:

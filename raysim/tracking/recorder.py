@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.errors import StorageError
 from raysim.files import storing, sync_replace, temporary_for
@@ -20,7 +21,7 @@ from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.generated import GeneratedText, drop_later_generated, write_generated
 from raysim.tracking.headline import ClientSet
-from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, write_holdouts
+from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, over_clients, write_holdouts
 from raysim.tracking.log import EventLog
 from raysim.tracking.observers import Failure, Fanout, NoteLevel
 from raysim.tracking.report import write_report
@@ -67,6 +68,7 @@ class Recorder:
             self._lock.release()
             raise
         self._latest: dict[str, float] = {}
+        self._spread: Mapping[str, Float64] = {}
         self._measured: dict[ClientSet, tuple[int, ClientMetrics]] = {}
         self._rounds, self._tokens = after_round, 0
         self._open = True
@@ -116,6 +118,7 @@ class Recorder:
             raise self._resumable(error) from error
         if self.experiment.tracking.clients:
             self._measured |= {of: (row.round, one) for of, one in (measured or {}).items()}
+        self._spread = over_clients(clients, measured or {}) if self.observers.sees_clients else {}
         self._latest |= row.metrics
         self._rounds = row.round
         self._tokens += row.tokens
@@ -134,6 +137,8 @@ class Recorder:
 
     def tell(self, row: RoundRow) -> None:
         """Tell the observers of a round that was recorded."""
+        if self._spread:
+            self.observers.clients(row.round, self._spread)
         self.observers.round(row)
 
     def checkpoint(self, round: int, fill: Callable[[Path], object], *, last: bool = False) -> None:

@@ -65,6 +65,19 @@ tracking.observers=custom | ["own_code:Teller"] |
 tracking.observers=custom.args | [{name: "own_code:Teller", args: {word: bye}}] |
     tracking.observers=[{name: "own_code:Teller"}]
 """,
+    "tracked": """
+tracking.observers=tensorboard | [tensorboard] |
+tracking.observers=tensorboard.folder | [{name: tensorboard, folder: events}] | tracking.observers=[tensorboard]
+tracking.observers=mlflow | [mlflow] |
+tracking.observers=mlflow.uri | [{name: mlflow, uri: "http://127.0.0.1:5000"}] | tracking.observers=[mlflow]
+tracking.observers=mlflow.experiment | [{name: mlflow, experiment: other}] | tracking.observers=[mlflow]
+tracking.observers=mlflow.artifacts | [{name: mlflow, artifacts: false}] | tracking.observers=[mlflow]
+tracking.observers=wandb | [wandb] |
+tracking.observers=wandb.project | [{name: wandb, project: other}] | tracking.observers=[wandb]
+tracking.observers=wandb.entity | [{name: wandb, entity: team}] | tracking.observers=[wandb]
+tracking.observers=wandb.mode | [{name: wandb, mode: online}] | tracking.observers=[wandb]
+tracking.observers=wandb.artifacts | [{name: wandb, artifacts: false}] | tracking.observers=[wandb]
+""",
     "ahead": """
 execution.rounds_ahead | 0 |
 """,

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, patch
@@ -32,6 +33,7 @@ from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.execution.scheduling.round_costs import rounds_ahead
 from raysim.rounds.faults import CallFailure, judge
 from raysim.rounds.lease import Lease
+from raysim.rounds.rows import RunSummary
 from raysim.tracking import open_observers
 from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import resolve_goals
@@ -127,6 +129,27 @@ def printed(lab: Lab, overrides: tuple[str, ...]) -> Any:
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         open_observers(None, experiment.tracking.observers).start(Experiment(), {})
     return out.getvalue(), err.getvalue()
+
+
+def tracked(lab: Lab, overrides: tuple[str, ...]) -> Any:
+    """What trackers are called with for a run that begins and ends."""
+    experiment, run = lab.experiment(overrides)[0], lab.folder / "tracked"
+    run.mkdir(exist_ok=True)
+    (run / "model.safetensors").touch()
+    calls = MagicMock()
+    fakes = {name: getattr(calls, name) for name in ("tensorboard", "mlflow", "wandb")}
+    for name in ("compat.proto.event_pb2", "plugins.text.summary_v2", "summary.writer.event_file_writer"):
+        fakes[f"tensorboard.{name}"] = attrgetter(name)(calls.tensorboard)
+    fakes |= {f"mlflow.{name}": getattr(calls.mlflow, name) for name in ("tracking", "entities")}
+    with patch.dict("sys.modules", fakes):
+        observers = open_observers(None, experiment.tracking.observers)
+        observers.start(experiment, {"run": str(run)})
+        observers.finish(RunSummary(1, "all rounds are done", 1.0, {}, run))
+    named = ("tracking_uri", "project", "entity", "mode")
+    return [
+        (call, [one for one in given if isinstance(one, str)], [by_name.get(key) for key in named])
+        for call, given, by_name in calls.mock_calls
+    ]
 
 
 def ahead(lab: Lab, overrides: tuple[str, ...]) -> Any:

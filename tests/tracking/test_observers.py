@@ -122,7 +122,10 @@ def test_warnings_are_printed_where_no_observer_is_left_and_after_the_end(capsys
     ]
 
 
-CONTRACT = "an observer (terminal, plain, json, quiet, or an object with the methods of raysim.tracking.Observer)"
+CONTRACT = (
+    "an observer (terminal, plain, json, quiet, tensorboard, mlflow, wandb, or an object with the methods of "
+    "raysim.tracking.Observer)"
+)
 ALL = "preparing, start, round, note, finish"
 
 
@@ -130,7 +133,10 @@ ALL = "preparing, start, round, note, finish"
     ("progress", "line"),
     [
         ("plian", "progress: unknown observer 'plian'; did you mean 'plain'?"),
-        ("wandb", "progress: unknown observer 'wandb'; valid are terminal, plain, json, quiet"),
+        (
+            "comet",
+            "progress: unknown observer 'comet'; valid are terminal, plain, json, quiet, tensorboard, mlflow, wandb",
+        ),
         ([QuietObserver], "progress: QuietObserver is a class; give an observer, QuietObserver(…)"),
         (3, f"progress: expected {CONTRACT}, got int without {ALL}"),
         ([Told(), print], f"progress: expected {CONTRACT}, got builtin_function_or_method without {ALL}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.rounds.rows import RoundRow, RunSummary
 
@@ -22,8 +23,8 @@ class Observer(Protocol):
     observer gets no further calls. `KeyboardInterrupt` passes. Its constructor may raise: the run is then refused
     before anything is prepared. So a tracker checks its arguments there, and connects in `start`.
 
-    Every method does nothing here; a subclass overrides the ones it needs. A class of your own with all five methods
-    is an observer without being a subclass.
+    Every method does nothing here; a subclass overrides the ones it needs. A class of your own with
+    these methods, `clients` apart, is an observer without being a subclass.
 
     Example:
         >>> class Accuracies(Observer):
@@ -51,6 +52,16 @@ class Observer(Protocol):
         """A round was committed. A metric may be NaN, and a round may have none."""
         return
 
+    def clients(self, round: int, values: Mapping[str, Float64]) -> None:
+        """How a committed round's clients are distributed, told before the round itself. Need not be there.
+
+        Args:
+            round: from 1.
+            values: for each quantity what was measured of the clients, `[n]` without NaN: `train/loss` of those that
+                trained, and, after an evaluation on the clients' own samples, its metrics, such as `clients/accuracy`.
+        """
+        return
+
     def note(self, text: str, level: NoteLevel = "info") -> None:
         """A line worth reading between the rounds."""
         return
@@ -61,4 +72,4 @@ class Observer(Protocol):
 
 
 METHODS = ("preparing", "start", "round", "note", "finish")
-"""The methods of an observer, in the order in which they are called."""
+"""The methods that an observer must have; `clients` may be there, too."""

@@ -16,6 +16,9 @@ from raysim.errors import ConfigError
 from raysim.tracking.observers.base import METHODS, Observer
 from raysim.tracking.observers.fanout import Fanout
 from raysim.tracking.observers.lines import JsonObserver, PlainObserver, QuietObserver
+from raysim.tracking.observers.mlflow import MlflowObserver
+from raysim.tracking.observers.tensorboard import TensorBoardObserver
+from raysim.tracking.observers.wandb import WandbObserver
 from raysim.user_code import user_code
 
 Observing: TypeAlias = Observer | str | Sequence[Observer | str] | None
@@ -28,12 +31,20 @@ def _terminal() -> Observer:
     return TerminalObserver()
 
 
-OBSERVERS: Mapping[str, Callable[[], Observer]] = {
+DISPLAYS: Mapping[str, Callable[[], Observer]] = {
     "terminal": _terminal,
     "plain": PlainObserver,
     "json": JsonObserver,
     "quiet": QuietObserver,
 }
+"""Observers that print, of which each is made once."""
+TRACKERS: Mapping[str, Callable[..., Observer]] = {
+    "tensorboard": TensorBoardObserver,
+    "mlflow": MlflowObserver,
+    "wandb": WandbObserver,
+}
+"""Observers that pass the run to another tool; each takes the keys of its section."""
+OBSERVERS: Mapping[str, Callable[..., Observer]] = {**DISPLAYS, **TRACKERS}
 """Every built-in observer by its name; the docstrings of their sections in `raysim.config.observers` describe them."""
 
 
@@ -54,12 +65,15 @@ def open_observers(progress: Observing, configured: Sequence[ObserverConfig] = (
     given = _as_list(progress)
     objects = [_checked(one, "progress") for one in given if not isinstance(one, str)]
     names = [_known(one) for one in given if isinstance(one, str)]
+    objects += [TRACKERS[name]() for name in names if name in TRACKERS]
     for place, config in enumerate(configured):
         if isinstance(config, CustomConfig):
             objects.append(_custom(config, f"tracking.observers[{place}]"))
+        elif config.name in TRACKERS:
+            objects.append(TRACKERS[config.name](**config.model_dump(exclude={"name"})))
         else:
             names.append(config.name)
-    return Fanout([*(OBSERVERS[name]() for name in _displays(names)), *objects])
+    return Fanout([*(DISPLAYS[name]() for name in _displays(names)), *objects])
 
 
 def _as_list(progress: Observing) -> list[Observer | str]:
@@ -71,9 +85,10 @@ def _as_list(progress: Observing) -> list[Observer | str]:
 
 
 def _displays(names: Sequence[str]) -> list[str]:
-    """The built-in observers to make, each once."""
+    """The displays to make, each once."""
     live = sys.stderr.isatty()
-    found = dict.fromkeys("plain" if name == "terminal" and not live else name for name in names)
+    displays = [name for name in names if name in DISPLAYS]
+    found = dict.fromkeys("plain" if name == "terminal" and not live else name for name in displays)
     if "plain" in found or "terminal" in found:
         found.pop("quiet", None)
     return list(found)

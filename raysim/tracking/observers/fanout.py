@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.observers.base import NoteLevel, Observer
@@ -64,6 +65,14 @@ class Fanout(Observer):
     def round(self, row: RoundRow) -> None:
         self._tell("round", row)
 
+    @property
+    def sees_clients(self) -> bool:
+        """Whether an observer is told how clients are distributed."""
+        return any(_sees_clients(one) for one in self._observers)
+
+    def clients(self, round: int, values: Mapping[str, Float64]) -> None:
+        self._tell("clients", round, values, to=_sees_clients)
+
     def note(self, text: str, level: NoteLevel = "info") -> None:
         if self._observers and not self._finished:
             self._tell("note", text, level)
@@ -75,9 +84,11 @@ class Fanout(Observer):
         self._finished = True
         self._tell("finish", summary)
 
-    def _tell(self, call: str, *arguments: Any, **named: Any) -> None:
+    def _tell(
+        self, call: str, *arguments: Any, to: Callable[[Observer], bool] = lambda one: True, **named: Any
+    ) -> None:
         failures = []
-        for observer in tuple(self._observers):
+        for observer in filter(to, tuple(self._observers)):
             try:
                 getattr(observer, call)(*arguments, **named)
             except BaseException as error:
@@ -95,3 +106,8 @@ class Fanout(Observer):
         else:
             self._log(failure)
         self.note(str(failure), "warning")
+
+
+def _sees_clients(observer: Observer) -> bool:
+    own = getattr(type(observer), "clients", None)
+    return own is not None and own is not Observer.clients
