@@ -1,12 +1,13 @@
 """Fixed-point records, weightings and server optimisers: pure functions that do not know who computes where."""
 
 from raysim.aggregation.buffers import Buffers
-from raysim.aggregation.building import STAGES, build_aggregation, build_rule
+from raysim.aggregation.building import PROTECTIONS, STAGES, build_aggregation, build_rule
 from raysim.aggregation.chain import Aggregation
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import WeightChooser
 from raysim.aggregation.mechanism import IntegerNoise, Mechanism
+from raysim.aggregation.protocol import Ask, Begun, Peers, Question, RoundProtocol, SumOpening
 from raysim.aggregation.records import (
     ColumnSums,
     Field,
@@ -23,14 +24,17 @@ from raysim.aggregation.rows import ClientRows, KeptRows, weighed
 from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, WeightedMean
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
-from raysim.aggregation.stages import Bound, MeanContext, SendContext, Setting, UpdateStage
+from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting
 
 __all__ = [
+    "PROTECTIONS",
     "STAGES",
     "Accumulator",
     "Aggregation",
+    "Ask",
+    "Begun",
     "Bound",
     "Buffers",
     "ClientRows",
@@ -41,13 +45,17 @@ __all__ = [
     "Finished",
     "FixedPoint",
     "FloatSum",
+    "IntegerContext",
     "IntegerNoise",
     "KeptRows",
     "MeanContext",
     "Mechanism",
     "NoClients",
     "PartialSum",
+    "Peers",
+    "Question",
     "Record",
+    "RoundProtocol",
     "Rule",
     "RunningSum",
     "SendContext",
@@ -55,6 +63,7 @@ __all__ = [
     "ServerSgd",
     "ServerView",
     "Setting",
+    "SumOpening",
     "UpdateStage",
     "WeightChooser",
     "WeightedMean",

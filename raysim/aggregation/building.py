@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from raysim.aggregation.returns import RETURNS
 from raysim.aggregation.rules import Rule, WeightedMean
 from raysim.aggregation.stages import ModelColumns, Trait, UpdateStage
 from raysim.config import load
+from raysim.config.protection import NoProtectionConfig, ProtectionConfig
 from raysim.config.server import (
     AggregationConfig,
     LearnedWeightsConfig,
@@ -37,7 +38,14 @@ STAGES: Mapping[str, str] = {
 }
 """Import string of every stage by its name in the configuration. Families of stages are rooms above this one."""
 
-_ON_CLIENTS = frozenset({"client", "wire"})
+PROTECTIONS: Mapping[str, str] = {
+    "unmasked": "raysim.privacy.secagg.rule:UnmaskedMean",
+    "secagg": "raysim.privacy.secagg.rule:MaskedMean",
+    "secagg_plus": "raysim.privacy.secagg.rule:MaskedMean",
+}
+"""Import string of the rule of every protection, which is called with its section and the fields that are sent."""
+
+_ON_CLIENTS = frozenset({"client", "wire", "integers"})
 """Methods that a worker calls for clients, whose errors name the client and the round."""
 
 
@@ -49,8 +57,11 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
         sent: the fields of a record.
 
     Raises:
-        ConfigError: the weights are learned, and a field is kept.
+        ConfigError: the weights are learned, and a field is kept; or records are protected, and the server needs them
+            one by one, or their sum is not of integers.
     """
+    if not isinstance(config.protection, NoProtectionConfig):
+        return _protected(config, config.protection, sent)
     fields = sent if config.exact else [replace(one, format=FloatSum()) for one in sent]
     if kept := [field.name for field in fields if field.kept]:
         if isinstance(config.weights, LearnedWeightsConfig):
@@ -62,6 +73,20 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
     if isinstance(config.weights, LearnedWeightsConfig):
         return LearnedMean(config.weights, fields)
     return WeightedMean(fields)
+
+
+def _protected(config: AggregationConfig, protection: ProtectionConfig, sent: Sequence[Field]) -> Rule:
+    key = f"aggregation.protection: {protection.name} hides what single clients send, but"
+    if not config.exact:
+        raise ConfigError(f"{key} sums of floats are not integers; set aggregation.exact to true")
+    if isinstance(config.weights, LearnedWeightsConfig):
+        raise ConfigError(f"{key} learned weights try them one by one; set aggregation.weights to samples or uniform")
+    if kept := [field.name for field in sent if field.kept]:
+        raise ConfigError(f"{key} the algorithm's server takes {kept[0]!r} of every client; remove the protection")
+    build: Callable[[ProtectionConfig, Sequence[Field]], Rule] = load(
+        PROTECTIONS[protection.name], key="aggregation.protection.name"
+    )
+    return build(protection, sent)
 
 
 def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns: ModelColumns) -> Aggregation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from raysim.aggregation.fixed_point import FixedPoint
+from raysim.aggregation.protocol import Peers
 from raysim.aggregation.records import Field, nothing
 from raysim.aggregation.rules import Rule
-from raysim.aggregation.stages import Bound, MeanContext, SendContext, Setting, Trait, UpdateStage
+from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, Trait, UpdateStage
 from raysim.aggregation.vectors import ClientVector
-from raysim.arrays import Float32, Float64, Int64
+from raysim.arrays import Array, Float32, Float64, Int64
 from raysim.errors import ConfigError
 from raysim.user_code import user_code
 
@@ -57,9 +58,10 @@ class Aggregation:
         for i, stage in enumerate(self.stages):
             key = f"aggregation.stages[{i}]"
             if self.rule.road not in stage.roads:
+                why = "this aggregation.protection" if self.rule.road == "modular" else "these aggregation.weights"
                 raise ConfigError(
-                    f"{key}: {stage.label} works on the road {' or '.join(sorted(stage.roads))}, but with these "
-                    f"aggregation.weights records travel as {self.rule.road}; remove it, or use other weights"
+                    f"{key}: {stage.label} works on the road {' or '.join(sorted(stage.roads))}, but with {why} "
+                    f"records travel as {self.rule.road}; remove it, or use other {why.rpartition('.')[2]}"
                 )
             broken = {trait for later in self.stages[i + 1 :] for trait in _broken(later)}
             for trait in sorted(stage.needs):
@@ -101,6 +103,21 @@ class Aggregation:
             except ConfigError as error:
                 raise ConfigError(f"aggregation.stages[{i}]: {stage.label}: {error}") from None
 
+    def in_lease(self, lease: SendContext, peers: Peers | None) -> Aggregation:
+        """The aggregation as a worker takes it up for a lease; `peers` are those of a rule with a protocol."""
+        rule = self.rule.in_round(lease.round)
+        if peers is not None:
+
+            def integers(totals: Mapping[str, Array], clients: Int64, fields: Sequence[Field], cohort: int) -> None:
+                for stage in self.stages:
+                    vectors = _vectors_of(stage, lease.server)
+                    context = IntegerContext(lease.seed, lease.round, fields, clients, cohort, vectors)
+                    with user_code(f"stage {stage.label}: integers"):
+                        stage.integers(totals, context)
+
+            rule = rule.among(peers, lease.seed, lease.round, integers)
+        return self if rule is self.rule else replace(self, rule=rule)
+
     @property
     def columnwise(self) -> bool:
         """Whether all server halves treat columns apart."""
@@ -128,11 +145,8 @@ class Aggregation:
         return (*self.rule.metrics, *own)
 
     def dense(self, round_number: int, clients: Int64) -> int:
-        """Bytes of these clients' records where no stage encodes them: their values as float32."""
-        count = 0
-        for field, values in zip(self.rule.fields, self.values, strict=True):
-            count += len(clients) * values if field.sent is None else int(field.sent(round_number, clients).sum())
-        return _FLOAT32 * count
+        """Bytes of these clients' records where no stage encodes them."""
+        return self.rule.message_bytes(self.values, round_number, clients)
 
     def client_state(self) -> tuple[ClientVector, ...]:
         """What each client keeps for the stages."""
@@ -177,7 +191,9 @@ class Aggregation:
                 raise ValueError(
                     f"stage {self.stages[-1].label}: client returned no {field.name!r}, a field of {field.size} values"
                 )
-        return sent, self.dense(block.round, block.clients) if encoded is None else int(np.sum(encoded))
+        if encoded is None or self.rule.encodes:
+            return sent, self.dense(block.round, block.clients)
+        return sent, int(np.sum(encoded))
 
     @staticmethod
     def without_own(state: Mapping[str, Float64]) -> dict[str, Float64]:
@@ -223,7 +239,6 @@ ARRIVED = Field("stages.arrived", 1, FixedPoint(32), summed=True, constant=True,
 V = TypeVar("V")
 
 _PREFIX = "stages."
-_FLOAT32 = 4
 
 
 def _broken(stage: UpdateStage) -> frozenset[Trait]:

@@ -50,6 +50,7 @@ def clip(sent: Mapping[str, Tensor], fields: Sequence[str], bound: float, order:
 class WithShare(UpdateStage):
     """Changes some of the clients' records; records the share of them, by weight."""
 
+    roads = frozenset({"sum", "rows", "modular"})
     metrics = ("share",)
 
     def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
@@ -119,6 +120,7 @@ class Clip(WithShare):
 class Measure(UpdateStage):
     """Records the mean of the clients' norms, and the norm of their mean; changes nothing."""
 
+    roads = frozenset({"sum", "rows", "modular"})
     columnwise = False
     metrics = ("norm", "mean_norm")
 

@@ -8,7 +8,7 @@ memory plan and recorder ask the rule; none of them asks which one it is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,12 +17,21 @@ import torch
 from torch import Tensor
 
 from raysim.aggregation.buffers import Buffers
+from raysim.aggregation.protocol import Peers, RoundProtocol, SumOpening
 from raysim.aggregation.records import ColumnSums, Field, FieldMeans, PartialSum, Record
 from raysim.aggregation.running_sum import Named, RunningSum
-from raysim.arrays import Float64, Int32, Int64
+from raysim.arrays import Array, Float64, Int32, Int64
 
-Road = Literal["sum", "rows"]
-"""How records travel: summed where they are made, or as rows, one for each client."""
+Road = Literal["sum", "rows", "modular"]
+"""How records travel: summed where they are made; as rows, one for each client; or summed where they are made as masked
+or encrypted integers, which are opened on the server."""
+
+Integers = Callable[[Mapping[str, Array], Int64, Sequence[Field], int], None]
+"""Changes integer sums `[size]` by field in place: the sums, the clients in them `[k]`, the fields in the formats of
+this round, and the size of the cohort."""
+
+
+_FLOAT32 = 4
 
 
 class Accumulator(Protocol):
@@ -41,6 +50,7 @@ class ServerView(Protocol):
     Attributes:
         round: from 1.
         seed: of the experiment.
+        opening: what the rule's protocol came to, where it has one.
     """
 
     @property
@@ -48,6 +58,9 @@ class ServerView(Protocol):
 
     @property
     def seed(self) -> int: ...
+
+    @property
+    def opening(self) -> SumOpening | None: ...
 
     def computing(self) -> AbstractContextManager[Any]:
         """Torch for this thread alone, with the run's number of threads and without gradients."""
@@ -81,14 +94,18 @@ class Rule(ABC):
 
     Attributes:
         fields: of a record, each with the format that it is kept in.
+        protocol: what clients and the server tell each other besides the records; None: nothing.
     """
 
     road: ClassVar[Road]
+    encodes: ClassVar[bool] = False
+    """Whether it encodes records for the wire itself, whatever stages do before it."""
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of what it records in rounds.parquet."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
+        self.protocol: RoundProtocol | None = None
 
     def check(self, *, clients: int, validation: bool) -> None:
         """Refuse an experiment that the rule is not made for.
@@ -105,6 +122,34 @@ class Rule(ABC):
     def in_round(self, number: int) -> Rule:
         """The rule of this round, where it is another one in some rounds."""
         return self
+
+    def among(self, peers: Peers, seed: int, round_number: int, integers: Integers) -> Rule:
+        """The rule in a lease of a round with a protocol.
+
+        Args:
+            peers: what clients know of one another.
+            integers: the stages' last word on integer sums, before they are masked.
+        """
+        return self
+
+    def opened(self, records: Sequence[Record], opening: SumOpening | None, seed: int) -> Sequence[Record]:
+        """The records as `finish` takes them, once their cohort is checked.
+
+        Raises:
+            RunError: they do not open.
+        """
+        return records
+
+    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> int:
+        """Bytes of these clients' messages where no stage encodes them: float32.
+
+        Args:
+            values: of each field, without padding.
+        """
+        count = 0
+        for one, size in zip(self.fields, values, strict=True):
+            count += len(clients) * size if one.sent is None else int(one.sent(round_number, clients).sum())
+        return _FLOAT32 * count
 
     @abstractmethod
     def accumulator(
@@ -128,7 +173,7 @@ class Rule(ABC):
 class WeightedMean(Rule):
     """The weighted mean Σ w x / Σ w, summed on the way."""
 
-    road = "sum"
+    road: ClassVar[Road] = "sum"
 
     def accumulator(
         self, round_number: int, device: torch.device, buffers: Buffers | None = None, named: Named | None = None

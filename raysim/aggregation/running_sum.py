@@ -62,6 +62,7 @@ class RunningSum:
         in_range: Bools = torch.stack([field.format.in_range(sent[field.name]) for field in self.fields]).cpu().numpy()
         in_range |= weights == 0
         reasons: list[str | None] = [None] * len(positions)
+        rows = positions
         counted, whole = weights, bool(in_range.all())
         if not whole:
             reasons = [self._reason(in_range[:, i], i, sent) for i in range(len(positions))]
@@ -71,7 +72,7 @@ class RunningSum:
             fresh = field.name not in self._totals
             total, values = self._total(field), sent[field.name]
             within = counted if whole or fits.all() else np.where(fits, counted, 0.0)
-            field.format.add(total, values, within, fresh=fresh)
+            self._add(field, total, values, within, rows, fresh=fresh)
             if within is not counted and isinstance(field.format, FixedPoint):
                 for i in np.flatnonzero(counted * ~fits).tolist():
                     self._fold_large(field, field.format, total, values[i], counted[i : i + 1])
@@ -95,6 +96,12 @@ class RunningSum:
         positions = np.array(sorted(self._positions), dtype=np.int32)
         return PartialSum(self.round, positions, self._weight, totals, self._large)
 
+    def _add(
+        self, field: Field, total: Tensor, values: Tensor, weights: Float64, positions: Int32 | Int64, *, fresh: bool
+    ) -> None:
+        """Add a block of k clients to a total in place; see `FixedPoint.add`."""
+        field.format.add(total, values, weights, fresh=fresh)
+
     def _fold_large(self, field: Field, form: FixedPoint, total: Tensor, values: Tensor, weight: Float64) -> None:
         """Add the values `[size]` of one client that has some out of range, each to the sum that it belongs to."""
         beyond = values.abs() >= form.limit
@@ -111,9 +118,15 @@ class RunningSum:
             if len(broken := (~values.isfinite()).nonzero()):
                 where = "" if self._named is None else self._named(field, int(broken[0]))
                 return f"{field.name} is not finite{where and f' in {where}'}"
-            if (count := int((values.abs() >= field.format.limit).sum())) > MOST:
-                return f"{field.name} has {count:,} values beyond ±{field.format.limit:.0f}: the client has diverged"
+            if (why := self._beyond(field, int((values.abs() >= field.format.limit).sum()))) is not None:
+                return why
         return None
+
+    def _beyond(self, field: Field, count: int) -> str | None:
+        """Why a client with so many values out of range is left out, if it is."""
+        if count <= MOST:
+            return None
+        return f"{field.name} has {count:,} values beyond ±{field.format.limit:.0f}: the client has diverged"
 
     def _check(self, positions: Int32 | Int64, sent: Mapping[str, Tensor]) -> None:
         if self._sealed:

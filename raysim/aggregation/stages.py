@@ -138,6 +138,25 @@ class Setting:
     spent: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class IntegerContext:
+    """Integer sums over some clients of a round, before they are masked.
+
+    Attributes:
+        fields: of the rule, in the formats of this round; a sum is in units of 1 / `format.scale`, an addend is w·x.
+        clients: ids of those in the sums, `[k]`.
+        cohort: clients of the round.
+        server: this stage's vectors on the server that clients may read.
+    """
+
+    seed: int
+    round: int
+    fields: Sequence[Field]
+    clients: Int64
+    cohort: int
+    server: Mapping[str, Tensor]
+
+
 class UpdateStage:
     """One layer around the rule. As it stands, it changes nothing.
 
@@ -232,6 +251,11 @@ class UpdateStage:
     def wire(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Int64 | None:
         """Bytes of each client's encoded message `[k]`, given what left its client half; None: it encodes nothing."""
         return None
+
+    def integers(self, totals: Mapping[str, Int64], ctx: IntegerContext) -> None:
+        """On the modular road: change the rounded sums of a worker's clients in place, each `[size]`, before they are
+        masked. What it adds is the sum of something keyed by each client, so that it does not depend on leases."""
+        return
 
     def server(
         self, mean: Mapping[str, Float64], state: Mapping[str, Float64], ctx: MeanContext

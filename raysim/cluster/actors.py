@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from raysim.aggregation import Buffers, Record, combine
+from raysim.aggregation import Buffers, Question, Record, SumOpening, combine
 from raysim.arrays import Int64
 from raysim.cluster.faults import building
 from raysim.cluster.inspection import without_cuda
@@ -58,6 +58,10 @@ class ClientActor:
         states = self._states(kept)
         total, report = self._worker().train(lease, model, shared, states)
         return total, None if states is None else states.written(), report
+
+    def answer(self, question: Question) -> list[bytes]:
+        """What clients answer to a question of the rule's protocol."""
+        return self._worker().answer(question)
 
     def prefetch(self, clients: Int64) -> None:
         """Read what the next lease needs, while its model is not there yet."""
@@ -129,10 +133,12 @@ class Aggregator:
         """State, model and what clients may read of the state, before the first round; this actor's present life."""
         return *self._whole(*self._server().first()), self._life
 
-    def apply(self, round_number: int, expected: Any, state: Any, model: Any, *records: Record) -> Any:
+    def apply(
+        self, round_number: int, expected: Any, state: Any, model: Any, opening: SumOpening | None, *records: Record
+    ) -> Any:
         """The next state, model and what clients may read, facts about the step, this actor's present life, and the
         bytes of each record."""
-        state, model, step = self._server().apply(round_number, expected, state, model, *records)
+        state, model, step = self._server().apply(round_number, expected, state, model, *records, opening=opening)
         return *self._whole(state, model), (step, self._life, [one.nbytes for one in records])
 
     def alive(self) -> str:

@@ -32,6 +32,7 @@ from raysim.rounds.environment import environment
 from raysim.rounds.executor import Executor
 from raysim.rounds.faults import Fault
 from raysim.rounds.job import Job
+from raysim.rounds.messages import Messages
 from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.rounds.results import RoundDone, ServerHandle
 from raysim.rounds.task import RoundWork
@@ -90,6 +91,7 @@ class RayExecutor(Executor):
         self._ahead = rounds_ahead(job.experiment)
         self._own_actors = own or bool(execution.classes)
         steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
+        protocol = skeleton.aggregation.rule.protocol
         self._shared = SharedRounds(
             self._pool,
             leasing,
@@ -101,6 +103,7 @@ class RayExecutor(Executor):
             every_round=skeleton.aggregation.every_round,
             states=self._states,
             personal=skeleton.algorithm.personal,
+            messages=None if protocol is None else Messages(protocol, job.experiment.seed, self._pool.ask),
         )
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
         self._metrics = run_metrics(

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from raysim.aggregation import Question
 from raysim.cluster.availability import AvailableActors
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, failure_of
 from raysim.cluster.flights import Call, Evaluation, Flight, FlightContext, QueuedPiece
 from raysim.cluster.leasing import Leasing
 from raysim.cluster.metrics import RunMetrics
+from raysim.cluster.questions import Asking
 from raysim.cluster.roster import START_SECONDS
 from raysim.cluster.runtime import Runtime
 from raysim.cluster.states import KeptAfter
@@ -92,6 +94,18 @@ class ClientPool:
         """Give out ranges, behind the work that is out already; `wait` for the flight."""
         up = len(self._up())
         return self.depart(Evaluation(self._context, round_number, ranges, model, up, kept, shared))
+
+    def ask(self, question: Question) -> list[bytes]:
+        """Put a question of the rule's protocol to the clients, and wait for the answers.
+
+        Raises:
+            RunError: a client refuses, or the question was lost more often than `execution.max_retries`.
+        """
+        if not len(question.clients):
+            return []
+        flight = self.depart(Asking(self._context, question, len(self._up())))
+        self.wait(flight)
+        return flight.answers
 
     def depart(self, flight: _F) -> _F:
         """Give out what a flight has waiting."""

@@ -20,6 +20,7 @@ from raysim.errors import RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
 from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
+from raysim.rounds.messages import Messages
 from raysim.rounds.ranges import passes
 from raysim.rounds.results import Applied, RoundDone, RoundFacts, ServerHandle, Trained
 from raysim.rounds.rows import RoundRow
@@ -68,6 +69,7 @@ class SharedRounds:
         every_round: bool = False,
         states: NodeStates | None = None,
         personal: bool = False,
+        messages: Messages | None = None,
     ) -> None:
         """Rounds over a pool.
 
@@ -77,10 +79,11 @@ class SharedRounds:
             every_round: whether the server takes a step in rounds without clients, too.
             states: what clients keep from round to round, where they keep something.
             personal: whether they keep models that are evaluated.
+            messages: of the rule's protocol, where it has one.
         """
         self._pool, self._leasing, self._steps = pool, leasing, steps
         self._costs, self._book, self._down = costs, book, down
-        self._states, self._personal = states, personal
+        self._states, self._personal, self._messages = states, personal, messages
         self._wire_down, self._every_round = wire_down, every_round
         self._finished_at: float | None = None
         self._ahead: Training | None = None
@@ -97,8 +100,10 @@ class SharedRounds:
         self._finished_at = None
         applying: _Applying | None = None
         while True:
-            # One worker is not done early; and what clients keep is final only when its round is committed.
-            if applying is not None and (self._pool.size == 1 or self._states is not None):
+            # One worker is not done early; what clients keep is final only when its round is committed; and of a round
+            # whose protocol fails, those before it are handed over first.
+            alone = self._pool.size == 1 or self._states is not None or self._messages is not None
+            if applying is not None and alone:
                 done = self._finish(applying)
                 applying, server = None, done.server
                 yield done
@@ -110,6 +115,8 @@ class SharedRounds:
                 return
             if work is not None:
                 upcoming.take()
+                if self._messages is not None:
+                    work = replace(work, task=self._messages.begin(work.task))
                 self._ahead = self._train(work, server)
             if applying is not None:
                 done = self._finish(applying)
@@ -142,7 +149,8 @@ class SharedRounds:
             self._pool.wait(training)
             trained = training.trained()
         facts = cohort_facts(work.task, trained, empty=self._every_round)
-        step = self._steps.ask(work.task.round, facts.contributed, server, trained.sums)
+        opening = None if self._messages is None else self._messages.end(work.task, facts.contributed)
+        step = self._steps.ask(work.task.round, facts.contributed, server, trained.sums, opening)
         if self._states is not None:
             self._states.write(work.task.round, [] if training is None else training.written)
         row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down, self._wire_down)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raysim.aggregation import SumOpening
 from raysim.arrays import Int32
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, failure_of, unwrapped
@@ -69,8 +70,15 @@ class ServerSteps:
         self._deadlines, self._book, self._columns = deadlines, book, columns
         self._lives: dict[str, str] = {}
 
-    def ask(self, round_number: int, expected: Int32, server: ServerHandle, sums: Collection[NodeSum]) -> StepCall:
-        """Reduce a round's sums, and have them applied to this server."""
+    def ask(
+        self,
+        round_number: int,
+        expected: Int32,
+        server: ServerHandle,
+        sums: Collection[NodeSum],
+        opening: SumOpening | None = None,
+    ) -> StepCall:
+        """Reduce a round's sums, and have them applied to this server; `opening` opens them, where they are masked."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
         state, model, shared, facts = self._aggregator.apply.options(num_returns=4).remote(
@@ -78,6 +86,7 @@ class ServerSteps:
             expected,
             server.state,
             server.model,
+            opening,
             *(one.total for one in reduction.sums),
         )
         sources = tuple(one.node for one in reduction.sums)

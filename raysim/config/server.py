@@ -8,6 +8,7 @@ from pydantic import Field, Tag, field_validator, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, ImportString, Section
 from raysim.config.bounds import BYTES
+from raysim.config.protection import NoProtectionConfig, ProtectionConfig
 from raysim.config.stages import StageConfig
 
 
@@ -134,6 +135,8 @@ class AggregationConfig(Section):
     half the bytes, and last bits that depend on it."""
     stages: tuple[StageConfig, ...] = ()
     """Layers around the sum, outermost first: what a client sends goes through them in this order, the mean back."""
+    protection: ProtectionConfig = NoProtectionConfig()
+    """How the server is kept from seeing what single clients send; by default it is not."""
     fan_in: int = Field(8, ge=2)
     """Partial sums that one reducer adds at a time when they come from several nodes."""
 

@@ -123,7 +123,8 @@ def after_step(row: RoundRow, clients: pa.RecordBatch, step: StepFacts) -> tuple
         clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), pa.array(weights))
         loss = train_loss(clients)
         metrics |= {} if math.isnan(loss) else {"train/loss": loss}
-    return replace(row, metrics=metrics), clients
+    up, down = row.wire_up + step.wire_up, row.wire_down + step.wire_down
+    return replace(row, metrics=metrics, wire_up=up, wire_down=down), clients
 
 
 def round_row(

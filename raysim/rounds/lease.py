@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raysim.aggregation import Peers
 from raysim.arrays import Float64, Int32, Int64
 from raysim.rounds.task import RoundTask
 
@@ -22,6 +23,7 @@ class Lease:
 
     Attributes:
         home: id of the node that has most of what they keep from round to round; None where they keep nothing yet.
+        peers: what the clients know of one another, where the rule has a protocol.
     """
 
     round: int
@@ -36,15 +38,18 @@ class Lease:
     total: float = 1.0
     group: int = 0
     home: str | None = None
+    peers: Peers | None = None
 
     @classmethod
     def of(cls, task: RoundTask, positions: npt.ArrayLike, group: int = 0) -> Lease:
         """The lease of these positions, longest client first."""
         chosen = np.asarray(positions, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        own = task.only(chosen)
+        some = task.only(chosen)
         shared = task.participation, task.total
-        return cls(task.round, 0, task.lr, chosen, own.clients, own.weights, own.steps, own.turn, *shared, group)
+        peers = None if task.begun is None else task.begun.peers
+        own = some.clients, some.weights, some.steps, some.turn
+        return cls(task.round, 0, task.lr, chosen, *own, *shared, group, peers=peers)
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most `most` clients each."""

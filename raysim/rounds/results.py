@@ -60,12 +60,15 @@ class StepFacts:
         metrics: what the rule recorded.
         weights: of the clients that contributed, by position, `[k]`, summing to 1, where the rule gave them others than
             they came with.
+        wire_up, wire_down: bytes of a federation's messages around the sum, beside records and models.
     """
 
     check: float
     apply: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     weights: Float64 | None = None
+    wire_up: int = 0
+    wire_down: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from raysim.aggregation import Begun
 from raysim.arrays import Float64, Int64
 from raysim.rounds.ranges import EvaluationRange
 
@@ -23,6 +24,7 @@ class RoundTask:
             from one round on repeats itself unless its turns differ; in a synchronous round all are the round.
         participation: the cohort's share of the whole population's weight.
         total: Σ of the cohort's weights before they were normalised.
+        begun: the protocol of a rule that has one, once it has begun.
     """
 
     round: int
@@ -33,6 +35,7 @@ class RoundTask:
     turn: Int64
     participation: float = 1.0
     total: float = 1.0
+    begun: Begun | None = None
 
     def only(self, chosen: Any) -> RoundTask:
         """The round of some of its clients, chosen as NumPy indexes `[n]`; their weights stay."""

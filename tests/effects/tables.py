@@ -209,6 +209,29 @@ privacy.accountant | rdp | @noise
 privacy.adjacency | replace_one | @noise
 privacy.budget | 1.2 | @noise
 privacy.hypothetical_cohort | 4 | @noise
+aggregation.protection=none | none | aggregation.protection=secagg
+aggregation.protection=unmasked | unmasked | aggregation.protection=secagg
+aggregation.protection=unmasked.bits | 4 | aggregation.protection={name: unmasked, bits: 16, clip: 1}
+aggregation.protection=unmasked.clip | 0.001 | aggregation.protection={name: unmasked, bits: 16, clip: 1}
+aggregation.protection=unmasked.dropout.advertise | 0.5 | cohort=4
+aggregation.protection=unmasked.dropout.share | 0.5 | cohort=4
+aggregation.protection=unmasked.dropout.upload | 0.5 | cohort=4
+aggregation.protection=unmasked.dropout.unmask | 0.5 |
+aggregation.protection=secagg.bits | 4 | aggregation.protection={name: secagg, bits: 16, clip: 1}
+aggregation.protection=secagg.clip | 0.001 | aggregation.protection={name: secagg, bits: 16, clip: 1}
+aggregation.protection=secagg.dropout.advertise | 0.9 | cohort=4
+aggregation.protection=secagg.dropout.share | 0.9 | cohort=4
+aggregation.protection=secagg.dropout.upload | 0.9 | cohort=4
+aggregation.protection=secagg.dropout.unmask | 0.9 | cohort=4
+aggregation.protection=secagg.threshold | 1 | cohort=4; rounds=6; aggregation.protection.dropout.upload=0.05
+aggregation.protection=secagg_plus.bits | 4 | aggregation.protection={name: secagg_plus, bits: 16, clip: 1}
+aggregation.protection=secagg_plus.clip | 0.001 | aggregation.protection={name: secagg_plus, bits: 16, clip: 1}
+aggregation.protection=secagg_plus.dropout.advertise | 0.9 | cohort=4
+aggregation.protection=secagg_plus.dropout.share | 0.9 | cohort=4
+aggregation.protection=secagg_plus.dropout.upload | 0.9 | cohort=4
+aggregation.protection=secagg_plus.dropout.unmask | 0.9 | cohort=4
+aggregation.protection=secagg_plus.threshold | 1 | cohort=4; rounds=6; aggregation.protection.dropout.upload=0.05
+aggregation.protection=secagg_plus.neighbours | 2 | cohort=4
 aggregation.exact | false | cohort=4; rounds=6
 evaluation.every | 2 |
 evaluation.sets | [test] |

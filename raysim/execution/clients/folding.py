@@ -27,18 +27,22 @@ class Folding:
         layout: of the model, whose parameters are named where a client is left out.
         device: of the rows.
         seed: of the experiment.
+
+    Attributes:
+        protocol: of the rule.
     """
 
     def __init__(self, aggregation: Aggregation, layout: ParameterLayout, device: torch.device, seed: int) -> None:
         self._aggregation, self._layout, self._device, self._seed = aggregation, layout, device, seed
+        self.protocol = aggregation.rule.protocol
         self._buffers = Buffers()
 
     def of(self, lease: Lease, server: Mapping[str, Tensor] = MappingProxyType({})) -> LeaseFold:
         """An empty fold of a lease; `server` has the vectors of the server that stages may read, by name."""
-        rule = self._aggregation.rule.in_round(lease.round)
-        accumulator = rule.accumulator(lease.round, self._device, self._buffers, self._named)
         context = SendContext(self._seed, lease.round, lease.clients, lease.steps, server=server, total=lease.total)
-        return LeaseFold(lease, self._aggregation, accumulator, self._device, context)
+        aggregation = self._aggregation.in_lease(context, lease.peers)
+        accumulator = aggregation.rule.accumulator(lease.round, self._device, self._buffers, self._named)
+        return LeaseFold(lease, aggregation, accumulator, self._device, context)
 
     def _named(self, field: Field, column: int) -> str:
         """The parameter that a column of a field belongs to, where the field has those of the model."""

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from raysim.aggregation import Record, Weighting, build_aggregation
+from raysim.aggregation import Question, Record, Weighting, build_aggregation
 from raysim.algorithms import build_algorithm
 from raysim.arrays import Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
@@ -126,6 +126,16 @@ class ClientWorker:
             trained = self._train(lease, model, shared, states)
         self._frozen.check()
         return trained
+
+    def answer(self, question: Question) -> list[bytes]:
+        """What its clients answer to a question of the rule's protocol.
+
+        Raises:
+            RunError: one of them refuses.
+        """
+        protocol = self._folding.protocol
+        assert protocol is not None, "nobody asks where there is no protocol"
+        return protocol.answer(self.job.experiment.seed, question)
 
     def prefetch(self, clients: Int64) -> None:
         """Get hold of shards that are trained next, while there is nothing else to do."""

@@ -16,6 +16,7 @@ from raysim.execution.server.server import Server
 from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
 from raysim.rounds.faults import CallFailure, judge, left_out, reason_of, to_blame
 from raysim.rounds.lease import Lease
+from raysim.rounds.messages import Messages
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.user_code import naming
@@ -32,15 +33,20 @@ def whole_round(
 
     Raises:
         ClientError: a client's own code failed.
-        RunError: the round cannot be applied.
+        RunError: the round cannot be applied, or too few clients answer.
     """
     task = work.task
     every_round = server.aggregation.every_round
     if len(task.clients) or every_round:
         states = None if store is None else StoredStates(store, handle.version, task.round)
+        messages = Messages(server.aggregation.rule.protocol, server.job.experiment.seed, worker.answer)
+        task = messages.begin(task)
         trained = _train(worker, task, handle, states)
         facts = cohort_facts(task, trained, empty=every_round)
-        state, model, step = server.apply(task.round, facts.contributed, handle.state, handle.model, *trained.sums)
+        opening = messages.end(task, facts.contributed)
+        state, model, step = server.apply(
+            task.round, facts.contributed, handle.state, handle.model, *trained.sums, opening=opening
+        )
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
         handle = ServerHandle(state, model, server.shared(state), task.round)
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down, server.wire_down)

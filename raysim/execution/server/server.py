@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysim.aggregation import Finished, MeanContext, NoClients, Record, build_aggregation, union
+from raysim.aggregation import Finished, MeanContext, NoClients, Record, SumOpening, build_aggregation, union
 from raysim.algorithms import build_algorithm
 from raysim.arrays import Float32, Float64, Int32
 from raysim.config.parsing import parse_json
@@ -70,7 +70,13 @@ class Server:
         return 4 * (self.layout.values(self.layout.size) + self._shared.values if values is None else values + own)
 
     def apply(
-        self, round_number: int, expected: Int32, state: State, model: Float32, *records: Record
+        self,
+        round_number: int,
+        expected: Int32,
+        state: State,
+        model: Float32,
+        *records: Record,
+        opening: SumOpening | None = None,
     ) -> tuple[State, Float32, StepFacts]:
         """The next state and model, and facts about the step.
 
@@ -79,25 +85,32 @@ class Server:
         Args:
             expected: positions of the cohort that must be in the records, each once: all but the recorded drops.
             records: of the round's rule, from all workers and nodes.
+            opening: what the rule's protocol came to, where it has one and there are records.
 
         Raises:
-            RunError: the records do not cover the cohort, or the weights sum to zero.
+            RunError: the records do not cover the cohort, do not open, or the weights sum to zero.
             UserCodeError: a step of the user's own fails, or returns what it should not.
         """
         began = time.perf_counter()
-        empty = self.aggregation.every_round and not sum(one.weight for one in records)
-        _check_cover(round_number, expected, records, empty=empty)
-        checked = time.perf_counter()
         rule = self.aggregation.rule.in_round(round_number)
+        every_round = self.aggregation.every_round
+        if records or len(expected) or not every_round:
+            _check_cover(round_number, expected, records)
+        opened = rule.opened(records, opening, self.job.experiment.seed) if len(expected) else records
+        empty = every_round and not sum(one.weight for one in opened)
+        if not empty:
+            _check_weight(round_number, opened)
+        checked = time.perf_counter()
         context = self.context(round_number, len(expected))
         with naming(f"round {round_number}"):
-            view = _View(self, context, state, model)
-            found = Finished(NoClients()) if empty else rule.finish(records, view)
+            view = _View(self, context, state, model, opening)
+            found = Finished(NoClients()) if empty else rule.finish(opened, view)
             next_state, next_model, metrics = self._step(found.mean, found.fields or rule.fields, state, model, context)
         spent = time.perf_counter() - checked
         recorded = {name: float(next_state[name][0]) for name in self.algorithm.recorded}
         metrics = {**found.metrics, **metrics, **recorded}
-        return next_state, next_model, StepFacts(checked - began, spent, metrics, found.weights)
+        around = (0, 0) if opening is None else (opening.up, opening.down)
+        return next_state, next_model, StepFacts(checked - began, spent, metrics, found.weights, *around)
 
     def context(self, round_number: int, contributed: int) -> MeanContext:
         """What stages are told of a step."""
@@ -190,6 +203,7 @@ class _View:
     context: MeanContext
     state: State
     model: Float32
+    opening: SumOpening | None = None
 
     @property
     def round(self) -> int:
@@ -211,15 +225,16 @@ class _View:
         return self.server.validation().of([apply(self.model, own, mean)[0] for mean in outer])
 
 
-def _check_cover(round_number: int, expected: Int32, records: Sequence[Record], *, empty: bool) -> None:
-    """Raise a RunError if the records are not those of the expected clients, or weigh nothing in a round that is not
-    meant to be empty."""
-    if empty and not records and not len(expected):
-        return
-    positions, weight = union(records)
+def _check_cover(round_number: int, expected: Int32, records: Sequence[Record]) -> None:
+    """Raise a RunError if the records are not those of the expected clients."""
+    positions, _ = union(records)
     if records[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
         raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
-    if weight == 0 and not empty:
+
+
+def _check_weight(round_number: int, records: Sequence[Record]) -> None:
+    """Raise a RunError if the records weigh nothing."""
+    if union(records)[1] == 0:
         raise RunError(
             f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
             "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"

@@ -1,0 +1,59 @@
+"""Secure aggregation between actors: the bits of one process, also when an actor dies between two messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federations import digits, final_sha256
+
+from raysim import Experiment
+from raysim.aggregation import Question
+from raysim.cluster.pool import ClientPool
+from raysim.execution.scheduling.round_costs import RoundCosts
+
+PROTECTIONS = {
+    "secagg": "{name: secagg, threshold: 0.51, dropout: {upload: 0.1, unmask: 0.1}}",
+    "secagg_plus": "{name: secagg_plus, neighbours: 2, bits: 16, clip: 1.0}",
+}
+
+pytestmark = pytest.mark.ray
+
+
+def experiment(folder: Path, name: str, *overrides: str) -> Experiment:
+    return digits(folder, "rounds=2", "cohort=6", f"aggregation.protection={PROTECTIONS[name]}", *overrides)
+
+
+def on_ray(folder: Path, name: str, actors: int) -> Experiment:
+    return experiment(folder, name, "execution.executor=ray", f"execution.actors={actors}")
+
+
+@pytest.fixture
+def _shared_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every round is cut over the actors."""
+    monkeypatch.setattr(RoundCosts, "small", lambda self, work, *, among_small=False: False)
+
+
+def test_small_rounds_that_an_actor_does_alone_have_the_bits_of_one_process(tmp_path: Path, ray_session: Any) -> None:
+    assert final_sha256(on_ray(tmp_path, "secagg", 1)) == final_sha256(experiment(tmp_path, "secagg"))
+
+
+@pytest.mark.usefixtures("_shared_rounds")
+@pytest.mark.parametrize("stage", ["advertise", "share", "unmask"])
+def test_an_actor_that_is_killed_between_messages_changes_no_bit(
+    tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    name = {"share": "secagg_plus"}.get(stage, "secagg")
+    asked: list[tuple[int, str]] = []
+    ask = ClientPool.ask
+
+    def kill_and_ask(self: ClientPool, question: Question) -> list[bytes]:
+        asked.append((question.round, question.stage))
+        if asked[-1] == (2, stage):
+            ray_session.kill(self.actors.roster.actor(0), no_restart=False)
+        return ask(self, question)
+
+    monkeypatch.setattr(ClientPool, "ask", kill_and_ask)
+    assert final_sha256(on_ray(tmp_path, name, 2)) == final_sha256(experiment(tmp_path, name))
+    assert asked == [(number, one) for number in (1, 2) for one in ("advertise", "share", "unmask")]
