@@ -71,9 +71,9 @@ class HuggingFaceConfig(Section):
     peft: PeftConfig | None = None
     """Adapters. With them the base is frozen, except for the head of a classifier, and what `train` names."""
     train: Names = ()
-    """Names of parameters that train beside the adapters, with `*`."""
+    """Names of parameters that train beside the adapters, with `*`; those that train anyway are refused."""
     freeze: Names = ()
-    """Names of parameters that do not train, with `*`."""
+    """Names of parameters that do not train, with `*`; those that are frozen anyway are refused."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of frozen parameters. What trains is float32."""
     bits: Literal[4, 8] | None = None

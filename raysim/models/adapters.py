@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -88,16 +88,20 @@ def choose_trained(model: nn.Module, config: HuggingFaceConfig, head: Sequence[s
         head: beginnings of names of parameters that are new, and train beside adapters.
 
     Raises:
-        ModelError: a pattern matches no parameter, or nothing is left to train.
+        ModelError: a pattern matches no parameter or changes nothing, or nothing is left to train.
     """
     adapters = {"lora": "lora_", "ia3": "ia3_l", "prompt": "soft_prompt"}
     marker = "" if config.peft is None else adapters[config.peft.name]
     names = [name for name, _ in model.named_parameters()]
+    free = {name for name, one in model.named_parameters() if one.is_floating_point()}
+    default = {name for name in free if marker in name or name.startswith(tuple(head))}
     trained, frozen = _matching(names, config.train, "train"), _matching(names, config.freeze, "freeze")
+    _check_effect(config.train, "train", free - default - frozen, "train anyway, or cannot")
+    _check_effect(config.freeze, "freeze", default | trained & free, "do not train anyway")
+    training = (default | trained) & free - frozen
     dtype = getattr(torch, config.dtype)
     for name, parameter in model.named_parameters():
-        new = marker in name or name.startswith(tuple(head)) or name in trained
-        parameter.requires_grad_(new and name not in frozen and parameter.is_floating_point())
+        parameter.requires_grad_(name in training)
         if parameter.is_floating_point():
             wanted = torch.float32 if parameter.requires_grad else dtype
             if parameter.dtype != wanted:
@@ -134,3 +138,9 @@ def _matching(names: Sequence[str], patterns: Sequence[str], key: str) -> set[st
             raise ModelError(f"model.{key}: {pattern!r} matches no parameter; there are {', '.join(names[:4])}, …")
         found |= matching
     return found
+
+
+def _check_effect(patterns: Sequence[str], key: str, changed: Set[str], why: str) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in changed):
+            raise ModelError(f"model.{key}: {pattern!r} has no effect, for the parameters that it matches {why}")

@@ -132,6 +132,11 @@ class Blueprint:
         return self.file is not None and name is not None and storable(self._structure.tensors[number], name)
 
     @property
+    def of_transformer(self) -> bool:
+        """Whether its modules are transformers of the Hugging Face library."""
+        return isinstance(self.calling.before, TransformerInputs | PairInputs)
+
+    @property
     def travels(self) -> bool:
         """Whether another process can receive it."""
         return self._structure.travels
@@ -163,18 +168,21 @@ class LazyBlueprint:
 
     def __init__(self, made: Blueprint | None = None) -> None:
         self._made, self._base = made, dict[str, Tensor]()
+        self._transformer = None if made is None else made.of_transformer
 
     def get(self, build: Callable[[], nn.Module], info: DataInfo) -> Blueprint:
         """The blueprint, at first that of the module that `build` returns, called on samples like these."""
         if self._made is None:
             module = build()
             self._made = Blueprint.of(module, calling=Calling.of(module, info)).with_base(self._base)
+            self._transformer = self._made.of_transformer
         return self._made
 
-    @property
-    def of_transformer(self) -> bool:
-        """Whether it is known to be of a transformer of the Hugging Face library."""
-        return self._made is not None and isinstance(self._made.calling.before, TransformerInputs | PairInputs)
+    def of_transformer(self, build: Callable[[], nn.Module], info: DataInfo) -> bool:
+        """Whether its modules are transformers of the Hugging Face library; one is built if none has been (`get`)."""
+        if self._transformer is None:
+            self.get(build, info)
+        return bool(self._transformer)
 
     def release(self) -> None:
         """Forget the values of what is trained, if they can be built again; the next module will have the same base."""

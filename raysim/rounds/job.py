@@ -70,8 +70,14 @@ class Job:
         experiment = self.experiment
         noisy = any(isinstance(one, NoiseConfig | AdaptiveClipStageConfig) for one in experiment.aggregation.stages)
         drawing = ("numpy",) if noisy or isinstance(experiment.algorithm, FedKSeedConfig) else ()
-        hugging_face = self.blueprint.of_transformer or _hugging_face(self.experiment)
-        return (*drawing, *TRANSFORMER_LIBRARIES) if hugging_face else drawing
+        return (*drawing, *TRANSFORMER_LIBRARIES) if self._of_transformer() else drawing
+
+    def _of_transformer(self) -> bool:
+        if isinstance(self.experiment.model, HuggingFaceConfig):
+            return True
+        info = self.federation.open().info
+        with exclusive_torch(), torch_threads(self.engine.threads):
+            return self.blueprint.of_transformer(lambda: self._first(info), info)
 
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment
@@ -80,7 +86,3 @@ class Job:
         return build_model(
             experiment.model, info, seed=experiment.seed, loss=loss, module=self.module, versions=versions
         )
-
-
-def _hugging_face(experiment: Experiment) -> bool:
-    return isinstance(experiment.model, HuggingFaceConfig)

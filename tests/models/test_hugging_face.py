@@ -16,6 +16,7 @@ from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.data.inputs import InputField, pack_inputs
 from raysim.errors import ModelError, RaysimError
 from raysim.models import Blueprint, Calling, build_model, check_fit, model_on_meta, resolved
+from raysim.models.quantised import quantised_bytes
 
 
 def built(task: str, family: str, **keys: Any) -> nn.Module:
@@ -195,6 +196,12 @@ def test_logits_beyond_the_vocabulary_of_the_data_are_dropped() -> None:
         ({"freeze": ["nothing.*"]}, "model.freeze: 'nothing.*' matches no parameter; there are "),
         ({"peft": "lora", "train": ["nothing"]}, "model.train: 'nothing' matches no parameter"),
         ({"freeze": ["*"]}, "model.freeze: nothing is left to train"),
+        (
+            {"peft": "lora", "freeze": ["*wte*"]},
+            "model.freeze: '.wte.' has no effect, for the parameters that it matches",
+        ),
+        ({"peft": "lora", "train": ["*lora_A*"]}, "model.train: '.lora_A.' has no effect, for the parameters that it "),
+        ({"peft": "lora", "train": ["*ln_f*"], "freeze": ["*ln_f*"]}, "model.train: '.ln_f.' has no effect"),
         ({"vocab_size": 39}, "its vocabulary has 39 tokens, the data's tokenizer 40"),
         ({"n_positions": 11}, "it has 11 positions, the data's sequences are 12 long"),
     ],
@@ -239,6 +246,23 @@ def test_quantised_layers_need_a_gpu(tmp_path: Path) -> None:
         build_model(config, info_of("causal_lm"), seed=0)
     with pytest.raises(ModelError, match=r"model\.bits: pretrained layers are quantised"):
         built("causal_lm", "gpt2", peft="lora", bits=4)
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "kept"),
+    [("causal_lm", "gpt2", ("wte", "wpe", "ln_")), ("causal_lm", "llama", ("embed_tokens", "norm", "lm_head"))],
+)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_embeddings_and_the_head_are_not_quantised(task: str, family: str, kept: tuple[str, ...], bits: int) -> None:
+    keys: dict[str, Any] = {"tie_word_embeddings": False} if family == "llama" else {}
+    model = model_on_meta(HuggingFaceConfig(**section(task, family, peft="lora", **keys)), info_of(task))
+    found = quantised_bytes(model, bits)
+    for name, one in model.named_parameters():
+        in_type = one.requires_grad or name.endswith("bias") or any(part in name for part in kept)
+        assert (name in found) != in_type, name
+        if name in found:
+            scales = 4 * -(-one.numel() // 64) if bits == 4 else 4 * one.shape[0 if family == "llama" else 1]
+            assert found[name] == one.numel() * bits // 8 + scales
 
 
 def test_one_origin_is_asked_for() -> None:

@@ -16,6 +16,7 @@ from raysim.execution.clients.state import StateLayout
 from raysim.execution.placement.placing import ACTOR_BYTES
 from raysim.machine import cores
 from raysim.models import model_on_meta
+from raysim.models.quantised import quantised_bytes
 from raysim.rounds.job import Job
 from raysim.selection.cohort import cohort_size
 from raysim.training import Heard, ParameterLayout
@@ -93,12 +94,9 @@ class Skeleton:
         )
         layout = ParameterLayout(module)
         inside = {segment.name for segment in layout.segments}
-        bits = getattr(experiment.model, "bits", None)  # of quantised layers
-        frozen = sum(
-            one.nbytes if bits is None else one.numel() * bits // 8
-            for name, one in module.named_parameters()
-            if name not in inside
-        )
+        bits = getattr(experiment.model, "bits", None)
+        stored = {} if bits is None else quantised_bytes(module, bits)
+        frozen = sum(stored.get(name, one.nbytes) for name, one in module.named_parameters() if name not in inside)
         kept = sum(one.nbytes for name, one in module.named_buffers() if name not in inside)
         algorithm = build_algorithm(experiment.algorithm, layout)
         return cls(job, layout, algorithm, heard(experiment, algorithm), frozen, kept)
