@@ -94,6 +94,9 @@ FAMILIES = {
     "differential privacy": [
         "aggregation.weights=uniform", "cohort=6", "aggregation.stages=[{name: layer_clip, max_norm: 1.0}, "
         "{name: adaptive_clip, fraction_noise: 0.2}, {name: gaussian, noise_multiplier: 1.0}]"],
+    "correlated noise": [
+        "aggregation.weights=uniform", "selection=round_robin", "rounds=4", "cohort=1", "aggregation.stages="
+        "[{name: clip, max_norm: 1.0}, {name: blt, noise_multiplier: 1.0}]"],
     "learned weights": ["aggregation.weights=learned"],
     "fair weights": ["algorithm={name: qfedavg, q: 1.0}", "aggregation.weights=uniform"],
     "fine-tuning": ["evaluation.fine_tune={epochs: 1}"],

@@ -35,6 +35,9 @@ STAGES: Mapping[str, str] = {
     "adaptive_clip": "raysim.privacy.adaptive_clip:AdaptiveClip",
     "layer_clip": "raysim.privacy.layer_clip:LayerClip",
     "gaussian": "raysim.privacy.central:Gaussian",
+    "tree": "raysim.privacy.correlated:TreeNoise",
+    "bsr": "raysim.privacy.correlated:BandedNoise",
+    "blt": "raysim.privacy.correlated:BltNoise",
 }
 """Import string of every stage by its name in the configuration. Families of stages are rooms above this one."""
 

@@ -23,6 +23,8 @@ REMEDIES: Mapping[Trait, str] = {
     "bounded": "records of bounded norm where they are folded; put a stage that bounds them before it, e.g. "
     "{name: clip, max_norm: 1.0}, and none that unbounds them behind it",
     "bounded_l1": "records of bounded sum of magnitudes; put {name: clip, max_norm: 1.0, order: 1} before it",
+    "steady": "a bound that is the same in every round, as its noise in a round takes away that of others; use clip or "
+    "layer_clip",
     "memoryless": "records of this round alone: what a stage with error feedback keeps acts in later rounds; remove it",
     "uniform_weights": "clients of equal weight; set aggregation.weights to uniform",
     "bounded_weights": "clients whose weight is at most 1 and depends on no other client; set aggregation.weights to "

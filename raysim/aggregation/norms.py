@@ -81,7 +81,7 @@ class Zero(WithShare):
         super().__init__(columns)
         self._max_norm = np.inf if max_norm is None else max_norm
         if max_norm is not None:
-            self.gives = frozenset({"bounded"})
+            self.gives = frozenset({"bounded", "steady"})
 
     def bound(self, outer: Bound | None, server: Mapping[str, Any]) -> Bound | None:
         return outer if np.isinf(self._max_norm) else Bound(self._max_norm)
@@ -102,13 +102,13 @@ class Clip(WithShare):
     (flat clipping).
     """
 
-    gives = frozenset({"bounded"})
+    gives = frozenset({"bounded", "steady"})
 
     def __init__(self, columns: ModelColumns, max_norm: float, order: int = 2) -> None:
         super().__init__(columns)
         self._bound = Bound(max_norm, order)
         if order == 1:
-            self.gives = frozenset({"bounded", "bounded_l1"})
+            self.gives = frozenset({"bounded", "bounded_l1", "steady"})
 
     def bound(self, outer: Bound | None, server: Mapping[str, Any]) -> Bound:
         return self._bound

@@ -19,10 +19,10 @@ from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Float32, Float64, Int64
 from raysim.config import Experiment
 
-Trait = Literal["bounded", "bounded_l1", "memoryless", "uniform_weights", "bounded_weights"]
-"""What a stage may rely on: records of bounded L2 norm, of bounded sum of magnitudes, records without what stages keep
-of other rounds, clients of equal weight, clients whose weights before they are normalised are at most 1 and depend on
-no other client."""
+Trait = Literal["bounded", "bounded_l1", "steady", "memoryless", "uniform_weights", "bounded_weights"]
+"""What a stage may rely on: records of bounded L2 norm, of bounded sum of magnitudes, a bound that is the same in all
+rounds, records without what stages keep of other rounds, clients of equal weight, clients whose weights before they are
+normalised are at most 1 and depend on no other client."""
 
 
 class ModelSegment(Protocol):

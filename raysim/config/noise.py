@@ -52,3 +52,41 @@ class GaussianStageConfig(NoiseConfig):
     """Standard deviation z of the noise on the sum, in units of the clip's bound."""
     generator: Literal["keyed", "system"] = "keyed"
     """Where the noise comes from: the experiment's seed, or the operating system, so that no run can be repeated."""
+
+
+class TreeStageConfig(NoiseConfig):
+    """As gaussian, with noise from binary trees over the rounds (DP-FTRL, Kairouz et al. 2021)."""
+
+    name: Literal["tree"] = "tree"
+    noise_multiplier: Multiplier
+    """Standard deviation z of each node of a tree, in units of the clip's bound."""
+    restart: int | None = Field(None, ge=2)
+    """Rounds of a tree, after which another begins; by default one tree has all rounds."""
+
+
+class BsrStageConfig(NoiseConfig):
+    """As gaussian, with noise correlated by the banded square root (Kalinin & Lampert 2024)."""
+
+    name: Literal["bsr"] = "bsr"
+    noise_multiplier: Multiplier
+    """Standard deviation z of the independent noise Z in C⁻¹Z, in units of the clip's bound."""
+    bands: int = Field(8, ge=2, le=1000)
+    """Bands of C: the server keeps as many vectors of the model's size, less one."""
+    generator: Literal["keyed", "system"] = "keyed"
+    """Where the noise comes from: the experiment's seed, or the operating system, so that no run can be repeated."""
+
+
+class BltStageConfig(NoiseConfig):
+    """As gaussian, with noise correlated by a buffered linear Toeplitz matrix (McMahan, Xu & Zhang 2024)."""
+
+    name: Literal["blt"] = "blt"
+    noise_multiplier: Multiplier
+    """Standard deviation z of the independent noise Z in C⁻¹Z, in units of the clip's bound."""
+    buffers: int = Field(4, ge=1, le=16)
+    """Vectors of the model's size that the server keeps, at most, where the matrix is to be found."""
+    output_scale: tuple[float, ...] | None = None
+    """ω of each buffer; with `buf_decay`, by default, of the matrix whose largest error over the run is least."""
+    buf_decay: tuple[float, ...] | None = None
+    """θ of each buffer."""
+    generator: Literal["keyed", "system"] = "keyed"
+    """Where the noise comes from: the experiment's seed, or the operating system, so that no run can be repeated."""

@@ -8,7 +8,14 @@ from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import Arguments
-from raysim.config.noise import AdaptiveClipStageConfig, GaussianStageConfig, LayerClipStageConfig
+from raysim.config.noise import (
+    AdaptiveClipStageConfig,
+    BltStageConfig,
+    BsrStageConfig,
+    GaussianStageConfig,
+    LayerClipStageConfig,
+    TreeStageConfig,
+)
 
 
 class ZeroStageConfig(Section):
@@ -48,6 +55,9 @@ StageConfig = Annotated[
     Annotated[AdaptiveClipStageConfig, Tag("adaptive_clip")]
     | Annotated[LayerClipStageConfig, Tag("layer_clip")]
     | Annotated[GaussianStageConfig, Tag("gaussian")]
+    | Annotated[TreeStageConfig, Tag("tree")]
+    | Annotated[BsrStageConfig, Tag("bsr")]
+    | Annotated[BltStageConfig, Tag("blt")]
     | Annotated[ZeroStageConfig, Tag("zero")]
     | Annotated[ClipStageConfig, Tag("clip")]
     | Annotated[MeasureStageConfig, Tag("measure")]

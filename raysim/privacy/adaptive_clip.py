@@ -34,6 +34,7 @@ class AdaptiveClip(UpdateStage):
     roads = frozenset({"sum"})
     needs = frozenset({"bounded_weights"})
     gives = frozenset({"bounded"})
+    breaks = frozenset({"steady"})
     fixed = True
     broadcast = ("bound",)
     metrics = ("bound", "below")

@@ -31,7 +31,7 @@ class LayerClip(WithShare):
     Records the share of clients of whom some layer was scaled.
     """
 
-    gives = frozenset({"bounded"})
+    gives = frozenset({"bounded", "steady"})
 
     def __init__(
         self, columns: ModelColumns, max_norm: float | None = None, bounds: Mapping[str, float] | None = None

@@ -15,6 +15,13 @@ CHAINS = {
         "aggregation.weights={name: samples, cap: 40}",
         STAGES + "[{name: adaptive_clip, fraction_noise: 0.6}, {name: gaussian, noise_multiplier: 1.0}]",
     ],
+    "correlated noise": [
+        "aggregation.weights=uniform",
+        "selection=round_robin",
+        "cohort=2",
+        STAGES
+        + "[{name: clip, max_norm: 0.3}, {name: blt, noise_multiplier: 1.0, output_scale: [0.3], buf_decay: [0.9]}]",
+    ],
     "top-k with error feedback": [STAGES + "[{name: prototype_stages:TopK, args: {k: 30}}]"],
 }
 ACTORS = ["execution.executor=ray", "execution.rounds_ahead=0"]

@@ -38,6 +38,12 @@ BASES = {
     "@adaptive": "aggregation.weights=uniform; aggregation.stages=[adaptive_clip]",
     "@gaussian": "aggregation.weights=uniform; "
     "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 1}]",
+    "@tree": "aggregation.weights=uniform; selection=round_robin; "
+    "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: tree, noise_multiplier: 1}]",
+    "@bsr": "aggregation.weights=uniform; selection=round_robin; "
+    "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: bsr, noise_multiplier: 1, bands: 2}]",
+    "@blt": "aggregation.weights=uniform; selection=round_robin; rounds=6; cohort=1; "
+    "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 1}]",
     "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
@@ -200,6 +206,30 @@ aggregation.stages=gaussian.noise_multiplier | [{name: clip, max_norm: 0.1}, {na
     @gaussian
 aggregation.stages=gaussian.generator |
     [{name: clip, max_norm: 0.1}, {name: gaussian, noise_multiplier: 1, generator: system}] | @gaussian
+aggregation.stages=tree | [{name: clip, max_norm: 0.1}, {name: tree, noise_multiplier: 1}] |
+    @gaussian; selection=round_robin
+aggregation.stages=tree.noise_multiplier | [{name: clip, max_norm: 0.1}, {name: tree, noise_multiplier: 2}] | @tree
+aggregation.stages=tree.restart | [{name: clip, max_norm: 0.1}, {name: tree, noise_multiplier: 1, restart: 2}] |
+    @tree; rounds=3
+aggregation.stages=bsr | [{name: clip, max_norm: 0.1}, {name: bsr, noise_multiplier: 1, bands: 2}] | @tree; rounds=3
+aggregation.stages=bsr.noise_multiplier | [{name: clip, max_norm: 0.1}, {name: bsr, noise_multiplier: 2, bands: 2}] |
+    @bsr
+aggregation.stages=bsr.bands | [{name: clip, max_norm: 0.1}, {name: bsr, noise_multiplier: 1, bands: 3}] |
+    @bsr; rounds=3
+aggregation.stages=bsr.generator | [{name: clip, max_norm: 0.1},
+    {name: bsr, noise_multiplier: 1, bands: 2, generator: system}] |
+    @bsr
+aggregation.stages=blt | [{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 1}] | @tree; rounds=6; cohort=1
+aggregation.stages=blt.noise_multiplier | [{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 2}] | @blt
+aggregation.stages=blt.buffers | [{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 1, buffers: 1}] | @blt
+aggregation.stages=blt.output_scale | [{name: clip, max_norm: 0.1},
+    {name: blt, noise_multiplier: 1, output_scale: [0.2], buf_decay: [0.5]}] |
+    @blt
+aggregation.stages=blt.buf_decay | [{name: clip, max_norm: 0.1},
+    {name: blt, noise_multiplier: 1, output_scale: [0.2], buf_decay: [0.6]}] |
+    @blt
+aggregation.stages=blt.generator | [{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 1, generator: system}] |
+    @blt
 aggregation.stages=measure | [measure] |
 aggregation.stages=custom | [{name: "prototype_stages:TopK", args: {k: 3}}] |
 aggregation.stages=custom.args | [{name: "prototype_stages:TopK", args: {k: 3}}] |

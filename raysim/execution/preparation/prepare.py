@@ -35,6 +35,7 @@ from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.prompts import Prompts
 from raysim.models import check_fit, fingerprint, model_on_meta, resolved
 from raysim.privacy import PrivacyPlan
+from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
@@ -130,6 +131,7 @@ def prepare_job(
         spec = PooledSpec(spec)
     federation = spec.open()
     experiment = fit_algorithm(experiment, federation)
+    experiment = with_matrices(experiment, federation.population, cohort_size(experiment, federation.population))
     check_weights(experiment.aggregation.weights, federation)
     local = LocalBaseline.of(experiment, federation)
     info, loss = federation.info, experiment.training.loss
