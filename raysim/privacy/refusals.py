@@ -10,9 +10,6 @@ from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
 from raysim.errors import ConfigError
 
-_BY_LOSS = ("power_of_choice", "oort")
-"""Selections that look at the clients' losses."""
-
 
 def check_private(experiment: Experiment, fields: Sequence[Field], columns: ModelColumns) -> None:
     """Refuse an experiment in which something that depends on clients' data is not bounded and noised together.
@@ -33,17 +30,11 @@ def check_private(experiment: Experiment, fields: Sequence[Field], columns: Mode
             "the model has running statistics (batch normalisation), which noise makes invalid; use layers without "
             "them, such as group or layer normalisation"
         )
-    if experiment.selection.name in _BY_LOSS:
-        raise ConfigError(
-            f"selection {experiment.selection.name} reads the clients' losses, past the noise; set selection to "
-            "poisson, uniform or round_robin"
-        )
     if experiment.client.optimizer.state == "keep":
         raise ConfigError(
             "what an optimiser keeps acts in later rounds, so that a record is not that of its round alone; set "
             "client.optimizer.state to reset"
         )
-    _check_stopping(experiment)
 
 
 def _check_fields(algorithm: str, fields: Sequence[Field]) -> None:
@@ -63,15 +54,3 @@ def _check_fields(algorithm: str, fields: Sequence[Field]) -> None:
                 f"{algorithm} sends {field.name!r}, which is neither clipped nor noised and depends on who takes part; "
                 "use another algorithm, such as fedavg"
             )
-
-
-def _check_stopping(experiment: Experiment) -> None:
-    stop = experiment.stop
-    if stop.target is None and stop.patience is None:
-        return
-    metric = stop.metric or ""
-    if metric.startswith(("train/", "clients/", "stages/")):
-        raise ConfigError(
-            f"stop.metric: {metric} is measured on clients' own data, so that the last round is a release of its own; "
-            "use a metric of the server's validation or test set"
-        )
