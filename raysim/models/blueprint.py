@@ -14,6 +14,7 @@ from raysim.data.federation import DataInfo
 from raysim.models.base_store import BaseFile, storable
 from raysim.models.calling import Calling
 from raysim.models.frozen import frozen_parameters
+from raysim.models.on_meta import emptied
 from raysim.models.preferring import PairInputs
 from raysim.models.structure import PicklerClass, Structure
 from raysim.models.transformer_inputs import TransformerInputs
@@ -115,7 +116,7 @@ class Blueprint:
         """
         values = dict(enumerate(self._structure.tensors))
         values |= {i: nn.Parameter(one, requires_grad=False) for i, one in self._found().items()}
-        return self.calling.attach(self._structure.build({i: _on_meta(values[i]) for i in self._registered}))
+        return self.calling.attach(self._structure.build({i: emptied(values[i]) for i in self._registered}))
 
     def _base(self, device: torch.device) -> dict[int, Tensor]:
         if device not in self._bases:
@@ -192,8 +193,3 @@ class LazyBlueprint:
 
     def __reduce__(self) -> tuple[type[LazyBlueprint], tuple[Blueprint | None]]:
         return LazyBlueprint, (self._made if self._made is not None and self._made.travels else None,)
-
-
-def _on_meta(tensor: Tensor) -> Tensor:
-    empty = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

@@ -21,6 +21,7 @@ from raysim.models.factory import from_import_string
 from raysim.models.fit import check_trainable, check_values
 from raysim.models.hugging_face import hugging_face
 from raysim.models.lora import mlp_lora
+from raysim.models.on_meta import on_meta
 from raysim.models.outputs import output_shape
 from raysim.models.recurrent import lstm_char
 from raysim.models.resnet import resnet18_gn
@@ -113,7 +114,7 @@ def model_on_meta(
         return _in_memory(module, versions)
     with exclusive_torch():
         try:
-            with torch.device("meta"):
+            with on_meta():
                 model = _construct(config, info, loss)
         except ModelError as error:
             if not error.users:
@@ -136,7 +137,7 @@ def _construct(config: Any, info: DataInfo, loss: str) -> nn.Module:
 def _check_room(config: ModelConfig, info: DataInfo, loss: str) -> None:
     """Refuse a model of the zoo that memory cannot hold, before any of it is allocated."""
     try:
-        with exclusive_torch(), torch.device("meta"):
+        with exclusive_torch(), on_meta():
             parameters = sum(tensor.numel() for tensor in _construct(config, info, loss).parameters())
     except RuntimeError as error:  # a tensor of more bytes than a number can hold
         raise ModelError(f"model {config.name}: cannot be built ({str(error).splitlines()[0][:200]})") from None

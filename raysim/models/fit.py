@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import chain
 
 import torch
@@ -22,6 +21,9 @@ from raysim.models.transformer_inputs import is_transformer
 from raysim.user_code import told, user_code
 
 SAMPLES = 2
+LIGHT = 64 << 20
+"""Bytes of a model up to which it is tried with values first: what `meta` needs of torch takes more than a second to
+import."""
 
 
 def check_trainable(model: nn.Module, *, name: str | None = None) -> None:
@@ -58,7 +60,7 @@ def check_values(model: nn.Module, *, name: str | None = None) -> None:
 
 
 def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str | None = None) -> tuple[int, ...]:
-    """Run two blank samples through the model in evaluation and in training mode, on `meta` where that is possible.
+    """Run two blank samples through the model in evaluation and in training mode, a large one on `meta` if possible.
 
     The model is left as it was: a copy is tried. With a loss of the user's own any output shape is accepted.
 
@@ -120,26 +122,40 @@ class _Trial:
         Raises:
             ModelError: it raises an error, on `meta` and with values.
         """
-        info, x = self._info, _blank(self._info, samples)
-        tokens = info.input_kind in ("tokens", "record")
+        x, failure = _blank(self._info, samples), ModelError()
         if training:
             self._modes.train()
         else:
             self._copy.eval()
         # The caller's generators stay where they are. While it trains, a forward pass may look at gradients.
         with torch.set_grad_enabled(training), exclusive_torch():
-            if not tokens or self._ids_on_meta:  # the meta device does not look at ids
-                with suppress(ModelError), user_code(f"model {self.name}", ModelError):
-                    return self._copy(x.to("meta"))
-                # Whatever the module cannot do without values, it is tried with values next.
-            values = {name: _values(tensor) for name, tensor in self._state.items()}
-            place = f"model {self.name} does not accept {_samples(info)}{' in training mode' if training else ''}"
-            try:
-                with user_code(place, ModelError):
-                    return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
-            except ModelError as error:
-                error.args = (f"{error}{_remark(info, told(error.__cause__ or error))}",)
-                raise
+            for with_values in self._ways():
+                try:
+                    return self._with_values(x, training) if with_values else self._on_meta(x)
+                except ModelError as error:
+                    failure = error if with_values else failure
+        raise failure
+
+    def _ways(self) -> tuple[bool, ...]:
+        """Whether to try it with values, one way after the other."""
+        if self._info.input_kind in ("tokens", "record") and not self._ids_on_meta:
+            return (True,)  # the meta device does not look at ids
+        light = sum(tensor.nbytes for tensor in self._state.values()) <= LIGHT
+        return (True, False) if light else (False, True)
+
+    def _on_meta(self, x: Tensor) -> object:
+        with user_code(f"model {self.name}", ModelError):
+            return self._copy(x.to("meta"))
+
+    def _with_values(self, x: Tensor, training: bool) -> object:
+        values = {name: _values(tensor) for name, tensor in self._state.items()}
+        place = f"model {self.name} does not accept {_samples(self._info)}{' in training mode' if training else ''}"
+        try:
+            with user_code(place, ModelError):
+                return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
+        except ModelError as error:
+            error.args = (f"{error}{_remark(self._info, told(error.__cause__ or error))}",)
+            raise
 
 
 def _blank(info: DataInfo, samples: int) -> Tensor:
@@ -168,7 +184,7 @@ def _remark(info: DataInfo, line: str) -> str:
 
 
 def _values(tensor: Tensor) -> Tensor:
-    found = torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().clone()
+    found = torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor.detach().clone()
     return found.requires_grad_(tensor.requires_grad)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.machinery import ModuleSpec
 from typing import get_args
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from raysim.config.base import CustomConfig
 from raysim.config.sources import BundledConfig, InMemoryConfig, SourceConfig, SyntheticConfig, SyntheticVirtualConfig
-from raysim.data.sources import SOURCES, load_source
+from raysim.data.sources import SOURCES, load_source, sklearn_sets
 from raysim.errors import ConfigError, DataError
 
 
@@ -46,6 +48,16 @@ def test_digits_are_scaled_to_the_unit_interval() -> None:
     x = np.asarray(load_source(BundledConfig(), seed=0).train.x)
     assert (x.min(), x.max()) == (0, 1)
     np.testing.assert_array_equal(x * 16, np.round(x * 16))
+
+
+def test_digits_are_those_of_scikit_learn_wherever_it_keeps_its_file(tmp_path, monkeypatch) -> None:
+    expected = load_digits()
+    for moved in (False, True):
+        if moved:
+            monkeypatch.setattr(sklearn_sets, "find_spec", lambda name: ModuleSpec(name, None, origin=str(tmp_path)))
+        found = load_source(BundledConfig(), seed=0).train
+        np.testing.assert_array_equal(np.asarray(found.x)[:, 0] * 16, expected.images)
+        np.testing.assert_array_equal(np.asarray(found.y), expected.target)
 
 
 def test_virtual_clients_have_nothing_to_load() -> None:

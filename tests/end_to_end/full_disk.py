@@ -28,6 +28,8 @@ ROOM = 100 << 10
 """Bytes that are left on a full disk: enough for rows, not for a model."""
 
 
+DEAR = ("torch._dynamo", "sympy", "sklearn", "optuna", "matplotlib")
+"""What takes long to import, and what a run of one client at a time on digits without a report does without."""
 STATES = ("algorithm=scaffold", "model.hidden=[96]")
 """A server that `ROOM` is enough for, and clients' rows for which it is not."""
 
@@ -166,7 +168,7 @@ def main(folder: Path, kind: str, *overrides: str) -> None:
     if not overrides:
         found["until the end"] = until_the_end(disk, ROOM)
         found["to the last byte"] = until_the_end(disk, 0)
-    print(json.dumps(found))
+    print(json.dumps({**found, "imported": [name for name in DEAR if name in sys.modules]}))
 
 
 if __name__ == "__main__":

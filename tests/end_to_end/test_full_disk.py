@@ -64,6 +64,7 @@ def check_stopped(found: dict[str, Any], stopped: dict[str, Any], message: str) 
 def test_a_full_disk_costs_no_bit_in_process(tmp_path: Path, limited: bool) -> None:
     found, reason = outcome(tmp_path / "disk", None if limited else own_namespace())
     check_for_a_while(found, reason)
+    assert found["imported"] == [], "a run starts a second faster without"
     message = f"round-000006: cannot write the checkpoint ({reason});"
     check_stopped(found, found["until the end"], message)
     check_stopped(found, found["to the last byte"], f".arrows: cannot be written ({reason});")

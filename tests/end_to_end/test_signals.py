@@ -31,11 +31,18 @@ tracking: {report: false, checkpoint_every: 0}
 tuning: {space: {client.optimizer.lr: {low: 0.01, high: 1.0}}, trials: 1000, pruner: none, confirm: {seeds: 0}}
 """
 
+MAIN = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background processes ignore
+from raysim.cli import main
+main()
+"""
+
 
 @contextmanager
 def raysim(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     (folder / "tiny.yaml").write_text(TINY)
-    command = [sys.executable, "-c", "from raysim.cli import main; main()", *arguments, "--json"]
+    command = [sys.executable, "-c", MAIN, *arguments, "--json"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from raysim.config.model import (
     CnnConfig,
@@ -20,6 +22,7 @@ from raysim.config.model import (
 from raysim.data import DataInfo
 from raysim.errors import ConfigError, ModelError
 from raysim.models import build_model, fingerprint, model_on_meta
+from raysim.models.on_meta import on_meta
 
 DIGITS = DataInfo("classification", (64,), "real", classes=10)
 
@@ -48,6 +51,25 @@ def test_counting_takes_no_memory() -> None:
     model = model_on_meta(Resnet18GnConfig(width=1024), info)
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert sum(p.numel() for p in model.parameters()) > 2**31
+
+
+def test_nothing_is_drawn_where_there_are_no_values_and_everything_elsewhere() -> None:
+    drawn: list[str] = []
+
+    class Recording(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            drawn.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Recording(), on_meta():
+        embedding = nn.Embedding(5, 4)
+        found = [nn.init.normal_(embedding.weight), embedding.weight.data.normal_(), nn.init.normal_(torch.empty(2))]
+    assert "aten.empty.memory_format" in drawn
+    assert "aten.normal_.default" not in drawn
+    assert [one.shape for one in found] == [(5, 4), (5, 4), (2,)]
+    assert {one.device.type for one in found} == {"meta"}
+    with on_meta():
+        assert nn.init.normal_(torch.zeros(9, device="cpu")).any()
 
 
 # Modules of a user's own

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from raysim.config.model import LstmCharConfig, MlpConfig, SoftmaxConfig
 from raysim.data import DataInfo
 from raysim.errors import ModelError
-from raysim.models import build_model, check_fit, model_on_meta, refusal_of_one
+from raysim.models import build_model, check_fit, fit, model_on_meta, refusal_of_one
 
 IMAGES = DataInfo("classification", (1, 28, 28), "pixels", classes=10)
 FLAT = DataInfo("classification", (784,), "real", classes=10)
@@ -17,6 +17,13 @@ BINARY = DataInfo("classification", (4,), "real", classes=2)
 NUMBER = DataInfo("regression", (4,), "real")
 VECTOR = DataInfo("regression", (4,), "real", target_shape=(3,))
 TEXT = DataInfo("classification", (6,), "tokens", target_shape=(6,), classes=9, vocabulary=9)
+
+
+@pytest.fixture(params=["light", "heavy"])
+def _weight(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is tried with values first, or as if it were too large for that."""
+    if request.param == "heavy":
+        monkeypatch.setattr(fit, "LIGHT", -1)
 
 
 class Counting(nn.Module):
@@ -49,6 +56,7 @@ class Refusing(nn.Linear):
         raise KeyError("no\nreason")
 
 
+@pytest.mark.usefixtures("_weight")
 @pytest.mark.parametrize(
     ("model", "info", "loss", "shape"),
     [
@@ -87,6 +95,7 @@ def test_checking_leaves_modes_weights_buffers_and_generator_alone() -> None:
     assert all(p.device.type == "cpu" and p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.usefixtures("_weight")
 @pytest.mark.parametrize(
     ("model", "info", "loss", "line"),
     [
@@ -138,6 +147,7 @@ class Auxiliary(nn.Module):
         return self.main(x)
 
 
+@pytest.mark.usefixtures("_weight")
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
