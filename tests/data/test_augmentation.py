@@ -138,7 +138,7 @@ def test_smote_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "imblearn.over_sampling", None)
     monkeypatch.setitem(sys.modules, "imblearn", None)
     with pytest.raises(
-        ConfigError, match=r"smote needs the package imbalanced-learn; install .* 'raysim\[imbalance\]'"
+        ConfigError, match=r"smote needs the package imbalanced-learn; install .* 'raysim-fl\[imbalance\]'"
     ):
         built(tmp_path, "smote")
 
