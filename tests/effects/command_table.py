@@ -40,6 +40,8 @@ runs FOLDER | runs . | runs files | \ndone +\d
 runs --filter | runs . | runs . --filter state=unfinished | \ndone +\d
 runs --limit | runs . | runs . --limit 1 | --limit shows more
 runs --json | runs . | runs . --json | "state": "finished"
+init TEMPLATE | init torch project | init tabular project | project/patients\.csv
+init FOLDER | init torch project | init torch other | other/experiment\.yaml
 completion SHELL | completion bash | completion fish | COMPREPLY
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
