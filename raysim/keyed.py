@@ -57,6 +57,8 @@ class Purpose(IntEnum):
     FRACTION_NOISE = 171
     LOCAL_NOISE = 172
     INTEGER_NOISE = 173
+    EXAMPLES = 200
+    EXAMPLE_NOISE = 201
 
 
 def _mix(h: UInt64) -> UInt64:

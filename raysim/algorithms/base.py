@@ -80,8 +80,10 @@ class Algorithm(ABC):
 
     def work(self, client: ClientConfig) -> LocalWork:
         """How much a client does in a round."""
-        batch_size = None if client.batch_size == "full" else client.batch_size
-        return LocalWork(batch_size, client.epochs, client.steps, drop_last=client.drop_last)
+        if client.batch_size == "full":
+            return LocalWork(None, client.epochs, client.steps, drop_last=client.drop_last)
+        poisson = None if client.privacy is None else client.privacy.most(client.batch_size)
+        return LocalWork(client.batch_size, client.epochs, client.steps, drop_last=client.drop_last, poisson=poisson)
 
     def local_optimizer(self, client: ClientConfig) -> OptimizerConfig | None:
         """The local optimiser; None leaves the rows where they are, or to `local`."""

@@ -15,6 +15,7 @@ from raysim.config.balance import (
     ResamplingConfig,
 )
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
+from raysim.config.example_privacy import ExamplePrivacyConfig
 
 
 class BaseOptimizerConfig(Section):
@@ -193,6 +194,8 @@ class ClientConfig(Section):
     """How often an epoch sees the samples of each class."""
     stragglers: StragglersConfig = StragglersConfig()
     """Clients that do only part of the work."""
+    privacy: ExamplePrivacyConfig | None = None
+    """Differential privacy of each client's samples: what leaves the client has noise in it. Needs `steps`."""
 
     @model_validator(mode="after")
     def _has_a_last_batch(self) -> ClientConfig:
@@ -200,6 +203,30 @@ class ClientConfig(Section):
             raise ValueError("drop_last leaves out short batches, and batch_size is full; remove drop_last")
         if self.batch_size != "full" and self.batch_size % self.accumulation:
             raise ValueError(f"accumulation ({self.accumulation}) does not divide batch_size ({self.batch_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_are_drawn_one_by_one(self) -> ClientConfig:
+        if self.privacy is None:
+            return self
+        if self.batch_size == "full":
+            raise ValueError("privacy draws each batch at random, and batch_size is full; set it to a number")
+        if self.steps is None:
+            raise ValueError("privacy draws each batch by itself, and epochs are shuffled; set steps in their place")
+        if self.drop_last:
+            raise ValueError("privacy knows no last batch of an epoch; remove drop_last")
+        if self.resampling.name != "none":
+            raise ValueError(
+                f"privacy counts with samples that are drawn alike, and resampling is {self.resampling.name}, by the "
+                "client's labels; remove resampling"
+            )
+        if self.accumulation > 1:
+            raise ValueError("privacy takes gradients one sample at a time anyway; remove accumulation")
+        if self.privacy.most(self.batch_size) < self.batch_size:
+            raise ValueError(
+                f"privacy.largest_batch ({self.privacy.largest_batch}) is below batch_size ({self.batch_size}), the "
+                "size of a batch on average; raise it"
+            )
         return self
 
 

@@ -5,7 +5,7 @@ from raysim.models.build import MODELS, build_model, list_models, model_on_meta
 from raysim.models.calling import Calling, takes_any_length
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.fingerprint import fingerprint
-from raysim.models.fit import check_fit, check_trainable, refusal_of_one
+from raysim.models.fit import check_fit, check_trainable, moved_statistic, refusal_of_one
 from raysim.models.frozen import BASE, FrozenWatch, base_fingerprint
 from raysim.models.outputs import output_shape
 from raysim.models.pretrained import resolved
@@ -28,6 +28,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "model_on_meta",
+    "moved_statistic",
     "output_shape",
     "refusal_of_one",
     "resolved",

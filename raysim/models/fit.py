@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import chain
 
 import torch
@@ -105,6 +106,16 @@ def refusal_of_one(model: nn.Module, info: DataInfo, loss: str = "auto", *, trai
     return None
 
 
+def moved_statistic(model: nn.Module, info: DataInfo) -> str | None:
+    """The first float buffer that a forward pass in training mode changes, such as a running mean; None if none is.
+
+    Args:
+        model: one that passes `check_fit`; it is left as it was.
+        info: what a sample looks like.
+    """
+    return _Trial(model, info).moved()
+
+
 class _Trial:
     """A copy of a model, on `meta`, to run blank samples through."""
 
@@ -156,6 +167,19 @@ class _Trial:
         except ModelError as error:
             error.args = (f"{error}{_remark(self._info, told(error.__cause__ or error))}",)
             raise
+
+    def moved(self) -> str | None:
+        """The first float buffer that a forward pass in training mode changes."""
+        statistics = [name for name, one in self._copy.named_buffers() if one.is_floating_point()]
+        if not statistics:
+            return None
+        values = {name: torch.zeros_like(one, device="cpu") for name, one in self._copy.named_parameters()}
+        values |= {name: torch.ones_like(one, device="cpu") for name, one in self._copy.named_buffers()}
+        before = {name: values[name].clone() for name in statistics}
+        self._modes.train()
+        with torch.no_grad(), exclusive_torch(), suppress(Exception):  # what fails has been seen by `check_fit`
+            functional_call(self._copy, values, (_blank(self._info, SAMPLES),))
+        return next((name for name in statistics if not torch.equal(values[name], before[name])), None)
 
 
 def _blank(info: DataInfo, samples: int) -> Tensor:

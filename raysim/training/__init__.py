@@ -8,8 +8,9 @@ from raysim.training.capture import CannotCapture
 from raysim.training.clients import Clients
 from raysim.training.codes import LocalUpdate
 from raysim.training.compiled_correction import VectorSizes
-from raysim.training.engine import Block, Engine
+from raysim.training.engine import Block, Engine, UnprotectedError
 from raysim.training.evaluator import Evaluator, ExactSums, add_exact, merge_exact
+from raysim.training.examples import ExamplePrivacy, poisson_rates
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
 from raysim.training.groups import clip_of, column_rates
@@ -44,6 +45,7 @@ __all__ = [
     "EngineName",
     "Evaluator",
     "ExactSums",
+    "ExamplePrivacy",
     "FeatureLoss",
     "FineTuner",
     "Heard",
@@ -66,6 +68,7 @@ __all__ = [
     "Some",
     "Step",
     "Trainer",
+    "UnprotectedError",
     "VectorSizes",
     "activation_bytes",
     "add_exact",
@@ -80,6 +83,7 @@ __all__ = [
     "evaluated_metrics",
     "listen",
     "merge_exact",
+    "poisson_rates",
     "resolve_client_loss",
     "resolve_loss",
     "resolve_metrics",

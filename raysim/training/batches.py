@@ -32,6 +32,8 @@ class LocalWork:
         rounds: that a cohort stays for; local steps are taken in the last of them.
         repeats: steps in a row that see the same batch. `epochs` and `steps` count them once.
         drop_last: whether an epoch goes without a last batch that is shorter than the others.
+        poisson: samples that a batch has at most, where each sample is in it with a chance of `batch_size` / n
+            (`raysim.training.examples`); None deals shuffled epochs.
     """
 
     batch_size: int | None
@@ -40,6 +42,12 @@ class LocalWork:
     rounds: int = 1
     repeats: int = 1
     drop_last: bool = False
+    poisson: int | None = None
+
+    @property
+    def room(self) -> int | None:
+        """Samples that a batch has at most; None is the whole shard."""
+        return self.batch_size if self.poisson is None else self.poisson
 
     def drawn_in(self, round_number: int) -> int:
         """Which draw a round's cohort is of: one that stays for several rounds is drawn once."""

@@ -13,6 +13,7 @@ from raysim.training.batches import LocalWork
 from raysim.training.capture import CannotCapture, why_not
 from raysim.training.codes import LocalUpdate
 from raysim.training.engine import Engine
+from raysim.training.examples import ExamplePrivacy
 from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss
@@ -56,6 +57,7 @@ def build_engine(
     update: LocalUpdate | None = None,
     feature_loss: FeatureLoss | None = None,
     saving: Saving = NO_SAVING,
+    privacy: ExamplePrivacy | None = None,
 ) -> Engine:
     """The engine that was chosen.
 
@@ -64,13 +66,16 @@ def build_engine(
         update: what the trainer does with gradients, for compiled steps; without it, gradients alone are compiled.
         feature_loss: what is added to the loss.
         saving: memory that is saved at the price of time.
+        privacy: what protects the clients' samples.
 
     Raises:
         CannotCapture: the model, or the work, is not for this engine; says why.
     """
     device, bf16 = choice.torch_device, choice.precision == "bf16"
     if choice.name == "sequential":
-        return SequentialEngine(module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss, saving=saving)
+        return SequentialEngine(
+            module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss, saving=saving, privacy=privacy
+        )
     if saving.accumulation > 1:
         raise CannotCapture("micro-batches (client.accumulation) are computed one client at a time")
     if saving.checkpointing:
@@ -79,15 +84,17 @@ def build_engine(
         raise CannotCapture("the algorithm takes no gradients")
     if feature_loss is not None and choice.compiled:
         raise CannotCapture("a loss that compares representations of several models is not compiled")
-    if work.batch_size is None:
+    if privacy is not None and choice.compiled:
+        raise CannotCapture("the gradients of samples, which are clipped one by one (client.privacy), are not compiled")
+    if work.room is None:
         raise CannotCapture("full batches are as long as the client's shard")
     if choice.device == "cpu" and torch.get_num_threads() > 1:
         raise CannotCapture("several threads a client would share out its work by the number of its neighbours")
-    size, compiled = work.batch_size, choice.compiled
+    size, compiled = work.room, choice.compiled
     try:
         return RowsEngine(
             module, layout, loss, info, device, choice.rows, size, compiled=compiled, update=update, bf16=bf16,
-            feature_loss=feature_loss,
+            feature_loss=feature_loss, privacy=privacy,
         )  # fmt: skip
     except (CannotCapture, torch.OutOfMemoryError):
         raise

@@ -29,6 +29,7 @@ _known: dict[Hashable, Vectorised] = {}
 def captured_gradient(
     module: nn.Module, layout: ParameterLayout, loss: Loss | ClientLoss, features: FeatureTerm | None,
     example: Callable[[int], Sequence[Tensor]], *, bf16: bool, align_products: bool,
+    clip: float | None = None,
 ) -> Vectorised:  # fmt: skip
     """The graph of `gradient_of`, for any k ≥ 2.
 
@@ -36,6 +37,7 @@ def captured_gradient(
         module: in training mode.
         example: arguments for k clients.
         align_products: see `capture`.
+        clip: see `gradient_of`.
 
     Raises:
         CannotCapture: see `capture`; or the forward pass changes a buffer.
@@ -44,10 +46,10 @@ def captured_gradient(
     key = None
     if structure is not None and features is None and isinstance(loss, FunctionType) and _is_ours(loss.__module__):
         given = tuple((tuple(one.shape), one.dtype, one.device) for one in example(2))
-        key = structure, loss, given, bf16, align_products
+        key = structure, loss, given, bf16, align_products, clip
         if key in _known:
             return _known[key]
-    function = gradient_of(module, layout, loss, features, bf16=bf16)
+    function = gradient_of(module, layout, loss, features, bf16=bf16, clip=clip)
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     found = capture(function, example, align_products=align_products)
     for name, buffer in module.named_buffers():

@@ -66,6 +66,7 @@ class Clients(Some):
         self._loss_sums = torch.zeros(k, dtype=torch.float64, device=rows.device)
         self._counted = np.zeros(k, dtype=np.int64)
         self._outside: dict[str, object] | None = None
+        self._gone_through = False
         self.loading = 0.0
 
     def __getattr__(self, name: str) -> object:
@@ -108,6 +109,7 @@ class Clients(Some):
         They are not clipped and not recorded, and running statistics stay as they are.
         """
         self._refuse_within("full_gradient")
+        self._means.engine.refuse_unprotected("gradients of whole shards")
         means, block, rows, device = self._means, self._block, self.rows, self.rows.device
         work = LocalWork(means.work.batch_size, drop_last=means.work.drop_last)
         order = np.argsort(-work.count(self.samples), kind="stable")  # few local steps may go with a long epoch
@@ -135,6 +137,7 @@ class Clients(Some):
             ValueError: a model has another shape.
         """
         self._refuse_within("losses")
+        self._means.engine.refuse_unprotected("losses of models on the clients' samples")
         for one in models:
             if not isinstance(one, Tensor) or one.shape != self.broadcast.shape:
                 what = f"shape {list(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
@@ -164,6 +167,7 @@ class Clients(Some):
 
     def whole_shards(self) -> Iterator[tuple[Batch, Int64]]:
         """All training samples of each client, and the positions among them of its first sample of every local step."""
+        self._means.engine.refuse_unprotected("whole shards")
         block = self._block
         for i, (start, count) in enumerate(zip(block.shards.start.tolist(), block.shards.count.tolist(), strict=True)):
             index = torch.arange(start, start + count, device=self.rows.device)
@@ -183,6 +187,9 @@ class Clients(Some):
     @contextmanager
     def _pass(self, peers: Sequence[Tensor]) -> Iterator[None]:
         self._refuse_within("another pass")
+        if self._gone_through:
+            self._means.engine.refuse_unprotected("the same batches again, in another pass")
+        self._gone_through = True
         began = time.perf_counter()
         self._means.engine.load(replace(self._block, peers=tuple(peers)))
         optimizer = self._means.optimizer

@@ -16,7 +16,12 @@ from torch import Tensor
 from raysim.arrays import Int64
 from raysim.data import DataInfo
 from raysim.training.batches import BatchPlan, Shards
+from raysim.training.examples import NoisySums
 from raysim.training.inputs import Correction, Rates, Some
+
+
+class UnprotectedError(Exception):
+    """A program looks at samples whose gradients alone are protected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Block:
         keys: for each, a key for what its module draws by itself, int64 `[K]`.
         peers: other models `[K, P]` that its representations are compared with.
         context: what the loss is told about each, float32 `[K, …]`, where it is a `ClientLoss`.
+        noise: for each, a key of the noise on its gradients, int64 `[K]`, where its samples are protected.
     """
 
     shards: Shards
@@ -36,6 +42,7 @@ class Block:
     keys: Int64
     peers: tuple[Tensor, ...] = ()
     context: Tensor | None = None
+    noise: Int64 | None = None
 
 
 class Engine(ABC):
@@ -45,12 +52,17 @@ class Engine(ABC):
     tensor for life; `grad` is one of two that take turns (`alternate`). `gradients` reads the first k rows, leaves the
     parameters alone, may write the float buffers' columns (running statistics), and writes `grad[:k]`, `[K, T]`,
     padding included (zero). A row's bits depend neither on the other rows nor on its position nor on k.
+
+    Attributes:
+        noisy: what protects the clients' samples (`raysim.training.examples`). Then gradients are noisy means of
+            clipped ones, and nothing else is computed from samples.
     """
 
     name: str
     info: DataInfo
     rows: Tensor
     grad: Tensor
+    noisy: NoisySums | None = None
     _spare: Tensor | None = None
 
     @property
@@ -95,7 +107,11 @@ class Engine(ABC):
 
         Args:
             point: `[P]`, or `[k, P]`.
+
+        Raises:
+            UnprotectedError: the clients' samples are protected.
         """
+        self.refuse_unprotected("gradients of a batch at other weights")
         mine = self.rows[:k].clone()
         self.rows[:k] = point
         self.gradients(step, k)
@@ -109,12 +125,25 @@ class Engine(ABC):
 
         Args:
             point: `[k, P]`.
+
+        Raises:
+            UnprotectedError: the clients' samples are protected.
         """
+        self.refuse_unprotected("losses of a batch")
         mine, grad = self.rows[:k].clone(), self.grad[:k].clone()
         self.rows[:k] = point
         losses = self.gradients(step, k)
         self.rows[:k], self.grad[:k] = mine, grad
         return losses
+
+    def refuse_unprotected(self, what: str) -> None:
+        """Refuse what would look at samples outside of the mechanism that protects them.
+
+        Raises:
+            UnprotectedError: there is one.
+        """
+        if self.noisy is not None:
+            raise UnprotectedError(f"client.privacy protects samples, and the algorithm looks at {what}")
 
     def take(self, b: Some, steps: range, losses: Tensor, lr: Rates, correct: Correction | None) -> bool:
         """Take these local steps, updates and all, of the block's first k clients, if the engine was built to.

@@ -39,6 +39,7 @@ class Heard:
         full_gradient: whether it takes those of whole shards.
         solves: whether it takes whole shards in place of local steps.
         passes: how often, in a round, it goes through its local steps.
+        unprotected: what it looks at that noisy gradients do not protect (`Engine.refuse_unprotected`).
     """
 
     corrections: list[Correction | None] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Heard:
     full_gradient: bool = False
     solves: bool = False
     passes: int = field(default=0, compare=False)
+    unprotected: list[str] = field(default_factory=list, compare=False)
 
 
 def listen(
@@ -110,14 +112,17 @@ class _HeardClients(Clients):
             yield
 
     def full_gradient(self) -> Tensor:
+        self._means.engine.refuse_unprotected("gradients of whole shards")
         self._heard.full_gradient = self._heard.plain = True
         return torch.zeros_like(self.weights)
 
     def losses(self, models: Sequence[Tensor] | Tensor) -> Tensor:
+        self._means.engine.refuse_unprotected("losses of models on the clients' samples")
         return self.rows.new_ones((self.k, len(models)), dtype=torch.float64)
 
     def whole_shards(self) -> Iterator[tuple[Batch, Int64]]:
         self._heard.solves = True
+        self._means.engine.refuse_unprotected("whole shards")
         raise _Enough
 
 
@@ -145,3 +150,6 @@ class _Listening(Engine):
         if correct not in self._heard.corrections:
             self._heard.corrections.append(correct)
         return True
+
+    def refuse_unprotected(self, what: str) -> None:
+        self._heard.unprotected.append(what)

@@ -27,8 +27,14 @@ class RowBatches:
     up has a share of zero.
     """
 
-    def __init__(self, info: DataInfo, batch_size: int, width: int, like: Tensor) -> None:
-        """For blocks of at most `width` rows, in memory like that of `like`."""
+    def __init__(self, info: DataInfo, batch_size: int, width: int, like: Tensor, *, apart: bool = False) -> None:
+        """For blocks of at most `width` rows, in memory like that of `like`.
+
+        Args:
+            apart: whether shares are those of a sample's own loss, its mean over its targets, not of the batch's mean;
+                of a sample with a single target the share is its weight.
+        """
+        self._apart = apart
         self._info, self._batch_size, self._device = info, batch_size, like.device
         shape = (batch_size, *info.input_shape)
         self._x = room(max(width, _GATHERED // prod(shape)), shape, like)  # of as many steps as it holds
@@ -78,7 +84,10 @@ class RowBatches:
         if weight is not None:
             weight = weight.index_select(0, chosen).view(*samples, *weight.shape[1:])
             here = here * weight.view(*weight.shape, *(1,) * (here.ndim - weight.ndim))
-        total = here.flatten(2).sum(2).view(*samples[:2], *(1,) * (here.ndim - 2))
+        if self._apart and not targets:
+            return here
+        lead = 3 if self._apart else 2
+        total = here.flatten(lead).sum(lead).view(*samples[:lead], *(1,) * (here.ndim - lead))
         return here / (total + (total == 0))
 
 
@@ -100,3 +109,20 @@ class Stretch:
         if not 0 <= i - self.gathered < len(self.x):
             self.gathered, self.x = i, self.batches.gather(self.index[i:])
         return self.x[i - self.gathered], self.y[i], self.share[i]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Steps in which the same k clients train: their values `[max(k, 2), …]`, those of other models, their batches, and
+    what the loss is told."""
+
+    k: int
+    steps: range
+    values: list[Tensor]
+    peers: list[Tensor]
+    batches: Stretch
+    context: tuple[Tensor, ...]
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        """x, y and share of a step, `[max(k, 2), B, …]`, and the clients' context if there is one; x until the next."""
+        return *self.batches.batch(step), *self.context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -14,12 +13,13 @@ from raysim.training.capture import CannotCapture, Vectorised, last_alone
 from raysim.training.captured import captured_gradient
 from raysim.training.codes import Codes, LocalUpdate
 from raysim.training.engine import Block, Engine
+from raysim.training.examples import ExamplePrivacy, NoisySums
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import copy_each
 from raysim.training.inputs import Correction, Rates, Some
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
-from raysim.training.row_batches import RowBatches, Stretch
+from raysim.training.row_batches import RowBatches, Turn
 from raysim.training.trial import dependence, random_batch, somewhere_near
 from raysim.training.whole_step import NotWhole, WholeStep
 
@@ -57,6 +57,7 @@ class RowsEngine(Engine):
         update: LocalUpdate | None = None,
         bf16: bool = False,
         feature_loss: FeatureLoss | None = None,
+        privacy: ExamplePrivacy | None = None,
     ) -> None:
         """Capture the gradient, and check that a row's bits depend on nothing but the row.
 
@@ -66,6 +67,7 @@ class RowsEngine(Engine):
             compiled: by `torch.compile`, which needs a C++ compiler and takes seconds; kept on disk for the next run.
             update: what is compiled along with the gradient, so that `take` takes whole steps; None is nothing.
             feature_loss: what is added to the loss; not where it is compiled.
+            privacy: what protects the clients' samples; not where it is compiled.
 
         Raises:
             CannotCapture: the model cannot be trained this way; says why.
@@ -79,13 +81,15 @@ class RowsEngine(Engine):
         loss = row_cross_entropy if loss is cross_entropy else loss
         self._context_shape: tuple[int, ...] | None = getattr(loss, "shape", None)
         TrainingModes(module.to(device)).train()
+        self.noisy = None if privacy is None else NoisySums(privacy, layout, device)
+        clip = None if privacy is None else privacy.clip
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = somewhere_near(layout, module)
         self._update = update or LocalUpdate(None, None, (), plain=True)
         self.codes = Codes()
         for align_products in (False, True):
             self._gradient = captured_gradient(
-                module, layout, loss, self._features, self._example, bf16=bf16, align_products=align_products
+                module, layout, loss, self._features, self._example, bf16=bf16, align_products=align_products, clip=clip
             )
             if compiled:
                 self._compile()
@@ -100,10 +104,10 @@ class RowsEngine(Engine):
         self.rows = torch.zeros((width, self._layout.size), device=self.device)
         self.grad = torch.zeros((width, self._layout.trainable), device=self.device)
         self._spare = None
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._known_views: dict[tuple[int, bool, bool], list[Tensor]] = {}
         self._other = False
-        self._batches = RowBatches(self.info, self.batch_size, width, self.rows)
+        self._batches = RowBatches(self.info, self.batch_size, width, self.rows, apart=self.noisy is not None)
 
     @property
     def capacity(self) -> int:
@@ -117,6 +121,8 @@ class RowsEngine(Engine):
         k = len(block.keys)
         width = self._width(k)
         self._batches.load(block, width)
+        if self.noisy is not None:
+            self.noisy.load(block.shards, block.noise)
         if k < width:
             self.rows[k:width] = self.rows[0]
         context = block.context
@@ -133,9 +139,10 @@ class RowsEngine(Engine):
         *grads, losses = self._gradient(*turn.values, *turn.peers, *turn.batch(step))
         # A companion that has finished keeps its last gradient.
         copy_each(self._places(k), grads if k == len(losses) else [grad[:k] for grad in grads])
-        return losses[:k]
+        return losses[:k] if self.noisy is None else self.noisy.finish(step, self.grad[:k], losses[:k])
 
     def losses_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        self.refuse_unprotected("losses of a batch")
         turn, width = self._at(step, k), self._width(k)
         rows = torch.empty_like(self.rows[:width]).copy_(point[self._beside(k, width)])
         given = [*self._layout.views(rows).values(), *turn.peers, *turn.batch(step)]
@@ -169,7 +176,7 @@ class RowsEngine(Engine):
                 kept[:k] = moved[:k]
         return True
 
-    def _compiled_gradients(self, code: WholeStep, step: int, turn: _Turn) -> Tensor:
+    def _compiled_gradients(self, code: WholeStep, step: int, turn: Turn) -> Tensor:
         k, width = turn.k, self._width(turn.k)
         rows, grad = self.rows[:k], self.grad[:k]
         if k < width:
@@ -189,12 +196,12 @@ class RowsEngine(Engine):
         """The k clients and their companions, who are the last one once more."""
         return torch.arange(width, device=self.device).clamp_(max=k - 1)
 
-    def _at(self, step: int, k: int) -> _Turn:
+    def _at(self, step: int, k: int) -> Turn:
         """The steps from this one on in which the first k clients train: taken apart at once, not one by one."""
         turn = self._turn
         if turn is None or turn.k != k or step not in turn.steps:
             width, steps = self._width(k), range(step, max(self._ends[k - 1], step + 1))
-            turn = self._turn = _Turn(
+            turn = self._turn = Turn(
                 k,
                 steps,
                 self._views(k, width),
@@ -239,7 +246,7 @@ class RowsEngine(Engine):
         share = torch.ones(y.shape)
         if self.batch_size > 1:
             share[-1] = 0
-        share /= share.sum()
+        share /= share.sum() if self.noisy is None else max(prod(self.info.target_shape), 1)
         given = [x, y, share]
         if self._context_shape is not None:
             given.append(torch.linspace(0.5, 1.5, prod(self._context_shape)).view(self._context_shape))
@@ -272,20 +279,3 @@ class RowsEngine(Engine):
 
         sizes = {2, min(3, most), most // 2 + 1, most} if self.shrinks else {most}
         return dependence(outcome, sizes, most, x)
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Steps in which the same k clients train: their values `[max(k, 2), …]`, those of other models, their batches, and
-    what the loss is told."""
-
-    k: int
-    steps: range
-    values: list[Tensor]
-    peers: list[Tensor]
-    batches: Stretch
-    context: tuple[Tensor, ...]
-
-    def batch(self, step: int) -> tuple[Tensor, ...]:
-        """x, y and share of a step, `[max(k, 2), B, …]`, and the clients' context if there is one; x until the next."""
-        return *self.batches.batch(step), *self.context

@@ -14,6 +14,7 @@ from raysim.models.modes import TrainingModes
 from raysim.training.batches import Batch, gather
 from raysim.training.channels_last import channels_last, wants_channels_last
 from raysim.training.engine import Block, Engine, generator_of, in_bf16
+from raysim.training.examples import ExamplePrivacy, NoisySums, clipped
 from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import add_each, copy_each
 from raysim.training.layout import ParameterLayout
@@ -75,6 +76,7 @@ class SequentialEngine(Engine):
         bf16: bool = False,
         feature_loss: FeatureLoss | None = None,
         saving: Saving = NO_SAVING,
+        privacy: ExamplePrivacy | None = None,
     ) -> None:
         self.module, self.bf16, self._modes = module.to(device), bf16, TrainingModes(module)
         self._loss, self.info, self.device, self._pieces = loss, info, device, saving.accumulation
@@ -90,6 +92,7 @@ class SequentialEngine(Engine):
         self._spare_views: list[Tensor] = []
         self._sparse: bool | None = None  # whether gradients are (`nn.Embedding(sparse=True)`); known after a step
         self._layout = layout
+        self.noisy = None if privacy is None else NoisySums(privacy, layout, device)
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
         recompute(module, saving.checkpointing)
         # What a module keeps outside the rows (integer buffers, constants) starts every client from the same values.
@@ -104,6 +107,8 @@ class SequentialEngine(Engine):
         self._peers = [self._layout.views(peer[0]) for peer in block.peers]
         self._batches = [batch[:size] for batch, size in zip(index.unbind(), plan.count[:, 0].tolist(), strict=True)]
         self._size = plan.index.shape[2]
+        if self.noisy is not None:
+            self.noisy.load(block.shards, block.noise)
         self._modes.train()
         self._key = int(block.keys[0])
         self._generator.manual_seed(self._key)
@@ -118,6 +123,7 @@ class SequentialEngine(Engine):
         self._grad_views, self._spare_views = other, self._grad_views
 
     def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        self.refuse_unprotected("gradients of a batch at other weights")
         drawn, counters = self._generator.get_state(), [buffer.clone() for buffer, _ in self._kept]
         found = super().gradients_at(point, step, k)
         self._generator.set_state(drawn)
@@ -126,6 +132,8 @@ class SequentialEngine(Engine):
         return found
 
     def gradients(self, step: int, k: int) -> Tensor:
+        if self.noisy is not None:
+            return self.noisy.finish(step, self.grad, self._clipped_sums(step, self.noisy.privacy.clip))
         if self._pieces > 1:
             return self._accumulated(step)
         loss, grads = self._differentiated(gather(self._pool, self._batches[step], self.info))
@@ -133,6 +141,8 @@ class SequentialEngine(Engine):
         return loss
 
     def descend(self, step: int, k: int, lr: float) -> Tensor:
+        if self.noisy is not None:
+            return super().descend(step, k, lr)
         if self._pieces > 1:
             loss, grads = self._accumulated(step), self._grad_views
         else:
@@ -141,6 +151,7 @@ class SequentialEngine(Engine):
         return loss
 
     def losses_at(self, point: Tensor, step: int, k: int) -> Tensor:
+        self.refuse_unprotected("losses of a batch")
         mine, drawn = self.rows.clone(), self._generator.get_state()
         counters = [buffer.clone() for buffer, _ in self._kept]
         self.rows[:1] = point
@@ -164,6 +175,20 @@ class SequentialEngine(Engine):
             losses.append(loss)
             add = add_each
         return torch.stack(losses).sum(dim=0)
+
+    def _clipped_sums(self, step: int, clip: float) -> Tensor:
+        """The sum of the samples' losses `[1]`; that of their clipped gradients adds up in `grad`, one by one."""
+        self.grad.zero_()
+        total = self.grad.new_zeros(1)
+        for index in torch.split(self._batches[step], 1):
+            batch = gather(self._pool, index, self.info)
+            own = batch.weight if batch.weight is not None and batch.weight.ndim == 1 else None
+            loss, grads = self._differentiated(Batch(batch.x, batch.y, batch.weight if own is None else None))
+            if own is not None:  # of a sample with a single target
+                loss, grads = loss * own, [grad * own for grad in grads]
+            add_each(self._grad_views, clipped(grads, clip))
+            total += torch.where(loss.isfinite(), loss, 0.0)
+        return total
 
     def _micro_batches(self, step: int) -> Iterator[tuple[Batch, _Rest]]:
         """Equal parts of a batch; of one that is short there may be fewer."""

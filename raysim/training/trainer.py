@@ -14,6 +14,7 @@ from raysim.arrays import Float64, Int64
 from raysim.training.batches import BatchPlan, LocalWork, Shards
 from raysim.training.clients import Clients
 from raysim.training.engine import Block, Engine
+from raysim.training.examples import poisson_plan
 from raysim.training.groups import Clip
 from raysim.training.inputs import BlockInputs, RoundSetting
 from raysim.training.optimizers import RowOptimizer
@@ -72,12 +73,15 @@ class Trainer:
         """
         began, inputs = time.perf_counter(), inputs or BlockInputs()
         turn = inputs.turns(setting, len(clients))
-        plan = BatchPlan.draw(setting.seed, turn, clients, shards.count, self.work, inputs.steps)
+        draw = poisson_plan if self.work.poisson is not None else BatchPlan.draw
+        plan = draw(setting.seed, turn, clients, shards.count, self.work, inputs.steps)
         if self.resampling is not None:
             plan = self.resampling(plan, setting.seed, turn, clients, shards, self.work)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, turn, clients)
-        block = Block(shards, plan, keys, context=inputs.context)
+        private = self.work.poisson is not None
+        noise = keyed.integers(setting.seed, keyed.Purpose.EXAMPLE_NOISE, turn, clients) if private else None
+        block = Block(shards, plan, keys, context=inputs.context, noise=noise)
         means = Means(self.engine, self.optimizer, self.work, self.clip_norm, self.matrices)
         c = Clients(means, setting, broadcast, clients, block, inputs)
         drawn = time.perf_counter()

@@ -48,6 +48,7 @@ BASES = {
     "@mlp": "model={name: mlp, hidden: [6]}",
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
     "{name: 'prototype_stages:Accounted', args: {noise_multiplier: 3}}]",
+    "@private": "client.steps=3; client.privacy={clip: 0.5, noise_multiplier: 0.3}",
 }
 """What several bases have in common."""
 
@@ -141,6 +142,9 @@ client.groups.weight_decay | [{match: ["*.bias"], weight_decay: 1}] | client.gro
 client.groups.clip_norm | [{match: ["*.bias"], clip_norm: 0.01}] | client.groups=[{match: ["*.bias"]}]
 client.accumulation | 5 |
 client.drop_last | true |
+client.privacy.clip | 0.01 | @private
+client.privacy.noise_multiplier | 2 | @private
+client.privacy.largest_batch | 2 | @private; client.batch_size=2; client.privacy.largest_batch=30
 client.resampling=balanced | balanced | @skewed
 client.resampling=capped | {name: capped, ratio: 1} |
     data.partition={name: dirichlet, clients: 2, min_size: 2, alpha: 0.2}

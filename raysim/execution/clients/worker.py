@@ -38,6 +38,7 @@ from raysim.training import (
     BlockResult,
     CannotCapture,
     Evaluator,
+    ExamplePrivacy,
     ParameterLayout,
     RoundSetting,
     build_engine,
@@ -85,7 +86,8 @@ class ClientWorker:
         work = self.algorithm.work(experiment.client)
         try:
             saved = saving(experiment)
-            engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features, saved)
+            privacy = ExamplePrivacy.of(experiment.client)
+            engine = build_engine(job.engine, module, layout, client_loss, info, work, update, features, saved, privacy)
         except CannotCapture as reason:
             raise RunError(f"this worker cannot train rows as the driver can: {reason}") from reason
         self._frozen.check()

@@ -159,6 +159,9 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
         vectors += rows * (trainable + columns)
     if skeleton.program.full_gradient:  # the rows meanwhile, a sum, and what is returned
         vectors += rows * (columns + 2 * trainable)
+    if job.experiment.client.privacy is not None:  # gradients of samples, clipped and not
+        samples = algorithm.work(job.experiment.client).poisson if job.engine.name == "rows" else 1
+        vectors += 2 * rows * (samples or 1) * trainable
     if job.experiment.evaluation.fine_tune is not None:  # models before and after, and an engine without compiled steps
         vectors += rows * (2 * columns + (columns + trainable if job.engine.compiled else 0))
     # Buffers beside the rows: the engine's, their first values, the evaluator's.

@@ -142,7 +142,10 @@ def _not_worth_timing(job: Job, algorithm: Algorithm, task: RoundTask) -> str | 
 
 def _room(job: Job, algorithm: Algorithm) -> int:
     """Clients at once that may be worth it; how many a GPU's memory holds is measured."""
-    return MOST_ROWS if job.engine.device == "cuda" else min(MOST_ROWS, MOST_VALUES // algorithm.layout.size)
+    samples = algorithm.work(job.experiment.client).poisson or 1  # whose gradients are there at once
+    return (
+        MOST_ROWS if job.engine.device == "cuda" else min(MOST_ROWS, MOST_VALUES // (samples * algorithm.layout.size))
+    )
 
 
 def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> ChosenEngine:

@@ -32,6 +32,7 @@ from raysim.execution.placement.census import census
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.preparation.privacy import check_stopping, plan_privacy
+from raysim.execution.preparation.private_samples import check_private_samples
 from raysim.execution.preparation.prompts import Prompts
 from raysim.models import check_fit, fingerprint, model_on_meta, resolved
 from raysim.privacy import PrivacyPlan
@@ -152,6 +153,7 @@ def prepare_job(
     algorithm.check(experiment)
     check_client(experiment, algorithm)
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
+    check_private_samples(experiment, algorithm, meta, info)
     aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
     clients = cohort_size(experiment, federation.population)
     weight = expected_weight(experiment, federation) if aggregation.fixed else 1.0

@@ -25,6 +25,7 @@ from raysim.training import (
     Engine,
     EngineChoice,
     Evaluator,
+    ExamplePrivacy,
     LocalUpdate,
     ParameterLayout,
     RoundSetting,
@@ -53,7 +54,8 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> tuple[Engine,
     loss = resolve_client_loss(job.experiment.training, info)
     work, features = algorithm.work(job.experiment.client), algorithm.feature_loss()
     update, saved = local_update(job, algorithm, compiled=choice.compiled), saving(job.experiment)
-    return build_engine(choice, module, ParameterLayout(module), loss, info, work, update, features, saved), update
+    layout, privacy = ParameterLayout(module), ExamplePrivacy.of(job.experiment.client)
+    return build_engine(choice, module, layout, loss, info, work, update, features, saved, privacy), update
 
 
 class ProgramRun:
