@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from raysim.config import Experiment
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import Prepared
@@ -82,8 +83,8 @@ def open_run(
         executor = undo.enter_context(_executor(prepared.job))
         environment = executor.environment()
         bits = {**environment["bits"], "data": federation.fingerprint}
-        if not experiment.aggregation.exact:
-            bits["sums"] = "float32, the result depends on who trained whom"
+        if (inexact := _inexact(experiment)) is not None:
+            bits["sums"] = inexact[1]
         bits |= {f"stages.{label}": why for label, why in prepared.aggregation.inexact.items()}
         refuse_other_bits(recorded_bits or {}, bits)
         selection = prepared.selection
@@ -122,12 +123,22 @@ def open_run(
             recorder.note(text, level)
         executor.on_fault(lambda fault: recorder.fault(fault.text, **fault.fields()))
         executor.on_note(lambda text: recorder.note(text, "info"))
-        if "sums" in bits:
-            recorder.note(f"aggregation.exact is false: sums are {bits['sums']}", "info")
+        if inexact is not None:
+            recorder.note(": sums are ".join(inexact), "info")
         for label, why in prepared.aggregation.inexact.items():
             recorder.note(f"stage {label}: noise is {why}", "info")
         undo.pop_all()
     return Opening(executor, server, selection, selected, evaluation, stopping, recorder, epsilon)
+
+
+def _inexact(experiment: Experiment) -> tuple[str, str] | None:
+    """The key by which sums do not come out the same every time, and what they are; None where they do."""
+    aggregation = experiment.aggregation
+    if not aggregation.exact:
+        return "aggregation.exact is false", "float32, the result depends on who trained whom"
+    if aggregation.protection.name == "ckks":
+        return "aggregation.protection is ckks", "decrypted with an error of about 1e-8, another one each time"
+    return None
 
 
 def _facts(prepared: Prepared, executor: Executor, run: RunDirectory) -> dict[str, object]:

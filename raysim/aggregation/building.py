@@ -45,6 +45,8 @@ PROTECTIONS: Mapping[str, str] = {
     "unmasked": "raysim.privacy.secagg.rule:UnmaskedMean",
     "secagg": "raysim.privacy.secagg.rule:MaskedMean",
     "secagg_plus": "raysim.privacy.secagg.rule:MaskedMean",
+    "bfv": "raysim.privacy.he.rule:EncryptedMean",
+    "ckks": "raysim.privacy.he.rule:EncryptedMean",
 }
 """Import string of the rule of every protection, which is called with its section and the fields that are sent."""
 
@@ -52,19 +54,20 @@ _ON_CLIENTS = frozenset({"client", "wire", "integers"})
 """Methods that a worker calls for clients, whose errors name the client and the round."""
 
 
-def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
+def build_rule(config: AggregationConfig, sent: Sequence[Field], columns: ModelColumns | None = None) -> Rule:
     """The rule that folds records of these fields.
 
     Args:
         config: the weights, and whether sums are exact: each field in its own fixed point, or all in float32.
         sent: the fields of a record.
+        columns: of the model, where the rule is not only timed.
 
     Raises:
         ConfigError: the weights are learned, and a field is kept; or records are protected, and the server needs them
             one by one, or their sum is not of integers.
     """
     if not isinstance(config.protection, NoProtectionConfig):
-        return _protected(config, config.protection, sent)
+        return _protected(config, config.protection, sent, columns)
     fields = sent if config.exact else [replace(one, format=FloatSum()) for one in sent]
     if kept := [field.name for field in fields if field.kept]:
         if isinstance(config.weights, LearnedWeightsConfig):
@@ -78,7 +81,9 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field]) -> Rule:
     return WeightedMean(fields)
 
 
-def _protected(config: AggregationConfig, protection: ProtectionConfig, sent: Sequence[Field]) -> Rule:
+def _protected(
+    config: AggregationConfig, protection: ProtectionConfig, sent: Sequence[Field], columns: ModelColumns | None
+) -> Rule:
     key = f"aggregation.protection: {protection.name} hides what single clients send, but"
     if not config.exact:
         raise ConfigError(f"{key} sums of floats are not integers; set aggregation.exact to true")
@@ -86,10 +91,10 @@ def _protected(config: AggregationConfig, protection: ProtectionConfig, sent: Se
         raise ConfigError(f"{key} learned weights try them one by one; set aggregation.weights to samples or uniform")
     if kept := [field.name for field in sent if field.kept]:
         raise ConfigError(f"{key} the algorithm's server takes {kept[0]!r} of every client; remove the protection")
-    build: Callable[[ProtectionConfig, Sequence[Field]], Rule] = load(
+    build: Callable[[ProtectionConfig, Sequence[Field], ModelColumns | None], Rule] = load(
         PROTECTIONS[protection.name], key="aggregation.protection.name"
     )
-    return build(protection, sent)
+    return build(protection, sent, columns)
 
 
 def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns: ModelColumns) -> Aggregation:
@@ -119,7 +124,7 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
     if any(stage.fixed for stage in stages):
         fields = (*fields, ARRIVED)
     values = tuple(columns.values(field.size) for field in fields)
-    found = Aggregation(build_rule(config, fields), tuple(stages), tuple(at_each), values)
+    found = Aggregation(build_rule(config, fields, columns), tuple(stages), tuple(at_each), values)
     found.check(_traits(config.weights) | {"memoryless"})
     return found
 

@@ -55,12 +55,14 @@ class Peers:
         gone: by position, why a client that stopped answering is left out.
         keys: public keys by position, `[m, bytes]`; None where there are none.
         lost: by position, why the record of a client that answered so far does not arrive.
+        public: keys that all of them have.
     """
 
     clients: Int64
     gone: Mapping[int, str] = field(default_factory=dict)
     keys: Array | None = None
     lost: Mapping[int, str] = field(default_factory=dict)
+    public: tuple[bytes, ...] = ()
 
     def present(self) -> Int64:
         """Positions of those that answered so far."""
@@ -90,6 +92,7 @@ class SumOpening:
     Attributes:
         peers: as the leases had them.
         shares: of the secret of each client that is needed, by its position: points and values.
+        secret: keys of a key holder.
         up, down: bytes of all messages of the round but the records, sent to the server, and by it.
         metrics: what is recorded of them, names of `Rule.metrics`.
     """
@@ -99,6 +102,7 @@ class SumOpening:
     up: int = 0
     down: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    secret: tuple[bytes, ...] = ()
 
 
 class RoundProtocol(ABC):

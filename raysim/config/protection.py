@@ -36,8 +36,6 @@ class IntegersConfig(Section):
     are clipped, scaled and rounded at random to so many bits, and a word has log2(cohort) more."""
     clip: float | None = Field(None, gt=0)
     """Largest magnitude of a value, where `bits` are 32 or fewer; larger values are set to it."""
-    dropout: DropoutConfig = DropoutConfig()
-    """Clients that stop answering."""
 
     @model_validator(mode="after")
     def _clipped_where_narrow(self) -> IntegersConfig:
@@ -50,7 +48,14 @@ class IntegersConfig(Section):
         return self
 
 
-class UnmaskedConfig(IntegersConfig):
+class DroppingConfig(IntegersConfig):
+    """What protocols of several messages have in common."""
+
+    dropout: DropoutConfig = DropoutConfig()
+    """Clients that stop answering."""
+
+
+class UnmaskedConfig(DroppingConfig):
     """The integers that masks would be added to, in the clear: what a masked run is compared with."""
 
     name: Literal["unmasked"] = "unmasked"
@@ -62,7 +67,7 @@ class UnmaskedConfig(IntegersConfig):
         return self
 
 
-class MaskedConfig(IntegersConfig):
+class MaskedConfig(DroppingConfig):
     """What both protocols of secure aggregation have in common."""
 
     threshold: float = Field(0.6, gt=0.5, le=1)
@@ -84,11 +89,48 @@ class SecAggPlusConfig(MaskedConfig):
     """Of each client; by default 20, or all others where those are fewer."""
 
 
+class EncryptedConfig(IntegersConfig):
+    """What both schemes of homomorphic encryption have in common."""
+
+    layers: tuple[str, ...] | None = Field(None, min_length=1)
+    """Encrypt only parameters whose names match one of these patterns, e.g. `["0.*"]`; the others are sent as they
+    are. By default all are encrypted."""
+    share: float | None = Field(None, gt=0, lt=1)
+    """Encrypt only this share of the columns, the same ones in every round, drawn by key."""
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> EncryptedConfig:
+        if self.layers is not None and self.share is not None:
+            raise ValueError("layers and share both choose what is encrypted; remove one")
+        return self
+
+
+class BfvConfig(EncryptedConfig):
+    """Homomorphic encryption of integers (Fan & Vercauteren 2012): the bits of the run without it."""
+
+    name: Literal["bfv"] = "bfv"
+
+
+class CkksConfig(EncryptedConfig):
+    """Homomorphic encryption of real numbers (Cheon et al. 2017), to compare with: sums are off by about 1e-8, by
+    another error each time, so that a run is not repeatable."""
+
+    name: Literal["ckks"] = "ckks"
+
+    @model_validator(mode="after")
+    def _of_reals(self) -> CkksConfig:
+        if self.bits != 64:
+            raise ValueError(f"bits is {self.bits}: ckks encrypts reals; remove bits and clip, or take bfv")
+        return self
+
+
 ProtectionConfig = Annotated[
     Annotated[NoProtectionConfig, Tag("none")]
     | Annotated[UnmaskedConfig, Tag("unmasked")]
     | Annotated[SecAggConfig, Tag("secagg")]
-    | Annotated[SecAggPlusConfig, Tag("secagg_plus")],
+    | Annotated[SecAggPlusConfig, Tag("secagg_plus")]
+    | Annotated[BfvConfig, Tag("bfv")]
+    | Annotated[CkksConfig, Tag("ckks")],
     BY_NAME,
     SHORTHAND,
 ]

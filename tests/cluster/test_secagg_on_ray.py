@@ -16,6 +16,7 @@ from raysim.execution.scheduling.round_costs import RoundCosts
 PROTECTIONS = {
     "secagg": "{name: secagg, threshold: 0.51, dropout: {upload: 0.1, unmask: 0.1}}",
     "secagg_plus": "{name: secagg_plus, neighbours: 2, bits: 16, clip: 1.0}",
+    "bfv": "{name: bfv, share: 0.1}",
 }
 
 pytestmark = pytest.mark.ray
@@ -57,3 +58,8 @@ def test_an_actor_that_is_killed_between_messages_changes_no_bit(
     monkeypatch.setattr(ClientPool, "ask", kill_and_ask)
     assert final_sha256(on_ray(tmp_path, name, 2)) == final_sha256(experiment(tmp_path, name))
     assert asked == [(number, one) for number in (1, 2) for one in ("advertise", "share", "unmask")]
+
+
+@pytest.mark.usefixtures("_shared_rounds")
+def test_ciphertexts_of_two_actors_have_the_bits_of_one_process(tmp_path: Path, ray_session: Any) -> None:
+    assert final_sha256(on_ray(tmp_path, "bfv", 2)) == final_sha256(experiment(tmp_path, "bfv"))

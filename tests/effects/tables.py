@@ -266,6 +266,14 @@ aggregation.protection=secagg_plus.dropout.upload | 0.9 | cohort=4
 aggregation.protection=secagg_plus.dropout.unmask | 0.9 | cohort=4
 aggregation.protection=secagg_plus.threshold | 1 | cohort=4; rounds=6; aggregation.protection.dropout.upload=0.05
 aggregation.protection=secagg_plus.neighbours | 2 | cohort=4
+aggregation.protection=bfv.bits | 4 | aggregation.protection={name: bfv, bits: 16, clip: 1}
+aggregation.protection=bfv.clip | 0.001 | aggregation.protection={name: bfv, bits: 16, clip: 1}
+aggregation.protection=bfv.layers | ["*bias"] |
+aggregation.protection=bfv.share | 0.1 |
+aggregation.protection=ckks.bits | 16 |
+aggregation.protection=ckks.clip | 1 |
+aggregation.protection=ckks.layers | ["*bias"] |
+aggregation.protection=ckks.share | 0.1 |
 aggregation.exact | false | cohort=4; rounds=6
 evaluation.every | 2 |
 evaluation.sets | [test] |

@@ -15,6 +15,7 @@ from raysim.aggregation.protocol import Peers, SumOpening
 from raysim.aggregation.records import WEIGHT, ColumnSums, Field, PartialSum, Record, combine
 from raysim.aggregation.rules import Accumulator, Finished, Integers, ServerView, WeightedMean
 from raysim.aggregation.running_sum import Named, RunningSum
+from raysim.aggregation.stages import ModelColumns
 from raysim.arrays import Array, Float64, Int32, Int64
 from raysim.config.protection import IntegersConfig, MaskedConfig, SecAggPlusConfig, UnmaskedConfig
 from raysim.errors import ConfigError, RunError
@@ -84,15 +85,16 @@ class ModularMean(WeightedMean):
     road = "modular"
     encodes: ClassVar[bool] = True
 
-    def __init__(self, config: IntegersConfig, fields: Sequence[Field]) -> None:
+    def __init__(self, config: IntegersConfig, fields: Sequence[Field], columns: ModelColumns | None = None) -> None:
+        """`columns` are those of the model, where they are known."""
         super().__init__(fields)
-        self._config, self._sent = config, self.fields
+        self._config, self._sent, self._columns = config, self.fields, columns
         self.peers = Peers(np.empty(0, dtype=np.int64))
         self._seed, self._round = 0, 0
-        self._integers: Integers = _unchanged
+        self._integers: Integers = unchanged
 
     def among(self, peers: Peers, seed: int, round_number: int, integers: Integers) -> ModularMean:
-        bound = type(self)(self._config, self._sent)
+        bound = type(self)(self._config, self._sent, self._columns)
         bound.protocol = self.protocol
         bound.fields = formats(self._config, self._sent, len(peers.clients))
         bound.peers, bound._seed, bound._round, bound._integers = peers, seed, round_number, integers
@@ -121,7 +123,7 @@ class ModularMean(WeightedMean):
 
     def opened(self, records: Sequence[Record], opening: SumOpening | None, seed: int) -> list[Record]:
         assert opening is not None, "the server asks for it before it applies a sum"
-        rule = self.among(opening.peers, seed, records[0].round, _unchanged)
+        rule = self.among(opening.peers, seed, records[0].round, unchanged)
         total = combine([one for one in records if isinstance(one, PartialSum)])
         weight = np.array([total.weight % 2**64], dtype=np.uint64)
         words = {name: one if len(records) > 1 else one.copy() for name, one in total.totals.items()}
@@ -163,8 +165,8 @@ class ModularMean(WeightedMean):
 class UnmaskedMean(ModularMean):
     """The mean by the same integers, in the clear."""
 
-    def __init__(self, config: UnmaskedConfig, fields: Sequence[Field]) -> None:
-        super().__init__(config, fields)
+    def __init__(self, config: UnmaskedConfig, fields: Sequence[Field], columns: ModelColumns | None = None) -> None:
+        super().__init__(config, fields, columns)
         self.protocol = Unprotected(config)
 
 
@@ -173,8 +175,8 @@ class MaskedMean(ModularMean):
 
     metrics = (KEYS, SHARES, UNMASKING)
 
-    def __init__(self, config: MaskedConfig, fields: Sequence[Field]) -> None:
-        super().__init__(config, fields)
+    def __init__(self, config: MaskedConfig, fields: Sequence[Field], columns: ModelColumns | None = None) -> None:
+        super().__init__(config, fields, columns)
         check_installed()
         self._terms: Terms = (protocol := SecAgg(config)).terms
         self.protocol = protocol
@@ -218,5 +220,5 @@ class MaskedMean(ModularMean):
         return found
 
 
-def _unchanged(totals: Mapping[str, Array], clients: Int64, fields: Sequence[Field], cohort: int) -> None:
+def unchanged(totals: Mapping[str, Array], clients: Int64, fields: Sequence[Field], cohort: int) -> None:
     """Leave sums as they are."""
