@@ -117,6 +117,7 @@ def test_the_pictures_are_files_too(run: RunDirectory) -> None:
         assert data.startswith(b"\x89PNG")
         assert width > 900
         assert height > 500
+        assert len(data) < 20_000  # by a palette: a page of twenty pictures in two themes stays below a megabyte
 
 
 @pytest.mark.usefixtures("light_only")

@@ -15,6 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 WIDTH, HEIGHT, DPI = 5.6, 3.4, 180
+_PALETTE = 128
+"""Colours of a picture: a few series and the edges of letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,15 @@ class Picture:
     """A sentence below it, where names need one."""
 
     def png(self, theme: Theme) -> bytes:
-        """The picture as a PNG file."""
+        """The picture as a PNG file with a palette, a third of the size of one without."""
+        from PIL import Image  # which matplotlib writes PNG with
+
+        drawn, small = io.BytesIO(), io.BytesIO()
         with matplotlib.rc_context(_settings(theme)):
-            buffer = io.BytesIO()
-            self.draw(theme).savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
+            self.draw(theme).savefig(drawn, format="png", metadata={"Software": None})
+        flat = Image.open(drawn).convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
+        flat.save(small, format="png", optimize=True)
+        return small.getvalue()
 
 
 def axes(theme: Theme, title: str, x: str, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
