@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from raysim.training.layout import ALIGNMENT, TURN
+from raysim.training.tracing import traced
 
 Vectorised = Callable[..., tuple[Tensor, ...]]
 """Of tensors `[k, …]`, to tensors `[k, …]`."""
@@ -50,9 +51,6 @@ _ELEMENTWISE = {
     "smooth_l1_loss_backward", "softplus_backward",
 }  # fmt: skip
 """Elementwise operations that torch does not tag as such."""
-
-_DECOMPOSED = ("glu", "glu_backward", "log_sigmoid_forward", "log_sigmoid_backward")
-"""Those that cannot be laid out as a whole: their arguments and results are of several shapes."""
 
 _WRITES = "its forward pass changes its buffers (such as the statistics of batch normalisation) or its parameters"
 
@@ -83,7 +81,7 @@ def capture(
         with warnings.catch_warnings():  # of what torch would do slowly, and is refused here
             warnings.simplefilter("ignore", UserWarning)
             _check_reads_only(function, example(2))
-            module, twin = (_traced(function, example(k)) for k in _TRACED)
+            module, twin = (traced(function, example(k)) for k in _TRACED)
         _drop_no_ops(module.graph)
         _drop_no_ops(twin.graph)
         _generalise(module, twin)
@@ -107,20 +105,6 @@ def last_alone(captured: Vectorised) -> Vectorised:
     graph.lint()
     alone: Vectorised = GraphModule(module, graph).forward
     return alone
-
-
-def _traced(function: Vectorised, arguments: Sequence[Tensor]) -> GraphModule:
-    """The graph of the function; every node that stands for a tensor has its shape."""
-    # What torch promises nothing about is looked up here, where its absence only means that nothing can be captured.
-    from torch._decomp import get_decompositions
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    decomposed: Any = get_decompositions([getattr(aten, name) for name in _DECOMPOSED])
-    module = make_fx(function, decomposed)(*arguments)
-    for node in module.graph.nodes:
-        if node.op == "get_attr":  # a constant of the function's own, such as a frozen parameter
-            node.meta["tensor_meta"] = getattr(module, node.target)
-    return module
 
 
 def _check_reads_only(function: Vectorised, arguments: Sequence[Tensor]) -> None:

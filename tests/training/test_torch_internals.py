@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import ast
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import pytest
 import torch
 from older_torch import lacking
 from reference_loops import IMAGES, block_of, images, module
 from test_awkward_modules import WORK
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx import GraphModule
 
 import raysim
-from raysim.training import CannotCapture, EngineChoice, ParameterLayout, SequentialEngine, build_engine, unguarded
+from raysim.training import (
+    CannotCapture,
+    EngineChoice,
+    ParameterLayout,
+    SequentialEngine,
+    build_engine,
+    tracing,
+    unguarded,
+)
 from raysim.training import sequential as engine_module
 from raysim.training.foreach import add_one_by_one, copy_one_by_one
 from raysim.training.losses import cross_entropy
 
 KNOWN = {
-    ("training/capture.py", "torch._decomp"),
     ("training/capture.py", "torch._ops"),
-    ("training/capture.py", "torch.fx.experimental.proxy_tensor"),
     ("training/capture.py", "torch.utils._pytree"),
+    ("training/tracing.py", "torch._decomp"),
+    ("training/tracing.py", "torch._guards"),
+    ("training/tracing.py", "torch._subclasses.fake_tensor"),
+    ("training/tracing.py", "torch.fx.experimental.proxy_tensor"),
     ("training/unguarded.py", "torch._dynamo"),
     ("training/unguarded.py", "torch._inductor.compile_fx"),
 }
@@ -94,6 +108,23 @@ def test_a_torch_without_what_capturing_takes_has_no_rows_and_says_what_is_missi
     net = module("mlp")
     with pytest.raises(CannotCapture, match=name):
         build_engine(EngineChoice("rows", 3), net, ParameterLayout(net), cross_entropy, IMAGES, WORK)
+
+
+def test_a_torch_without_what_makes_tracing_fast_traces_the_same_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(x: Tensor) -> tuple[Tensor, ...]:
+        return (nn.functional.glu(x.exp() @ x.T) + 1,)
+
+    def shapes(module: GraphModule) -> list[Any]:
+        nodes = module.graph.nodes
+        return [module.code, *(node.meta["tensor_meta"].shape for node in nodes if node.op == "call_function")]
+
+    known = shapes(tracing.traced(twice, [torch.ones(4, 3)]))
+    assert len(known) > 5
+    monkeypatch.setattr(tracing, "_one_fake_mode", nullcontext)
+    assert shapes(tracing.traced(twice, [torch.ones(4, 3)])) == known
+    monkeypatch.undo()
+    monkeypatch.delattr(import_module("torch._guards"), "TracingContext")
+    assert isinstance(tracing._one_fake_mode(), nullcontext)
 
 
 @pytest.mark.parametrize(
