@@ -69,3 +69,5 @@ SCHEMA_TITLE = "raysim experiment"
 REPORT = OutputKind("a report of raysim", ".html", _is_report)
 PICTURE = OutputKind("a picture", ".png", lambda content: content.startswith(b"\x89PNG\r\n\x1a\n"))
 SCHEMA = OutputKind("a schema of raysim", ".json", _is_schema)
+REBUILT = OutputKind("a rebuilt model", ".safetensors", lambda content: False)
+"""Nothing tells an earlier one from another file of weights, so that it must be a new file."""

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from raysim.algorithms.zeroth_order import rebuilt
+from raysim.arrays import Float32
 from raysim.config.algorithms import FedKSeedConfig
 from raysim.errors import RunError
 from raysim.execution.preparation.prepare import prepare_job
 from raysim.execution.server.server import VECTORS, Server
+from raysim.files import replacing, storing
+from raysim.outputs import REBUILT
 from raysim.rounds.vectors import read_vectors
 from raysim.tracking import CheckpointFolder, RunDirectory
 
@@ -31,6 +34,29 @@ def rebuild(
     Raises:
         RunError: the run is of another algorithm, or there is no checkpoint of the round.
     """
+    server, found = _rebuilt(run, round, model, data)
+    job = server.job
+    module = job.build_module(job.federation.open().info, share_frozen=False, called=False)
+    server.layout.unpack(torch.from_numpy(found), module)
+    return module
+
+
+def write_rebuilt(run: str | Path, to: str | Path, *, round: int | None = None) -> Path:
+    """Write the model of `rebuild` as a `.safetensors` file, as a run's `model.safetensors` is.
+
+    Raises:
+        RunError: as for `rebuild`.
+        StorageError: there is something at `to`, its name ends otherwise, or the disk refuses.
+    """
+    file = REBUILT.check(Path(to).expanduser())
+    server, found = _rebuilt(run, round, None, None)
+    with storing(file), replacing(file) as temporary:
+        server.export(str(temporary), found)
+    return file
+
+
+def _rebuilt(run: str | Path, round: int | None, model: nn.Module | None, data: Any) -> tuple[Server, Float32]:
+    """The run's server, and the model `[P]`."""
     directory = RunDirectory.open(run)
     experiment = directory.experiment().updated(["execution.executor=inprocess"])
     config = experiment.algorithm
@@ -42,9 +68,5 @@ def rebuild(
             which = f"round {round}" if round is not None else "any round"
             raise RunError(f"{run}: there is no checkpoint of {which}; there are those of {known or 'none'}")
         scalars = read_vectors(folder.open(known[-1] if round is None else round).path / VECTORS)["state.scalars"]
-    job = prepare_job(experiment, model=model, data=data).job
-    server = Server(job)
-    found = rebuilt(server.first()[1], scalars, config.seed, server.layout)
-    module = job.build_module(job.federation.open().info, share_frozen=False, called=False)
-    server.layout.unpack(torch.from_numpy(found), module)
-    return module
+    server = Server(prepare_job(experiment, model=model, data=data).job)
+    return server, rebuilt(server.first()[1], scalars, config.seed, server.layout)

@@ -163,6 +163,26 @@ def export(
     typer.echo(write(run, to, merged=merged))
 
 
+@app.command(
+    epilog=examples(
+        "raysim rebuild runs/fedkseed_digits-20250102-030405 --to model.safetensors",
+        "raysim rebuild runs/fedkseed_digits-20250102-030405 --round 10 --to round-10.safetensors",
+    ),
+)
+def rebuild(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The run directory.")],
+    to: Annotated[Path, typer.Option(help="The .safetensors file to write.", show_default=False)],
+    round: Annotated[
+        int | None, typer.Option(help="A round with a checkpoint; by default the last of them.", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Make the model of a run of fedkseed again, to the bit, from a checkpoint's scalars, and print where it is."""
+    from raysim.rebuilding import write_rebuilt
+
+    typer.echo(write_rebuilt(run, to, round=round))
+
+
 def _train(start: Callable[[], Simulation], *, quiet: bool, json: bool, profile: bool) -> None:
     """Train to the end, or to Ctrl-C; the simulation's observers say how it went."""
     simulation: Simulation | None = None

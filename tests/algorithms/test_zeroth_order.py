@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from federations import digits, sha256
 from plain_federation import Plain, Run, experiment_of
+from safetensors.torch import load_file
 
 from raysim import Experiment, Simulation, keyed
 from raysim.algorithms.zeroth_order import direction_of, rebuilt, walked
-from raysim.errors import ConfigError, RunError
-from raysim.rebuilding import rebuild
+from raysim.errors import ConfigError, RunError, StorageError
+from raysim.rebuilding import rebuild, write_rebuilt
 from raysim.tracking import RunDirectory, read_rounds
 
 EPSILON = 0.05
@@ -74,6 +76,14 @@ def test_the_model_of_any_round_is_rebuilt_from_scalars_to_the_bit(tmp_path: Pat
         simulation.run()
         last, run = simulation.model(), simulation.directory
     assert sha256(rebuild(run)) == sha256(last)
+    for number, name in ((None, "last"), (2, "second")):
+        file = write_rebuilt(run, tmp_path / f"{name}.safetensors", round=number)
+        loaded = copy.deepcopy(last)
+        loaded.load_state_dict(load_file(file))
+        assert sha256(loaded) == sha256(rebuild(run, round=number))
+    assert (tmp_path / "last.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    with pytest.raises(StorageError, match=r"last\.safetensors: exists already and is not a rebuilt model"):
+        write_rebuilt(run, file.with_name("last.safetensors"))
     with Simulation(digits(tmp_path, *SETTINGS)) as shorter:
         for _ in islice(shorter, 2):
             pass

@@ -85,8 +85,8 @@ class CommandLines:
     """Runs each command line once."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `broken` by a client, and
-        `strange` for its other torch."""
+        """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `scalars` of fedkseed,
+        `broken` by a client, and `strange` for its other torch."""
         self._folder, self._template = folder, folder / "template"
         files = folder / "files"
         for made in (files, self._template, self._template / "begun"):
@@ -103,6 +103,7 @@ class CommandLines:
         self._invoke(self._template, "run tiny.yaml rounds=2 --directory done")
         self._invoke(self._template, "run tiny.yaml rounds=2 algorithm=faulty:Faulty --directory broken")
         self._invoke(self._template, "run adapted.yaml --directory adapted")
+        self._invoke(self._template, "run tiny.yaml 'algorithm={name: fedkseed, seeds: 3}' --directory scalars")
         shutil.copytree(self._template / "done", self._template / "strange")
         environment = json.loads((self._template / "strange" / "environment.json").read_text())
         environment["bits"]["torch"] = "0.1"

@@ -36,6 +36,11 @@ export RUN | export adapted --to new | export done --to new | new/adapter_model
 export --to | export adapted --to new | export adapted --to other | other/adapter_model
 export --merged | export adapted --to new | export adapted --to new --merged | new/model\.safetensors
 export --debug | export nowhere --to new | export nowhere --to new --debug | Traceback
+rebuild RUN | rebuild scalars --to new.safetensors | rebuild done --to new.safetensors | new\.safetensors
+rebuild --to | rebuild scalars --to new.safetensors | rebuild scalars --to other.safetensors | other\.safetensors
+rebuild --round | rebuild scalars --to new.safetensors | rebuild scalars --to new.safetensors --round 7 |
+    no checkpoint of round 7
+rebuild --debug | rebuild nowhere --to new.safetensors | rebuild nowhere --to new.safetensors --debug | Traceback
 runs FOLDER | runs . | runs files | \ndone +\d
 runs --filter | runs . | runs . --filter state=unfinished | \ndone +\d
 runs --limit | runs . | runs . --limit 1 | --limit shows more

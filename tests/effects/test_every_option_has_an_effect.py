@@ -52,6 +52,8 @@ def test_no_line_is_about_a_parameter_that_is_gone() -> None:
     assert set(ROWS) <= set(parameters())
 
 
+NEEDED = {"debug": " --client 0 --round 1", "export": " --to new", "rebuild": " --to new.safetensors"}
+"""What a command does not start without."""
 PAIRS = [(command, *pair) for command, found in flags().items() for pair in itertools.combinations(found, 2)]
 
 
@@ -59,7 +61,7 @@ PAIRS = [(command, *pair) for command, found in flags().items() for pair in iter
 def test_flags_that_exclude_each_other_say_so_in_one_line(
     command: str, one: str, other: str, commands: CommandLines
 ) -> None:
-    needed = {"debug": " --client 0 --round 1", "export": " --to new"}.get(command, "")
+    needed = NEEDED.get(command, "")
     outcome = commands.outcome(f"{command} nowhere.yaml{needed} {one} {other}")
     before = r"(?s:.*)" if "--debug" in (one, other) else ""  # a traceback
     (line,) = re.findall(rf"\Astdout:\nstderr:\n{before}(error: .*)\nexit code 2\n", outcome)
