@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raysim.execution.placement.placing import Placement
     from raysim.execution.placement.slots import Node
     from raysim.execution.preparation.estimate import Plan, RoundPlan
+    from raysim.execution.preparation.padding import Padding
     from raysim.execution.preparation.prepare import Prepared
 
 
@@ -87,6 +88,7 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
             "whole_bytes": plan.whole,
         },
         "activations": plan.activations,
+        "padding": None if plan.padding is None else asdict(plan.padding),
         "round": asdict(plan.round),
         "executor": experiment.execution.executor,
         "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
@@ -125,6 +127,7 @@ def _print(prepared: Prepared, plan: Plan) -> None:
                 f"{experiment.model.name}, {quantity(prepared.parameters)} parameters, {size(4 * prepared.columns)}",
             ),
             *_share(prepared, plan),
+            *([] if plan.padding is None else [("padding", _padded(plan.padding))]),
             (
                 "round",
                 f"{expected}{a_round.cohort:,} of {prepared.federation.population:,} clients, {_steps(a_round)}",
@@ -191,6 +194,12 @@ def _share(prepared: Prepared, plan: Plan) -> list[tuple[str, str]]:
             f"whole model would be {size(plan.whole)}",
         )
     ]
+
+
+def _padded(found: Padding) -> str:
+    if found.chosen:
+        return f"{found.grouped:.1%} of the tokens, with client.buckets={found.buckets}; {found.plain:.1%} without"
+    return f"{found.plain:.1%} of the tokens; client.buckets={found.buckets} would leave {found.grouped:.1%}"
 
 
 def _steps(a_round: RoundPlan) -> str:

@@ -183,6 +183,9 @@ class ClientConfig(Section):
     drop_last: bool = False
     """Leave out an epoch's last batch where it is shorter than `batch_size`: batch normalisation cannot train on a
     single sample. Each epoch leaves out others; a client with fewer samples than a batch keeps its only one."""
+    buckets: int | None = Field(None, ge=2, le=10_000)
+    """Sort the samples of so many batches in a row by length, for texts to classify with a transformer: each batch then
+    has samples of about one length, and is cut to its longest. Batches come in a drawn order."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
     groups: tuple[ParameterGroupConfig, ...] = ()
@@ -201,6 +204,8 @@ class ClientConfig(Section):
     def _has_a_last_batch(self) -> ClientConfig:
         if self.drop_last and self.batch_size == "full":
             raise ValueError("drop_last leaves out short batches, and batch_size is full; remove drop_last")
+        if self.buckets is not None and self.batch_size == "full":
+            raise ValueError("buckets sort samples into batches, and batch_size is full; remove buckets")
         if self.batch_size != "full" and self.batch_size % self.accumulation:
             raise ValueError(f"accumulation ({self.accumulation}) does not divide batch_size ({self.batch_size})")
         return self

@@ -171,18 +171,22 @@ class LazyBlueprint:
         self._made, self._base = made, dict[str, Tensor]()
         self._transformer = None if made is None else made.of_transformer
 
-    def get(self, build: Callable[[], nn.Module], info: DataInfo) -> Blueprint:
-        """The blueprint, at first that of the module that `build` returns, called on samples like these."""
+    def get(self, build: Callable[[], nn.Module], info: DataInfo, *, cut: bool = False) -> Blueprint:
+        """The blueprint, at first that of the module that `build` returns, called on samples like these.
+
+        Args:
+            cut: whether batches are cut to their longest sequence.
+        """
         if self._made is None:
             module = build()
-            self._made = Blueprint.of(module, calling=Calling.of(module, info)).with_base(self._base)
+            self._made = Blueprint.of(module, calling=Calling.of(module, info, cut=cut)).with_base(self._base)
             self._transformer = self._made.of_transformer
         return self._made
 
-    def of_transformer(self, build: Callable[[], nn.Module], info: DataInfo) -> bool:
+    def of_transformer(self, build: Callable[[], nn.Module], info: DataInfo, *, cut: bool = False) -> bool:
         """Whether its modules are transformers of the Hugging Face library; one is built if none has been (`get`)."""
         if self._transformer is None:
-            self.get(build, info)
+            self.get(build, info, cut=cut)
         return bool(self._transformer)
 
     def release(self) -> None:

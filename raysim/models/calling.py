@@ -39,8 +39,11 @@ class Calling:
     pairs: bool = False
 
     @classmethod
-    def of(cls, module: nn.Module, info: DataInfo) -> Calling:
+    def of(cls, module: nn.Module, info: DataInfo, *, cut: bool = False) -> Calling:
         """For a module on samples like these; the module itself is not changed.
+
+        Args:
+            cut: whether batches are cut to their longest sequence.
 
         Raises:
             ModelError: its forward pass does not take the inputs of the data.
@@ -48,7 +51,12 @@ class Calling:
         if info.preferences:
             return cls._of_pairs(module, info)
         if is_transformer(module):
-            return cls(TransformerInputs.of(module, info), TakeOutput(info.classes))
+            return cls(TransformerInputs.of(module, info, cut=cut), TakeOutput(info.classes))
+        if cut:
+            raise ModelError(
+                f"model {type(module).__name__}: client.buckets cuts what a transformer of the library is given; use "
+                "model hugging_face, or remove it"
+            )
         before = None if not info.inputs else _named(module, info.inputs)
         # The zoo, and chains of layers, return one tensor.
         plain = type(module) is nn.Sequential or type(module).__module__.startswith("raysim.")

@@ -78,9 +78,10 @@ def tokenizer_of(config: object) -> Any:
 def _supports_sdpa(config: HuggingFaceConfig) -> bool:
     transformers = llm("transformers")
     if config.config is not None:
-        settings = transformers.CONFIG_MAPPING.get(str(config.config.get("model_type")), None)
-        if settings is None:
+        known, name = transformers.CONFIG_MAPPING, str(config.config.get("model_type"))
+        if name not in known:
             return True  # refused where it is built
+        settings = known[name]  # its `get` knows only those that were loaded before
     else:
         try:
             settings = type(transformers.AutoConfig.from_pretrained(**origin_of(config)))

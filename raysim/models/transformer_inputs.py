@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raysim.arrays import Int64
 from raysim.data.federation import DataInfo
 from raysim.data.inputs import InputField
 from raysim.errors import ModelError
@@ -43,6 +45,16 @@ def backbone_config(module: Any) -> Any:
     return _inner(module).config.get_text_config()
 
 
+_MULTIPLE = 8
+"""Sequences are cut to a multiple of it, which suits matrix units."""
+
+
+def cut_length(longest: Int64, length: int) -> Int64:
+    """To how many tokens batches of sequences of `length` are cut, given the longest of each."""
+    found: Int64 = np.minimum(-(-np.maximum(longest, 1) // _MULTIPLE) * _MULTIPLE, length)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class TransformerInputs:
     """A hook before the forward pass.
@@ -53,6 +65,7 @@ class TransformerInputs:
         prefix: positions before the sequence that every position attends to.
         explicit: whether mask and positions are always given, so that nothing is left to be looked up.
         first: the number of the first position (RoBERTa's begin behind that of padding).
+        cut: whether a batch is cut to its longest sequence, by its mask (padding comes last).
     """
 
     inputs: tuple[InputField, ...]
@@ -60,9 +73,10 @@ class TransformerInputs:
     prefix: int = 0
     explicit: bool = False
     first: int = 0
+    cut: bool = False
 
     @classmethod
-    def of(cls, module: nn.Module, info: DataInfo) -> TransformerInputs:
+    def of(cls, module: nn.Module, info: DataInfo, *, cut: bool = False) -> TransformerInputs:
         """For a model on samples like these.
 
         Raises:
@@ -95,12 +109,14 @@ class TransformerInputs:
                 "it predicts; set is_decoder: true in model.config, or use a decoder such as gpt2"
             )
         explicit = getattr(config, "_attn_implementation", "") == "eager"
-        return cls(info.inputs, causal, prefix, explicit, first)
+        return cls(info.inputs, causal, prefix, explicit, first, cut)
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given: dict[str, Any] = dict(take_inputs(args[0], self.inputs)) if self.inputs else {IDS: args[0]}
+        if self.cut and not given[IDS].is_meta:
+            given = _cut(given)
         ids, mask, segments = given[IDS], given.pop(MASK, None), given.pop(SEGMENTS, None)
         if isinstance(module, Encoder):
             given["tokens"] = mask
@@ -128,6 +144,14 @@ class TransformerInputs:
             start = torch.where(begins, own - self.prefix, 0).cummax(-1).values
             place = torch.cat([place[..., : self.prefix], own - start], -1)
         return place + self.first
+
+
+def _cut(given: dict[str, Any]) -> dict[str, Any]:
+    """Inputs without the positions that are padding in all sequences of the batch."""
+    length = given[IDS].shape[-1]
+    used = given[MASK].any(0).nonzero()
+    longest = cut_length(np.array(int(used.max()) + 1 if len(used) else 0), length)
+    return {name: one[..., : int(longest)] if one.shape[-1] == length else one for name, one in given.items()}
 
 
 def attention_mask(

@@ -50,7 +50,7 @@ class Job:
         """
         # Some initialisers compute, and give other bits with other threads.
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return self.blueprint.get(lambda: self._first(info), info).instantiate(
+            return self.blueprint.get(lambda: self._first(info), info, cut=self._cut).instantiate(
                 device, share_frozen=share_frozen, called=called
             )
 
@@ -62,7 +62,12 @@ class Job:
         """
         with exclusive_torch(), torch_threads(self.engine.threads):
             module = self._first(info)
-            return Blueprint.of(module, pickler, Calling.of(module, info))
+            return Blueprint.of(module, pickler, Calling.of(module, info, cut=self._cut))
+
+    @property
+    def _cut(self) -> bool:
+        """Whether batches are cut to their longest sequence."""
+        return self.experiment.client.buckets is not None
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -78,7 +83,7 @@ class Job:
             return True
         info = self.federation.open().info
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return self.blueprint.of_transformer(lambda: self._first(info), info)
+            return self.blueprint.of_transformer(lambda: self._first(info), info, cut=self._cut)
 
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment

@@ -16,6 +16,7 @@ from raysim.training.fine_tuning import FineTuner
 from raysim.training.groups import clip_of, column_rates
 from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
 from raysim.training.layout import LayoutPart, ParameterLayout, Segment
+from raysim.training.length_groups import LengthGroups
 from raysim.training.listening import Heard, listen
 from raysim.training.losses import ClientLoss, Loss, check_loss, resolve_loss
 from raysim.training.metrics import Metric, check_metrics, evaluated_metrics, resolve_metrics, values_of
@@ -50,6 +51,7 @@ __all__ = [
     "FineTuner",
     "Heard",
     "LayoutPart",
+    "LengthGroups",
     "LocalUpdate",
     "LocalWork",
     "Loss",

@@ -80,6 +80,10 @@ def build_engine(
         raise CannotCapture("micro-batches (client.accumulation) are computed one client at a time")
     if saving.checkpointing:
         raise CannotCapture("activations are computed anew (training.checkpointing) one client at a time")
+    if saving.cut:
+        raise CannotCapture("batches are cut to their longest sequence (client.buckets) one client at a time")
+    if info.preferences:
+        raise CannotCapture("pairs of answers are compared with the base (training.loss: dpo) one client at a time")
     if choice.compiled and update is not None and not update.corrections and not update.plain:
         raise CannotCapture("the algorithm takes no gradients")
     if feature_loss is not None and choice.compiled:

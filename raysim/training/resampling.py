@@ -38,7 +38,7 @@ class Resampling:
         """
         if isinstance(config, NoResamplingConfig):
             return None
-        if info.task != "classification" or info.target_shape:
+        if info.task != "classification" or info.target_shape or info.preferences:
             raise ConfigError(f"client.resampling: {config.name} is for samples with one class each; remove it")
         return cls(config, info.classes or 0)
 

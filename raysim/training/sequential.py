@@ -25,16 +25,18 @@ from raysim.training.transfer import to_device
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Memory that is saved at the price of time.
+    """Memory that is saved, mostly at the price of time.
 
     Attributes:
         accumulation: micro-batches that a batch is computed in.
         checkpointing: submodules whose activations are computed anew in the backward pass: globs of their names, or
             all that are in a row (`raysim.training.recomputing`).
+        cut: whether batches are cut to their longest sequence (`raysim.training.length_groups`).
     """
 
     accumulation: int = 1
     checkpointing: bool | tuple[str, ...] = False
+    cut: bool = False
 
 
 NO_SAVING = Saving()

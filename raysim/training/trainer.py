@@ -17,6 +17,7 @@ from raysim.training.engine import Block, Engine
 from raysim.training.examples import poisson_plan
 from raysim.training.groups import Clip
 from raysim.training.inputs import BlockInputs, RoundSetting
+from raysim.training.length_groups import LengthGroups
 from raysim.training.optimizers import RowOptimizer
 from raysim.training.resampling import Resampling
 from raysim.training.step import Means
@@ -32,13 +33,13 @@ class BlockResult:
     Attributes:
         sent: the record's fields, each `[K, size]`, valid until the engine's next block.
         loss: mean training loss over each client's steps, float64 `[K]`; NaN where it took none.
-        seen: samples of the batches of each client's local steps, int64 `[K]`.
+        tokens: token ids in the batches of each client's local steps, int64 `[K]`.
         seconds: that it took to draw batches and take up the block (`batches`), and to train (`steps`).
     """
 
     sent: Mapping[str, Tensor]
     loss: Float64
-    seen: Int64
+    tokens: Int64
     seconds: Mapping[str, float]
 
 
@@ -49,6 +50,7 @@ class Trainer:
     Attributes:
         local: what clients do in a round.
         optimizer, clip_norm, matrices: see `Means`.
+        tokens: token ids of a sample.
     """
 
     engine: Engine
@@ -58,6 +60,8 @@ class Trainer:
     local: Program
     matrices: int = 0
     resampling: Resampling | None = None
+    groups: LengthGroups | None = None
+    tokens: int = 0
 
     def train(
         self,
@@ -77,6 +81,11 @@ class Trainer:
         plan = draw(setting.seed, turn, clients, shards.count, self.work, inputs.steps)
         if self.resampling is not None:
             plan = self.resampling(plan, setting.seed, turn, clients, shards, self.work)
+        if self.groups is not None:
+            plan = self.groups(plan, setting.seed, turn, clients, shards, self.work)
+            tokens = self.groups.tokens(plan, shards)
+        else:
+            tokens = self.tokens * plan.count.sum(axis=0)
         assert np.all(np.diff(plan.steps) <= 0), "clients are ordered by falling number of steps"
         keys = keyed.integers(setting.seed, keyed.Purpose.MODULE, turn, clients)
         private = self.work.poisson is not None
@@ -88,4 +97,4 @@ class Trainer:
         sent = self.local(c)
         loss = c.mean_losses()
         spent = time.perf_counter() - drawn - c.loading
-        return BlockResult(sent, loss, plan.count.sum(axis=0), {"batches": drawn - began + c.loading, "steps": spent})
+        return BlockResult(sent, loss, tokens, {"batches": drawn - began + c.loading, "steps": spent})

@@ -18,6 +18,9 @@ BASES = {
     "@corpus": "data.source.path=<FOLDER>/a.json; data.source.length=8; model={name: lstm_char, hidden: 4}",
     "@writing": "data.source={name: corpus, path: <FOLDER>/a.json, length: 8}; model={name: lstm_char, hidden: 4}; "
     "evaluation.generate={prompts: [ab], tokens: 9}",
+    "@bert": "data.source={name: corpus, path: <FOLDER>/documents.jsonl, task: classification, label: group, "
+    "length: 12, tokenizer: bytes}; model={name: hugging_face, task: encoder, config: {model_type: bert, "
+    "hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 1}}",
     "@pairs": "data.source={name: corpus, path: <FOLDER>/documents.jsonl, task: preference, prompt: asked, "
     "chosen: text, rejected: more, length: 12, tokenizer: bytes}; model={name: hugging_face, peft: {name: lora, r: 2}, "
     "config: {model_type: gpt2, n_embd: 8, n_layer: 1, n_head: 1}}",
@@ -136,6 +139,7 @@ client.batch_size | full |
 client.epochs | 2 |
 client.steps | 1 |
 client.clip_norm | 0.01 |
+client.buckets | 2 | @bert
 client.groups.match | [{match: ["*.weight"], lr_scale: 3}] | client.groups=[{match: ["*.bias"], lr_scale: 3}]
 client.groups.lr_scale | [{match: ["*.bias"], lr_scale: 3}] | client.groups=[{match: ["*.bias"]}]
 client.groups.weight_decay | [{match: ["*.bias"], weight_decay: 1}] | client.groups=[{match: ["*.bias"]}]

@@ -14,6 +14,7 @@ from raysim.training import (
     BlockInputs,
     Engine,
     Heard,
+    LengthGroups,
     LocalUpdate,
     Resampling,
     RowOptimizer,
@@ -96,7 +97,8 @@ def local_update(job: Job, algorithm: Algorithm, *, compiled: bool) -> LocalUpda
 
 def saving(experiment: Experiment) -> Saving:
     """Memory that training saves at the price of time."""
-    return Saving(experiment.client.accumulation, experiment.training.checkpointing)
+    client = experiment.client
+    return Saving(client.accumulation, experiment.training.checkpointing, client.buckets is not None)
 
 
 def local_trainer(job: Job, algorithm: Algorithm, engine: Engine, update: LocalUpdate, info: DataInfo) -> Trainer:
@@ -110,4 +112,6 @@ def local_trainer(job: Job, algorithm: Algorithm, engine: Engine, update: LocalU
         algorithm.local,
         algorithm.matrices,
         Resampling.of(client.resampling, info),
+        LengthGroups.of(client.buckets, info),
+        info.tokens,
     )

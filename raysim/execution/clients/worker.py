@@ -158,7 +158,7 @@ class ClientWorker:
             experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation, rates
         )
         count = len(lease.clients)
-        loss, seconds, seen = np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64)
+        loss, seconds, tokens = np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64)
         clamped, keepers = 0, [NO_CLIENTS]
         sizes = self.federation.sizes("train", lease.clients)
         steps = lease.steps
@@ -172,7 +172,7 @@ class ClientWorker:
             inputs = BlockInputs(steps[block], server, kept, turn=lease.turn[block])
             result, factor, clamps = self._block(setting, lease.clients[block], inputs)
             trained = time.perf_counter() - block_began
-            loss[block], seen[block] = result.loss, result.seen
+            loss[block], tokens[block] = result.loss, result.tokens
             counted = folding.fold(block, factor, result.sent, state, kept)
             if states is not None and state is not None:
                 counted = counted[steps[block][counted] > 0]
@@ -199,9 +199,9 @@ class ClientWorker:
         )
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
         keepers_of = np.concatenate(keepers)
-        tokens = self.federation.info.tokens * int(seen[[why is None for why in folding.dropped]].sum())
+        trained = int(tokens[[why is None for why in folding.dropped]].sum())
         report = LeaseReport(
-            facts, lease.positions, clamped, phases, record.nbytes, keepers_of, folding.wire_bytes, tokens
+            facts, lease.positions, clamped, phases, record.nbytes, keepers_of, folding.wire_bytes, trained
         )
         return record, report
 

@@ -15,6 +15,7 @@ from raysim.execution.placement.memory import ActorMemory, Skeleton, actor_memor
 from raysim.execution.placement.placing import Placement
 from raysim.execution.placement.slots import Node
 from raysim.execution.preparation.engine_choice import time_step
+from raysim.execution.preparation.padding import Padding, padding
 from raysim.execution.preparation.prepare import Prepared
 from raysim.execution.scheduling.assignment import EligibleWorkers, assign
 from raysim.execution.scheduling.round_costs import RoundCosts, rounds_ahead
@@ -73,6 +74,7 @@ class Plan:
         classes: name, clients in the population and share of all local steps, of each class of clients.
         activations: bytes that a client's local step keeps for its backward pass; None where they are not known.
         whole: bytes of the whole model in float32, frozen parameters too.
+        padding: what of the texts to classify is padding; None where there are none.
     """
 
     nodes: tuple[Node, ...]
@@ -82,6 +84,7 @@ class Plan:
     classes: tuple[tuple[str, int, float], ...]
     activations: int | None = None
     whole: int = 0
+    padding: Padding | None = None
 
 
 def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
@@ -97,7 +100,7 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
         placement = placer(skeleton, memory, nodes).place(nodes)
     a_round = plan_round(_timed(prepared, skeleton), placement, skeleton)
     kept, whole = _activations(prepared)
-    return Plan(tuple(nodes), placement, memory, a_round, _classes(prepared), kept, whole)
+    return Plan(tuple(nodes), placement, memory, a_round, _classes(prepared), kept, whole, padding(prepared))
 
 
 def _activations(prepared: Prepared) -> tuple[int | None, int]:

@@ -34,7 +34,7 @@ from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.private_samples import check_private_samples
 from raysim.execution.preparation.prompts import Prompts
-from raysim.models import check_fit, fingerprint, model_on_meta, resolved
+from raysim.models import Calling, check_fit, fingerprint, model_on_meta, resolved
 from raysim.privacy import PrivacyPlan
 from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
@@ -42,6 +42,7 @@ from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
 from raysim.training import (
     EngineChoice,
+    LengthGroups,
     LocalWork,
     Metric,
     ParameterLayout,
@@ -140,6 +141,7 @@ def prepare_job(
     client_loss = resolve_client_loss(experiment.training, info)
     LossContexts(client_loss, federation, torch.device("cpu"))  # finds out whether labels have been counted
     Resampling.of(experiment.client.resampling, info)
+    LengthGroups.of(experiment.client.buckets, info)
     prompts = Prompts.of(experiment, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model, versions=experiment.algorithm.versions)
     output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
@@ -148,6 +150,7 @@ def prepare_job(
         check_loss(loss_function, output_shape, info, name=loss)
     check_metrics(metrics, loss_function, output_shape, info)
     recomputed(meta, experiment.training.checkpointing)
+    Calling.of(meta, info, cut=experiment.client.buckets is not None)
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
