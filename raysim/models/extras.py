@@ -10,8 +10,8 @@ from typing import Any
 from raysim.errors import ModelError
 
 
-def llm(library: str) -> Any:
-    """A library of the extra `llm`: `transformers`, `peft`.
+def llm(library: str, install: str = "'raysim-fl[llm]'") -> Any:
+    """A library of the extra `llm`, such as `transformers`, or one beside it; `install` is what pip is told.
 
     Raises:
         ModelError: it is not installed, or cannot be imported.
@@ -22,7 +22,7 @@ def llm(library: str) -> Any:
     try:
         module = importlib.import_module(library)
     except ModuleNotFoundError:
-        raise ModelError(f"model: hugging_face needs {library}; run `pip install 'raysim-fl[llm]'`") from None
+        raise ModelError(f"model: hugging_face needs {library}; run `pip install {install}`") from None
     except ImportError as error:
         raise ModelError(f"model: {library} cannot be imported ({str(error).splitlines()[0][:200]})") from None
     logging.getLogger("transformers").setLevel(logging.ERROR)

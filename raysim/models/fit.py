@@ -18,7 +18,7 @@ from raysim.models.exclusive import exclusive_torch
 from raysim.models.inputs import largest_record
 from raysim.models.modes import TrainingModes
 from raysim.models.outputs import output_shape
-from raysim.models.transformer_inputs import is_transformer
+from raysim.models.transformer_inputs import is_transformer, unsupported
 from raysim.user_code import told, user_code
 
 SAMPLES = 2
@@ -165,7 +165,11 @@ class _Trial:
             with user_code(place, ModelError):
                 return functional_call(self._copy, values, (x.to(next(iter(values.values())).device),))
         except ModelError as error:
-            error.args = (f"{error}{_remark(self._info, told(error.__cause__ or error))}",)
+            line = told(error.__cause__ or error)
+            if self._ids_on_meta and (why := unsupported(self._copy)) is not None:
+                error.args = (f"model {self.name}: {why} ({line[:160]})",)
+            else:
+                error.args = (f"{error}{_remark(self._info, line)}",)
             raise
 
     def moved(self) -> str | None:

@@ -38,6 +38,7 @@ def hugging_face(config: HuggingFaceConfig, info: DataInfo, outputs: tuple[int, 
     kind = getattr(transformers, CLASSES[config.task])
     if config.bits is not None and config.config is not None and not on_meta:
         raise ModelError("model.bits: pretrained layers are quantised; give model.path or model.hub to train")
+    quantised = {} if on_meta else _quantised(transformers, config)
     try:
         if config.config is not None or on_meta:
             model = kind.from_config(settings, attn_implementation=attention, dtype=torch.float32)
@@ -47,7 +48,7 @@ def hugging_face(config: HuggingFaceConfig, info: DataInfo, outputs: tuple[int, 
                 config=settings,
                 attn_implementation=attention,
                 dtype=getattr(torch, config.dtype) if config.peft is not None else torch.float32,
-                **_quantised(transformers, config),
+                **quantised,
             )
     except Exception as error:  # the library, and what checks its configurations, may raise anything
         raise ModelError(f"model: {place_of(config)} cannot be loaded ({told(error)[:240]})") from None
@@ -124,7 +125,7 @@ def _quantised(transformers: Any, config: HuggingFaceConfig) -> dict[str, Any]:
         return {}
     if not torch.cuda.is_available():
         raise ModelError("model.bits: quantised layers need a GPU, and this process sees none; remove it")
-    llm("bitsandbytes")
+    llm("bitsandbytes", install="bitsandbytes")
     settings = (
         transformers.BitsAndBytesConfig(load_in_8bit=True)
         if config.bits == 8

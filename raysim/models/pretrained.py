@@ -96,7 +96,9 @@ def _fingerprint(config: HuggingFaceConfig) -> str:
         return ""
     if config.hub is not None:
         try:
-            commit = llm("transformers").AutoConfig.from_pretrained(config.hub)._commit_hash
+            files = llm("transformers").utils.hub
+            file = files.cached_file(config.hub, "config.json", revision=config.fingerprint or None)
+            commit = files.extract_commit_hash(file, None)
         except (OSError, ValueError, KeyError) as error:
             line = str(error).splitlines()[0][:200]
             raise ModelError(f"model.hub: {config.hub} is not there, nor in the library's cache ({line})") from None

@@ -6,6 +6,7 @@ for a GPU. So a mask, where one is needed at all, comes as `[n, 1, queries, keys
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from raysim.models.inputs import take_inputs
 from raysim.models.wrapped import Encoder, Prompted
 
 MASK, SEGMENTS, IDS, POSITIONS = "attention_mask", "segments", "input_ids", "position_ids"
+TYPES = "token_type_ids"
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _LIBRARY = ("transformers.", "peft.")
 
@@ -45,6 +47,15 @@ def backbone_config(module: Any) -> Any:
     return _inner(module).config.get_text_config()
 
 
+TRIED = {
+    "for texts to continue": "gpt2, gpt_neo, gpt_neox, gptj, llama, mistral, mixtral, qwen2, qwen3, gemma, gemma2, "
+    "phi, phi3, opt, falcon, olmo, granite, smollm3",
+    "for texts to classify": "bert, roberta, xlm-roberta, camembert, distilbert, albert, electra, mpnet, mobilebert, "
+    "convbert, ernie, big_bird, modernbert",
+}
+"""Families whose logits are those of the library, whatever is padding: tests/models/test_families.py."""
+_WITHOUT_MASKS = ("fnet", "mamba2", "nystromformer")
+"""Families that would mix what masks are to keep apart, without an error."""
 _MULTIPLE = 8
 """Sequences are cut to a multiple of it, which suits matrix units."""
 
@@ -53,6 +64,12 @@ def cut_length(longest: Int64, length: int) -> Int64:
     """To how many tokens batches of sequences of `length` are cut, given the longest of each."""
     found: Int64 = np.minimum(-(-np.maximum(longest, 1) // _MULTIPLE) * _MULTIPLE, length)
     return found
+
+
+def unsupported(module: nn.Module) -> str | None:
+    """That a model's family is not one of those that were tried, and which these are; None where it is."""
+    family, tried = backbone_config(module).model_type, ", or ".join(f"{what} {names}" for what, names in TRIED.items())
+    return None if family in re.split(r"[ ,]+", tried) else f"the family {family} is not supported; use {tried}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,8 @@ class TransformerInputs:
                 f"model {name}: its vocabulary has {vocabulary:,} tokens, the data's tokenizer {info.vocabulary:,}; "
                 "tokenise the data with the model's own tokenizer"
             )
+        if config.model_type in _WITHOUT_MASKS and {MASK, SEGMENTS} & {one.name for one in info.inputs}:
+            raise ModelError(f"model {name}: {unsupported(module)} (it has no attention that a mask could part)")
         first = _first_position(module)
         for key in ("max_position_embeddings", "sliding_window"):
             limit = getattr(config, key, None)
@@ -104,9 +123,12 @@ class TransformerInputs:
                 )
         causal = any(getattr(one, "is_causal", False) is True for one in module.modules())
         if type(_inner(getattr(module, "backbone", module))).__name__.endswith(_CAUSAL) and not causal:
+            remedy = unsupported(module) or "use a decoder"
+            if getattr(config, "is_decoder", True) is False:  # an encoder that can be told to be one
+                remedy = "set is_decoder: true in model.config, or use a decoder such as gpt2"
             raise ModelError(
                 f"model {name}: its attention is not known to be causal, so that a position might see the token that "
-                "it predicts; set is_decoder: true in model.config, or use a decoder such as gpt2"
+                f"it predicts; {remedy}"
             )
         explicit = getattr(config, "_attn_implementation", "") == "eager"
         return cls(info.inputs, causal, prefix, explicit, first, cut)
@@ -129,6 +151,9 @@ class TransformerInputs:
         elif POSITIONS in given and self.prefix:
             before = torch.arange(self.prefix, device=ids.device).expand(len(ids), self.prefix)
             given[POSITIONS] = torch.cat([before, given[POSITIONS] + self.prefix], 1)
+        if self.prefix and TYPES in given:  # the prompt is of the kind that the sequence begins with
+            kinds = given[TYPES]
+            given[TYPES] = torch.cat([kinds[..., :1].expand(len(kinds), self.prefix), kinds], -1)
         if self.causal:
             given["use_cache"] = False
         return (), {**given, "return_dict": True}
@@ -160,7 +185,7 @@ def attention_mask(
     """What is added to attention scores: 0 where a query may attend to a key, the least number elsewhere.
 
     A position attends to the keys of its own segment that are no padding, to the prefix, and always to itself, so that
-    no row is empty.
+    no row is empty. The prefix attends to itself, and to all tokens unless that is against causality.
 
     Args:
         ids: `[n, length]`, for shape and device.
@@ -185,7 +210,12 @@ def attention_mask(
         allowed = nn.functional.pad(allowed, (0, 0, prefix, 0), value=False)
         place = torch.arange(prefix + length, device=ids.device)
         within = (place[:, None] < prefix) & (place < prefix)
-        allowed = allowed | (within & (place[:, None] >= place) if causal else within)
+        if causal:
+            allowed = allowed | (within & (place[:, None] >= place))
+        else:  # the prefix sees every token
+            there = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+            there = nn.functional.pad(there, (prefix, 0), value=True)
+            allowed = allowed | ((place[:, None] < prefix) & there[..., None, :])
     return torch.where(allowed, 0.0, torch.finfo(dtype).min).to(dtype).unsqueeze(-3)
 
 

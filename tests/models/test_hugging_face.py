@@ -138,6 +138,24 @@ def test_a_soft_prompt_is_the_library_with_embeddings_put_before() -> None:
         torch.testing.assert_close(found, backbone(inputs_embeds=embeds).logits[:, 3:], rtol=1e-4, atol=1e-5)
 
 
+def test_a_soft_prompt_is_of_the_kind_that_the_sequence_begins_with() -> None:
+    model = built("sequence_classification", "bert", peft={"name": "prompt", "length": 3})
+    info, generator = info_of("sequence_classification"), np.random.default_rng(3)
+    ids, kinds = generator.integers(0, 40, (2, 12)), generator.integers(0, 2, (2, 12))
+    packed, fields = pack_inputs(
+        {"input_ids": ids, "token_type_ids": kinds},
+        [InputField("input_ids", "tokens", (12,), count=40), InputField("token_type_ids", "integers", (12,), count=2)],
+    )
+    found = called(model, transformer_models.record(info, packed, fields), packed)
+    backbone = model.backbone.eval()
+    with torch.no_grad():
+        own = backbone.get_input_embeddings()(torch.from_numpy(ids))
+        embeds = torch.cat([model.soft_prompt.expand(2, -1, -1), own], 1)
+        types = torch.from_numpy(np.concatenate([np.repeat(kinds[:, :1], 3, 1), kinds], 1))
+        expected = backbone(inputs_embeds=embeds, token_type_ids=types).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_an_adapter_changes_the_output_once_its_second_matrix_is_not_zero() -> None:
     model, info = built("causal_lm", "gpt2", peft={"name": "lora", "r": 2, "alpha": 4.0}), info_of("causal_lm")
     ids = np.random.default_rng(4).integers(0, 40, (2, 12))
