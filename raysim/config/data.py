@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from raysim.config.base import Section
 from raysim.config.bounds import SEED
 from raysim.config.imbalance import AugmentationConfig, ImbalanceConfig, NoAugmentationConfig
 from raysim.config.partition import IidPartitionConfig, PartitionConfig
 from raysim.config.sources import BundledConfig, SourceConfig
+from raysim.config.text import CorpusConfig
 from raysim.config.transforms import TransformConfig
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -54,3 +55,15 @@ class DataConfig(Section):
     """Folder of the shard store; by default `$RAYSIM_CACHE`, then `~/.cache/raysim`."""
     label_histograms: bool = True
     """Store each client's label histogram beside the shards (classification only)."""
+
+    @model_validator(mode="after")
+    def _labels_are_for_something(self) -> DataConfig:
+        source = self.source
+        if not isinstance(source, CorpusConfig) or source.label is None or source.task != "causal_lm":
+            return self
+        if not source.packed and self.partition.name in ("iid", "natural", "quantity"):
+            raise ValueError(
+                f"source.label ({source.label}) parts texts to continue where they are packed, or where a partition "
+                f"deals by label, and {self.partition.name} does not; remove it, or use e.g. dirichlet"
+            )
+        return self

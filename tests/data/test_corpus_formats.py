@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpora import arrays, load, write_lines
+from corpora import arrays, byte_tokenizer, load, write_lines
 from pyarrow import parquet
 from pydantic import ValidationError
 
+from raysim.config import Experiment
 from raysim.config.text import CorpusConfig
 from raysim.errors import ConfigError, DataError
 
@@ -321,3 +322,20 @@ def test_nothing_is_made_between_two_records(tmp_path) -> None:
     options: Any = {"source": source, "partition": partition, "augmentation": "smote", "cache": str(tmp_path)}
     with pytest.raises(DataError, match="nothing is between two tokens; remove smote"):
         prepare(DataConfig(**options), 0)
+
+
+def test_a_download_is_refused_where_everything_is_at_hand(tmp_path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"text": "the cat"}])
+    tokenizer = tmp_path / "tokenizer.json"
+    byte_tokenizer().save(str(tokenizer))
+    with pytest.raises(DataError, match=r"data\.source\.download: nothing is fetched"):
+        load(tmp_path, path=str(path), tokenizer=str(tokenizer), length=4, download=True)
+
+
+def test_a_label_that_nothing_looks_at_is_refused() -> None:
+    source = {"name": "corpus", "path": "a.jsonl", "label": "kind"}
+    for partition in ("iid", "natural", "quantity"):
+        with pytest.raises(ConfigError, match=rf"source.label \(kind\) parts texts .* and {partition} does not"):
+            Experiment.parse({"data": {"source": {**source, "packing": False}, "partition": partition}})
+        Experiment.parse({"data": {"source": source, "partition": partition}})  # a packed sample has one
+    Experiment.parse({"data": {"source": {**source, "packing": False}, "partition": "dirichlet"}})

@@ -27,7 +27,7 @@ from raysim.data.sources.corpus.token_files import (
     open_tokens,
     write_tokens,
 )
-from raysim.data.sources.corpus.tokenizers import load_tokenizer, tokenizer_identity
+from raysim.data.sources.corpus.tokenizers import is_at_hand, load_tokenizer, tokenizer_identity
 from raysim.data.store.cache import build_once
 from raysim.errors import DataError
 
@@ -52,6 +52,7 @@ def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
             enough text; there is one class; a test document has another one.
         ConfigError: an optional package is missing.
     """
+    _check_download(config)
     files = open_tokens(tokens_folder(config, folder))
     origin = config.path or "bundled Shakespeare"
     kept, left_out = selected(config, files, origin)
@@ -75,6 +76,18 @@ def load_corpus(config: CorpusConfig, folder: Path) -> Dataset:
     (train, info), *tests = pools
     classes = {"classification": names, "preference": ANSWERS}.get(config.task)
     return Dataset(train, tests[0][0] if tests else None, info, classes, (*left_out, *cut), counts)
+
+
+def _check_download(config: CorpusConfig) -> None:
+    """Refuse to allow a download where nothing is given by its name.
+
+    Raises:
+        DataError: there is nothing to fetch.
+    """
+    if config.download and is_at_hand(config) and all(files for _, _, files in _parts(config)):
+        raise DataError(
+            "data.source.download: nothing is fetched, for the corpus and the tokenizer are on this machine; remove it"
+        )
 
 
 def corpus_identity(config: CorpusConfig) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from raysim.arrays import Array, Int32
-from raysim.config.text import CorpusConfig
+from raysim.config.text import WITHOUT_LIBRARY, CorpusConfig
 from raysim.data.sources.corpus.hub import ON_THIS_MACHINE, needed, offline
 from raysim.data.sources.files import first_line
 from raysim.errors import DataError
@@ -199,6 +199,15 @@ def load_tokenizer(config: CorpusConfig) -> Tokenizer:
     return found
 
 
+def is_at_hand(config: CorpusConfig) -> bool:
+    """Whether the tokenizer is no name on a hub.
+
+    Raises:
+        DataError: it is a path where nothing is.
+    """
+    return config.tokenizer in WITHOUT_LIBRARY or _place(config).exists()
+
+
 def tokenizer_identity(config: CorpusConfig) -> str:
     """What the ids depend on: the tokenizer's files, or what its name stands for, and the library's version.
 
@@ -206,7 +215,7 @@ def tokenizer_identity(config: CorpusConfig) -> str:
         ConfigError: it needs a package that is not installed.
         DataError: there is no such tokenizer.
     """
-    if config.tokenizer in ("characters", "bytes"):
+    if config.tokenizer in WITHOUT_LIBRARY:
         return config.tokenizer
     needed("tokenizers", "data.source.tokenizer")
     place = _place(config)
