@@ -71,3 +71,13 @@ PICTURE = OutputKind("a picture", ".png", lambda content: content.startswith(b"\
 SCHEMA = OutputKind("a schema of raysim", ".json", _is_schema)
 REBUILT = OutputKind("a rebuilt model", ".safetensors", lambda content: False)
 """Nothing tells an earlier one from another file of weights, so that it must be a new file."""
+
+PICTURES = {
+    one.suffix: one
+    for one in (
+        PICTURE,
+        OutputKind("an SVG picture", ".svg", lambda content: b"<svg" in content[:2048]),
+        OutputKind("a PDF picture", ".pdf", lambda content: content.startswith(b"%PDF-")),
+    )
+}
+"""Pictures by the ending of their files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,9 @@ def run(
     no_report: NoReport = False,
     debug: Debug = False,
     profile: Profile = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Runs, each with the next seed; `raysim compare` takes them as one group.")
+    ] = 1,
 ) -> None:
     """Train the federation that CONFIG describes.
 
@@ -59,12 +63,10 @@ def run(
     _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
 
-    _train(
-        lambda: Simulation(experiment, directory=directory, progress=progress),
-        quiet=quiet,
-        json=json,
-        profile=profile,
-    )
+    for seed in range(experiment.seed, experiment.seed + seeds):
+        one = experiment if seeds == 1 else experiment.updated([f"seed={seed}"])
+        place = directory if seeds == 1 or directory is None else directory / f"seed-{seed}"
+        _train(partial(Simulation, one, directory=place, progress=progress), quiet=quiet, json=json, profile=profile)
 
 
 @app.command(
@@ -93,8 +95,8 @@ def resume(
     """Continue a run after its last checkpoint, to the same bits as without the break.
 
     Only what no past round depends on may change: the sections stop, execution, tracking and tuning, evaluation.every,
-    evaluation.clients_every and evaluation.local_baseline, data.cache, and rounds, unless client.schedule is a curve
-    over all rounds: cosine, or steps with a line or cosine to the run's end.
+    evaluation.clients_every and evaluation.local_baseline, data.cache, privacy.budget, and rounds, unless
+    client.schedule is a curve over all rounds: cosine, or steps with a line or cosine to the run's end.
     """
     progress = _display(quiet, json, plain, profile)
     _load(progress)

@@ -41,6 +41,13 @@ rebuild --to | rebuild scalars --to new.safetensors | rebuild scalars --to other
 rebuild --round | rebuild scalars --to new.safetensors | rebuild scalars --to new.safetensors --round 7 |
     no checkpoint of round 7
 rebuild --debug | rebuild nowhere --to new.safetensors | rebuild nowhere --to new.safetensors --debug | Traceback
+run --seeds | run tiny.yaml OUT | run tiny.yaml --seeds 2 OUT | out/seed-1/model\.safetensors
+compare RUN... | compare done | compare done strange | seed 0 is there twice
+compare --metric | compare done | compare done --metric train/loss | group +seeds +train/loss
+compare --at | compare done | compare done --at best | \(best\)
+compare --format | compare done | compare done --format markdown | \| all runs \|
+compare --picture | compare done | compare done --picture a.svg | files:\na\.svg
+compare --json | compare done | compare done --json | "groups"
 runs FOLDER | runs . | runs files | \ndone +\d
 runs --filter | runs . | runs . --filter state=unfinished | \ndone +\d
 runs --limit | runs . | runs . --limit 1 | --limit shows more

@@ -15,8 +15,7 @@ from synthetic_runs import METRICS, make_clients, make_row
 from raysim.config import Experiment
 from raysim.errors import RunError
 from raysim.tracking import EventLog, RunDirectory, RunTables, read_rounds, write_report
-from raysim.tracking.report.comparison import labels
-from raysim.tracking.report.recorded import read_run
+from raysim.tracking.report.recorded import labels, read_run
 from raysim.tracking.report.style import LIGHT, Picture
 
 VOID = {"meta", "img", "source", "br"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from raysim.tracking.configuration import ABSENT
 from raysim.tracking.report.bars import time_by_run
@@ -41,15 +40,6 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
     if any(run.time > 0 for run in runs):
         parts.append(section("Where the time went", place([time_by_run(runs)])))
     return join([*parts, *(folded(f"{run.label}: configuration", configuration(run)) for run in runs)])
-
-
-def labels(paths: Sequence[Path]) -> list[str]:
-    """A short name for each run: its folder's, with as much of the path in front as tells them apart."""
-    resolved = [path.resolve() for path in paths]
-    depth = 1
-    while len({path.parts[-depth:] for path in resolved}) < len(set(resolved)):
-        depth += 1
-    return ["/".join(path.parts[-depth:]) for path in resolved]
 
 
 def _results(runs: Sequence[RecordedRun]) -> Html:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,6 +193,15 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         reason=reason,
         generated=read_generated(run),
     )
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """A short name for each run: its folder's, with as much of the path in front as tells them apart."""
+    resolved = [path.resolve() for path in paths]
+    depth = 1
+    while len({path.parts[-depth:] for path in resolved}) < len(set(resolved)):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in resolved]
 
 
 def _floats(column: pa.ChunkedArray) -> Float64:

@@ -71,7 +71,7 @@ class Picture:
         from PIL import Image  # which matplotlib writes PNG with
 
         drawn, small = io.BytesIO(), io.BytesIO()
-        with matplotlib.rc_context(_settings(theme)):
+        with matplotlib.rc_context(settings(theme)):
             self.draw(theme).savefig(drawn, format="png", metadata={"Software": None})
         flat = Image.open(drawn).convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
         flat.save(small, format="png", optimize=True)
@@ -128,7 +128,8 @@ def color(theme: Theme, index: int) -> str:
     return theme.series[index % len(theme.series)]
 
 
-def _settings(theme: Theme) -> Any:
+def settings(theme: Theme) -> Any:
+    """What Matplotlib is to draw by."""
     return {
         "font.family": "sans-serif",
         "font.size": 9.5,

@@ -41,8 +41,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
         raise RunError("no run to report on; pass a run directory")
     file = REPORT.check(_file(paths, Path(out) if out is not None else None))
     # Here and not above: matplotlib takes a second to import, which no other use of this package should pay.
-    from raysim.tracking.report.comparison import comparison, labels
-    from raysim.tracking.report.recorded import read_run
+    from raysim.tracking.report.comparison import comparison
+    from raysim.tracking.report.recorded import labels, read_run
     from raysim.tracking.report.sections import single_run
 
     recorded = [read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)]

@@ -1,0 +1,131 @@
+"""`raysim compare`: runs of several seeds beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raysim.cli import printing
+from raysim.cli.app import app, examples
+
+if TYPE_CHECKING:
+    from raysim.tracking.report.groups import Compared
+
+
+class Where(StrEnum):
+    """Where in each run its metric is read."""
+
+    LAST = "last"
+    BEST = "best"
+
+
+class Form(StrEnum):
+    """What the table is written as."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+@app.command(
+    epilog=examples(
+        "raysim compare runs/*",
+        "raysim compare runs/fedavg-* runs/fedprox-* --metric test/accuracy --picture accuracy.pdf",
+        "raysim compare runs/* --at best --format latex",
+    )
+)
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories.")],
+    metric: Annotated[
+        str | None, typer.Option(help="A column of rounds.parquet; by default what the first run is judged by.")
+    ] = None,
+    at: Annotated[Where, typer.Option(help="The metric's last or best value in each run.")] = Where.LAST,
+    form: Annotated[Form, typer.Option("--format", help="What the table is written as.")] = Form.TEXT,
+    picture: Annotated[
+        Path | None, typer.Option(show_default=False, help="A picture of means and intervals: .png, .svg or .pdf.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Compare runs; those that differ in their seeds alone are one group, with a mean and a 95 % interval.
+
+    Each group is set against the first: by the differences on common seeds where there are two or more, otherwise by
+    Welch's interval. A difference whose interval excludes 0 is more than seeds.
+    """
+    from raysim.tracking.report.groups import compare as compared
+
+    found = compared(runs, metric, at.value)
+    drawn = None
+    if picture is not None:
+        from raysim.tracking.report.bands import write_bands
+
+        drawn = write_bands(found, picture)
+    if json:
+        from raysim.tracking.log import json_line
+
+        typer.echo(json_line({**_values(found), "picture": None if drawn is None else str(drawn)}))
+        return
+    _print(found, form)
+    if drawn is not None:
+        typer.echo(drawn)
+
+
+def _print(found: Compared, form: Form) -> None:
+    head = ["group", "seeds", f"{found.metric} ({found.at})", "difference", "more than seeds"]
+    rows = list(_rows(found, "$\\pm$" if form is Form.LATEX else "±"))
+    if form is Form.MARKDOWN:
+        for row in (head, ["---", "---:", "---:", "---:", "---"], *rows):
+            typer.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    elif form is Form.LATEX:
+        typer.echo("\\begin{tabular}{lrrrl}\n\\hline")
+        for number, row in enumerate((head, *rows)):
+            typer.echo(" & ".join(map(_latex, row)) + r" \\" + ("\n\\hline" if number == 0 else ""))
+        typer.echo("\\hline\n\\end{tabular}")
+    else:
+        printing.table({head[0]: "left", head[1]: "right", head[2]: "right", head[3]: "right", head[4]: "left"}, rows)
+
+
+def _rows(found: Compared, sign: str) -> Iterator[list[str]]:
+    contrasts = (None, *found.contrasts)
+    for group, contrast in zip(found.groups, contrasts, strict=True):
+        row = [group.label, str(len(group.seeds)), _interval(group.mean, group.half, sign)]
+        if contrast is None:
+            yield [*row, "", ""]
+            continue
+        pairs = f", {contrast.paired} pairs" if contrast.paired else ""
+        verdict = {True: "yes", False: "no", None: "unknown: one run"}[contrast.more_than_seeds]
+        yield [*row, _interval(contrast.difference, contrast.half, sign, signed=True), verdict + pairs]
+
+
+def _interval(value: float, half: float, sign: str, *, signed: bool = False) -> str:
+    text = f"{value:+.4f}" if signed else f"{value:.4f}"
+    return text if math.isnan(half) else f"{text} {sign} {half:.4f}"
+
+
+def _latex(cell: str) -> str:
+    return cell if "$" in cell else "".join(f"\\{letter}" if letter in "&%#_{}" else letter for letter in cell)
+
+
+def _values(found: Compared) -> dict[str, Any]:
+    return {
+        "metric": found.metric,
+        "at": found.at,
+        "groups": [
+            {"label": one.label, "seeds": one.seeds, "values": one.values.tolist(), "mean": one.mean, "half": one.half}
+            for one in found.groups
+        ],
+        "contrasts": [
+            {
+                "label": one.label,
+                "difference": one.difference,
+                "half": one.half,
+                "pairs": one.paired,
+                "more_than_seeds": one.more_than_seeds,
+            }
+            for one in found.contrasts
+        ],
+    }

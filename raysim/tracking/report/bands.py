@@ -1,0 +1,49 @@
+"""The picture of a comparison: a mean curve and its interval for each group of runs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from raysim.files import replacing, storing
+from raysim.outputs import PICTURES
+from raysim.tracking.metric_names import words
+from raysim.tracking.report.groups import Compared, interval
+from raysim.tracking.report.style import LIGHT, Theme, axes, color, legend, settings, whole_numbers
+
+
+def write_bands(found: Compared, path: Path) -> Path:
+    """Write the picture, in the format that the ending of the file says, .png, .svg or .pdf, and return the file.
+
+    Raises:
+        StorageError: the disk refuses, the ending is another one, or something else than a picture is there.
+    """
+    file = PICTURES.get(path.suffix.lower(), PICTURES[".png"]).check(path)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({**settings(LIGHT), "svg.hashsalt": "raysim"}):
+        kind = file.suffix[1:].lower()
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+        _drawn(found, LIGHT).savefig(buffer, format=kind, metadata=dates[kind])
+    with storing(file), replacing(file) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    return file
+
+
+def _drawn(found: Compared, theme: Theme) -> Figure:
+    picture, ax = axes(theme, words(found.metric), "round")
+    for index, group in enumerate(found.groups):
+        rounds, values = group.curves
+        shade = color(theme, index)
+        many = f" ({len(group.seeds)} seeds)" if len(group.seeds) > 1 else ""
+        ax.plot(rounds, values.mean(axis=0), color=shade, label=group.label + many)
+        if len(values) > 1:
+            half = np.array([interval(column) for column in values.T])
+            middle = values.mean(axis=0)
+            ax.fill_between(rounds, middle - half, middle + half, color=shade, alpha=0.15, linewidth=0)
+    whole_numbers(ax)
+    legend(picture, ax, columns=1)
+    return picture

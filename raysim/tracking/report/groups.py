@@ -1,0 +1,192 @@
+"""Runs of several seeds beside each other: means with intervals, and whether a difference is more than seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from raysim.arrays import Float64
+from raysim.errors import RunError
+from raysim.tracking.report.recorded import RecordedRun, labels, read_run
+
+At = Literal["last", "best"]
+LEVEL = 0.95
+"""Of all intervals; they are Student's."""
+
+_SEEDS = ("seed", "data.seed")
+_NO_MATTER = ("name", "tracking.", "execution.", "tuning.")
+"""Keys, or what they begin with, by which runs of one group may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in their seeds alone.
+
+    Attributes:
+        label: what tells it from the other groups: keys and values.
+        seeds: of the runs `[n]`, each once.
+        values: of the metric `[n]`.
+        curves: rounds, and values of the metric `[n, rounds]` where all runs measured it.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    values: Float64
+    curves: tuple[Float64, Float64]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(self.values.mean())
+
+    @property
+    def half(self) -> float:
+        """Half of the interval of the mean; NaN for one seed."""
+        return interval(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """How far a group's mean lies above that of the first.
+
+    Attributes:
+        label: of the group.
+        difference: of the means; over the common seeds where it is paired.
+        half: half of its interval; NaN where a group has one run.
+        paired: over how many seeds that both have; 0 where there are fewer than two, and Welch's interval was taken.
+    """
+
+    label: str
+    difference: float
+    half: float
+    paired: int
+
+    @property
+    def more_than_seeds(self) -> bool | None:
+        """Whether the interval excludes 0; None where nothing can be said."""
+        return None if math.isnan(self.half) else abs(self.difference) > self.half
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What came of a comparison.
+
+    Attributes:
+        metric: that was compared.
+        at: where in each run.
+        groups: in the order in which their first runs were given.
+        contrasts: of each group but the first, with the first.
+    """
+
+    metric: str
+    at: At
+    groups: tuple[Group, ...]
+    contrasts: tuple[Contrast, ...]
+
+
+def interval(values: Float64, level: float = LEVEL) -> float:
+    """Half of the interval of the mean of these values `[n]`; NaN for fewer than two."""
+    if len(values) < 2:
+        return math.nan
+    return _quantile(len(values) - 1, level) * float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def compare(runs: Sequence[str | Path], metric: str | None = None, at: At = "last") -> Compared:
+    """Compare runs, those that differ in seeds alone as one group.
+
+    Args:
+        runs: run directories.
+        metric: a column of rounds.parquet; by default the one that the first run is judged by.
+        at: the metric's last value in each run, or its best.
+
+    Raises:
+        RunError: a folder is no run, a run has not measured the metric, or a seed is there twice in a group.
+    """
+    paths = list({Path(run).resolve(): Path(run) for run in runs}.values())
+    if not paths:
+        raise RunError("nothing to compare: give run directories")
+    read = [read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)]
+    metric = metric or read[0].headline
+    if metric is None:
+        raise RunError(f"{read[0].label}: has measured nothing; give --metric")
+    found: dict[str, list[RecordedRun]] = {}
+    for run in read:
+        found.setdefault(repr(sorted(_identity(run).items(), key=lambda pair: pair[0])), []).append(run)
+    names = _names([_identity(members[0]) for members in found.values()])
+    groups = tuple(_group(name, members, metric, at) for name, members in zip(names, found.values(), strict=True))
+    return Compared(metric, at, groups, tuple(_contrast(groups[0], one) for one in groups[1:]))
+
+
+def _identity(run: RecordedRun) -> dict[str, Any]:
+    """What the runs of a group have in common."""
+    return {key: value for key, value in run.config.items() if key not in _SEEDS and not key.startswith(_NO_MATTER)}
+
+
+def _names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells each of these configurations from the others: keys with values, a chosen name before its options."""
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    differ = [key for key in keys if any(one.get(key) != configs[0].get(key) for one in configs)]
+    chosen = {key.removesuffix("name") for key in differ if key.endswith(".name")}
+    shown = [key for key in differ if key.endswith(".name") or not key.startswith(tuple(chosen))]
+    texts = [
+        ", ".join(f"{key.removesuffix('.name')} {config[key]}" for key in shown if key in config) for config in configs
+    ]
+    if len(set(texts)) < len(texts):  # choices of one name differ in their options
+        texts = [", ".join(f"{key} {config[key]}" for key in differ if key in config) for config in configs]
+    return [text or "all runs" for text in texts]
+
+
+def _group(name: str, runs: Sequence[RecordedRun], metric: str, at: At) -> Group:
+    seeds = [int(run.config["seed"]) for run in runs]
+    if len(set(seeds)) < len(seeds):
+        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
+        raise RunError(f"{runs[0].label}: seed {twice} is there twice in the group {name!r}; give each run once")
+    values = []
+    for run in runs:
+        curve, best = run.curve(metric), run.best(metric)
+        if not len(curve.values):
+            measured = ", ".join(run.metrics[:6]) or "nothing"
+            raise RunError(f"{run.label}: has not measured {metric!r}; it has {measured}")
+        if at == "best" and best is None:
+            raise RunError(f"{metric}: has no better and worse; use --at last")
+        values.append(best[1] if at == "best" and best is not None else float(curve.values[-1]))
+    return Group(name, tuple(seeds), np.array(values), _curves(runs, metric))
+
+
+def _curves(runs: Sequence[RecordedRun], metric: str) -> tuple[Float64, Float64]:
+    curves = [run.curve(metric) for run in runs]
+    rounds = curves[0].rounds
+    for curve in curves[1:]:
+        rounds = np.intersect1d(rounds, curve.rounds)
+    return rounds, np.array([curve.values[np.isin(curve.rounds, rounds)] for curve in curves])
+
+
+def _contrast(first: Group, other: Group) -> Contrast:
+    common = [seed for seed in first.seeds if seed in other.seeds]
+    if len(common) >= 2:
+        pairs = [other.values[other.seeds.index(seed)] - first.values[first.seeds.index(seed)] for seed in common]
+        differences = np.array(pairs)
+        return Contrast(other.label, float(differences.mean()), interval(differences), len(common))
+    return Contrast(other.label, other.mean - first.mean, _welch(first.values, other.values), 0)
+
+
+def _welch(a: Float64, b: Float64) -> float:
+    """Half of the interval of the difference of two means whose variances differ (Welch 1947)."""
+    if min(len(a), len(b)) < 2:
+        return math.nan
+    u, v = float(a.var(ddof=1)) / len(a), float(b.var(ddof=1)) / len(b)
+    if u + v == 0:
+        return 0.0
+    freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))
+    return _quantile(freedom, LEVEL) * math.sqrt(u + v)
+
+
+def _quantile(freedom: float, level: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + level / 2, freedom))
