@@ -177,6 +177,17 @@ def transformer(folder: Path, size: str) -> Path:
     return place
 
 
+def private(place: Path) -> Any:
+    """The same model and adapters as a module in memory."""
+    import peft
+    import transformers
+
+    base = transformers.GPT2LMHeadModel.from_pretrained(place)
+    for parameter in base.parameters():
+        parameter.data = parameter.data.clone()
+    return peft.get_peft_model(base, peft.LoraConfig(r=8, lora_alpha=16, fan_in_fan_out=True))
+
+
 def gpt(size: str, actors: int, where: str, into: str) -> dict[str, Any]:
     """Unique bytes of the actor with the most, when built and after a round, and whether the file stayed as it was."""
     folder = Path(into)
@@ -191,14 +202,18 @@ def gpt(size: str, actors: int, where: str, into: str) -> dict[str, Any]:
         "rounds": 1,
         "cohort": 4,
         "data": {"partition": {"name": "iid", "clients": 4}, "test": 0, "cache": str(cache)},
-        "model": {"name": "hugging_face", "path": str(transformer(folder, size)), "peft": "lora"},
         "client": {"batch_size": 2, "steps": 1},
         "training": {"engine": "sequential"},
         "evaluation": {"every": 0},
         "execution": {"executor": "ray", "actors": actors, "num_cpus": 0.5, "rounds_ahead": 0},
         "tracking": {"report": False, "directory": str(folder / "runs")},
     }
-    with Simulation(Experiment.parse(values), data=data) as simulation:
+    given = None
+    if where == "memory":  # a folder is mapped by who opens it, a module that is handed over is not
+        given = private(transformer(folder, size))
+    else:
+        values["model"] = {"name": "hugging_face", "path": str(transformer(folder, size)), "peft": "lora"}
+    with Simulation(Experiment.parse(values), data=data, model=given) as simulation:
         loaded, before = settled(actors), hashes(cache)
         next(iter(simulation))
         stepped = settled(actors)

@@ -58,7 +58,7 @@ WAYS = {
     "federated": [],
 }
 
-OUTER_ROUNDS, OUTER_TRIAL = 10, 3
+OUTER_ROUNDS, OUTER_TRIAL = 6, 3
 OUTER_RATES = (0.01, 0.03)
 """Of FedAdam, tried for three rounds each with another seed, and judged by the validation set."""
 

@@ -49,10 +49,10 @@ def spam(known: Mapping[str, Any]) -> str:
         each = ", ".join(f"{value:.4f} ({seed})" for value, seed in zip(last, runs, strict=True))
         gaps = [statistics.fmean(one["gap"]) for one in runs.values() if one["gap"]]
         gap = f"{statistics.fmean(gaps):.3f}" if gaps else ""
-        first, *_, final = (next(iter(runs.values())), *runs.values())
-        moved = f"{first['up']:,} / {first['down']:,}"
-        rows.append([what, each, interval(last), gap, moved, f"{final['seconds']}"])
-    head = ["mailboxes, adapters", "test accuracy (seed)", "mean", "`lora/gap`", "bytes up / down", "CPU s a seed"]
+        one = list(runs.values())[-1]
+        moved = f"{one['up']:,} / {one['down']:,}"
+        rows.append([what, each, interval(last), gap, moved, f"{one['seconds']}"])
+    head = ["mailboxes, adapters", "test accuracy (seed)", "mean", "`lora/gap`", "bytes up / down", "CPU s of a seed"]
     return table(head, rows) if rows else ""
 
 
