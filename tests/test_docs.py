@@ -5,17 +5,22 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from raysim import Experiment
+from raysim.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "tests" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+AGENTS = ROOT / "AGENTS.md"
+OUTSIDE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md")]
+PAGES = [*OUTSIDE, AGENTS, *sorted((ROOT / "docs").glob("*.md"))]
 READ_BY_PEOPLE = [page for page in PAGES if page.name != "reference.md"]
 
 _FILE = re.compile(r"# (\w+\.py)\n")
@@ -48,7 +53,27 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 @pytest.mark.usefixtures("_empty_folder")
-@pytest.mark.parametrize("page", [page for page in READ_BY_PEOPLE if blocks(page, "python")], ids=name)
+def test_the_program_that_searches_by_the_command_line_finds_the_best_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], **named: object) -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(app, command[1:])
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+    monkeypatch.setattr("subprocess.run", run)
+    (program,) = blocks(AGENTS, "python")
+    assert len(program.splitlines()) <= 30
+    exec(compile(program, "AGENTS.md", "exec"), {})
+    best, *contrasts = capsys.readouterr().out.splitlines()
+    assert re.match(r"best: client\.optimizer\.lr 0\.8 with test/accuracy 0\.\d{4} ± 0\.\d{4}$", best)
+    assert len(contrasts) == 2
+    assert all(re.search(r"seeds$", line) for line in contrasts)
+
+
+@pytest.mark.usefixtures("_empty_folder")
+@pytest.mark.parametrize(
+    "page", [page for page in READ_BY_PEOPLE if blocks(page, "python") and page != AGENTS], ids=name
+)
 def test_every_example_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from raysim.execution.inprocess.executor import InProcessExecutor
 
