@@ -1,7 +1,9 @@
 """The commands of `raysim`: one file a family. Torch, Ray and the like are imported by the command that needs them."""
 
 # Importing a family registers its commands, in the order in which `raysim --help` lists them.
-from raysim.cli import runs, past, compare, debugging, plan, tune, data, catalogue, schema, doctor, init, completion  # noqa: F401, I001
+from raysim.cli import (  # noqa: F401, I001
+    runs, past, compare, debugging, plan, privacy, tune, data, catalogue, schema, doctor, init, completion,
+)  # fmt: skip
 from raysim.cli.app import app
 
 __all__ = ["app", "main"]

@@ -3,6 +3,8 @@
 from raysim.aggregation.mechanism import Adds, IntegerNoise, Mechanism, MechanismKind
 from raysim.privacy.accountants import require_dp_accounting
 from raysim.privacy.accounting import Accountant, EpsilonCurve, PrivacyAccount
+from raysim.privacy.audit import MechanismAudit, audit_mechanism
+from raysim.privacy.calibration import calibrated
 from raysim.privacy.deriving import account_for, default_delta
 from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.privacy.plan import PrivacyPlan
@@ -15,6 +17,7 @@ __all__ = [
     "EpsilonCurve",
     "IntegerNoise",
     "Mechanism",
+    "MechanismAudit",
     "MechanismKind",
     "PrivacyAccount",
     "PrivacyPlan",
@@ -22,6 +25,8 @@ __all__ = [
     "Sampling",
     "SamplingKind",
     "account_for",
+    "audit_mechanism",
+    "calibrated",
     "default_delta",
     "gaussian_epsilon",
     "require_dp_accounting",

@@ -22,6 +22,8 @@ INTERVAL = 1e-3
 numbers of rounds (1e-4 takes five times as long)."""
 
 _KEPT = 64
+_FIXED_SIZE_ORDERS = [*range(2, 49), 56, 64, 96, 128]
+"""Orders of samples of fixed size, whose time grows with their squares; larger ones are best only below epsilon .1."""
 
 
 def require_dp_accounting() -> None:
@@ -35,7 +37,7 @@ def require_dp_accounting() -> None:
     except ImportError:
         raise ConfigError(
             "privacy: the epsilon of sampled cohorts is computed by dp-accounting, which is not installed; "
-            "pip install 'raysim[dp]'"
+            "pip install 'raysim-fl[dp]'"
         ) from None
 
 
@@ -102,7 +104,7 @@ def _rdp(noise_multiplier: float, rate: float, population: int | None) -> tuple[
         accountant = rdp.RdpAccountant()
         release = dp_accounting.PoissonSampledDpEvent(rate, release)
     else:
-        accountant = rdp.RdpAccountant(neighboring_relation=relations.REPLACE_ONE)
+        accountant = rdp.RdpAccountant(orders=_FIXED_SIZE_ORDERS, neighboring_relation=relations.REPLACE_ONE)
         release = dp_accounting.SampledWithoutReplacementDpEvent(population, int(rate), release)
     with _quiet():
         accountant.compose(release)

@@ -31,6 +31,10 @@ execution: {executor: inprocess}
 tracking: {report: false}
 tuning: {space: {client.epochs: {low: 1, high: 9}}, trials: 1, sampler: random, confirm: {seeds: 0}}
 """
+PRIVATE = """\
+aggregation: {weights: uniform, stages: [{name: clip, max_norm: 1}, {name: gaussian, noise_multiplier: 1}]}
+selection: poisson
+"""
 ADAPTED = """\
 name: adapted
 rounds: 1
@@ -94,6 +98,7 @@ class CommandLines:
         write_files(files)
         (self._template / "tiny.yaml").write_text(TINY.replace("FILES", str(files)))
         (self._template / "other.yaml").write_text(TINY.replace("FILES", str(files)).replace("tiny", "other"))
+        (self._template / "private.yaml").write_text(TINY.replace("FILES", str(files)) + PRIVATE)
         (self._template / "adapted.yaml").write_text(ADAPTED)
         (self._template / "faulty.py").write_text(FAULTY)
         (self._template / "begun" / "study.yaml").touch()

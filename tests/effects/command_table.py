@@ -64,6 +64,35 @@ plan CONFIG | plan tiny.yaml | plan other.yaml | stdout:\ntiny\n
 plan KEY=VALUE | plan tiny.yaml | plan tiny.yaml cohort=1 | round +1 of 3 clients
 plan --json | plan tiny.yaml | plan tiny.yaml --json | "name": "tiny"
 plan --debug | plan nowhere.yaml | plan nowhere.yaml --debug | Traceback
+privacy curve CONFIG | privacy curve private.yaml | privacy curve nowhere.yaml | no such file
+privacy curve KEY=VALUE | privacy curve private.yaml | privacy curve private.yaml rounds=4 | after 4 rounds
+privacy curve --noise-multiplier | NUMBERS | NUMBERS --noise-multiplier 2 | multiplier 2
+privacy curve --population | NUMBERS | NUMBERS --population 50 | of 50 clients
+privacy curve --cohort | NUMBERS | NUMBERS --cohort 5 | at most every 4
+privacy curve --rounds | NUMBERS | NUMBERS --rounds 3 | after 3 rounds
+privacy curve --selection | NUMBERS | NUMBERS --selection uniform | every subset equally likely
+privacy curve --delta | NUMBERS | NUMBERS --delta 1e-4 | delta 0\.0001
+privacy curve --accountant | NUMBERS | NUMBERS --accountant rdp | Rényi divergences
+privacy curve --json | NUMBERS | NUMBERS --json | "epsilon":
+privacy curve --debug | privacy curve nowhere.yaml | privacy curve nowhere.yaml --debug | Traceback
+privacy calibrate CONFIG | privacy calibrate private.yaml | privacy calibrate nowhere.yaml | no such file
+privacy calibrate KEY=VALUE | privacy calibrate private.yaml | privacy calibrate private.yaml rounds=4 | after 4 rounds
+privacy calibrate --epsilon | NEEDED | NEEDED --epsilon 2 | epsilon +2 at
+privacy calibrate --population | NEEDED | NEEDED --population 50 | of 50 clients
+privacy calibrate --cohort | NEEDED | NEEDED --cohort 5 | at most every 4
+privacy calibrate --rounds | NEEDED | NEEDED --rounds 3 | after 3 rounds
+privacy calibrate --selection | NEEDED | NEEDED --selection uniform | every subset equally likely
+privacy calibrate --delta | NEEDED | NEEDED --delta 1e-4 | delta 0\.0001
+privacy calibrate --accountant | NEEDED | NEEDED --accountant rdp | Rényi divergences
+privacy calibrate --json | NEEDED | NEEDED --json | "epsilon":
+privacy calibrate --debug | privacy calibrate nowhere.yaml | privacy calibrate nowhere.yaml --debug | Traceback
+privacy audit CONFIG | privacy audit private.yaml --trials 100 | privacy audit nowhere.yaml --trials 100 | no such file
+privacy audit KEY=VALUE | privacy audit private.yaml --trials 100 |
+    privacy audit private.yaml privacy.delta=1e-4 --trials 100 | 0\.0001
+privacy audit --trials | privacy audit private.yaml --trials 100 | privacy audit private.yaml --trials 101 | 101 times
+privacy audit --json | privacy audit private.yaml --trials 100 |
+    privacy audit private.yaml --trials 100 --json | "holds"
+privacy audit --debug | privacy audit nowhere.yaml | privacy audit nowhere.yaml --debug | Traceback
 tune CONFIG | tune tiny.yaml OUT | tune other.yaml | runs/other-tune
 tune KEY=VALUE | tune tiny.yaml OUT | tune tiny.yaml tuning.trials=2 OUT | \(2/2\)
 tune --directory | tune other.yaml | tune tiny.yaml OUT | \nout/study\.yaml
@@ -84,6 +113,11 @@ data show --debug | data show nowhere.yaml | data show nowhere.yaml --debug | Tr
 data import NAME | data import mnist mnist-a | data import cifar10 mnist-a | exit code 0
 data import FOLDER | data import mnist mnist-a | data import mnist cifar-a | exit code 0
 """
+
+COMMANDS = COMMANDS.replace(
+    "NUMBERS", "privacy curve --noise-multiplier 1 --population 20 --cohort 2 --rounds 2 --selection round_robin"
+)
+COMMANDS = COMMANDS.replace("NEEDED", "privacy calibrate --population 20 --cohort 2 --rounds 2 --selection round_robin")
 
 EXCLUDED = {
     *((command, a, b) for command in ("run", "resume") for a, b in (("--quiet", "--json"), ("--quiet", "--plain"))),

@@ -179,6 +179,6 @@ def test_stragglers_that_are_dropped_are_no_poisson_sample(overrides: list[str],
 
 def test_without_dp_accounting_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "dp_accounting", None)
-    with pytest.raises(ConfigError, match=r"pip install 'raysim\[dp\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'raysim-fl\[dp\]'"):
         prepared()
     assert prepared("selection=round_robin").privacy is not None  # exact without it
