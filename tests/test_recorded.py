@@ -105,6 +105,10 @@ FAMILIES = {
     "a mixture": ["algorithm=apfl"],
     "imbalance": ["data.imbalance={ratio: 5}", "training.class_weights=inverse", "evaluation.metrics=[recall]"],
     "selection": ["selection={name: power_of_choice, candidates: 5}"],
+    "noise": ["selection=poisson", "aggregation.weights=uniform", "aggregation.stages=[{name: clip, max_norm: 1}, "
+              "{name: gaussian, noise_multiplier: 1}]"],
+    "hypothetical noise": ["selection=poisson", "aggregation.weights=uniform", "privacy.hypothetical_cohort=5",
+                           "aggregation.stages=[{name: clip, max_norm: 1}, {name: gaussian, noise_multiplier: 1}]"],
     "nothing evaluated": ["evaluation.every=0", "data.holdout=0"],
 }  # fmt: skip
 

@@ -167,15 +167,14 @@ def _privacy(prepared: Prepared) -> list[tuple[str, str]]:
     """What the run promises, of what noise and sampler, and what else would be claimed."""
     if prepared.privacy is None:
         return []
-    from raysim.privacy.plan import accountant_text, mechanism_text, sampling_text
+    from raysim.privacy.plan import accountant_text, mechanism_text, sampling_text, unamplified_text
 
     found, one = [("privacy", prepared.privacy.sentence)], prepared.privacy.account
     if one is not None:
         found += [("", mechanism_text(mechanism)) for mechanism in one.mechanisms]
         found.append(("", f"{sampling_text(one.sampling)}; {accountant_text(one)}"))
-        plain = one.without_amplification(prepared.privacy.last)
-        if plain is not None and one.amplified:
-            found.append(("", f"epsilon {plain:.4g} if samples did not amplify, as where the sampler is not known"))
+        plain = unamplified_text(one, prepared.privacy.last)
+        found += [] if plain is None else [("", plain)]
     return found
 
 

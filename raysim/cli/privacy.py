@@ -250,9 +250,9 @@ def _facts(account: PrivacyAccount, rounds: int) -> dict[str, Any]:
 
 
 def _print(account: PrivacyAccount, rounds: int) -> None:
-    from raysim.privacy.plan import accountant_text, adjacency_text, mechanism_text, sampling_text
+    from raysim.privacy.plan import accountant_text, adjacency_text, mechanism_text, sampling_text, unamplified_text
 
-    plain = account.without_amplification(rounds)
+    plain = unamplified_text(account, rounds)
     printing.facts(
         [
             ("epsilon", f"{account.epsilon(rounds):.4g} at delta {account.delta:.3g} after {rounds:,} rounds"),
@@ -261,6 +261,6 @@ def _print(account: PrivacyAccount, rounds: int) -> None:
             ("cohorts", sampling_text(account.sampling)),
             ("neighbours", adjacency_text(account)),
             ("by", accountant_text(account)),
-            *([("", f"{plain:.4g} if samples did not amplify")] if plain is not None and account.amplified else []),
+            *([] if plain is None else [("", plain)]),
         ]
     )

@@ -95,6 +95,14 @@ class PrivacyAccount:
             return None
         return gaussian_epsilon(sqrt(rounds) / self.noise_multiplier, self.delta)
 
+    def as_flower(self, rounds: int) -> float | None:
+        """The same as the accountant of Flower (1.35 and later) has it for strategies with noise: by Rényi divergences
+        of dp-accounting's orders."""
+        if any(one.kind != "gaussian" for one in self.mechanisms):
+            return None
+        orders = np.array([*np.arange(11, 110) / 10, *range(11, 64), 128, 256, 512, 1024])
+        return renyi.epsilon(orders, renyi.gaussian(sqrt(rounds) / self.noise_multiplier, orders), self.delta)
+
     def zcdp(self, rounds: int) -> float | None:
         """ρ of zero-concentrated privacy, of Gaussian noise that samples do not amplify (Bun & Steinke 2016); else
         None."""

@@ -36,7 +36,7 @@ _SCALES = (1e9, 1e6, 1e3, 1.0, 1e-3)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """What a test of one round's release found at one delta.
 
     Attributes:
@@ -66,7 +66,7 @@ class MechanismAudit:
         deviation: of the noise, over how far the client moves the release: the noise multiplier that is found.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     trials: int
     deviation: float
 
@@ -104,7 +104,7 @@ def audit_mechanism(
     spread = sqrt((there.var(ddof=1) + not_there.var(ddof=1)) / 2)
     moved = abs(float(there.mean() - not_there.mean()))
     findings = (
-        Finding(
+        AuditFinding(
             one.delta,
             one.epsilon(1),
             lower_bound(there, not_there, one.delta),

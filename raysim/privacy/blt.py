@@ -42,7 +42,7 @@ class Blt:
 
 
 def optimal_blt(rounds: int, buffers: int, separation: int = 1, most: int = 1, error: BltError = "largest") -> Blt:
-    """The BLT whose error times sensitivity over a run is least.
+    """The BLT whose error times sensitivity over a run is least; over one or two rounds independent noise.
 
     Args:
         rounds: of the run, n.
@@ -52,11 +52,13 @@ def optimal_blt(rounds: int, buffers: int, separation: int = 1, most: int = 1, e
         error: what of the errors counts.
 
     Raises:
-        ConfigError: there is nothing to gain: a client takes part in every round, or there are too many buffers for
-            so few rounds.
+        ConfigError: there is nothing to gain, since a client takes part in every round, or there are too many buffers
+            for so few rounds.
     """
     allowed = min(most, 1 + (rounds - 1) // separation)
-    if rounds < 3 or (separation == 1 and allowed == rounds):
+    if rounds < 3:
+        return Blt((0.0,), (0.0,))
+    if separation == 1 and allowed == rounds:
         raise ConfigError(
             f"correlated noise gains nothing over {rounds} rounds in which a client may take part {allowed} times; use "
             "independent noise, or another selection"

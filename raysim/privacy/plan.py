@@ -118,6 +118,7 @@ class PrivacyPlan:
             "sampling": asdict(one.sampling) | {"text": sampling_text(one.sampling)},
             "amplified": one.amplified,
             "without_amplification": one.without_amplification(self.last),
+            "flower": one.as_flower(self.last),
             "zcdp": one.zcdp(self.last),
             "assumptions": list(self.assumptions),
         }
@@ -146,6 +147,14 @@ def adjacency_text(one: PrivacyAccount) -> str:
     if one.adjacency == "replace_one":
         return "one client's data replaced"
     return "with or without one client" if one.amplified else "one client's contribution there or zero"
+
+
+def unamplified_text(one: PrivacyAccount, rounds: int) -> str | None:
+    """What epsilon would be if samples did not amplify; None where they do not, or where that is not known."""
+    plain, flower = one.without_amplification(rounds), one.as_flower(rounds)
+    if not one.amplified or plain is None or flower is None:
+        return None
+    return f"epsilon {plain:.4g} if samples did not amplify ({flower:.4g} by Flower's accountant)"
 
 
 def accountant_text(one: PrivacyAccount) -> str:

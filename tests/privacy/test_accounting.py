@@ -87,6 +87,12 @@ def test_what_a_framework_without_a_sampler_may_claim_is_far_more() -> None:
     found = account("poisson", 1.0)
     assert found.without_amplification(100) == pytest.approx(gaussian_epsilon(10.0, 1e-5))
     assert found.epsilon(100) < found.without_amplification(100) / 10
+    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    flower = RdpAccountant()  # as flwr.supercore.rdp_accountant has it
+    flower.compose(SelfComposedDpEvent(GaussianDpEvent(1.0), 100))
+    assert found.as_flower(100) == pytest.approx(flower.get_epsilon(1e-5))
 
 
 @pytest.mark.parametrize("kind", ["banded", "blt", "tree"])

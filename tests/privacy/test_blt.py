@@ -55,6 +55,11 @@ def test_a_buffer_that_gains_nothing_is_left_out() -> None:
     assert len(found.output_scale) == len(found.buf_decay) == 1
 
 
+def test_two_rounds_have_independent_noise() -> None:
+    found = optimal_blt(2, 3)
+    assert blt_coefficients(np.array(found.output_scale), np.array(found.buf_decay), 2).tolist() == [1, 0]
+
+
 def test_where_nothing_is_to_be_gained_it_is_said() -> None:
     with pytest.raises(ConfigError, match="gains nothing over 10 rounds in which a client may take part 10 times"):
         optimal_blt(10, 2, separation=1, most=10)

@@ -123,6 +123,7 @@ class TerminalObserver(Observer):
         return table
 
     def _shown_metrics(self) -> list[str]:
-        """The headline metric first; what does not fit a line is in the report."""
+        """The headline metric first, then epsilon; what does not fit a line is in the report."""
         first = [self._best.metric] if self._best.metric else []
+        first += [name for name in self._metrics if name.startswith("privacy/")]
         return (first + [name for name in self._metrics if name in self._shown and name not in first])[:SHOWN_METRICS]

@@ -56,7 +56,8 @@ def _rows(run: RecordedRun, facts: dict[str, Any], name: str | None) -> list[lis
     if facts.get("zcdp") is not None:
         rows.append(["zCDP", f"{facts['zcdp']:.4g} after round {facts['rounds']}"])
     if facts.get("amplified") and facts.get("without_amplification") is not None:
-        rows.append(["epsilon if samples did not amplify", f"{facts['without_amplification']:.4g}"])
+        flower = f" ({facts['flower']:.4g} by Flower's accountant)" if facts.get("flower") is not None else ""
+        rows.append(["epsilon if samples did not amplify", f"{facts['without_amplification']:.4g}{flower}"])
     return rows
 
 
