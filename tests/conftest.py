@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.ray)
     if hasattr(config, "workerinput"):  # one of several processes
         items.sort(key=lambda item: shares.rank(item.nodeid))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Modules and tests are there to the end: the garbage collector need not look at them again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -97,7 +97,7 @@ class Met(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or x.is_meta:  # evaluated, or tried before the run
+        if not self.training or not x.any():  # evaluated, or tried on blank samples before the run
             return self.layers(x)
         THREADS.add((current_thread() is main_thread(), torch.get_num_threads()))
         with met():
