@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from plain_orders import orders
+from three_clients import CPU, INFO, SIZES, module, samples
 from torch import nn
 
 from raysim.aggregation import RunningSum, combine, mean
 from raysim.algorithms import Algorithm, FedAvg, FedSgd, build_algorithm
 from raysim.config import Experiment
-from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
 from raysim.training import (
     LocalWork,
@@ -31,37 +30,17 @@ from raysim.training import (
 )
 from raysim.training.losses import cross_entropy
 
-CPU = torch.device("cpu")
-INFO = DataInfo("classification", (6,), "real", classes=3)
-SIZES = [12, 30, 7]
 SETTING = RoundSetting(seed=1, round=1, lr=0.3)
-
-
-@pytest.fixture(autouse=True)
-def _forked() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        yield
-
-
-def build() -> nn.Module:
-    torch.default_generator.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
-
-
-def shard(client: int) -> Samples:
-    generator = np.random.default_rng(client)
-    x = generator.standard_normal((SIZES[client], 6)).astype(np.float32)
-    return Samples(x, generator.integers(0, 3, SIZES[client]))
 
 
 def algorithm_of(values: dict[str, Any] | str) -> tuple[Algorithm, Experiment]:
     experiment = Experiment.parse({"algorithm": values, "client": {"batch_size": 5, "epochs": 2}})
-    return build_algorithm(experiment.algorithm, ParameterLayout(build())), experiment
+    return build_algorithm(experiment.algorithm, ParameterLayout(module())), experiment
 
 
 def federated_round(algorithm: Algorithm, experiment: Experiment, *, clip_norm: float | None = None) -> Any:
     """One round over all clients, weighted by their samples; the next model `[P]`."""
-    layout, engine_module = ParameterLayout(build()), build()
+    layout, engine_module = ParameterLayout(module()), module()
     broadcast = layout.pack(engine_module)
     engine = SequentialEngine(engine_module, layout, cross_entropy, INFO, CPU)
     optimizer = algorithm.local_optimizer(experiment.client)
@@ -70,7 +49,8 @@ def federated_round(algorithm: Algorithm, experiment: Experiment, *, clip_norm: 
     sums = []
     for client, size in enumerate(SIZES):
         running = RunningSum(1, algorithm.fields(), CPU)
-        sent = trainer.train(SETTING, broadcast, np.array([client]), Shards.join([Shard.load(shard(client), CPU)])).sent
+        joined = Shards.join([Shard.load(samples(client), CPU)])
+        sent = trainer.train(SETTING, broadcast, np.array([client]), joined).sent
         assert running.fold(np.array([client], dtype=np.int32), np.array([size / sum(SIZES)]), sent) == [None]
         sums.append(running.seal())
     model = broadcast.numpy()
@@ -86,7 +66,7 @@ def test_fedsgd_is_one_gradient_step_on_the_pooled_data() -> None:
     assert isinstance(algorithm, FedSgd)
     found = federated_round(algorithm, experiment)
 
-    pooled, shards = build(), [shard(client) for client in range(len(SIZES))]
+    pooled, shards = module(), [samples(client) for client in range(len(SIZES))]
     x, y = np.concatenate([one.x for one in shards]), np.concatenate([one.y for one in shards])
     optimizer = torch.optim.SGD(pooled.parameters(), lr=0.7)
     losses(pooled, x, y).backward()
@@ -104,7 +84,7 @@ def test_fedsgd_takes_one_full_batch_whatever_the_client_section_says() -> None:
 
 def test_fedsgd_sends_clipped_gradients_where_clients_clip() -> None:
     algorithm, experiment = algorithm_of({"name": "fedsgd", "server_lr": 1.0})
-    start = ParameterLayout(build()).pack(build()).numpy()
+    start = ParameterLayout(module()).pack(module()).numpy()
     step = federated_round(algorithm, experiment, clip_norm=0.01) - start
     assert 0 < np.linalg.norm(step) <= 0.01 * (1 + 1e-5)
 
@@ -115,10 +95,10 @@ def test_fedavg_is_the_weighted_mean_of_what_the_clients_arrive_at(server_lr: fl
     assert isinstance(algorithm, FedAvg)
     found = federated_round(algorithm, experiment)
 
-    start = ParameterLayout(build()).pack(build()).double().numpy()
+    start = ParameterLayout(module()).pack(module()).double().numpy()
     expected = start.copy()
     for client, size in enumerate(SIZES):
-        local, mine = build(), shard(client)
+        local, mine = module(), samples(client)
         optimizer = torch.optim.SGD(local.parameters(), lr=SETTING.lr)
         work = algorithm.work(experiment.client)
         for index in orders(SETTING.seed, SETTING.round, client, size, work):

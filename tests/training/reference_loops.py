@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from three_clients import drawn
 from torch import Tensor, nn
 
 from raysim.data import DataInfo, Samples
@@ -30,9 +31,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 
 def module(name: str, seed: int = 0) -> nn.Module:
     """A module with weights drawn from the seed; the global generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return MODULES[name]()
+    return drawn(MODULES[name], seed)
 
 
 def images(count: int, seed: int = 0, *, weighted: bool = False) -> Samples:

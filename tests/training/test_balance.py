@@ -10,20 +10,18 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor, nn
+from three_clients import COMPILER, CPU, INFO, WORK, local, module
+from torch import Tensor
 
 from raysim.config.client import SgdConfig, TrainingConfig
 from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
-from raysim.execution.preparation import engine_choice
 from raysim.training import (
     BalancedLoss,
     BatchPlan,
     BlockInputs,
-    Clients,
     Engine,
     LocalUpdate,
-    LocalWork,
     ParameterLayout,
     RoundSetting,
     SequentialEngine,
@@ -36,10 +34,7 @@ from raysim.training import (
 from raysim.training.losses import cross_entropy, focal
 from raysim.training.rows import RowsEngine
 
-INFO = DataInfo("classification", (6,), "real", classes=4)
 BINARY = DataInfo("classification", (6,), "real", classes=2)
-CPU = torch.device("cpu")
-WORK = LocalWork(5, epochs=2)
 SETTING = RoundSetting(seed=3, round=2, lr=0.1)
 COUNTS = np.array([[8, 3, 0, 1], [2, 2, 2, 2], [0, 0, 7, 0]])
 
@@ -125,29 +120,17 @@ def test_without_options_it_is_the_loss_itself() -> None:
     assert resolve_client_loss(TrainingConfig(), INFO) is cross_entropy
 
 
-class Plain:
-    def local(self, c: Clients) -> dict[str, Tensor]:
-        c.descend()
-        return {"row": c.rows.clone()}
-
-
-def module() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 4))
-
-
 @cache
 def shards() -> list[Samples]:
     random, found = np.random.default_rng(0), []
     for own in COUNTS:
         y = random.permutation(np.repeat(np.arange(4), own))
-        found.append(Samples(random.normal(size=(len(y), 6)).astype(np.float32), y))
+        found.append(Samples(random.normal(size=(len(y), 13)).astype(np.float32), y))
     return found
 
 
 def trained(engine: Engine, context: Tensor, clients: list[int]) -> Tensor:
-    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, Plain().local)
+    trainer = Trainer(engine, row_optimizer(SgdConfig()), WORK, None, local)
     joined = Shards.join([Shard.load(shards()[client], CPU) for client in clients])
     broadcast = ParameterLayout(module()).pack(module())
     ids = np.array(clients)
@@ -179,7 +162,7 @@ def test_every_engine_trains_as_a_plain_loop_does(option: str) -> None:
         assert torch.equal(trained(rows, context, [client])[0], together[client])  # whoever is beside it
 
 
-@pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
+@COMPILER
 def test_compiled_steps_are_told_the_same() -> None:
     loss = resolve_client_loss(TrainingConfig.model_validate(OPTIONS["all of it"]), INFO)
     assert isinstance(loss, BalancedLoss)
@@ -189,7 +172,7 @@ def test_compiled_steps_are_told_the_same() -> None:
     rows = RowsEngine(module(), layout, loss, INFO, CPU, 3, 5, compiled=True, update=update)
     assert rows.codes.all
     assert not rows.codes.not_whole
-    trainer = Trainer(rows, update.optimizer, WORK, None, Plain().local)
+    trainer = Trainer(rows, update.optimizer, WORK, None, local)
     joined = Shards.join([Shard.load(samples, CPU) for samples in shards()])
     found = trainer.train(SETTING, layout.pack(module()), np.arange(3), joined, BlockInputs(context=context)).sent[
         "row"

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from three_clients import drawn
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
@@ -73,12 +74,6 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "attention": (Attention, (6, 7)),
 }
 MODULE = pytest.mark.parametrize("name", MODULES)
-
-
-def drawn(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return build()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -35,7 +35,7 @@ OPTIMIZERS: dict[str, tuple[OptimizerConfig, Callable[[Any], torch.optim.Optimiz
 GROUPS = (
     ParameterGroupConfig(match=("*.bias",), lr_scale=3.0, weight_decay=0.0, clip_norm=0.05),
     ParameterGroupConfig(match=("0.*",), lr_scale=0.0),
-    ParameterGroupConfig(match=("2.*", "3.*"), lr_scale=0.5, weight_decay=0.3),
+    ParameterGroupConfig(match=("2.*",), lr_scale=0.5, weight_decay=0.3),
 )
 
 
@@ -44,7 +44,7 @@ def plain(client: ClientConfig, optimizer: Callable[[Any], torch.optim.Optimizer
     model, mine = module(), samples(number)
     names = dict(model.named_parameters())
     biases = [p for name, p in names.items() if name.endswith("bias")]
-    last = [names["2.weight"], names["3.weight"]]
+    last = [names["2.weight"]]
     steps = optimizer([{"params": biases}, {"params": [names["0.weight"]]}, {"params": last}])
     for group, config in zip(steps.param_groups, client.groups, strict=True):
         group["lr"] = LR * config.lr_scale

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from three_clients import drawn
 from torch import Tensor, nn
 
 from raysim.config import Experiment
@@ -108,12 +109,6 @@ def samples_of(info: DataInfo, count: int, seed: int, *, weighted: bool = False)
     y = generator.integers(0, info.classes, wanted) if info.classes else generator.standard_normal(wanted)
     weight = generator.uniform(0.1, 2.0, count).astype(np.float32) if weighted else None
     return Samples(x, y if info.classes else y.astype(np.float32), weight)
-
-
-def drawn(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return build()
 
 
 @cache
@@ -407,11 +402,7 @@ def test_weights_of_positions_count_as_they_do_alone() -> None:
         broadcast = layout.pack(drawn(build))
         rows = RowsEngine(drawn(build), layout, loss, info, CPU, 3, BATCH)
         sequential = SequentialEngine(drawn(build), layout, loss, info, CPU)
-        shards = [samples_of(info, size, seed=size) for size in (11, 7, 3)]
-        for shard in shards:
-            weight = np.random.default_rng(len(shard.y)).uniform(0, 2, shard.y.shape).astype(np.float32)
-            weight[:, -1] = 0
-            object.__setattr__(shard, "weight", weight)
+        shards = [weighted_positions(samples_of(info, size, seed=size)) for size in (11, 7, 3)]
         together = trained(rows, broadcast, [0, 1, 2], shards)
         for i, shard in enumerate(shards):
             alone = trained(sequential, broadcast, [i], [shard])

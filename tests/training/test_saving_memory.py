@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from reference_loops import IMAGES, block_of, images, module
+from three_clients import drawn
 from torch import Tensor, nn
 
 from raysim.data import DataInfo
@@ -57,9 +58,7 @@ class Blocks(nn.Module):
 
 
 def blocks() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return Blocks()
+    return drawn(Blocks)
 
 
 def steps(made: Callable[[], nn.Module], saving: Saving, *, weighted: bool = False) -> list[Tensor]:

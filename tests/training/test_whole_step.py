@@ -9,6 +9,7 @@ from types import FunctionType
 import numpy as np
 import pytest
 import torch
+from three_clients import module
 from torch import Tensor, nn
 
 from raysim.config.client import AdamConfig, OptimizerConfig, SgdConfig
@@ -113,12 +114,6 @@ class Plain(Proximal):
 
     def __init__(self) -> None:
         self.correction = None
-
-
-def module() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return nn.Sequential(nn.Linear(13, 9), nn.Sigmoid(), nn.Linear(9, 4))
 
 
 class Summed(nn.Module):

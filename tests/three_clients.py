@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,15 @@ def compiled_alone(every: Any, *compiled: str) -> list[Any]:
     return eager + [pytest.param(one, "compiled", marks=COMPILER) for one in compiled]
 
 
-def module() -> nn.Module:
+def drawn(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A module with weights drawn from the seed; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return nn.Sequential(nn.Linear(13, 9), nn.Sigmoid(), nn.Linear(9, 7), nn.Linear(7, 4))
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+def module() -> nn.Module:
+    return drawn(lambda: nn.Sequential(nn.Linear(13, 9), nn.Sigmoid(), nn.Linear(9, 4)))
 
 
 def samples(client: int) -> Samples:
