@@ -20,15 +20,20 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 sys.path.insert(0, str(Path(__file__).parent))  # modules that tests of several rooms share
 
 import shares
-import torch
 from hypothesis import settings
 from warm_workers import warm_workers
-
-torch.set_num_threads(1)
 
 # A busy machine is no failure: only pytest's own timeout stops a slow example.
 settings.register_profile("raysim", deadline=None)
 settings.load_profile("raysim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let torch compute with one thread, wherever tests run; the process that only shares them out does without it."""
+    if config.getoption("dist", "no") == "no":
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)
