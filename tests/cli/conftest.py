@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from raysim.cli import app
+from command_line import invoke
+from typer.testing import Result
 
 TINY = """\
 name: tiny
@@ -45,8 +44,4 @@ def folder(tmp_path: Path, shard_cache: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def raysim(folder: Path) -> Callable[..., Result]:
     """Runs a command line in this process."""
-
-    def invoke(*arguments: str, input: str | None = None) -> Result:
-        return CliRunner().invoke(app, list(arguments), input=input)
-
     return invoke

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import invoke
 from federations import digits, final_sha256, mnist_shaped, sha256
-from typer.testing import CliRunner
 
 from raysim import Experiment, Simulation
-from raysim.cli import app
 from raysim.cluster.pool import ClientPool
 from raysim.errors import ClientError, ConfigError, PlacementError, RunError
 
@@ -123,7 +122,7 @@ def test_an_address_where_no_ray_listens_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr(ray_session, "is_initialized", lambda: False)  # else the session's is used
     digits(tmp_path, "execution.executor=ray", "execution.address=127.0.0.1:9").to_yaml(tmp_path / "c.yaml")
-    done = CliRunner().invoke(app, ["run", str(tmp_path / "c.yaml")])
+    done = invoke("run", str(tmp_path / "c.yaml"))
     assert done.exit_code == 2
     assert "\nerror: execution.address: no Ray cluster at '127.0.0.1:9'" in f"\n{done.stderr}"
     assert "Traceback" not in done.stderr

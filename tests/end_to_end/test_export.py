@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import invoke
 from federations import digits
 from torch import Tensor
 from transformer_models import LENGTH, VOCABULARY, federation, info_of, plain, section
-from typer.testing import CliRunner
 
 from raysim import Simulation, export
-from raysim.cli import app
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.errors import RaysimError
 
@@ -133,7 +132,7 @@ def test_what_cannot_be_written_is_one_line(
     (tmp_path / "FULL").mkdir()
     (tmp_path / "FULL" / "file").touch()
     places = [str(tmp_path / one) if one.isupper() else one for one in arguments]
-    found = CliRunner().invoke(app, ["export", str(simulation.directory), *places])
+    found = invoke("export", str(simulation.directory), *places)
     assert found.exit_code == 2
     assert line in found.output
     assert not (tmp_path / "NEW" / "model.safetensors").exists()

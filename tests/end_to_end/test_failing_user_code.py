@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import invoke
 from failing_code import PLACES, TOLD, Failing
-from typer.testing import CliRunner
 
 from raysim import Simulation
-from raysim.cli import app
 from raysim.config import Experiment
 from raysim.config.base import IMPORT_STRING
 from raysim.errors import ClientError, RaysimError, UserCodeError
@@ -107,10 +106,10 @@ def test_every_command_that_runs_user_code_exits_with_2_and_shows_the_traceback_
     values = failing.values() | {"tuning": {"space": {"client.optimizer.lr": {"low": 0.1, "high": 1.0}}}}
     Path("failing.yaml").write_text(json.dumps(values))
     line = f"error: data.source: {failing.name}:source: SystemExit: 0 (sys.exit ends no run; raise an error instead)"
-    result = CliRunner().invoke(app, [*command.split(), "failing.yaml"])
+    result = invoke(*command.split(), "failing.yaml")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"{line} (--debug shows the traceback)")
     assert "Traceback" not in result.stderr
-    result = CliRunner().invoke(app, [*command.split(), "failing.yaml", "--debug"])
+    result = invoke(*command.split(), "failing.yaml", "--debug")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, line)
     assert f"{failing.name}.py" in result.stderr
     assert not runs.exists()
@@ -124,7 +123,7 @@ def test_a_run_that_user_code_ends_exits_with_2(runs: Path, place: str, end: str
     failing = Failing(runs.parent, place, "key")
     failing.write()
     Path("failing.yaml").write_text(json.dumps(failing.values()))
-    result = CliRunner().invoke(app, ["run", "failing.yaml", "--quiet"])
+    result = invoke("run", "failing.yaml", "--quiet")
     assert result.exit_code == 2
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")

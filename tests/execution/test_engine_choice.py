@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from older_torch import lacking
 from torch import nn
 
 from raysim import Experiment, Simulation
-from raysim.execution.preparation import engine_choice
-from raysim.execution.preparation.engine_timing import Measured
+from raysim.execution.preparation import engine_choice, engine_timing
+from raysim.execution.preparation.engine_timing import Measured, _seconds
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.execution.scheduling.round_costs import SHARING
 from raysim.selection.cohort import draw_round
@@ -349,3 +350,16 @@ def test_timing_leaves_the_callers_generators_and_threads_as_they_were(tmp_path:
     prepared(tmp_path, *MUCH_WORK, "cohort=1.0")
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("takes", "calls"), [([9.0, 0.5], 2), ([9.0, 0.05, 0.04, 0.03, 0.02], 5), ([9.0, 3e-4], 20)])
+def test_a_long_call_is_timed_once_and_a_short_one_in_series(
+    monkeypatch: pytest.MonkeyPatch, takes: list[float], calls: int
+) -> None:
+    """The first call, whatever it takes, is not timed."""
+    ends = [0.0]
+    monkeypatch.setattr(engine_timing, "time", SimpleNamespace(thread_time=lambda: ends[-1], perf_counter=None))
+    coming = iter(takes)
+    found = _seconds(lambda: ends.append(ends[-1] + next(coming, takes[-1])), torch.device("cpu"))
+    assert found == pytest.approx(takes[-1])
+    assert len(ends) == 1 + calls

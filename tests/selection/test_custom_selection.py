@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import invoke
 from federations import digits, final_sha256, sha256
-from typer.testing import CliRunner
 
 from raysim import Simulation
-from raysim.cli import app
 from raysim.cli.catalogue import catalogue
 from raysim.data.federation import Int64
 from raysim.debugging import debug
@@ -142,7 +141,7 @@ def test_only_rounds_of_a_selection_that_is_not_adaptive_are_drawn_ahead(tmp_pat
 def test_it_is_listed_and_runs_from_the_command_line(tmp_path: Path) -> None:
     assert "package.module:name" in catalogue("selections")
     overrides = [f"selection={OWN['waiting']}", "rounds=2", "execution.executor=inprocess"]
-    result = CliRunner().invoke(app, ["run", "quickstart", *overrides, "--directory", str(tmp_path / "run")])
+    result = invoke("run", "quickstart", *overrides, "--directory", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     first, second = cohorts(tmp_path / "run")
     assert not set(first) & set(second)

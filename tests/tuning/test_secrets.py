@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from command_line import invoke
 from pydantic import ValidationError
 from studies import LR, TUNABLE
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from raysim.cli import app
 from raysim.config import Experiment
 from raysim.config.base import Section
 from raysim.errors import ConfigError
@@ -27,10 +27,6 @@ URLS = [
     f"abfs://c@account/x?sas_token={SECRET}",
     f"s3://bucket/folder?secret_key={SECRET}&x=1",
 ]
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 def said(result: Result) -> str:

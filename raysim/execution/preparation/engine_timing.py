@@ -24,6 +24,8 @@ from raysim.training.rows import RowsEngine
 
 MOST_ROWS = 128
 """Clients that train at once: with more of them, there is nothing left to share."""
+_LONG = 0.1
+"""Seconds of a call that is timed once."""
 _BATCHES = 8
 """Batches that are timed in a row, where clients have as many."""
 
@@ -140,18 +142,21 @@ class Measured:
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:
-    """Of one call: the fastest of a few short series, since everything else on the machine only adds to it."""
+    """Of one call: the fastest of a few short series, since everything else on the machine only adds to it; little
+    beside a long call, which is timed once."""
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
-    call()
-    began = time.perf_counter()
-    call()
-    repeat = max(1, min(20, int(2e-3 / max(time.perf_counter() - began, 1e-6))))
-    found = []
-    for _ in range(3):
+
+    def series(repeat: int) -> float:
         began = clock()
         for _ in range(repeat):
             call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        found.append(clock() - began)
-    return min(found) / repeat
+        return (clock() - began) / repeat
+
+    call()
+    first = series(1)
+    if first > _LONG:
+        return first
+    repeat = max(1, min(20, int(2e-3 / max(first, 1e-6))))
+    return min(series(repeat) for _ in range(3))
