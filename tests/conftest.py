@@ -23,6 +23,9 @@ import shares
 from hypothesis import settings
 from warm_workers import warm_workers
 
+gc.disable()  # until all tests are collected
+gc.set_threshold(10_000)
+
 # A busy machine is no failure: only pytest's own timeout stops a slow example.
 settings.register_profile("raysim", deadline=None)
 settings.load_profile("raysim")
@@ -50,6 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Modules and tests are there to the end: the garbage collector need not look at them again and again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

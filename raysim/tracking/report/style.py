@@ -72,9 +72,10 @@ class Picture:
 
         drawn, small = io.BytesIO(), io.BytesIO()
         with matplotlib.rc_context(settings(theme)):
-            self.draw(theme).savefig(drawn, format="png", metadata={"Software": None})
-        flat = Image.open(drawn).convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
-        flat.save(small, format="png", optimize=True)
+            figure = self.draw(theme)
+            figure.savefig(drawn, format="rgba")
+        whole = Image.frombytes("RGBA", figure.canvas.get_width_height(), drawn.getvalue())
+        whole.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
         return small.getvalue()
 
 
