@@ -2,7 +2,7 @@
 
 from raysim.models.blueprint import Blueprint, LazyBlueprint
 from raysim.models.build import MODELS, build_model, list_models, model_on_meta
-from raysim.models.calling import Calling, takes_any_length
+from raysim.models.calling import Calling, cache_argument, takes_any_length
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.fingerprint import fingerprint
 from raysim.models.fit import check_fit, check_trainable, moved_statistic, refusal_of_one
@@ -21,6 +21,7 @@ __all__ = [
     "LazyBlueprint",
     "base_fingerprint",
     "build_model",
+    "cache_argument",
     "check_fit",
     "check_trainable",
     "exclusive_torch",

@@ -19,7 +19,8 @@ from raysim.errors import ModelError
 from raysim.models.inputs import take_inputs
 from raysim.models.outputs import one_tensor
 from raysim.models.preferring import PairForward, PairInputs
-from raysim.models.transformer_inputs import TransformerInputs, is_transformer
+from raysim.models.transformer_inputs import TransformerInputs, backbone_config, inner_model, is_transformer
+from raysim.models.wrapped import Encoder, Prompted
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -110,6 +111,19 @@ class TakeOutput:
         if self.classes is not None and isinstance(output, Tensor) and output.shape[-1] > self.classes:
             output = output[..., : self.classes]
         return output
+
+
+def cache_argument(module: nn.Module) -> str | None:
+    """The argument in which a decoder of the library takes the keys and values that it has returned; None of others.
+
+    Versions of the library differ in its name.
+    """
+    if not is_transformer(module) or isinstance(module, Encoder | Prompted):
+        return None
+    names = inspect.signature(type(inner_model(module)).forward).parameters
+    if "use_cache" not in names or not getattr(backbone_config(module), "use_cache", False):
+        return None
+    return next((name for name in ("cache", "past_key_values") if name in names), None)
 
 
 def takes_any_length(module: nn.Module) -> bool:

@@ -34,17 +34,19 @@ def is_transformer(module: nn.Module) -> bool:
     names = {f"{one.__module__}.{one.__name__}" for one in type(module).__mro__}
     if not any(name.startswith(_LIBRARY) and name.endswith((".PreTrainedModel", ".PeftModel")) for name in names):
         return False
-    return getattr(_inner(module), "main_input_name", IDS) == IDS  # a model of images is called as any other module
+    return (
+        getattr(inner_model(module), "main_input_name", IDS) == IDS
+    )  # a model of images is called as any other module
 
 
-def _inner(module: Any) -> Any:
+def inner_model(module: Any) -> Any:
     """The model of `transformers` in one that `peft` has changed."""
     return module.get_base_model() if hasattr(module, "get_base_model") else module
 
 
 def backbone_config(module: Any) -> Any:
     """The `transformers` configuration of a model, also of one that `peft` has changed."""
-    return _inner(module).config.get_text_config()
+    return inner_model(module).config.get_text_config()
 
 
 TRIED = {
@@ -122,7 +124,7 @@ class TransformerInputs:
                     "them shorter (the source's length)"
                 )
         causal = any(getattr(one, "is_causal", False) is True for one in module.modules())
-        if type(_inner(getattr(module, "backbone", module))).__name__.endswith(_CAUSAL) and not causal:
+        if type(inner_model(getattr(module, "backbone", module))).__name__.endswith(_CAUSAL) and not causal:
             remedy = unsupported(module) or "use a decoder"
             if getattr(config, "is_decoder", True) is False:  # an encoder that can be told to be one
                 remedy = "set is_decoder: true in model.config, or use a decoder such as gpt2"

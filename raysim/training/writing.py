@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raysim.arrays import Float64
 from raysim.data import DataInfo
 from raysim.data.inputs import pack_inputs
-from raysim.models import takes_any_length
+from raysim.models import cache_argument, takes_any_length
 from raysim.training.losses import classes_last
 
 
@@ -39,13 +39,9 @@ def continued(
         end: the id that ends a text.
         device: where the module is.
     """
-    length, found = info.target_shape[0], list(prompt)
-    trimmed = info.input_kind == "tokens" and takes_any_length(module)
+    found, reader = list(prompt), _TextReader(module, info, device)
     for draw in draws.tolist():
-        window = found[-length:]
-        x = _sample(info, window, len(window) if trimmed else length).to(device)
-        output = classes_last(module(x), torch.zeros(1, len(window) if trimmed else length))
-        logits = output[0, len(window) - 1].double().cpu().numpy()
+        logits = reader.next_logits(found).double().cpu().numpy()
         if np.isnan(logits).any() or logits.max() == np.inf:
             break  # the model has diverged, and says nothing any more
         chosen = _chosen(logits, temperature, draw)
@@ -53,6 +49,37 @@ def continued(
             break
         found.append(chosen)
     return tuple(found[len(prompt) :])
+
+
+class _TextReader:
+    """Logits of what follows a text that grows; a decoder that keeps keys and values reads each token once, as long as
+    the text is no longer than a sample."""
+
+    def __init__(self, module: nn.Module, info: DataInfo, device: torch.device) -> None:
+        self._module, self._info, self._device = module, info, device
+        self._length, plain = info.target_shape[0], info.input_kind == "tokens"
+        self._trimmed = plain and takes_any_length(module)
+        self._cache = cache_argument(module) if plain else None
+        self._kept: Any = None
+        self._read = 0
+
+    def next_logits(self, ids: Sequence[int]) -> Tensor:
+        """`[vocabulary]`; the text is that of the call before, and more."""
+        if self._cache is not None and len(ids) <= self._length:
+            new = torch.tensor([ids[self._read :]], device=self._device)
+            # Not through the hooks, which would make masks and positions for a whole sample.
+            before = {self._cache: self._kept}
+            found = self._module.forward(input_ids=new, use_cache=True, return_dict=True, **before)
+            self._kept, self._read = found.get(self._cache), len(ids)
+            if self._kept is None:  # it keeps none after all
+                self._cache = None
+            logits: Tensor = found.logits[0, -1, : self._info.classes]
+            return logits
+        self._kept = None
+        window = ids[-self._length :]
+        size = len(window) if self._trimmed else self._length
+        output = self._module(_sample(self._info, window, size).to(self._device))
+        return classes_last(output, torch.zeros(1, size))[0, len(window) - 1]
 
 
 def _chosen(logits: Float64, temperature: float, draw: float) -> int:

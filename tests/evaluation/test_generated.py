@@ -148,10 +148,29 @@ def test_greedy_text_is_that_of_the_library(inputs: tuple[str, ...], tmp_path: P
     model = transformers.GPT2LMHeadModel(config).eval()
     prompt = list(b"the c")
     expected = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False, pad_token_id=0)
+    read: list[int] = []
+    model.transformer.wte.register_forward_hook(lambda module, args, output: read.append(args[0].numel()))
     Calling.of(model, info).attach(model)
     found = continued(model, info, prompt, np.zeros(8), 0, None, CPU)
     assert [*prompt, *found] == expected[0].tolist()
     assert len(set(found)) > 2
+    assert read == ([5, *[1] * 7] if not inputs else [16] * 8)  # keys and values of what was read are kept
+
+
+def test_a_text_beyond_the_length_of_a_sample_goes_on_from_its_last_tokens() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=20, n_positions=6, n_embd=16, n_layer=1, n_head=2, initializer_range=0.5, eos_token_id=None
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    ids = [3, 1]
+    for _ in range(9):
+        with torch.no_grad():
+            ids.append(int(model(torch.tensor([ids[-6:]])).logits[0, -1].argmax()))
+    info = DataInfo("classification", (6,), "tokens", (6,), 20, 20)
+    Calling.of(model, info).attach(model)
+    assert continued(model, info, [3, 1], np.zeros(9), 0, None, CPU) == tuple(ids[2:])
 
 
 def test_drawn_text_is_that_of_a_plain_loop_also_beyond_the_length_of_a_sample() -> None:

@@ -18,6 +18,7 @@ from raysim.models import Calling, check_fit
 from raysim.models.build import build_model, model_on_meta
 from raysim.models.pretrained import resolved
 from raysim.models.transformer_inputs import TRIED, unsupported
+from raysim.training import continued
 
 pytest.importorskip("transformers")
 
@@ -124,6 +125,10 @@ def test_a_supported_family_has_the_logits_of_the_library(family: str) -> None:
             other = x.clone()
             other[:, 8:] = 5
             assert torch.equal(called(other)[:, :8], found[:, :8])
+            prompt = IDS[0, :3].tolist()
+            written = continued(called, info, prompt, np.zeros(9), 0, None, torch.device("cpu"))
+            for ids in (prompt + list(written[:n]) for n in range(len(written))):
+                assert written[len(ids) - 3] == int(plain(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
         else:
             alone = (torch.from_numpy(IDS[i : i + 1, : REAL[i].sum()]) for i in range(len(IDS)))
             expected = torch.cat([plain(input_ids=one).logits for one in alone])
