@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -111,6 +111,9 @@ class RoundProtocol(ABC):
     Contract: answers are pure functions of the seed and the question, so that a question that is put again, to a worker
     that was started again, has the same answers.
     """
+
+    holds_keys: ClassVar[bool] = False
+    """Whether sums are opened by another party than the server, who holds the keys (`SumOpening.secret`)."""
 
     @abstractmethod
     def begin(self, seed: int, round_number: int, clients: Int64, ask: Ask) -> Begun:

@@ -141,6 +141,14 @@ class Aggregator:
         state, model, step = self._server().apply(round_number, expected, state, model, *records, opening=opening)
         return *self._whole(state, model), (step, self._life, [one.nbytes for one in records])
 
+    def combine(self, *records: Record) -> Record:
+        """One record for many."""
+        return combine(records)
+
+    def open(self, opening: SumOpening, total: Record) -> Record:
+        """A sum that was encrypted, by the keys that this actor is given."""
+        return self._server().opened(opening, total)
+
     def alive(self) -> str:
         """The name of this actor's present life, once it could take a step."""
         self._server()

@@ -71,16 +71,9 @@ class RayExecutor(Executor):
             fatal_error = self._states.fatal_error if self._states is not None else lambda failure: None
             actors = AvailableActors(self._runtime, self._roster, self._book, execution.wait_for_nodes)
             self._pool = ClientPool(self._runtime, actors, leasing, execution, self._book, samples, fatal_error)
-            self._aggregator = (
-                self._runtime.ray.remote(Aggregator)
-                .options(
-                    num_cpus=0,
-                    max_restarts=-1,
-                    max_task_retries=-1,  # its methods are pure: doing one again changes nothing
-                    scheduling_strategy=self._runtime.pinned(self._runtime.home),
-                )
-                .remote(shared_job)
-            )
+            self._aggregator = self._server(shared_job)
+            protocol = skeleton.aggregation.rule.protocol
+            holder = self._server(shared_job) if protocol is not None and protocol.holds_keys else None
             self._tree = ReductionTree(self._runtime, placement.nodes, job.experiment.aggregation.fan_in)
         except BaseException:
             self._runtime.close()
@@ -90,8 +83,9 @@ class RayExecutor(Executor):
         self._reads_server = down > 4 * columns
         self._ahead = rounds_ahead(job.experiment)
         self._own_actors = own or bool(execution.classes)
-        steps = ServerSteps(self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns)
-        protocol = skeleton.aggregation.rule.protocol
+        steps = ServerSteps(
+            self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns, holder
+        )
         self._shared = SharedRounds(
             self._pool,
             leasing,
@@ -110,6 +104,16 @@ class RayExecutor(Executor):
             execution.metrics, self._runtime.owned, job.experiment.name, self._runtime.home, self._pool.node_of
         )
         self._pool.watched_by = self._metrics
+
+    def _server(self, job: Any) -> Any:
+        """An actor beside the driver that takes steps."""
+        options = self._runtime.ray.remote(Aggregator).options(
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,  # its methods are pure: doing one again changes nothing
+            scheduling_strategy=self._runtime.pinned(self._runtime.home),
+        )
+        return options.remote(job)
 
     def environment(self) -> dict[str, Any]:
         found = self._pool.actors.bits(self._book.max_retries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raysim.aggregation import SumOpening
@@ -65,8 +65,10 @@ class ServerSteps:
         deadlines: Deadlines,
         book: FaultBook,
         columns: int,
+        holder: Any = None,
     ) -> None:
-        self._runtime, self._aggregator, self._tree = runtime, aggregator, tree
+        """`holder` is an aggregator of its own that holds the keys of encrypted sums, where they are encrypted."""
+        self._runtime, self._aggregator, self._tree, self._holder = runtime, aggregator, tree, holder
         self._deadlines, self._book, self._columns = deadlines, book, columns
         self._lives: dict[str, str] = {}
 
@@ -81,6 +83,10 @@ class ServerSteps:
         """Reduce a round's sums, and have them applied to this server; `opening` opens them, where they are masked."""
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
+        if self._holder is not None and opening is not None:
+            total = self._aggregator.combine.remote(*(one.total for one in reduction.sums))
+            opened = NodeSum(self._holder.open.remote(opening, total), self._runtime.home)
+            reduction, opening = replace(reduction, sums=(opened,)), replace(opening, secret=())
         state, model, shared, facts = self._aggregator.apply.options(num_returns=4).remote(
             round_number,
             expected,
@@ -139,7 +145,9 @@ class ServerSteps:
                 self._restart()
 
     def _restart(self) -> None:
-        self._runtime.ray.kill(self._aggregator, no_restart=False)
+        for actor in (self._aggregator, self._holder):
+            if actor is not None:
+                self._runtime.ray.kill(actor, no_restart=False)
         self._tree.restart()
         self._lives.clear()
         self._runtime.get(self._aggregator.alive.remote())

@@ -11,6 +11,7 @@ from federations import digits, final_sha256
 from raysim import Experiment
 from raysim.aggregation import Question
 from raysim.cluster.pool import ClientPool
+from raysim.cluster.steps import ServerSteps, StepCall
 from raysim.execution.scheduling.round_costs import RoundCosts
 
 PROTECTIONS = {
@@ -61,5 +62,48 @@ def test_an_actor_that_is_killed_between_messages_changes_no_bit(
 
 
 @pytest.mark.usefixtures("_shared_rounds")
-def test_ciphertexts_of_two_actors_have_the_bits_of_one_process(tmp_path: Path, ray_session: Any) -> None:
+def test_ciphertexts_of_two_actors_have_the_bits_of_one_process_and_the_aggregator_has_no_key(
+    tmp_path: Path, ray_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders: list[Any] = []
+    ask = ServerSteps.ask
+
+    def see(self: ServerSteps, number: int, expected: Any, server: Any, sums: Any, opening: Any = None) -> StepCall:
+        assert opening.secret
+        aggregator = self._aggregator
+        self._aggregator = Watched(aggregator, holders)
+        try:
+            return ask(self, number, expected, server, sums, opening)
+        finally:
+            self._aggregator = aggregator
+
+    monkeypatch.setattr(ServerSteps, "ask", see)
     assert final_sha256(on_ray(tmp_path, "bfv", 2)) == final_sha256(experiment(tmp_path, "bfv"))
+    assert [opening.secret for opening in holders] == [(), ()], "a round each"
+
+
+class Watched:
+    """An aggregator whose steps' openings are noted."""
+
+    def __init__(self, actor: Any, openings: list[Any]) -> None:
+        self._actor, self._openings = actor, openings
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._actor, name)
+        if name != "apply":
+            return method
+        return Step(method, self._openings)
+
+
+class Step:
+    """A call of `apply`, whose fifth argument is noted."""
+
+    def __init__(self, method: Any, openings: list[Any]) -> None:
+        self._method, self._openings = method, openings
+
+    def options(self, **options: Any) -> Step:
+        return Step(self._method.options(**options), self._openings)
+
+    def remote(self, *args: Any) -> Any:
+        self._openings.append(args[4])
+        return self._method.remote(*args)

@@ -112,6 +112,16 @@ class Server:
         around = (0, 0) if opening is None else (opening.up, opening.down)
         return next_state, next_model, StepFacts(checked - began, spent, metrics, found.weights, *around)
 
+    def opened(self, opening: SumOpening, total: Record) -> Record:
+        """A round's sum as the holder of its keys opens it.
+
+        Raises:
+            RunError: it does not open.
+        """
+        rule = self.aggregation.rule.in_round(total.round)
+        (found,) = rule.opened([total], opening, self.job.experiment.seed)
+        return found
+
     def context(self, round_number: int, contributed: int) -> MeanContext:
         """What stages are told of a step."""
         experiment = self.job.experiment

@@ -2,6 +2,5 @@
 
 Who has what: a key holder beside the server makes new keys for every round. Clients have the public key and encrypt,
 the server adds, the key holder is given the ciphertext of the sum alone and returns its values. Server and key holder
-together could decrypt a single record; neither can alone. The simulator runs the key holder where the server takes its
-step, and counts the bytes that would go between the two.
+together could decrypt a single record; neither can alone. On Ray the key holder is an actor of its own.
 """
