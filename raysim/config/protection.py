@@ -97,11 +97,16 @@ class EncryptedConfig(IntegersConfig):
     are. By default all are encrypted."""
     share: float | None = Field(None, gt=0, lt=1)
     """Encrypt only this share of the columns, the same ones in every round, drawn by key."""
+    sensitivity: str | None = None
+    """A `.npy` file of a number for each parameter and buffer value, in the model's order: the `share` of the values
+    with the largest numbers is encrypted. Every machine reads it."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> EncryptedConfig:
         if self.layers is not None and self.share is not None:
             raise ValueError("layers and share both choose what is encrypted; remove one")
+        if self.sensitivity is not None and self.share is None:
+            raise ValueError("sensitivity says which values come first; set share, e.g. to 0.1, to say how many")
         return self
 
 

@@ -274,10 +274,12 @@ aggregation.protection=bfv.bits | 4 | aggregation.protection={name: bfv, bits: 1
 aggregation.protection=bfv.clip | 0.001 | aggregation.protection={name: bfv, bits: 16, clip: 1}
 aggregation.protection=bfv.layers | ["*bias"] |
 aggregation.protection=bfv.share | 0.1 |
+aggregation.protection=bfv.sensitivity | scores.npy |
 aggregation.protection=ckks.bits | 16 |
 aggregation.protection=ckks.clip | 1 |
 aggregation.protection=ckks.layers | ["*bias"] |
 aggregation.protection=ckks.share | 0.1 |
+aggregation.protection=ckks.sensitivity | scores.npy |
 aggregation.exact | false | cohort=4; rounds=6
 evaluation.every | 2 |
 evaluation.sets | [test] |

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from federations import digits, final_sha256
 from masked_rounds import Cohort, digest, plain, rule_of, run
 
 from raysim import Simulation
-from raysim.aggregation import Field
+from raysim.aggregation import Field, build_rule
+from raysim.config.server import AggregationConfig
 from raysim.errors import ConfigError
 from raysim.privacy.he.schemes import DEGREE, PRIMES, Bfv, Ckks, remainders
 from raysim.privacy.he.sums import EncryptedSum
@@ -116,6 +118,24 @@ def test_the_model_is_that_of_the_plain_run(tmp_path: Path, chosen: str) -> None
     )
 
 
+def test_the_most_sensitive_values_are_encrypted(tmp_path: Path) -> None:
+    segments = [SimpleNamespace(name="a", start=0, size=10), SimpleNamespace(name="b", start=16, size=10)]
+    columns = SimpleNamespace(size=32, trainable=32, segments=segments)
+    scores = np.zeros(20)
+    scores[[3, 12]] = 1, 2  # the values of columns 3 and 18
+    np.save(tmp_path / "scores.npy", scores)
+    protection = {"name": "bfv", "share": 0.1, "sensitivity": str(tmp_path / "scores.npy")}
+    config, fields = AggregationConfig.model_validate({"protection": protection}), (Field("update", 32),)
+    rule: Any = build_rule(config, fields, columns)  # type: ignore[arg-type]
+    cohort = Cohort(2, fields)
+    received = run(rule, cohort, cuts=1)
+    kept = np.delete(np.arange(32), [3, 18])
+    expected = plain(cohort, np.arange(2))
+    record: Any = received.records[0]
+    assert np.array_equal(record.clear.totals["update"], expected.totals["update"][kept])
+    assert digest(received.total) == digest(expected)
+
+
 def test_bytes_of_keys_records_and_decryption_are_recorded(tmp_path: Path) -> None:
     simulation, rows = recorded(tmp_path, "rounds=1", "cohort=3", KEY + "{name: bfv, share: 0.1}")
     (row,) = rows
@@ -142,6 +162,8 @@ REFUSED = {
     "both": ([KEY + '{name: bfv, share: 0.1, layers: ["*"]}'], "layers and share both choose what is encrypted"),
     "none": ([KEY + '{name: bfv, layers: ["9.*"]}'], r"protection.layers: '9.\*' matches no parameter; there are "),
     "bits": ([KEY + "{name: ckks, bits: 16, clip: 1}"], "bits is 16: ckks encrypts reals"),
+    "scores": ([KEY + "{name: bfv, sensitivity: a.npy}"], "sensitivity says which values come first; set share"),
+    "no file": ([KEY + "{name: bfv, share: 0.1, sensitivity: a.npy}"], "protection.sensitivity: a.npy: .*No such file"),
     "all": ([KEY + "{name: bfv, share: 1}"], "share.* less than 1"),
 }
 

@@ -121,6 +121,8 @@ class EncryptedMean(ModularMean):
             return _columns_of(columns, config.layers, field.size)
         if config.share is None:
             return every
+        if config.sensitivity is not None:
+            return _most_sensitive(columns, config.sensitivity, config.share, field.size)
         key = keyed.bits(0, keyed.Purpose.ENCRYPTED_COLUMNS, every)
         return np.sort(np.argsort(key, kind="stable")[: max(1, round(config.share * field.size))])
 
@@ -186,6 +188,27 @@ class EncryptedMean(ModularMean):
         bound = super().among(peers, seed, round_number, integers)
         assert isinstance(bound, EncryptedMean)
         return bound
+
+
+def _most_sensitive(columns: ModelColumns, path: str, share: float, size: int) -> Int64:
+    """Columns of the share of values with the largest scores in a file.
+
+    Raises:
+        ConfigError: the file has no score for each value.
+    """
+    places = np.concatenate([np.arange(one.start, one.start + one.size) for one in columns.segments])
+    try:
+        scores = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"aggregation.protection.sensitivity: {path}: {error}") from None
+    fits = isinstance(scores, np.ndarray) and scores.shape == places.shape and scores.dtype.kind in "fiu"
+    if not fits or not np.isfinite(scores).all():
+        raise ConfigError(
+            f"aggregation.protection.sensitivity: {path}: expected a vector of {len(places)} finite numbers, one for "
+            "each value of the model"
+        )
+    chosen: Int64 = np.sort(places[np.argsort(-scores.astype(np.float64), kind="stable")[: round(share * len(places))]])
+    return chosen[chosen < size]
 
 
 def _columns_of(columns: ModelColumns, patterns: Sequence[str], size: int) -> Int64:
