@@ -7,7 +7,7 @@ PROCESSES ?= -n auto --maxprocesses 4
 # Bytecode is kept, whatever the environment says: tests start many processes.
 TESTS = PYTHONDONTWRITEBYTECODE= RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest $(PROCESSES)
 
-.PHONY: quickstart test test-fast newest-torch lint format clean
+.PHONY: quickstart test test-fast newest-torch lint docs format clean
 
 quickstart: $(BIN)/.installed
 	$(BIN)/raysim run $(CONFIG)
@@ -28,6 +28,10 @@ lint: $(BIN)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site of the documentation, into build/site; a warning is an error.
+docs: $(BIN)/.installed-docs
+	$(BIN)/mkdocs build --quiet
+
 format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -44,6 +48,10 @@ $(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(BIN)/.installed-test: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb]'
+	touch $@
+
+$(BIN)/.installed-docs: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
