@@ -36,10 +36,12 @@ class Means:
 class Step(Some):
     """A batch of each client that still trains. It is the same object while the same clients train: not to be kept."""
 
-    def __init__(self, whole: Some, means: Means, each: Mapping[str, object], loss_sums: Tensor) -> None:
+    def __init__(self, whole: Some, means: Means, each: Mapping[str, Any], loss_sums: Tensor) -> None:
         """Cut what there is of each of the block's clients to the first k, those of the loss sums `[k]`."""
-        k = len(loss_sums)
-        self.__dict__.update({name: _first(k, value) for name, value in each.items()}, k=k)
+        k = self.k = len(loss_sums)
+        self.clients, self.samples, self.steps = each["clients"][:k], each["samples"][:k], each["steps"][:k]
+        self.rows, self.weights = each["rows"][:k], each["weights"][:k]
+        self.state, self.own = ({name: one[:k] for name, one in each[kind].items()} for kind in ("state", "own"))
         self.setting, self.broadcast, self.trainable = whole.setting, whole.broadcast, whole.trainable
         self.epochs, self.server = whole.epochs, whole.server
         self._means, self._loss_sums = means, loss_sums
@@ -158,9 +160,3 @@ class Step(Some):
         self._calls += 1
         self.taken += 1
         return self._first + self._calls - 1
-
-
-def _first(k: int, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: one[:k] for name, one in value.items()}
-    return value if isinstance(value, int) else value[:k]
