@@ -61,6 +61,7 @@ class Purpose(IntEnum):
     INTEGER_NOISE = 173
     EXAMPLES = 200
     EXAMPLE_NOISE = 201
+    CANARIES = 202
 
 
 def _mix(h: UInt64) -> UInt64:

@@ -29,6 +29,7 @@ from raysim.errors import ConfigError
 from raysim.user_code import guarded, user_code
 
 STAGES: Mapping[str, str] = {
+    "canaries": "raysim.privacy.canaries:Canaries",
     "zero": "raysim.aggregation.norms:Zero",
     "clip": "raysim.aggregation.norms:Clip",
     "measure": "raysim.aggregation.norms:Measure",

@@ -2,7 +2,7 @@
 
 # Importing a family registers its commands, in the order in which `raysim --help` lists them.
 from raysim.cli import (  # noqa: F401, I001
-    runs, past, compare, debugging, plan, privacy, tune, data, catalogue, schema, doctor, init, completion,
+    runs, past, compare, debugging, plan, privacy, attacks, tune, data, catalogue, schema, doctor, init, completion,
 )  # fmt: skip
 from raysim.cli.app import app
 

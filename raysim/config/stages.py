@@ -8,6 +8,7 @@ from pydantic import Field, Tag
 
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import Arguments
+from raysim.config.canaries import CanariesStageConfig
 from raysim.config.noise import (
     AdaptiveClipStageConfig,
     BltStageConfig,
@@ -52,7 +53,8 @@ class CustomStageConfig(Section):
 
 
 StageConfig = Annotated[
-    Annotated[AdaptiveClipStageConfig, Tag("adaptive_clip")]
+    Annotated[CanariesStageConfig, Tag("canaries")]
+    | Annotated[AdaptiveClipStageConfig, Tag("adaptive_clip")]
     | Annotated[LayerClipStageConfig, Tag("layer_clip")]
     | Annotated[GaussianStageConfig, Tag("gaussian")]
     | Annotated[TreeStageConfig, Tag("tree")]

@@ -90,6 +90,7 @@ class CommandLines:
 
     def __init__(self, folder: Path) -> None:
         """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `scalars` of fedkseed,
+        `guarded` with private samples and canaries,
         `broken` by a client, and `strange` for its other torch."""
         self._folder, self._template = folder, folder / "template"
         files = folder / "files"
@@ -109,6 +110,8 @@ class CommandLines:
         self._invoke(self._template, "run tiny.yaml rounds=2 algorithm=faulty:Faulty --directory broken")
         self._invoke(self._template, "run adapted.yaml --directory adapted")
         self._invoke(self._template, "run tiny.yaml 'algorithm={name: fedkseed, seeds: 3}' --directory scalars")
+        private = "'client.privacy={clip: 1, noise_multiplier: 2}' 'aggregation.stages=[{name: canaries, first: 1}]'"
+        self._invoke(self._template, f"run tiny.yaml {private} data.test=0.2 --directory guarded")
         shutil.copytree(self._template / "done", self._template / "strange")
         environment = json.loads((self._template / "strange" / "environment.json").read_text())
         environment["bits"]["torch"] = "0.1"

@@ -93,6 +93,30 @@ privacy audit --trials | privacy audit private.yaml --trials 100 | privacy audit
 privacy audit --json | privacy audit private.yaml --trials 100 |
     privacy audit private.yaml --trials 100 --json | "holds"
 privacy audit --debug | privacy audit nowhere.yaml | privacy audit nowhere.yaml --debug | Traceback
+privacy samples RUN | privacy samples guarded | privacy samples done | were not protected
+privacy samples --delta | privacy samples guarded | privacy samples guarded --delta 1e-3 | delta +0\.001
+privacy samples --json | privacy samples guarded | privacy samples guarded --json | "largest_epsilon":
+privacy samples --debug | privacy samples done | privacy samples done --debug | Traceback
+privacy invert RUN | INVERT | privacy invert nowhere --client 0 --round 1 | nowhere
+privacy invert --client | INVERT | privacy invert done --client 9 --round 1 | there is no client 9
+privacy invert --round | INVERT | privacy invert done --client 0 --round 9 | there is no round 9
+privacy invert --method | INVERT | INVERT --method euclidean | method +euclidean
+privacy invert --most | INVERT | INVERT --most 2 | reconstructed +2
+privacy invert --picture | INVERT | INVERT --picture a.png | no images
+privacy invert --json | INVERT | INVERT --json | "psnr":
+privacy invert --debug | INVERT --round 9 | INVERT --round 9 --debug | Traceback
+privacy membership RUN | privacy membership done | privacy membership nowhere | nowhere
+privacy membership --json | privacy membership guarded | privacy membership guarded --json | "auc":
+privacy membership --debug | privacy membership nowhere | privacy membership nowhere --debug | Traceback
+privacy canaries RUN | privacy canaries guarded | privacy canaries done | no client was a canary
+privacy canaries --delta | privacy canaries guarded | privacy canaries guarded --delta 1e-3 | delta +0\.001
+privacy canaries --json | privacy canaries guarded | privacy canaries guarded --json | "epsilon":
+privacy canaries --debug | privacy canaries done | privacy canaries done --debug | Traceback
+privacy neighbours RUN | NEIGHBOURS | privacy neighbours nowhere --client 0 | nowhere
+privacy neighbours --client | NEIGHBOURS | privacy neighbours done --client 9 | there is no client 9
+privacy neighbours --runs | NEIGHBOURS | NEIGHBOURS --runs 2 | runs +2
+privacy neighbours --json | NEIGHBOURS | NEIGHBOURS --json | "advantage":
+privacy neighbours --debug | NEIGHBOURS --client 9 | NEIGHBOURS --client 9 --debug | Traceback
 tune CONFIG | tune tiny.yaml OUT | tune other.yaml | runs/other-tune
 tune KEY=VALUE | tune tiny.yaml OUT | tune tiny.yaml tuning.trials=2 OUT | \(2/2\)
 tune --directory | tune other.yaml | tune tiny.yaml OUT | \nout/study\.yaml
@@ -117,6 +141,8 @@ data import FOLDER | data import mnist mnist-a | data import mnist cifar-a | exi
 COMMANDS = COMMANDS.replace(
     "NUMBERS", "privacy curve --noise-multiplier 1 --population 20 --cohort 2 --rounds 2 --selection round_robin"
 )
+COMMANDS = COMMANDS.replace("INVERT", "privacy invert done --client 0 --round 1")
+COMMANDS = COMMANDS.replace("NEIGHBOURS", "privacy neighbours done --client 0 --runs 3")
 COMMANDS = COMMANDS.replace("NEEDED", "privacy calibrate --population 20 --cohort 2 --rounds 2 --selection round_robin")
 
 EXCLUDED = {

@@ -191,6 +191,12 @@ aggregation.weights=learned.trials | 3 | aggregation.weights.trials=2;
     aggregation.weights.chooser=own_code:by_trials; cohort=4
 aggregation.weights=learned.budget | 1 | aggregation.weights.trials=3
 aggregation.weights=learned.chooser | own_code:keep | aggregation.weights.trials=3
+aggregation.stages=canaries | [{name: canaries, first: 0}] |
+aggregation.stages=canaries.first | [{name: canaries, first: 0}] | aggregation.stages=[{name: canaries, first: 1}]
+aggregation.stages=canaries.norm | [{name: canaries, first: 0, norm: 2}] |
+    aggregation.stages=[{name: canaries, first: 0}]
+aggregation.stages=canaries.silent | [{name: canaries, first: 0, silent: 0.999}] |
+    aggregation.stages=[{name: canaries, first: 0}]
 aggregation.stages=zero | [zero] |
 aggregation.stages=zero.max_norm | [{name: zero, max_norm: 0.001}] | aggregation.stages=[zero]
 aggregation.stages=clip | [{name: clip, max_norm: 0.01}] |

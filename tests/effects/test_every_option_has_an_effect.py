@@ -52,7 +52,13 @@ def test_no_line_is_about_a_parameter_that_is_gone() -> None:
     assert set(ROWS) <= set(parameters())
 
 
-NEEDED = {"debug": " --client 0 --round 1", "export": " --to new", "rebuild": " --to new.safetensors"}
+NEEDED = {
+    "debug": " --client 0 --round 1",
+    "privacy invert": " --client 0 --round 1",
+    "privacy neighbours": " --client 0",
+    "export": " --to new",
+    "rebuild": " --to new.safetensors",
+}
 """What a command does not start without."""
 PAIRS = [(command, *pair) for command, found in flags().items() for pair in itertools.combinations(found, 2)]
 

@@ -1,0 +1,105 @@
+"""`raysim privacy samples|invert|membership|canaries|neighbours`: what a run protects, gives away, and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raysim.cli import printing
+from raysim.cli.app import Debug, examples
+from raysim.cli.options import Run
+from raysim.cli.privacy import AsJson, commands
+
+Client = Annotated[int, typer.Option(help="Id of the client.")]
+OfDelta = Annotated[float, typer.Option(min=1e-300, max=0.5, help="Delta of epsilon.")]
+
+
+class Method(StrEnum):
+    """How a gradient is inverted."""
+
+    COSINE = "cosine"
+    EUCLIDEAN = "euclidean"
+    LINEAR = "linear"
+
+
+@commands.command(epilog=examples("raysim privacy samples runs/dp-sgd-digits-20250102-030405"))
+def samples(run: Run, delta: OfDelta = 1e-5, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Epsilon of each client's samples in a run with client.privacy, by the steps that the client took."""
+    from raysim.auditing import private_clients
+
+    _show(private_clients(run, delta).facts(), as_json)
+
+
+@commands.command(epilog=examples("raysim privacy invert runs/quickstart-20250102-030405 --client 17 --round 3"))
+def invert(
+    run: Run,
+    client: Client,
+    round: Annotated[int, typer.Option(help="Round that the client took part in, from 1.")],
+    method: Annotated[Method, typer.Option(help="How its gradient is inverted.")] = Method.COSINE,
+    most: Annotated[int, typer.Option(min=1, max=256, help="Samples to reconstruct, at most.")] = 8,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw reconstructed images beside the originals here (.png, .svg).")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Reconstruct samples from the message that a client sent in a round, which is computed once more."""
+    from raysim.attacking import draw_inversion, invert_update
+
+    found = invert_update(
+        run, client=client, round=round, method=method.value, most=most, tell=lambda text: typer.echo(text, err=True)
+    )
+    if picture is not None:
+        draw_inversion(found, picture)
+    _show(found.facts(), as_json)
+
+
+@commands.command(epilog=examples("raysim privacy membership runs/quickstart-20250102-030405"))
+def membership(run: Run, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Tell training samples from test samples by their loss under the model of a finished run."""
+    from raysim.attacking import attack_model
+
+    _show(attack_model(run).facts(), as_json)
+
+
+@commands.command(epilog=examples("raysim privacy canaries runs/canaries-20250102-030405"))
+def canaries(run: Run, delta: OfDelta = 1e-5, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Estimate epsilon from how much the model of a finished run kept of its canaries."""
+    from dataclasses import asdict
+
+    from raysim.auditing import audit_canaries
+
+    _show(asdict(audit_canaries(run, delta=delta)), as_json)
+
+
+@commands.command(epilog=examples("raysim privacy neighbours runs/quickstart-20250102-030405 --client 17"))
+def neighbours(
+    run: Run,
+    client: Client,
+    runs: Annotated[int, typer.Option(min=1, max=10_000, help="Pairs of runs, each with a seed of its own.")] = 8,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a run again with and without one client, and tell the two kinds of models apart."""
+    from raysim.auditing import neighbouring_runs
+
+    tell = lambda text: typer.echo(text, err=True)  # noqa: E731
+    _show(neighbouring_runs(run, client=client, runs=runs, tell=tell).facts(), as_json)
+
+
+def _show(facts: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    printing.facts([(name.replace("_", " "), _text(value)) for name, value in facts.items()])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(_text(one) for one in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

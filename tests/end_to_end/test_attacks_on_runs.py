@@ -1,0 +1,111 @@
+"""Runs are attacked: samples from updates, members from models, and the same run without one client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from federations import digits
+
+from raysim import Simulation
+from raysim.attacking import attack_model, draw_inversion, invert_update
+from raysim.auditing import neighbouring_runs, private_clients
+from raysim.config.example_privacy import ExamplePrivacyConfig
+from raysim.errors import ConfigError, RunError
+from raysim.privacy.accountants import sampled_pld_epsilon
+from raysim.privacy.samples import sample_epsilons
+
+SMALL = (
+    "data.partition={name: iid, clients: 300}", "data.holdout=0", "data.test=0.2", "client.steps=1",
+    "client.batch_size=8", "rounds=2", "client.optimizer.lr=0.05",
+)  # fmt: skip
+
+
+def finished(tmp_path: Path, *overrides: str) -> Path:
+    with Simulation(digits(tmp_path, *SMALL, *overrides)) as simulation:
+        simulation.run()
+        return Path(simulation.directory)
+
+
+def in_round(run: Path, number: int) -> int:
+    from raysim.tracking import RunDirectory
+    from raysim.tracking.reading import read_clients
+
+    rows = [row for batch in read_clients(RunDirectory.open(run)) for row in batch.to_pylist()]
+    return int(next(row["client"] for row in rows if row["round"] == number and row["samples"] <= 8))
+
+
+@pytest.mark.parametrize("method", ["cosine", "linear"])
+def test_an_update_gives_samples_of_its_client_away(tmp_path: Path, method: str) -> None:
+    run = finished(tmp_path, "model={name: mlp, hidden: [64]}")
+    client = in_round(run, 2)
+    found = invert_update(run, client=client, round=2, method=method, steps=150)  # type: ignore[arg-type]
+    assert found.found.shape == found.originals.shape
+    assert found.steps == 1
+    assert found.error.min() < 0.25 * found.guess
+    again = invert_update(run, client=client, round=2, method=method, steps=150)  # type: ignore[arg-type]
+    assert torch.equal(found.found, again.found)
+    assert found.facts()["mean_error"] == pytest.approx(float(found.error.mean()))
+
+
+def test_noise_on_gradients_of_samples_hides_them(tmp_path: Path) -> None:
+    errors = []
+    for protection in ((), ("client.privacy={clip: 1.0, noise_multiplier: 2.0}",)):
+        run = finished(tmp_path, *protection)
+        errors.append(float(invert_update(run, client=in_round(run, 1), round=1, steps=100).error.min()))
+    assert errors[1] > 3 * errors[0]
+
+
+def test_members_of_an_overfitted_model_are_told_from_others(tmp_path: Path) -> None:
+    few = ("data.partition={name: iid, clients: 4}", "data.test=0.95", "client.steps=60", "rounds=10")
+    found = attack_model(finished(tmp_path, *few, "client.optimizer.lr=0.5", "model={name: mlp, hidden: [64]}"))
+    assert found.found.auc > 0.6
+    assert found.member_loss < found.other_loss
+    assert found.facts()["auc"] == found.found.auc
+
+
+def test_the_run_without_a_client_is_trained_and_told_from_the_run_with_it(tmp_path: Path) -> None:
+    runs = 6
+    skewed = digits(tmp_path, "data.partition={name: shards, clients: 10}", "cohort=10", "rounds=2", "data.holdout=0")
+    found = neighbouring_runs(skewed, client=3, runs=runs)
+    assert len(found.distances) == runs
+    assert (found.distances > 0).all()
+    assert found.found.auc == 1.0
+    assert np.mean(found.with_client - found.without_client) > 0
+
+
+def test_what_cannot_be_attacked_says_so(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    with pytest.raises(RunError, match="is not in the cohort"):
+        invert_update(run, client=[one for one in range(300) if one != in_round(run, 1)][-1], round=1, steps=1)
+    with pytest.raises(RunError, match="there is no round 9"):
+        invert_update(run, client=0, round=9)
+    with pytest.raises(ConfigError, match="there is no client 77"):
+        neighbouring_runs(digits(tmp_path), client=77)
+    with pytest.raises(ConfigError, match="depend on the rounds before"):
+        neighbouring_runs(digits(tmp_path, "selection=oort"), client=0)
+
+
+def test_epsilon_of_samples_is_that_of_all_steps_of_their_client(tmp_path: Path) -> None:
+    run = finished(tmp_path, "data.partition={name: iid, clients: 4}", "client.privacy={clip: 1, noise_multiplier: 2}")
+    found = private_clients(run, 1e-5)
+    assert found.steps.tolist() == (found.rounds * 1).tolist()
+    assert found.rounds.sum() == 2 * 4
+    for n, steps, epsilon in zip(found.samples, found.steps, found.epsilon, strict=True):
+        assert epsilon == pytest.approx(sampled_pld_epsilon("gaussian", 2.0, 8 / n, int(steps), 1e-5))
+    cut = ExamplePrivacyConfig(clip=1, noise_multiplier=2, largest_batch=28)
+    whole = ExamplePrivacyConfig(clip=1, noise_multiplier=2)
+    some = np.array([400]), np.array([50])
+    more, less = (float(sample_epsilons(one, 8, *some, 1e-3)[0]) for one in (cut, whole))
+    assert less < more < 2 * less
+    assert sample_epsilons(ExamplePrivacyConfig(clip=1, noise_multiplier=0), 8, *some, 1e-5)[0] == np.inf
+    with pytest.raises(RunError, match="samples were not protected"):
+        private_clients(finished(tmp_path))
+
+
+def test_reconstructions_are_drawn_beside_the_originals(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    draw_inversion(invert_update(run, client=in_round(run, 1), round=1, method="linear"), tmp_path / "digits.png")
+    assert (tmp_path / "digits.png").stat().st_size > 1000
