@@ -167,12 +167,12 @@ def _privacy(prepared: Prepared) -> list[tuple[str, str]]:
     """What the run promises, of what noise and sampler, and what else would be claimed."""
     if prepared.privacy is None:
         return []
-    from raysim.privacy.plan import accountant_text, mechanism_text, sampling_text, unamplified_text
+    from raysim.privacy.plan import accountant_text, cohorts_text, noise_texts, unamplified_text
 
     found, one = [("privacy", prepared.privacy.sentence)], prepared.privacy.account
     if one is not None:
-        found += [("", mechanism_text(mechanism)) for mechanism in one.mechanisms]
-        found.append(("", f"{sampling_text(one.sampling)}; {accountant_text(one)}"))
+        found += [("", text) for text in noise_texts(one)]
+        found.append(("", f"{cohorts_text(one)}; {accountant_text(one)}"))
         plain = unamplified_text(one, prepared.privacy.last)
         found += [] if plain is None else [("", plain)]
     return found

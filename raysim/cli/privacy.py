@@ -250,15 +250,15 @@ def _facts(account: PrivacyAccount, rounds: int) -> dict[str, Any]:
 
 
 def _print(account: PrivacyAccount, rounds: int) -> None:
-    from raysim.privacy.plan import accountant_text, adjacency_text, mechanism_text, sampling_text, unamplified_text
+    from raysim.privacy.plan import accountant_text, adjacency_text, cohorts_text, noise_texts, unamplified_text
 
     plain = unamplified_text(account, rounds)
     printing.facts(
         [
             ("epsilon", f"{account.epsilon(rounds):.4g} at delta {account.delta:.3g} after {rounds:,} rounds"),
             *([("", f"hypothetical: cohorts of {account.hypothetical:,}")] if account.hypothetical is not None else []),
-            *(("noise", mechanism_text(one)) for one in account.mechanisms),
-            ("cohorts", sampling_text(account.sampling)),
+            *(("noise", text) for text in noise_texts(account)),
+            ("cohorts" if account.examples is None else "batches", cohorts_text(account)),
             ("neighbours", adjacency_text(account)),
             ("by", accountant_text(account)),
             *([] if plain is None else [("", plain)]),

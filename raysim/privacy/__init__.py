@@ -2,10 +2,10 @@
 
 from raysim.aggregation.mechanism import Adds, IntegerNoise, Mechanism, MechanismKind
 from raysim.privacy.accountants import require_dp_accounting
-from raysim.privacy.accounting import Accountant, EpsilonCurve, PrivacyAccount
+from raysim.privacy.accounting import Accountant, EpsilonCurve, ExampleReleases, PrivacyAccount
 from raysim.privacy.audit import MechanismAudit, audit_mechanism
 from raysim.privacy.calibration import calibrated
-from raysim.privacy.deriving import account_for, default_delta
+from raysim.privacy.deriving import account_for, account_for_examples, default_delta
 from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.privacy.plan import PrivacyPlan
 from raysim.privacy.sampling import Adjacency, Recurrence, Sampling, SamplingKind, sampling_of
@@ -15,6 +15,7 @@ __all__ = [
     "Adds",
     "Adjacency",
     "EpsilonCurve",
+    "ExampleReleases",
     "IntegerNoise",
     "Mechanism",
     "MechanismAudit",
@@ -25,6 +26,7 @@ __all__ = [
     "Sampling",
     "SamplingKind",
     "account_for",
+    "account_for_examples",
     "audit_mechanism",
     "calibrated",
     "default_delta",

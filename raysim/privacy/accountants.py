@@ -58,6 +58,44 @@ def sampled_pld_epsilon(
     return float(found)
 
 
+def cut_pld_epsilon(
+    noise_multiplier: float,
+    samples: int,
+    batch: int,
+    largest: int,
+    batches: int,
+    delta: float,
+    *,
+    replace: bool = False,
+) -> float:
+    """ε by privacy loss distributions, of Poisson batches of which at most `largest` samples are kept, by chance
+    (`TruncatedSubsampledGaussianDpEvent` of dp-accounting).
+
+    Args:
+        samples: of the client, of which each is in a batch with probability `batch` / `samples`.
+        batches: how many.
+        replace: neighbours differ in one sample, which is in both.
+    """
+    found = _cut_pld(noise_multiplier, samples, batch, largest, replace).self_compose(batches)
+    return float(found.get_epsilon_for_delta(delta))
+
+
+@lru_cache(_KEPT)
+def _cut_pld(noise_multiplier: float, samples: int, batch: int, largest: int, replace: bool) -> Any:
+    require_dp_accounting()
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    return pld.from_truncated_subsampled_gaussian_mechanism(
+        samples,
+        batch / samples,
+        largest,
+        noise_multiplier,
+        value_discretization_interval=INTERVAL,
+        neighboring_relation=NeighboringRelation.REPLACE_ONE if replace else NeighboringRelation.ADD_OR_REMOVE_ONE,
+    )
+
+
 def sampled_rdp(noise_multiplier: float, rate: float) -> tuple[Float64, Float64]:
     """Orders and Rényi divergences of one round of Gaussian noise on a Poisson sample, for add-remove neighbours
     (Mironov, Talwar & Zhang 2019)."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import exp, inf, sqrt
 from typing import Literal
 
 import numpy as np
 
 from raysim.aggregation.mechanism import Mechanism
 from raysim.arrays import Float64, Int64
+from raysim.config.example_privacy import poisson_tail
 from raysim.privacy import renyi
-from raysim.privacy.accountants import fixed_size_rdp, sampled_pld_epsilon, sampled_rdp
+from raysim.privacy.accountants import cut_pld_epsilon, fixed_size_rdp, sampled_pld_epsilon, sampled_rdp
 from raysim.privacy.factorisation import blt_coefficients, sensitivity, tree_sensitivity
 from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.privacy.sampling import Adjacency, Sampling
@@ -21,6 +22,8 @@ Accountant = Literal["pld", "rdp", "legacy"]
 
 INTEGERS = frozenset({"discrete_gaussian", "skellam"})
 """Kinds of noise on integers."""
+_REFINEMENTS = 50
+_LARGE = 500.0
 _LEAST = 0.2
 """Noise multiplier below which a sample's epsilon is that of all clients: tens a round, too many losses to add up."""
 _LOOKS = 32
@@ -45,6 +48,25 @@ class EpsilonCurve:
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleReleases:
+    """What a client releases of its samples in the rounds of a run: a noisy sum of each of its Poisson batches.
+
+    Attributes:
+        steps: batches of a client in a round.
+        clients: what draws the cohorts.
+        largest: samples that are kept of a batch, chosen at random where there are more.
+    """
+
+    steps: int
+    clients: Sampling
+    largest: int
+
+    def batches(self, rounds: int) -> int:
+        """Of a client, at most."""
+        return self.steps * self.clients.recurrence(rounds).most
+
+
+@dataclass(frozen=True, slots=True)
 class PrivacyAccount:
     """What a run releases, and for which neighbours it is accounted for.
 
@@ -55,6 +77,7 @@ class PrivacyAccount:
         accountant: what composes the rounds.
         adjacency: of the neighbours.
         hypothetical: clients of the cohort that noise is scaled for, where the run has fewer.
+        examples: where single samples are protected, not clients: `sampling` is then that of a client's batches.
     """
 
     mechanisms: tuple[Mechanism, ...]
@@ -63,9 +86,34 @@ class PrivacyAccount:
     accountant: Accountant
     adjacency: Adjacency
     hypothetical: int | None = None
+    examples: ExampleReleases | None = None
 
     def epsilon(self, rounds: int) -> float:
         """ε after this many rounds."""
+        if self.examples is None:
+            return self._composed(rounds)
+        batches, found = self.examples.batches(rounds), 0.0
+        alone = replace(self, examples=None)
+        if not alone.amplified:
+            return alone._composed(batches)
+        batch, samples, largest = self.sampling.cohort, self.sampling.population, self.examples.largest
+        if self.accountant == "pld":
+            replaced = self.adjacency == "replace_one"
+            noise = self.noise_multiplier
+            return cut_pld_epsilon(noise, samples, batch, largest, batches, self.delta, replace=replaced)
+        overflow = poisson_tail(batch, largest)
+        for _ in range(_REFINEMENTS):  # a batch that is cut short costs delta, the more the larger epsilon is
+            paid = (1 + exp(found)) * batches * overflow if found < _LARGE else inf
+            if paid >= self.delta:
+                return inf
+            now = replace(self, examples=None, delta=self.delta - paid)._composed(batches)
+            if now <= found + 1e-6:
+                return found + 1e-6
+            found = now
+        return inf
+
+    def _composed(self, rounds: int) -> float:
+        """ε of this many releases."""
         if rounds == 0:
             return 0.0
         kinds = {one.kind for one in self.mechanisms}
@@ -82,23 +130,25 @@ class PrivacyAccount:
         if self.accountant == "pld":
             replaced = self.adjacency == "replace_one"
             return sampled_pld_epsilon("gaussian", noise, rate, rounds, self.delta, replace=replaced)
-        if self.sampling.kind == "fixed_size":
-            orders, once = fixed_size_rdp(noise / self._moved, self.sampling.cohort, self.sampling.population)
-        else:
+        if self.sampling.kind == "poisson":
             orders, once = sampled_rdp(noise, rate)
-        return self._renyi(orders, rounds * once)
+            return self._renyi(orders, rounds * once)
+        orders, once = fixed_size_rdp(noise / self._moved, self.sampling.cohort, self.sampling.population)
+        found = self._renyi(orders, rounds * once)
+        # The bound is loose where most clients are in a sample.
+        return found if self.accountant == "legacy" else min(found, gaussian_epsilon(self.distance(rounds), self.delta))
 
     def without_amplification(self, rounds: int) -> float | None:
         """ε of the same noise where nothing is known of who took part, as with a framework that does not say how it
         samples; None for noise other than independent Gaussians."""
-        if any(one.kind != "gaussian" for one in self.mechanisms):
+        if self.examples is not None or any(one.kind != "gaussian" for one in self.mechanisms):
             return None
         return gaussian_epsilon(sqrt(rounds) / self.noise_multiplier, self.delta)
 
     def as_flower(self, rounds: int) -> float | None:
         """The same as the accountant of Flower (1.35 and later) has it for strategies with noise: by Rényi divergences
         of dp-accounting's orders."""
-        if any(one.kind != "gaussian" for one in self.mechanisms):
+        if self.examples is not None or any(one.kind != "gaussian" for one in self.mechanisms):
             return None
         orders = np.array([*np.arange(11, 110) / 10, *range(11, 64), 128, 256, 512, 1024])
         return renyi.epsilon(orders, renyi.gaussian(sqrt(rounds) / self.noise_multiplier, orders), self.delta)
@@ -106,7 +156,8 @@ class PrivacyAccount:
     def zcdp(self, rounds: int) -> float | None:
         """ρ of zero-concentrated privacy, of Gaussian noise that samples do not amplify (Bun & Steinke 2016); else
         None."""
-        exact = not self.amplified and all(one.kind == "gaussian" or one.correlated for one in self.mechanisms)
+        gaussian = all(one.kind == "gaussian" or one.correlated for one in self.mechanisms)
+        exact = gaussian and self.examples is None and not self.amplified
         return self.distance(rounds) ** 2 / 2 if exact else None
 
     def distance(self, rounds: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from raysim.aggregation.mechanism import Mechanism
 from raysim.config.privacy import PrivacyConfig
 from raysim.errors import ConfigError
-from raysim.privacy.accounting import INTEGERS, Accountant, PrivacyAccount
+from raysim.privacy.accounting import INTEGERS, Accountant, ExampleReleases, PrivacyAccount
 from raysim.privacy.sampling import Adjacency, Sampling
 
 
@@ -57,6 +57,28 @@ def account_for(mechanisms: Sequence[Mechanism], sampling: Sampling, config: Pri
     return PrivacyAccount(
         kept, sampling, delta, _accountant(config, kept, sampling, adjacency), adjacency, config.hypothetical_cohort
     )
+
+
+def account_for_examples(
+    noise_multiplier: float, sampling: Sampling, releases: ExampleReleases, config: PrivacyConfig
+) -> PrivacyAccount | str:
+    """The account of the samples of clients that add noise to their gradients (DP-SGD), or why it has none.
+
+    Args:
+        noise_multiplier: of the noise on the sum of a batch's clipped gradients.
+        sampling: of the batches of the client with the fewest samples, whose samples are drawn most often.
+        releases: of a client.
+        config: what the user wants of it.
+
+    Raises:
+        ConfigError: the user wants what these batches or this noise do not have.
+    """
+    if config.hypothetical_cohort is not None:
+        raise ConfigError(
+            "privacy.hypothetical_cohort: scales noise on sums over clients, not on gradients of samples; remove it"
+        )
+    found = account_for([Mechanism("gaussian", noise_multiplier)], sampling, config)
+    return found if isinstance(found, str) else replace(found, examples=releases)
 
 
 def _amplifies(mechanisms: Sequence[Mechanism], sampling: Sampling) -> bool:

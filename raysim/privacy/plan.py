@@ -52,6 +52,8 @@ class PrivacyPlan:
         """The column of rounds.parquet that has epsilon; None where there is none."""
         if self.account is None:
             return None
+        if self.account.examples is not None:
+            return "privacy/example_epsilon"
         return "privacy/epsilon" if self.account.hypothetical is None else "privacy/hypothetical_epsilon"
 
     @property
@@ -87,7 +89,12 @@ class PrivacyPlan:
                 "Epsilon is that of the same mechanism with a secret seed."
             )
         if self.account is not None:
-            if self.account.amplified:
+            if self.account.examples is not None:
+                found.append(
+                    "It is single samples that are protected, each of one client alone. How many a client has is "
+                    "public, and which of them were in a batch stays secret."
+                )
+            elif self.account.amplified:
                 found.append("Which clients took part in which round stays secret.")
             if self.account.hypothetical is not None:
                 found.append(
@@ -112,16 +119,34 @@ class PrivacyPlan:
             "budget": self.budget,
             "hypothetical_cohort": one.hypothetical,
             "adjacency": one.adjacency,
+            "neighbours": adjacency_text(one),
             "accountant": one.accountant,
-            "noise": [mechanism_text(mechanism) for mechanism in one.mechanisms],
+            "protects": "clients" if one.examples is None else "samples",
+            "noise": noise_texts(one),
             "noise_multipliers": [mechanism.noise_multiplier for mechanism in one.mechanisms],
-            "sampling": asdict(one.sampling) | {"text": sampling_text(one.sampling)},
+            "sampling": asdict(one.sampling) | {"text": cohorts_text(one)},
             "amplified": one.amplified,
             "without_amplification": one.without_amplification(self.last),
             "flower": one.as_flower(self.last),
             "zcdp": one.zcdp(self.last),
             "assumptions": list(self.assumptions),
         }
+
+
+def noise_texts(one: PrivacyAccount) -> list[str]:
+    """The noise of an account in words."""
+    if one.examples is None:
+        return [mechanism_text(mechanism) for mechanism in one.mechanisms]
+    noise = f"{_NOISE[one.mechanisms[0].kind]}, multiplier {one.noise_multiplier:.4g}"
+    return [f"{noise}, added by each client to the sum of a batch's clipped gradients"]
+
+
+def cohorts_text(one: PrivacyAccount) -> str:
+    """The sampler of an account in words."""
+    if one.examples is None:
+        return sampling_text(one.sampling)
+    text = f"{one.examples.steps:,} batches a round, each with every sample by itself with probability "
+    return f"{text}{one.sampling.rate:.4g} where a client has {one.sampling.population:,}, the fewest"
 
 
 def mechanism_text(one: Mechanism) -> str:
@@ -144,6 +169,8 @@ def sampling_text(one: Sampling) -> str:
 
 def adjacency_text(one: PrivacyAccount) -> str:
     """The neighbours in words."""
+    if one.examples is not None:
+        return "one sample replaced" if one.adjacency == "replace_one" else "with or without one sample"
     if one.adjacency == "replace_one":
         return "one client's data replaced"
     return "with or without one client" if one.amplified else "one client's contribution there or zero"

@@ -40,6 +40,9 @@ def test_a_sample_of_fixed_size_costs_more_than_a_poisson_sample() -> None:
     """N = 1,000, m = 100, 100 rounds, noise of 1 over what replacing one client moves the sum by, twice a norm."""
     assert round(account("fixed_size", 2.0).epsilon(100), 2) == 14.05
     assert account("fixed_size", 2.0).adjacency == "replace_one"
+    most = account_for([Mechanism("gaussian", 2.0)], Sampling("fixed_size", 100, 99), PrivacyConfig(delta=1e-5))
+    assert isinstance(most, PrivacyAccount)
+    assert most.epsilon(3) == pytest.approx(gaussian_epsilon(2 * np.sqrt(3) / 2.0, 1e-5))
     rdp = PrivacyConfig(delta=1e-5, accountant="rdp")
     assert round(account("poisson", 1.0, rdp).epsilon(100), 2) == 7.90
     assert account("poisson", 1.0).epsilon(100) < 7.90

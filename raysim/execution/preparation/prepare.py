@@ -169,7 +169,7 @@ def prepare_job(
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
-    privacy = plan_privacy(experiment, aggregation, federation.population, clients, work.rounds)
+    privacy = plan_privacy(experiment, aggregation, federation, clients, work.rounds)
     if privacy is not None:
         measured = EvaluationPlan.of(experiment, federation, metrics).names
         check_stopping(experiment, ["train/loss", *measured, *aggregation.metrics, *algorithm.recorded])

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from raysim.aggregation import Aggregation
 from raysim.config import Experiment
 from raysim.config.privacy import PrivacyConfig
+from raysim.data import Federation
 from raysim.errors import ConfigError
-from raysim.privacy import PrivacyPlan, account_for, require_dp_accounting, sampling_of
+from raysim.privacy import (
+    ExampleReleases,
+    PrivacyAccount,
+    PrivacyPlan,
+    Sampling,
+    account_for,
+    account_for_examples,
+    require_dp_accounting,
+    sampling_of,
+)
 from raysim.tracking.headline import headline_metric
 
 _READS_LOSSES = ("power_of_choice", "oort")
@@ -16,13 +26,14 @@ _OF_THE_SERVER = ("validation/", "test/")
 
 
 def plan_privacy(
-    experiment: Experiment, aggregation: Aggregation, population: int, cohort: int, repeats: int
+    experiment: Experiment, aggregation: Aggregation, federation: Federation, cohort: int, repeats: int
 ) -> PrivacyPlan | None:
-    """What the noise of the stages is worth; None where no stage adds any.
+    """What the noise of the stages is worth, else that of the clients on gradients of their samples; None where there
+    is neither.
 
     Args:
         aggregation: of the experiment.
-        population: clients of the federation.
+        federation: the clients.
         cohort: clients of a round.
         repeats: rounds for which the algorithm keeps a cohort.
 
@@ -32,6 +43,9 @@ def plan_privacy(
     """
     config = experiment.privacy
     mechanisms = [stage.mechanism for stage in aggregation.stages if stage.mechanism is not None]
+    sampling = sampling_of(experiment, federation.population, cohort, repeats)
+    if not mechanisms and experiment.client.privacy is not None:
+        return _planned(experiment, _of_examples(experiment, sampling, federation), keyed=True)
     if not mechanisms:
         if config != PrivacyConfig():
             raise ConfigError(
@@ -44,9 +58,25 @@ def plan_privacy(
             f"selection: {experiment.selection.name} selects by the clients' losses, private data that no noise "
             "covers; set it to poisson, uniform or round_robin"
         )
-    account = account_for(mechanisms, sampling_of(experiment, population, cohort, repeats), config)
     keyed = any(stage.mechanism is not None and stage.inexact is None for stage in aggregation.stages)
-    rounds, budget = experiment.rounds, config.budget
+    return _planned(experiment, account_for(mechanisms, sampling, config), keyed=keyed)
+
+
+def _of_examples(experiment: Experiment, clients: Sampling, federation: Federation) -> PrivacyAccount | str:
+    """The account of single samples, of the client that has the fewest: they are in its batches most often."""
+    config, client = experiment.client.privacy, experiment.client
+    assert config is not None
+    assert isinstance(client.batch_size, int), "batches are Poisson, of an expected size"
+    assert client.steps is not None, "batches are drawn by themselves"
+    sizes = federation.sizes("train")
+    fewest = int(sizes[sizes > 0].min(initial=int(sizes.max(initial=1))))
+    batches = Sampling("everyone" if fewest <= client.batch_size else "poisson", fewest, min(client.batch_size, fewest))
+    releases = ExampleReleases(client.steps, clients, config.most(client.batch_size))
+    return account_for_examples(config.noise_multiplier, batches, releases, experiment.privacy)
+
+
+def _planned(experiment: Experiment, account: PrivacyAccount | str, *, keyed: bool) -> PrivacyPlan:
+    rounds, budget = experiment.rounds, experiment.privacy.budget
     if isinstance(account, str):
         if budget is not None:
             raise ConfigError(f"privacy.budget: there is no epsilon to spend: {account}")

@@ -12,7 +12,6 @@ from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture, Theme, axes, color, whole_numbers
 
 PREFIX = "privacy/"
-_NEIGHBOURS = {"add_remove": "with or without one client", "replace_one": "one client's data replaced"}
 _ACCOUNTANTS = {
     "pld": "privacy loss distributions, or exact where samples do not amplify",
     "rdp": "Rényi divergences",
@@ -46,9 +45,9 @@ def _rows(run: RecordedRun, facts: dict[str, Any], name: str | None) -> list[lis
     rows: list[list[Content]] = [
         ["epsilon", reached],
         ["delta", f"{facts['delta']:.3g}"],
-        ["neighbours", _NEIGHBOURS.get(facts["adjacency"], facts["adjacency"])],
+        ["neighbours", str(facts["neighbours"])],
         ["noise", "; ".join(facts["noise"])],
-        ["cohorts", facts["sampling"]["text"]],
+        ["cohorts" if facts["protects"] == "clients" else "batches", facts["sampling"]["text"]],
         ["accountant", _ACCOUNTANTS.get(facts["accountant"], facts["accountant"])],
     ]
     if facts.get("budget") is not None:
