@@ -8,7 +8,7 @@ clients kept: `start` says. All rows of a block begin together and only leave fr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -115,6 +115,11 @@ class RowOptimizer(ABC):
         values, place = np.unique(self._before[:k], return_inverse=True)
         return np.array([self.factors(before + step, lr) for before in values.tolist()], dtype=np.float32)[place]
 
+    @property
+    @abstractmethod
+    def program(self) -> Hashable:
+        """All that `update` computes with besides its arguments: two optimisers with the same have the same code."""
+
     @abstractmethod
     def factors(self, step: int, lr: float) -> tuple[float, ...]:
         """The numbers that `update` needs in this step, from 1."""
@@ -142,6 +147,10 @@ class Sgd(RowOptimizer):
     def plain(self) -> bool:
         return not self.momentum and not self.weight_decay and self._rates is None
 
+    @property
+    def program(self) -> Hashable:
+        return Sgd, self.momentum, self.nesterov, self.weight_decay, self._rates is None
+
     def factors(self, step: int, lr: float) -> tuple[float, ...]:
         return (-lr,)
 
@@ -168,6 +177,10 @@ class Adam(RowOptimizer):
         self.keeps, self._rates = config.state == "keep", rates
         self.beta1, self.beta2, self.epsilon = config.beta1, config.beta2, config.epsilon
         self.weight_decay, self.decoupled = config.weight_decay, config.name == "adamw"
+
+    @property
+    def program(self) -> Hashable:
+        return Adam, self.beta1, self.beta2, self.epsilon, self.weight_decay, self.decoupled, self._rates is None
 
     def factors(self, step: int, lr: float) -> tuple[float, ...]:
         correction = (1 - self.beta2**step) ** 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
@@ -81,10 +81,17 @@ class WholeStep:
         pairs = [self._example([one[:k] for one in example]) for k in (len(example[0]), 3)]
         each, of_gradient = self._each_parameter(), [one.of_gradient for one in pairs]
         try:
-            self._code: Callable[..., None] = (
-                compiled(each, *of_gradient) if self._updates else _once(gradient, each, *of_gradient)
-            )
-            self._then = None if self._apart else compiled(self._whole_rows(), *(one.of_update for one in pairs))
+            program = None if optimizer is None else optimizer.program
+            self._code = _once(gradient, program if self._updates else None, each, *of_gradient)
+            self._then: Callable[..., None] | None = None
+            if not self._apart:
+                rows, of_update = self._whole_rows(), [one.of_update for one in pairs]
+                known = correct is None and isinstance(clip_norm, float | int)
+                self._then = (
+                    _once(gradient, ("rows", clip_norm, program), rows, *of_update)
+                    if known
+                    else compiled(rows, *of_update)
+                )
         except Exception as error:  # torch refuses in many ways
             raise NotWhole(f"torch cannot compile it ({_why(error)})") from error
 
@@ -239,11 +246,17 @@ def _apart(factors: Tensor) -> Sequence[Tensor]:
 
 
 def _once(
-    gradient: Vectorised, function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]
+    gradient: Vectorised, program: Hashable, function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]
 ) -> Callable[..., None]:
-    """Code that writes gradients and moves nothing: one for all steps, and all engines, of a captured gradient."""
+    """The compiled function: one for all steps, and all engines, of a captured gradient.
+
+    An engine is made when engines are timed, and again to train.
+
+    Args:
+        program: what the function computes, besides the gradient, of arguments of these shapes.
+    """
     codes: dict[object, Callable[..., None]] = vars(getattr(gradient, "__self__", function)).setdefault("codes", {})
-    key = tuple((one.shape, one.stride(), one.dtype, one.device) for one in first)
+    key = program, tuple((one.shape, one.stride(), one.dtype, one.device) for one in first)
     if key not in codes:
         codes[key] = compiled(function, first, second)
     return codes[key]

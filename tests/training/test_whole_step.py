@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FunctionType
 
@@ -29,7 +29,9 @@ from raysim.training import (
     Some,
     Trainer,
     VectorSizes,
+    captured,
     row_optimizer,
+    whole_step,
 )
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine
@@ -248,6 +250,30 @@ def test_gradients_are_corrected_where_there_is_no_optimiser_as_well() -> None:
     assert isinstance(whole.engine, RowsEngine)
     assert whole.engine.codes.not_whole == ""
     check_close(*(trained(one, list(range(6))) for one in (whole, plain)))
+
+
+def test_a_step_is_compiled_once_in_a_process_and_one_that_computes_otherwise_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[FunctionType] = []
+
+    def not_compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> FunctionType:
+        seen.append(function)
+        return function
+
+    monkeypatch.setattr(whole_step, "compiled", not_compiled)
+    monkeypatch.setattr(captured, "_known", {})
+    momentum, adam = SgdConfig(momentum=0.9), AdamConfig(weight_decay=0.1)
+    steps: list[tuple[OptimizerConfig, float | None]] = [
+        (SgdConfig(), None), (SgdConfig(weight_decay=0.1), None), (momentum, None), (adam, None),
+        (SgdConfig(momentum=0.9, nesterov=True), None), (AdamConfig(name="adamw", weight_decay=0.1), None),
+        (AdamConfig(weight_decay=0.1, beta1=0.8), None), (momentum, 0.3), (momentum, 0.4), (SgdConfig(), 0.4),
+    ]  # fmt: skip
+    for again in (False, True):
+        for config, clip_norm in steps:
+            before = len(seen)
+            trainer.__wrapped__(config, clip_norm, Plain, compiled=True)
+            assert (len(seen) > before) != again, (config, clip_norm)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
