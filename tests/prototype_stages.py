@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,22 @@ class TopK(UpdateStage):
 
     def wire(self, sent: Any, ctx: Any) -> Any:
         return np.where(ctx.steps > 0, 8 * self._k, 0)
+
+
+class Dying(UpdateStage):
+    """Ends the process of the first client that comes to it, once."""
+
+    roads = frozenset({"sum", "modular"})
+
+    def __init__(self, columns: Any, mark: str) -> None:
+        super().__init__(columns)
+        self._mark = Path(mark)
+
+    def client(self, sent: Any, ctx: Any) -> Any:
+        if not self._mark.exists():
+            self._mark.touch()
+            os._exit(1)
+        return sent
 
 
 class Misnamed(UpdateStage):

@@ -39,6 +39,10 @@ STAGES: Mapping[str, str] = {
     "tree": "raysim.privacy.correlated:TreeNoise",
     "bsr": "raysim.privacy.correlated:BandedNoise",
     "blt": "raysim.privacy.correlated:BltNoise",
+    "local_gaussian": "raysim.privacy.local:LocalGaussian",
+    "local_laplace": "raysim.privacy.local:LocalLaplace",
+    "discrete_gaussian": "raysim.privacy.distributed:DiscreteGaussian",
+    "skellam": "raysim.privacy.distributed:Skellam",
 }
 """Import string of every stage by its name in the configuration. Families of stages are rooms above this one."""
 

@@ -99,9 +99,15 @@ class Aggregation:
             ConfigError: names the stage and the reason.
         """
         spent = sum(stage.spent(setting.expected_weight) for stage in self.stages)
-        for i, stage in enumerate(self.stages):
+        first = {
+            _own(stage, name): vector
+            for stage in self.stages
+            if stage.broadcast
+            for name, vector in stage.init(np.zeros(stage.columns.size, np.float32)).items()
+        }
+        for i, (stage, bound) in enumerate(zip(self.stages, self._bounds(first), strict=True)):
             try:
-                stage.check(replace(setting, fields=self.sent[0], spent=spent))
+                stage.check(replace(setting, fields=self.sent[0], spent=spent, bound=bound))
             except ConfigError as error:
                 raise ConfigError(f"aggregation.stages[{i}]: {stage.label}: {error}") from None
 
@@ -111,9 +117,9 @@ class Aggregation:
         if peers is not None:
 
             def integers(totals: Mapping[str, Array], clients: Int64, fields: Sequence[Field], cohort: int) -> None:
-                for stage in self.stages:
-                    vectors = _vectors_of(stage, lease.server)
-                    context = IntegerContext(lease.seed, lease.round, fields, clients, cohort, vectors)
+                whole = IntegerContext(lease.seed, lease.round, fields, clients, cohort, lease.server, lease.total)
+                for stage, bound in zip(self.stages, self._bounds(lease.server), strict=True):
+                    context = replace(whole, server=_vectors_of(stage, lease.server), bound=bound)
                     with user_code(f"stage {stage.label}: integers"):
                         stage.integers(totals, context)
 

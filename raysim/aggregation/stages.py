@@ -128,6 +128,7 @@ class Setting:
         expected_weight: see `MeanContext`.
         fields: of the algorithm.
         spent: see `MeanContext`.
+        bound: of the records that come to the stage in the first round, where they have one.
     """
 
     experiment: Experiment
@@ -136,6 +137,7 @@ class Setting:
     expected_weight: float
     fields: Sequence[Field] = ()
     spent: float = 0.0
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class IntegerContext:
         clients: ids of those in the sums, `[k]`.
         cohort: clients of the round.
         server: this stage's vectors on the server that clients may read.
+        total: Σ of the cohort's weights before they are normalised.
+        bound: of the records that came to this stage, where they have one.
     """
 
     seed: int
@@ -155,6 +159,8 @@ class IntegerContext:
     clients: Int64
     cohort: int
     server: Mapping[str, Tensor]
+    total: float = 1.0
+    bound: Bound | None = None
 
 
 class UpdateStage:

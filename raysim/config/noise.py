@@ -90,3 +90,41 @@ class BltStageConfig(NoiseConfig):
     """θ of each buffer."""
     generator: Literal["keyed", "system"] = "keyed"
     """Where the noise comes from: the experiment's seed, or the operating system, so that no run can be repeated."""
+
+
+class LocalGaussianStageConfig(NoiseConfig):
+    """Each client adds Gaussian noise to all that it sends: local differential privacy."""
+
+    name: Literal["local_gaussian"] = "local_gaussian"
+    noise_multiplier: Multiplier
+    """Standard deviation of the noise on each value, in units of the clip's bound."""
+
+
+class LocalLaplaceStageConfig(NoiseConfig):
+    """Each client adds Laplace noise to all that it sends; the clip before it bounds the sum of magnitudes."""
+
+    name: Literal["local_laplace"] = "local_laplace"
+    noise_multiplier: Multiplier
+    """Scale of the noise on each value, in units of the clip's bound."""
+
+
+class DistributedNoiseConfig(NoiseConfig):
+    """Noise on integers under secure aggregation, of which each client adds a share."""
+
+    noise_multiplier: Multiplier
+    """Standard deviation of the noise on a sum, in units of the largest norm of a client's integers."""
+    shares: float = Field(0.6, gt=0, le=1)
+    """Share of the cohort whose noise together is all of it; at most `aggregation.protection.threshold`, below which no
+    sum is opened. If more clients send, there is more noise."""
+
+
+class DiscreteGaussianStageConfig(DistributedNoiseConfig):
+    """Each client adds discrete Gaussian noise to its integers (Kairouz, Liu & Steinke 2021)."""
+
+    name: Literal["discrete_gaussian"] = "discrete_gaussian"
+
+
+class SkellamStageConfig(DistributedNoiseConfig):
+    """Each client adds Skellam noise, a difference of two Poisson numbers, to its integers (Agarwal et al. 2021)."""
+
+    name: Literal["skellam"] = "skellam"

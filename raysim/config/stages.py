@@ -13,8 +13,12 @@ from raysim.config.noise import (
     AdaptiveClipStageConfig,
     BltStageConfig,
     BsrStageConfig,
+    DiscreteGaussianStageConfig,
     GaussianStageConfig,
     LayerClipStageConfig,
+    LocalGaussianStageConfig,
+    LocalLaplaceStageConfig,
+    SkellamStageConfig,
     TreeStageConfig,
 )
 
@@ -60,6 +64,10 @@ StageConfig = Annotated[
     | Annotated[TreeStageConfig, Tag("tree")]
     | Annotated[BsrStageConfig, Tag("bsr")]
     | Annotated[BltStageConfig, Tag("blt")]
+    | Annotated[LocalGaussianStageConfig, Tag("local_gaussian")]
+    | Annotated[LocalLaplaceStageConfig, Tag("local_laplace")]
+    | Annotated[DiscreteGaussianStageConfig, Tag("discrete_gaussian")]
+    | Annotated[SkellamStageConfig, Tag("skellam")]
     | Annotated[ZeroStageConfig, Tag("zero")]
     | Annotated[ClipStageConfig, Tag("clip")]
     | Annotated[MeasureStageConfig, Tag("measure")]

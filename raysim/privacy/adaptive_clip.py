@@ -31,7 +31,7 @@ class AdaptiveClip(UpdateStage):
     The clients get C with the model.
     """
 
-    roads = frozenset({"sum"})
+    roads = frozenset({"sum", "modular"})
     needs = frozenset({"bounded_weights"})
     gives = frozenset({"bounded"})
     breaks = frozenset({"steady"})

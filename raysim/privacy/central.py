@@ -33,7 +33,7 @@ class CentralNoise(UpdateStage):
     `AdaptiveClip`).
     """
 
-    roads = frozenset({"sum"})
+    roads = frozenset({"sum", "modular"})
     needs = frozenset({"bounded", "bounded_weights", "memoryless"})
     every_round = True
     fixed = True

@@ -7,16 +7,18 @@ Keyed noise is a simulation of privacy: anyone who knows the seed can take it aw
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from raysim import keyed
 from raysim.aggregation.stages import ModelColumns
-from raysim.arrays import Float64
+from raysim.arrays import Float64, Int64
 
 BLOCK = 1 << 15
 """Columns of a generator."""
+
+A = TypeVar("A", Float64, Int64)
 
 Generator = Literal["keyed", "system"]
 """Where noise comes from: the experiment's seed, or the operating system's source of randomness."""
@@ -48,14 +50,14 @@ def columns_of(size: int, columns: slice, model: ModelColumns) -> slice:
     return slice(min(columns.start, size), min(columns.stop, size))
 
 
-def without_padding(values: Float64, size: int, columns: slice, model: ModelColumns) -> Float64:
+def without_padding(values: A, size: int, columns: slice, model: ModelColumns) -> A:
     """Values in these columns of a vector of `size`, with zeros where a model has padding, in place."""
     if size not in (model.size, model.trainable):
         return values
     end = 0
     for segment in (*model.segments, None):
         start = size if segment is None else segment.start
-        values[max(end - columns.start, 0) : max(start - columns.start, 0)] = 0.0
+        values[max(end - columns.start, 0) : max(start - columns.start, 0)] = 0
         if segment is not None:
             end = segment.start + segment.size
         if end >= columns.stop:

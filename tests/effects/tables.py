@@ -47,6 +47,10 @@ BASES = {
     "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: bsr, noise_multiplier: 1, bands: 2}]",
     "@blt": "aggregation.weights=uniform; selection=round_robin; rounds=6; cohort=1; "
     "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 1}]",
+    "@masked": "aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}]; "
+    "aggregation.protection={name: secagg, bits: 16, clip: 1.0}",
+    "@skellam": "aggregation.weights=uniform; aggregation.protection={name: secagg, bits: 16, clip: 1.0}; "
+    "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: skellam, noise_multiplier: 0.01}]",
     "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
@@ -244,6 +248,29 @@ aggregation.stages=blt.buf_decay | [{name: clip, max_norm: 0.1},
     @blt
 aggregation.stages=blt.generator | [{name: clip, max_norm: 0.1}, {name: blt, noise_multiplier: 1, generator: system}] |
     @blt
+aggregation.stages=local_gaussian | [{name: clip, max_norm: 0.1}, {name: local_gaussian, noise_multiplier: 1}] |
+    @gaussian
+aggregation.stages=local_gaussian.noise_multiplier | [{name: clip, max_norm: 0.1},
+    {name: local_gaussian, noise_multiplier: 2}] | aggregation.weights=uniform;
+    aggregation.stages=[{name: clip, max_norm: 0.1}, {name: local_gaussian, noise_multiplier: 1}]
+aggregation.stages=local_laplace | [{name: clip, max_norm: 0.1, order: 1},
+    {name: local_laplace, noise_multiplier: 1}] | @gaussian
+aggregation.stages=local_laplace.noise_multiplier | [{name: clip, max_norm: 0.1, order: 1},
+    {name: local_laplace, noise_multiplier: 2}] | aggregation.weights=uniform;
+    aggregation.stages=[{name: clip, max_norm: 0.1, order: 1}, {name: local_laplace, noise_multiplier: 1}]
+aggregation.stages=discrete_gaussian | [{name: clip, max_norm: 0.1},
+    {name: discrete_gaussian, noise_multiplier: 0.01}] | @masked
+aggregation.stages=discrete_gaussian.noise_multiplier | [{name: clip, max_norm: 0.1},
+    {name: discrete_gaussian, noise_multiplier: 0.02}] | @masked; aggregation.stages=[{name: clip, max_norm: 0.1},
+    {name: discrete_gaussian, noise_multiplier: 0.01}]
+aggregation.stages=discrete_gaussian.shares | [{name: clip, max_norm: 0.1},
+    {name: discrete_gaussian, noise_multiplier: 0.01, shares: 0.3}] | @masked;
+    aggregation.stages=[{name: clip, max_norm: 0.1}, {name: discrete_gaussian, noise_multiplier: 0.01}]
+aggregation.stages=skellam | [{name: clip, max_norm: 0.1}, {name: skellam, noise_multiplier: 0.01}] | @masked
+aggregation.stages=skellam.noise_multiplier | [{name: clip, max_norm: 0.1},
+    {name: skellam, noise_multiplier: 0.02}] | @skellam
+aggregation.stages=skellam.shares | [{name: clip, max_norm: 0.1},
+    {name: skellam, noise_multiplier: 0.01, shares: 0.3}] | @skellam
 aggregation.stages=measure | [measure] |
 aggregation.stages=custom | [{name: "prototype_stages:TopK", args: {k: 3}}] |
 aggregation.stages=custom.args | [{name: "prototype_stages:TopK", args: {k: 3}}] |
