@@ -8,6 +8,7 @@ from raysim.aggregation import Field
 from raysim.aggregation.stages import ModelColumns
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
+from raysim.config.balance import AdjustedLogitsConfig, CountedWeightsConfig
 from raysim.errors import ConfigError
 
 
@@ -25,6 +26,16 @@ def check_private(experiment: Experiment, fields: Sequence[Field], columns: Mode
     if isinstance(experiment.algorithm, CentralisedConfig):
         raise ConfigError("centralised training has one client, who has all samples; use another algorithm")
     _check_fields(name, fields)
+    training = experiment.training
+    if isinstance(training.class_weights, CountedWeightsConfig) and training.class_weights.scope == "federation":
+        raise ConfigError(
+            "training.class_weights counts the labels of all clients, which no noise protects; set "
+            "training.class_weights.scope to client"
+        )
+    if isinstance(training.logits, AdjustedLogitsConfig):
+        raise ConfigError(
+            "training.logits: adjusted counts the labels of all clients, which no noise protects; set it to fedlc"
+        )
     if columns.size > columns.trainable:
         raise ConfigError(
             "the model has running statistics (batch normalisation), which noise makes invalid; use layers without "

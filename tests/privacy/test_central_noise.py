@@ -161,6 +161,8 @@ PRIVATE = [*FEDAVG, stages("{name: clip, max_norm: 0.3}", GAUSSIAN)]
         (["selection=power_of_choice"], r"selection: power_of_choice selects by the clients' losses"),
         (["stop={metric: train/loss, target: 0.1}"], r"stop: train/loss is measured on private data of the clients"),
         (["stop={metric: clients/accuracy/mean, patience: 2}"], r"stop: clients/accuracy/mean is measured on private"),
+        (["training.class_weights=inverse"], r"gaussian: training.class_weights counts the labels of all clients"),
+        (["training.logits=adjusted"], r"gaussian: training.logits: adjusted counts the labels of all clients"),
         (["client.optimizer.state=keep", "client.optimizer.momentum=0.5"], r"set client.optimizer.state to reset"),
         (
             [stages("{name: 'prototype_stages:TopK'}", "{name: clip, max_norm: 1.0}", GAUSSIAN)],
