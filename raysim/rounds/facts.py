@@ -116,6 +116,8 @@ def train_loss(clients: pa.RecordBatch) -> float:
 
 def after_step(row: RoundRow, clients: pa.RecordBatch, step: StepFacts) -> tuple[RoundRow, pa.RecordBatch]:
     """The round's row and its clients, with what the server's step recorded and the weights that it gave them."""
+    if not step.metrics and step.weights is None and not step.wire_up and not step.wire_down:
+        return row, clients
     metrics = {**row.metrics, **step.metrics}
     if step.weights is not None:
         weights = np.zeros(len(clients))

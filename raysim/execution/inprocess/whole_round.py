@@ -53,10 +53,12 @@ def whole_round(
         row, clients = after_step(row, facts.clients, step)
     else:
         row, clients = empty_row(task), empty_batch()
+    if not work.ranges:
+        return RoundFacts(row, clients, ()), handle
     began = time.perf_counter()
     kept = None if store is None else StoredStates(store, handle.version, task.round)
     with naming(f"round {task.round}"):
-        evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept, handle.shared)) if work.ranges else ()
+        evaluated = tuple(worker.evaluate(work.ranges, handle.model, kept, handle.shared))
     row = replace(row, seconds={**row.seconds, "evaluate": time.perf_counter() - began})
     return RoundFacts(row, clients, evaluated), handle
 
