@@ -85,7 +85,7 @@ def required(section: type[Section]) -> dict[str, Any]:
 
 
 def _any_value(field: FieldInfo) -> Any:
-    return {str: "word", float: 1.5}.get(field.annotation, {3: 1.5})
+    return {str: "word", float: 1.5, int: 3}.get(field.annotation, {3: 1.5})
 
 
 def _parts(annotation: Any, *, annotated: bool = False) -> Iterator[Any]:

@@ -32,6 +32,7 @@ KINDS: Mapping[str, str] = {
     "schedules": "client.schedule",
     "weights": "aggregation.weights",
     "stages": "aggregation.stages",
+    "protections": "aggregation.protection",
     "selections": "selection",
     "observers": "tracking.observers",
     "tuned-weights": "tuning.weights",
