@@ -10,7 +10,7 @@ strength; of one seed they have the same data, clients, cohorts and first weight
 
 Every finished run is kept in `benchmarks/results/imbalance.json`, so that an interrupted script goes on where it was;
 the table is written to `benchmarks/results/imbalance.md`. `smote` needs imbalanced-learn (`pip install
-'raysim[imbalance]'`).
+'raysim-fl[imbalance]'`).
 """
 
 from __future__ import annotations
