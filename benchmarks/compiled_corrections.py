@@ -72,7 +72,7 @@ def run(workload: Any, federation: Federation, folder: str, algorithm: str, kind
 def looking_elsewhere(known: type[Algorithm]) -> type[Algorithm]:
     """The algorithm, with a correction that looks at what no compiled code is given."""
 
-    class Elsewhere(known):  # type: ignore[misc, valid-type]
+    class Elsewhere(known):  # type: ignore[misc, valid-type]  # a base that is chosen at run time
         def correct(self, grad: Tensor, weights: Tensor, b: Some) -> None:
             assert b.number >= 0
             if known.correct is not None:

@@ -224,8 +224,8 @@ def _check_seen(replay: Replay) -> None:
     rule = replay.prepared.aggregation.rule
     if rule.road != "sum":
         raise RunError(
-            f"{replay.directory.path}: nobody sees the message of a single client: records travel on the {rule.road} "
-            "road; attack the model instead"
+            f"{replay.directory.path}: updates are only attacked where records travel as sums, and here they travel "
+            f"as {rule.road}; attack the model instead"
         )
     if "update" not in [field.name for field in rule.fields]:
         raise RunError(f"{replay.directory.path}: clients send no update that a gradient could be made of")

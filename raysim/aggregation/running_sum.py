@@ -123,7 +123,7 @@ class RunningSum:
         return None
 
     def _beyond(self, field: Field, count: int) -> str | None:
-        """Why a client with so many values out of range is left out, if it is."""
+        """Why a client with this number of values out of range is left out; None if it counts."""
         if count <= MOST:
             return None
         return f"{field.name} has {count:,} values beyond ±{field.format.limit:.0f}: the client has diverged"

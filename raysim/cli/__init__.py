@@ -1,6 +1,7 @@
 """The commands of `raysim`: one file a family. Torch, Ray and the like are imported by the command that needs them."""
 
 # Importing a family registers its commands, in the order in which `raysim --help` lists them.
+# Nothing else uses the names, and their order is not that of the alphabet.
 from raysim.cli import (  # noqa: F401, I001
     runs, past, compare, debugging, plan, privacy, attacks, tune, data, catalogue, schema, doctor, init, completion,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,8 +89,8 @@ def neighbours(
     """Train a run again with and without one client, and tell the two kinds of models apart."""
     from raysim.auditing import neighbouring_runs
 
-    tell = lambda text: typer.echo(text, err=True)  # noqa: E731
-    _show(neighbouring_runs(run, client=client, runs=runs, tell=tell).facts(), as_json)
+    found = neighbouring_runs(run, client=client, runs=runs, tell=partial(typer.echo, err=True))
+    _show(found.facts(), as_json)
 
 
 def _show(facts: Mapping[str, Any], as_json: bool) -> None:

@@ -184,8 +184,8 @@ class ClientConfig(Section):
     """Leave out an epoch's last batch where it is shorter than `batch_size`: batch normalisation cannot train on a
     single sample. Each epoch leaves out others; a client with fewer samples than a batch keeps its only one."""
     buckets: int | None = Field(None, ge=2, le=10_000)
-    """Sort the samples of so many batches in a row by length, for texts to classify with a transformer: each batch then
-    has samples of about one length, and is cut to its longest. Batches come in a drawn order."""
+    """Batches in a row whose samples are sorted by length together, for texts to classify with a transformer. Each
+    batch then has samples of about one length, and is cut to its longest. Batches come in a drawn order."""
     clip_norm: float | None = Field(None, gt=0)
     """Clip every step's gradient to this Euclidean norm."""
     groups: tuple[ParameterGroupConfig, ...] = ()

@@ -33,7 +33,7 @@ class IntegersConfig(Section):
 
     bits: int = Field(64, ge=2, le=64)
     """Bits of a client's value. 64: the integers, and so the model, of a run without protection. 32 or fewer: values
-    are clipped, scaled and rounded at random to so many bits, and a word has log2(cohort) more."""
+    are clipped, scaled and rounded at random to this number of bits, and a word has log2(cohort) more."""
     clip: float | None = Field(None, gt=0)
     """Largest magnitude of a value, where `bits` are 32 or fewer; larger values are set to it."""
 

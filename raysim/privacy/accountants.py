@@ -33,7 +33,7 @@ def require_dp_accounting() -> None:
         ConfigError: says what to install.
     """
     try:
-        import dp_accounting  # noqa: F401
+        import dp_accounting  # noqa: F401 - whether it can be imported
     except ImportError:
         raise ConfigError(
             "privacy: the epsilon of sampled cohorts is computed by dp-accounting, which is not installed; "

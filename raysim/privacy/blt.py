@@ -138,7 +138,7 @@ def _newton(loss: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     for _ in range(_STEPS):
         where = point.clone().requires_grad_()
         (slope,) = torch.autograd.grad(loss(where), where)
-        curvature = torch.autograd.functional.hessian(loss, point)  # type: ignore[no-untyped-call]
+        curvature = torch.autograd.functional.hessian(loss, point)  # type: ignore[no-untyped-call]  # torch has no annotation there
         values, directions = torch.linalg.eigh(curvature)
         step = directions @ ((directions.T @ slope) / values.abs().clamp(min=1e-9))
         length = float(step.abs().max())

@@ -1,4 +1,4 @@
-"""Noise that each client adds to its own message, so that nobody has to be trusted: local differential privacy.
+"""Noise that each client adds to its own message, so that the server need not be trusted: local differential privacy.
 
 Dwork & Roth, "The Algorithmic Foundations of Differential Privacy", 2014, sections 3.3 and A.
 """

@@ -24,7 +24,7 @@ from raysim.training.batches import BatchPlan, LocalWork, Shards
 
 @dataclass(frozen=True, slots=True)
 class LengthGroups:
-    """Sorts samples by length within so many batches in a row.
+    """Sorts samples by length within groups of batches in a row.
 
     Attributes:
         batches: of a group.
@@ -96,7 +96,7 @@ class LengthGroups:
 
 
 def _groups(batches: int, per_epoch: int, most: int) -> Iterator[Int64]:
-    """Runs of at most so many batches, each of one epoch."""
+    """Runs of at most this number of batches, each of one epoch."""
     for begin in range(0, batches, per_epoch):
         end = min(begin + per_epoch, batches)
         for first in range(begin, end, most):

@@ -93,7 +93,7 @@ def _by_lbfgs(x: Tensor, distance: Callable[[], Tensor], steps: int) -> None:
         (x.grad,) = torch.autograd.grad(value := distance(), x)
         return value
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no annotation there
 
 
 def _by_signs(x: Tensor, distance: Callable[[], Tensor], steps: int, lr: float, variation: float) -> None:

@@ -175,7 +175,7 @@ class EncryptedMean(ModularMean):
         return found
 
     def _piece_bytes(self, keys: Sequence[bytes], values: int) -> int:
-        """Bytes of a ciphertext of so many values: whatever those are."""
+        """Bytes of a ciphertext of this number of values; they do not depend on the values."""
         if values and values not in self._lengths:
             self._lengths[values] = len(self._scheme.encrypt(keys, np.zeros(values, np.int64), 1)[0][0].serialize())
         return self._lengths[values] if values else 0

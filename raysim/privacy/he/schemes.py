@@ -32,7 +32,7 @@ Text = tuple[tuple[bytes, ...], ...]
 def check_installed() -> None:
     """Raise a ConfigError where the library that encrypts is not installed."""
     try:
-        import tenseal  # noqa: F401
+        import tenseal  # noqa: F401 - whether it can be imported
     except ImportError:
         raise ConfigError(
             'aggregation.protection: homomorphic encryption needs tenseal; pip install "raysim-fl[he]"'

@@ -34,7 +34,7 @@ _BLOCK_SLACK = 15
 def check_installed() -> None:
     """Raise a ConfigError where the library that does the arithmetic is not installed."""
     try:
-        import cryptography  # noqa: F401
+        import cryptography  # noqa: F401 - whether it can be imported
     except ImportError:
         raise ConfigError(
             'aggregation.protection: secure aggregation needs cryptography; pip install "raysim-fl[secagg]"'
