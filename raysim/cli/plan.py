@@ -19,7 +19,7 @@ from raysim.machine import actors_memory, cores, gpu_memory, name
 if TYPE_CHECKING:
     from raysim.execution.placement.placing import Placement
     from raysim.execution.placement.slots import Node
-    from raysim.execution.preparation.estimate import Plan, RoundPlan
+    from raysim.execution.preparation.estimate import RoundPlan, RunPlan
     from raysim.execution.preparation.padding import Padding
     from raysim.execution.preparation.prepare import Prepared
 
@@ -76,7 +76,7 @@ def _nodes(execution: ExecutionConfig, *, gpus: bool) -> list[Node]:
     return [Node(name(), cores(), float(count), actors_memory(execution), memory)]
 
 
-def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
+def _values(prepared: Prepared, plan: RunPlan) -> dict[str, Any]:
     experiment, placement = prepared.experiment, plan.placement
     return {
         "name": experiment.name,
@@ -101,7 +101,7 @@ def _values(prepared: Prepared, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _seats(plan: Plan, placement: Placement) -> dict[str, Any]:
+def _seats(plan: RunPlan, placement: Placement) -> dict[str, Any]:
     """Node and class of each actor, and what an actor of each class has."""
     names = [one for one, _, _ in plan.classes]
     return {
@@ -113,7 +113,7 @@ def _seats(plan: Plan, placement: Placement) -> dict[str, Any]:
     }
 
 
-def _print(prepared: Prepared, plan: Plan) -> None:
+def _print(prepared: Prepared, plan: RunPlan) -> None:
     from raysim.tracking.units import quantity, size
 
     experiment, a_round, memory = prepared.experiment, plan.round, plan.memory
@@ -178,7 +178,7 @@ def _privacy(prepared: Prepared) -> list[tuple[str, str]]:
     return found
 
 
-def _share(prepared: Prepared, plan: Plan) -> list[tuple[str, str]]:
+def _share(prepared: Prepared, plan: RunPlan) -> list[tuple[str, str]]:
     """What of a model with a frozen base trains."""
     from raysim.tracking.units import quantity, size
 
@@ -233,14 +233,14 @@ def _pace(experiment: Experiment, a_round: RoundPlan) -> str:
     return f"{workers}, one round in a call; {why}"
 
 
-def _parts(plan: Plan) -> str:
+def _parts(plan: RunPlan) -> str:
     from raysim.tracking.units import size
 
     names = {"process": "process", "model": "model", "optimizer": "optimiser", "sums": "sum", "shard": "largest shard"}
     return ", ".join(f"{label} {size(getattr(plan.memory, key))}" for key, label in names.items())
 
 
-def _where(prepared: Prepared, plan: Plan) -> str:
+def _where(prepared: Prepared, plan: RunPlan) -> str:
     engine, placement = prepared.job.engine, plan.placement
     together = f", {engine.rows} clients at a time" if engine.name == "rows" else ""
     compiled = ", compiled" if engine.compiled else ""
@@ -251,7 +251,7 @@ def _where(prepared: Prepared, plan: Plan) -> str:
     return f"{_counted(placement.actors, 'actor')}{share}; {how}"
 
 
-def _print_nodes(plan: Plan) -> None:
+def _print_nodes(plan: RunPlan) -> None:
     from raysim.tracking.units import size
 
     columns: dict[str, printing.Justify] = {"node": "left", "CPUs": "right", "GPUs": "right", "memory": "right"}
@@ -270,7 +270,7 @@ def _print_nodes(plan: Plan) -> None:
     printing.table(columns, rows)
 
 
-def _print_classes(plan: Plan, placement: Placement) -> None:
+def _print_classes(plan: RunPlan, placement: Placement) -> None:
     """Each class of clients, what its actors have, and how many of them are on each node."""
     columns: dict[str, printing.Justify] = dict.fromkeys(("class", "clients", "of all steps", "actors"), "right")
     columns |= dict.fromkeys(("CPUs each", "GPUs each", *(f"on {node.id[:16]}" for node in plan.nodes)), "right")

@@ -65,7 +65,7 @@ class RoundPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What a run would take.
 
     Attributes:
@@ -87,7 +87,7 @@ class Plan:
     padding: Padding | None = None
 
 
-def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
+def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> RunPlan:
     """Plan a prepared experiment on these nodes.
 
     Raises:
@@ -100,7 +100,7 @@ def make_plan(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
         placement = placer(skeleton, memory, nodes).place(nodes)
     a_round = plan_round(_timed(prepared, skeleton), placement, skeleton)
     kept, whole = _activations(prepared)
-    return Plan(tuple(nodes), placement, memory, a_round, _classes(prepared), kept, whole, padding(prepared))
+    return RunPlan(tuple(nodes), placement, memory, a_round, _classes(prepared), kept, whole, padding(prepared))
 
 
 def _activations(prepared: Prepared) -> tuple[int | None, int]:
