@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,8 +73,7 @@ def compare(
 
 
 def _print(found: Compared, form: Form) -> None:
-    head = ["group", "seeds", f"{found.metric} ({found.at})", "difference", "more than seeds"]
-    rows = list(_rows(found, "$\\pm$" if form is Form.LATEX else "±"))
+    head, rows = found.head, list(found.rows("$\\pm$" if form is Form.LATEX else "±"))
     if form is Form.MARKDOWN:
         for row in (head, ["---", "---:", "---:", "---:", "---"], *rows):
             typer.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
@@ -87,23 +84,6 @@ def _print(found: Compared, form: Form) -> None:
         typer.echo("\\hline\n\\end{tabular}")
     else:
         printing.table({head[0]: "left", head[1]: "right", head[2]: "right", head[3]: "right", head[4]: "left"}, rows)
-
-
-def _rows(found: Compared, sign: str) -> Iterator[list[str]]:
-    contrasts = (None, *found.contrasts)
-    for group, contrast in zip(found.groups, contrasts, strict=True):
-        row = [group.label, str(len(group.seeds)), _interval(group.mean, group.half, sign)]
-        if contrast is None:
-            yield [*row, "", ""]
-            continue
-        pairs = f", {contrast.paired} pairs" if contrast.paired else ""
-        verdict = {True: "yes", False: "no", None: "unknown: one run"}[contrast.more_than_seeds]
-        yield [*row, _interval(contrast.difference, contrast.half, sign, signed=True), verdict + pairs]
-
-
-def _interval(value: float, half: float, sign: str, *, signed: bool = False) -> str:
-    text = f"{value:+.4f}" if signed else f"{value:.4f}"
-    return text if math.isnan(half) else f"{text} {sign} {half:.4f}"
 
 
 def _latex(cell: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,7 +48,7 @@ def past(
     if json:
         from raysim.tracking.log import json_line
 
-        typer.echo(json_line({"runs": [_values(run) for run in shown], "found": len(found)}))
+        typer.echo(json_line({"runs": [run.to_dict() for run in shown], "found": len(found)}))
         return
     if not shown:
         typer.echo("no runs" + (" that pass the filters" if filters else f" in {folder}"))
@@ -75,12 +75,11 @@ def past(
 def _row(run: PastRun) -> list[str]:
     from raysim.tracking.units import duration, figure
 
-    rounds = str(run.rounds) if run.planned in (None, run.rounds) else f"{run.rounds}/{run.planned}"
     return [
         run.path.name,
         run.began.astimezone().strftime("%m-%d %H:%M") if run.began else "–",
         run.state,
-        rounds,
+        run.progress,
         duration(run.seconds),
         str(run.value("algorithm") or "–"),
         str(run.value("data.source") or "–"),
@@ -88,20 +87,3 @@ def _row(run: PastRun) -> list[str]:
         figure(run.last),
         figure(run.best),
     ]
-
-
-def _values(run: PastRun) -> dict[str, Any]:
-    return {
-        "run": str(run.path),
-        "began": run.began.isoformat() if run.began else None,
-        "state": run.state,
-        "reason": run.reason,
-        "rounds": run.rounds,
-        "planned": run.planned,
-        "seconds": run.seconds,
-        "metric": run.metric,
-        "last": run.last,
-        "best": run.best,
-        "best_round": run.best_round,
-        "config": dict(run.config),
-    }

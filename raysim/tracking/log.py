@@ -6,7 +6,7 @@ import datetime
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,6 +20,9 @@ STARTED = "started"
 
 FINISHED = "finished"
 """The event of a run that ended on purpose; its field `reason` says why."""
+
+_TAIL = 1 << 16
+"""Bytes of the end of a log."""
 
 _OWN_KEYS = frozenset({"time", "level", "event"})
 
@@ -94,13 +97,20 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     with lines:
-        for line in lines:
-            try:
-                event = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield event
+        yield from _events(lines)
+
+
+def last_events(path: Path, count: int) -> list[dict[str, Any]]:
+    """At most the last `count` events, read from the last `_TAIL` bytes alone; nothing if there is no log."""
+    try:
+        log = path.open("rb")
+    except FileNotFoundError:
+        return []
+    with log:
+        begin = max(0, log.seek(0, os.SEEK_END) - _TAIL)
+        log.seek(begin)
+        lines = log.read(_TAIL).splitlines()[1 if begin else 0 :]  # the first one may be half a line
+    return list(_events(lines[-count:]))
 
 
 def reason_after(event: Mapping[str, Any], reason: str | None) -> str | None:
@@ -115,6 +125,16 @@ def reason_after(event: Mapping[str, Any], reason: str | None) -> str | None:
     if event.get("event") == FINISHED:
         return str(event.get("reason", "")) or None
     return str(event.get("event")) if event.get("level") == "error" else reason
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            event = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
 
 
 def _strict(value: Any) -> Any:

@@ -27,6 +27,8 @@ from raysim.tracking.reading import read_batches, stored_schema
 State = Literal["running", "finished", "unfinished", "damaged"]
 """`unfinished` is a run that no process works on and that has no recorded end: it was killed."""
 
+_PLAIN = ("state", "reason", "rounds", "planned", "seconds", "metric", "last", "best", "best_round")
+
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
@@ -65,6 +67,17 @@ class PastRun:
         """What the configuration has there; None where it has nothing."""
         return self.config.get(self.key(name) or name)
 
+    @property
+    def progress(self) -> str:
+        """Committed rounds, with those that were planned where there are more: `12/30`."""
+        return str(self.rounds) if self.planned in (None, self.rounds) else f"{self.rounds}/{self.planned}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for programs."""
+        values = {name: getattr(self, name) for name in _PLAIN}
+        began = self.began.isoformat() if self.began else None
+        return {"run": str(self.path), "began": began, **values, "config": dict(self.config)}
+
 
 def past_runs(folder: str | Path, filters: Sequence[str] = ()) -> list[PastRun]:
     """The runs in a folder, newest first.
@@ -84,13 +97,23 @@ def past_runs(folder: str | Path, filters: Sequence[str] = ()) -> list[PastRun]:
             raise RunError(f"{folder}: no such folder; `raysim run` makes runs in tracking.directory, by default runs")
         if (place / "config.yaml").is_file():
             raise RunError(f"{folder}: is a run itself; give the folder that it is in")
-        found = [_past(path) for path in place.iterdir() if (path / "config.yaml").is_file()]
+        found = [past_run(path) for path in place.iterdir() if (path / "config.yaml").is_file()]
+    return newest_first(found, filters)
+
+
+def newest_first(runs: Sequence[PastRun], filters: Sequence[str] = ()) -> list[PastRun]:
+    """The runs that pass all filters (see `past_runs`), in order.
+
+    Raises:
+        ConfigError: a filter names a key that no run has.
+    """
     for one in filters:
-        found = _filtered(found, one)
-    return sorted(found, key=lambda run: (run.began.timestamp() if run.began else 0.0, run.path.name), reverse=True)
+        runs = _filtered(runs, one)
+    return sorted(runs, key=lambda run: (run.began.timestamp() if run.began else 0.0, run.path.name), reverse=True)
 
 
-def _past(path: Path) -> PastRun:
+def past_run(path: Path) -> PastRun:
+    """One run at a glance, whatever state it is in: a damaged one says what is damaged."""
     run = RunDirectory(path)
     began, reason = None, None
     try:

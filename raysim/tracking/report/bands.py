@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,7 @@ from raysim.files import replacing, storing
 from raysim.outputs import PICTURES
 from raysim.tracking.metric_names import words
 from raysim.tracking.report.groups import Compared, interval
-from raysim.tracking.report.style import LIGHT, Theme, axes, color, legend, settings, whole_numbers
+from raysim.tracking.report.style import LIGHT, Picture, Theme, axes, color, legend, settings, whole_numbers
 
 
 def write_bands(found: Compared, path: Path) -> Path:
@@ -27,10 +28,16 @@ def write_bands(found: Compared, path: Path) -> Path:
     with matplotlib.rc_context({**settings(LIGHT), "svg.hashsalt": "raysim"}):
         kind = file.suffix[1:].lower()
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-        _drawn(found, LIGHT).savefig(buffer, format=kind, metadata=dates[kind])
+        bands(found).draw(LIGHT).savefig(buffer, format=kind, metadata=dates[kind])
     with storing(file), replacing(file) as temporary:
         temporary.write_bytes(buffer.getvalue())
     return file
+
+
+def bands(found: Compared) -> Picture:
+    """The picture, for a page."""
+    alt = f"{words(found.metric)} over the rounds: a mean and its interval for each group"
+    return Picture("bands", alt, partial(_drawn, found))
 
 
 def _drawn(found: Compared, theme: Theme) -> Figure:

@@ -26,10 +26,10 @@ def time_over_rounds(run: RecordedRun) -> Picture:
     """Stacked bars: the time of each round by phase; of long runs, the means of equal groups of rounds."""
 
     def draw(theme: Theme) -> Figure:
-        starts, sizes, _ = _groups(run)
+        starts, sizes, _ = round_groups(run)
         means = {phase: np.add.reduceat(seconds, starts) / sizes for phase, seconds in run.seconds.items()}
         heights: Float64 = np.sum(list(means.values()), axis=0)
-        unit, factor = _time_unit(float(np.median(heights)))
+        unit, factor = time_unit(float(np.median(heights)))
         picture, ax = axes(theme, f"{unit.capitalize()} a round", "round")
         # One outline for each phase and lines between the rounds: a tenth of the time that as many bars would take.
         edges = np.append(starts, run.rounds) + 0.5
@@ -61,7 +61,7 @@ def time_by_run(runs: Sequence[RecordedRun]) -> Picture:
             phase: np.array([float(run.seconds[phase].sum()) / max(run.rounds, 1) for run in runs])
             for phase in (*PHASES, "other")
         }
-        unit, factor = _time_unit(float(np.max(np.sum(list(means.values()), axis=0))))
+        unit, factor = time_unit(float(np.max(np.sum(list(means.values()), axis=0))))
         picture, ax = axes(theme, f"Mean {unit} a round", unit, height=1.6 + 0.4 * len(runs))
         places = np.arange(len(runs))
         left: Float64 = np.zeros(len(runs))
@@ -124,7 +124,7 @@ def dropped_over_rounds(run: RecordedRun) -> Picture:
     """Clients left out of each round; of long runs, the sums of equal groups of rounds."""
 
     def draw(theme: Theme) -> Figure:
-        starts, sizes, middles = _groups(run)
+        starts, sizes, middles = round_groups(run)
         picture, ax = axes(theme, "Dropped clients", "round")
         ax.bar(middles, np.add.reduceat(run.columns["dropped"], starts), sizes * BAR_WIDTH, color=theme.series[1])
         ax.set_xlim(0.5, run.rounds + 0.5)
@@ -135,14 +135,15 @@ def dropped_over_rounds(run: RecordedRun) -> Picture:
     return Picture("dropped", "Clients dropped in each round", draw)
 
 
-def _groups(run: RecordedRun) -> tuple[npt.NDArray[np.intp], Float64, Float64]:
+def round_groups(run: RecordedRun) -> tuple[npt.NDArray[np.intp], Float64, Float64]:
     """At most `BARS` groups of equally many rounds: where each starts, its size, and its mean round."""
     starts = np.arange(0, run.rounds, -(-run.rounds // BARS))
     sizes = np.diff(starts, append=run.rounds).astype(np.float64)
     return starts, sizes, np.add.reduceat(run.columns["round"], starts) / sizes
 
 
-def _time_unit(seconds: float) -> tuple[str, float]:
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit in which times of about this length are drawn, and how many of them are in a second."""
     return ("seconds", 1.0) if seconds >= 1 else ("milliseconds", 1000.0)
 
 

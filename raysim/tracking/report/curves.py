@@ -29,11 +29,25 @@ TRAIN_LOSS = (
 def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
     """A picture for each thing that was measured on validation, test or training data: the headline's first."""
     headline = next((run.headline for run in runs if run.headline), None)
+    return [_over_parts(runs, what, headline) for what in measures(runs)]
+
+
+def measures(runs: Sequence[RecordedRun]) -> list[str]:
+    """What was measured of the whole model, without where: the headline's measure first; no single classes."""
+    headline = next((run.headline for run in runs if run.headline), None)
     plain = (name for run in runs for name in run.metrics if not name.startswith("privacy/"))
     names = [name for name in plain if not parts_of(name).summary and not parts_of(name).of_class]
     if headline is not None and headline in names:
         names.insert(0, headline)
-    return [_over_parts(runs, what, headline) for what in dict.fromkeys(measure(name) for name in names)]
+    return list(dict.fromkeys(measure(name) for name in names))
+
+
+def series_of(runs: Sequence[RecordedRun], what: str) -> dict[str, str]:
+    """The metrics that measure this, by the names of their curves: `train`, `validation`, `test`."""
+    found = {name for run in runs for name in run.metrics if measure(name) == what}
+    # A metric of no part (a user's own, `rank`) stands for itself.
+    series = {part: f"{part}/{what}" for part in PARTS if f"{part}/{what}" in found}
+    return series | {name: name for name in sorted(found) if name not in series.values() and not parts_of(name).summary}
 
 
 def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
@@ -45,10 +59,7 @@ def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
 
 
 def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) -> Picture:
-    found = {name for run in runs for name in run.metrics if measure(name) == what}
-    # A metric of no part (a user's own, `rank`) stands for itself.
-    series = {part: f"{part}/{what}" for part in PARTS if f"{part}/{what}" in found}
-    series |= {name: name for name in sorted(found) if name not in series.values() and not parts_of(name).summary}
+    series = series_of(runs, what)
 
     def draw(theme: Theme) -> Figure:
         picture, ax = axes(theme, words(what), "round")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +88,22 @@ class Compared:
     groups: tuple[Group, ...]
     contrasts: tuple[Contrast, ...]
 
+    @property
+    def head(self) -> list[str]:
+        """The columns of `rows`."""
+        return ["group", "seeds", f"{self.metric} ({self.at})", "difference", "more than seeds"]
+
+    def rows(self, sign: str = "±") -> Iterator[list[str]]:
+        """A row of text for each group; `sign` stands before half of an interval."""
+        for group, contrast in zip(self.groups, (None, *self.contrasts), strict=True):
+            row = [group.label, str(len(group.seeds)), _shown(group.mean, group.half, sign)]
+            if contrast is None:
+                yield [*row, "", ""]
+                continue
+            pairs = f", {contrast.paired} pairs" if contrast.paired else ""
+            verdict = {True: "yes", False: "no", None: "unknown: one run"}[contrast.more_than_seeds]
+            yield [*row, _shown(contrast.difference, contrast.half, sign, signed=True), verdict + pairs]
+
 
 def interval(values: Float64, level: float = LEVEL) -> float:
     """Half of the interval of the mean of these values `[n]`; NaN for fewer than two."""
@@ -120,6 +136,11 @@ def compare(runs: Sequence[str | Path], metric: str | None = None, at: At = "las
     names = _names([_identity(members[0]) for members in found.values()])
     groups = tuple(_group(name, members, metric, at) for name, members in zip(names, found.values(), strict=True))
     return Compared(metric, at, groups, tuple(_contrast(groups[0], one) for one in groups[1:]))
+
+
+def _shown(value: float, half: float, sign: str, *, signed: bool = False) -> str:
+    text = f"{value:+.4f}" if signed else f"{value:.4f}"
+    return text if math.isnan(half) else f"{text} {sign} {half:.4f}"
 
 
 def _identity(run: RecordedRun) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def swatch(color: int) -> Html:
     return Html(f'<i class="swatch" style="background:var(--series-{color})"></i>')
 
 
-def pictures(images: Iterable[tuple[Picture, bytes, bytes]]) -> Html:
-    """Pictures side by side where there is room: (picture, PNG for a light page, PNG for a dark one)."""
+def pictures(images: Iterable[tuple[Picture, str, str]]) -> Html:
+    """Pictures side by side where there is room: (picture, its address for a light page, and for a dark one)."""
     return element("div", join(_picture(*image) for image in images), kind="pictures")
 
 
@@ -98,14 +98,15 @@ def theme_colors() -> str:
     return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
 
 
-def _picture(picture: Picture, light: bytes, dark: bytes) -> Html:
+def _picture(picture: Picture, light: str, dark: str) -> Html:
     alt = html.escape(picture.alt)
     image = Html(
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
-        f'<img src="{_data(light)}" alt="{alt}" title="{alt}" loading="lazy"></picture>'
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{html.escape(dark)}">'
+        f'<img src="{html.escape(light)}" alt="{alt}" title="{alt}" loading="lazy"></picture>'
     )
     return element("figure", join([image, element("figcaption", picture.note)]) if picture.note else image)
 
 
-def _data(png: bytes) -> str:
+def inline(png: bytes) -> str:
+    """The address of a PNG that is part of the page itself."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

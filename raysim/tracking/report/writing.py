@@ -73,7 +73,7 @@ class Studio:
         for picture, light, _ in drawn:
             with replacing(PICTURE.check(self._folder / f"{picture.name}.png")) as temporary:
                 temporary.write_bytes(light)
-        return markup.pictures(drawn)
+        return markup.pictures((one, markup.inline(light), markup.inline(dark)) for one, light, dark in drawn)
 
 
 def _file(runs: Sequence[Path], out: Path | None) -> Path:

@@ -47,11 +47,12 @@ def write_study_report(study: str | Path, out: str | Path | None = None) -> Path
     own = file.parent.resolve() == Path(study).resolve()
     studio = Studio(file.parent / ("figures" if own else f"{file.stem}-figures"))
     with storing(file, "cannot write the report"):
-        write_text(file, page(f"{recorded.experiment.name}: study", _content(recorded, studio.place)))
+        write_text(file, page(f"{recorded.experiment.name}: study", study_content(recorded, studio.place)))
     return file
 
 
-def _content(recorded: RecordedStudy, place: Place) -> Html:
+def study_content(recorded: RecordedStudy, place: Place) -> Html:
+    """The whole page's content."""
     parts: list[Content] = [
         element("h1", f"{recorded.experiment.name}: a study"),
         element("p", f"{len(recorded.trials)} trials in {recorded.path}", kind="lead"),
