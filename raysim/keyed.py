@@ -62,6 +62,14 @@ class Purpose(IntEnum):
     EXAMPLES = 200
     EXAMPLE_NOISE = 201
     CANARIES = 202
+    DEVICE_SPEED = 220
+    DEVICE_NETWORK = 221
+    DEVICE_KIND = 222
+    TRIP_SECONDS = 223
+    TRIP_LOST = 224
+    AVAILABILITY = 225
+    DISPATCH = 226
+    EDGE = 227
 
 
 def _mix(h: UInt64) -> UInt64:

@@ -1,0 +1,24 @@
+"""Devices and timetables in virtual time: who computes how fast, who is there when, and when the server takes a step.
+
+Everything is a function of the configuration, the seed and the client. No clock is read, and nothing is trained.
+"""
+
+from __future__ import annotations
+
+from raysim.systems.availability import AvailabilityWindows, build_windows
+from raysim.systems.fleet import Fleet, Trips, build_fleet
+from raysim.systems.load import Load
+from raysim.systems.timetables import Buffered, FleetTimetable, Rounds, TimedStep
+
+__all__ = [
+    "AvailabilityWindows",
+    "Buffered",
+    "Fleet",
+    "FleetTimetable",
+    "Load",
+    "Rounds",
+    "TimedStep",
+    "Trips",
+    "build_fleet",
+    "build_windows",
+]
