@@ -144,7 +144,7 @@ class Neighbours:
         """For programs."""
         return {
             "client": self.client, "runs": len(self.distances), "distance": float(self.distances.mean()),
-            "auc": self.found.auc, "advantage": self.found.advantage, "epsilon_at_least": self.low,
+            **self.found.facts(), "epsilon_at_least": self.low,
             "delta": self.delta, "loss_with": float(-self.with_client.mean()),
             "loss_without": float(-self.without_client.mean()),
         }  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,21 @@ from raysim.cli.app import Debug, examples
 from raysim.cli.options import Run
 from raysim.cli.privacy import AsJson, commands
 
+if TYPE_CHECKING:
+    from raysim.evidence import Found
+
 Client = Annotated[int, typer.Option(help="Id of the client.")]
+Unkept = Annotated[
+    bool, typer.Option("--no-keep", help="Do not keep what is found in the run's folder for its report.")
+]
 OfDelta = Annotated[float, typer.Option(min=1e-300, max=0.5, help="Delta of epsilon.")]
+
+
+class Seen(StrEnum):
+    """What the attacker sees."""
+
+    MESSAGE = "message"
+    MODEL = "model"
 
 
 class Method(StrEnum):
@@ -33,7 +46,7 @@ def samples(run: Run, delta: OfDelta = 1e-5, as_json: AsJson = False, debug: Deb
     """Epsilon of each client's samples in a run with client.privacy, by the steps that the client took."""
     from raysim.auditing import private_clients
 
-    _show(private_clients(run, delta).facts(), as_json)
+    _print(private_clients(run, delta).facts(), as_json)
 
 
 @commands.command(epilog=examples("raysim privacy invert runs/quickstart-20250102-030405 --client 17 --round 3"))
@@ -42,40 +55,47 @@ def invert(
     client: Client,
     round: Annotated[int, typer.Option(help="Round that the client took part in, from 1.")],
     method: Annotated[Method, typer.Option(help="How its gradient is inverted.")] = Method.COSINE,
+    sees: Annotated[
+        Seen, typer.Option(help="What the attacker sees: the client's message, or the model before and after.")
+    ] = Seen.MESSAGE,
     most: Annotated[int, typer.Option(min=1, max=256, help="Samples to reconstruct, at most.")] = 8,
     picture: Annotated[
         Path | None, typer.Option(help="Draw reconstructed images beside the originals here (.png, .svg).")
     ] = None,
+    no_keep: Unkept = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Reconstruct samples from the message that a client sent in a round, which is computed once more."""
     from raysim.attacking import draw_inversion, invert_update
 
-    found = invert_update(
-        run, client=client, round=round, method=method.value, most=most, tell=lambda text: typer.echo(text, err=True)
-    )
+    say = partial(typer.echo, err=True)
+    found = invert_update(run, client=client, round=round, method=method.value, sees=sees.value, most=most, tell=say)
     if picture is not None:
         draw_inversion(found, picture)
-    _show(found.facts(), as_json)
+    _show(run, found, found.facts(), not no_keep, as_json)
 
 
 @commands.command(epilog=examples("raysim privacy membership runs/quickstart-20250102-030405"))
-def membership(run: Run, as_json: AsJson = False, debug: Debug = False) -> None:
+def membership(run: Run, no_keep: Unkept = False, as_json: AsJson = False, debug: Debug = False) -> None:
     """Tell training samples from test samples by their loss under the model of a finished run."""
     from raysim.attacking import attack_model
 
-    _show(attack_model(run).facts(), as_json)
+    found = attack_model(run)
+    _show(run, found, found.facts(), not no_keep, as_json)
 
 
 @commands.command(epilog=examples("raysim privacy canaries runs/canaries-20250102-030405"))
-def canaries(run: Run, delta: OfDelta = 1e-5, as_json: AsJson = False, debug: Debug = False) -> None:
+def canaries(
+    run: Run, delta: OfDelta = 1e-5, no_keep: Unkept = False, as_json: AsJson = False, debug: Debug = False
+) -> None:
     """Estimate epsilon from how much the model of a finished run kept of its canaries."""
     from dataclasses import asdict
 
     from raysim.auditing import audit_canaries
 
-    _show(asdict(audit_canaries(run, delta=delta)), as_json)
+    found = audit_canaries(run, delta=delta)
+    _show(run, found, asdict(found), not no_keep, as_json)
 
 
 @commands.command(epilog=examples("raysim privacy neighbours runs/quickstart-20250102-030405 --client 17"))
@@ -83,6 +103,7 @@ def neighbours(
     run: Run,
     client: Client,
     runs: Annotated[int, typer.Option(min=1, max=10_000, help="Pairs of runs, each with a seed of its own.")] = 8,
+    no_keep: Unkept = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -90,10 +111,19 @@ def neighbours(
     from raysim.auditing import neighbouring_runs
 
     found = neighbouring_runs(run, client=client, runs=runs, tell=partial(typer.echo, err=True))
-    _show(found.facts(), as_json)
+    _show(run, found, found.facts(), not no_keep, as_json)
 
 
-def _show(facts: Mapping[str, Any], as_json: bool) -> None:
+def _show(run: Path, found: Found, facts: Mapping[str, Any], keep: bool, as_json: bool) -> None:
+    """Keep what was found where it is wanted, and print its numbers."""
+    if keep:
+        from raysim.evidence import keep_evidence
+
+        typer.echo(f"kept in {keep_evidence(run, found)}; raysim report {run} shows it", err=True)
+    _print(facts, as_json)
+
+
+def _print(facts: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(facts))
         return

@@ -2,6 +2,7 @@
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
 from raysim.tracking.directory import RunDirectory, is_vacant
+from raysim.tracking.evidence import Evidence, read_evidence, write_evidence
 from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
@@ -26,6 +27,7 @@ __all__ = [
     "ClientSet",
     "Damaged",
     "EventLog",
+    "Evidence",
     "Fanout",
     "GeneratedText",
     "NoteLevel",
@@ -45,9 +47,11 @@ __all__ = [
     "past_runs",
     "read_clients",
     "read_events",
+    "read_evidence",
     "read_generated",
     "read_holdouts",
     "read_rounds",
     "smaller_is_better",
+    "write_evidence",
     "write_report",
 ]

@@ -143,6 +143,11 @@ class RunDirectory:
         """The text that models of the run wrote."""
         return self.path / "generated.json"
 
+    @property
+    def attacks(self) -> Path:
+        """Folder of what attacks on the run found."""
+        return self.path / "attacks"
+
     def own_table(self, of: ClientSet) -> Path:
         """The table of the last evaluation on these samples of the clients' own."""
         return self.holdouts if of == "holdout" else self.client_tests

@@ -101,20 +101,25 @@ privacy invert RUN | INVERT | privacy invert nowhere --client 0 --round 1 | nowh
 privacy invert --client | INVERT | privacy invert done --client 9 --round 1 | there is no client 9
 privacy invert --round | INVERT | privacy invert done --client 0 --round 9 | there is no round 9
 privacy invert --method | INVERT | INVERT --method euclidean | method +euclidean
+privacy invert --sees | INVERT | INVERT --sees model | sees +model
+privacy invert --no-keep | INVERT | INVERT --no-keep | shows it
 privacy invert --most | INVERT | INVERT --most 2 | reconstructed +2
 privacy invert --picture | INVERT | INVERT --picture a.png | no images
 privacy invert --json | INVERT | INVERT --json | "psnr":
 privacy invert --debug | INVERT --round 9 | INVERT --round 9 --debug | Traceback
 privacy membership RUN | privacy membership done | privacy membership nowhere | nowhere
+privacy membership --no-keep | privacy membership done | privacy membership done --no-keep | shows it
 privacy membership --json | privacy membership guarded | privacy membership guarded --json | "auc":
 privacy membership --debug | privacy membership nowhere | privacy membership nowhere --debug | Traceback
 privacy canaries RUN | privacy canaries guarded | privacy canaries done | no client was a canary
 privacy canaries --delta | privacy canaries guarded | privacy canaries guarded --delta 1e-3 | delta +0\.001
+privacy canaries --no-keep | privacy canaries guarded | privacy canaries guarded --no-keep | shows it
 privacy canaries --json | privacy canaries guarded | privacy canaries guarded --json | "epsilon":
 privacy canaries --debug | privacy canaries done | privacy canaries done --debug | Traceback
 privacy neighbours RUN | NEIGHBOURS | privacy neighbours nowhere --client 0 | nowhere
 privacy neighbours --client | NEIGHBOURS | privacy neighbours done --client 9 | there is no client 9
 privacy neighbours --runs | NEIGHBOURS | NEIGHBOURS --runs 2 | runs +2
+privacy neighbours --no-keep | NEIGHBOURS | NEIGHBOURS --no-keep | shows it
 privacy neighbours --json | NEIGHBOURS | NEIGHBOURS --json | "advantage":
 privacy neighbours --debug | NEIGHBOURS --client 9 | NEIGHBOURS --client 9 --debug | Traceback
 tune CONFIG | tune tiny.yaml OUT | tune other.yaml | runs/other-tune

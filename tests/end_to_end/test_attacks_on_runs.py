@@ -14,8 +14,10 @@ from raysim.attacking import attack_model, draw_inversion, invert_update
 from raysim.auditing import neighbouring_runs, private_clients
 from raysim.config.example_privacy import ExamplePrivacyConfig
 from raysim.errors import ConfigError, RunError
+from raysim.evidence import keep_evidence
 from raysim.privacy.accountants import sampled_pld_epsilon
 from raysim.privacy.samples import sample_epsilons
+from raysim.tracking import write_report
 
 SMALL = (
     "data.partition={name: iid, clients: 300}", "data.holdout=0", "data.test=0.2", "client.steps=1",
@@ -50,12 +52,50 @@ def test_an_update_gives_samples_of_its_client_away(tmp_path: Path, method: str)
     assert found.facts()["mean_error"] == pytest.approx(float(found.error.mean()))
 
 
-def test_noise_on_gradients_of_samples_hides_them(tmp_path: Path) -> None:
+def test_noise_on_gradients_of_samples_hides_them_and_what_it_hides_is_shown_beside(tmp_path: Path) -> None:
     errors = []
     for protection in ((), ("client.privacy={clip: 1.0, noise_multiplier: 2.0}",)):
         run = finished(tmp_path, *protection)
-        errors.append(float(invert_update(run, client=in_round(run, 1), round=1, steps=100).error.min()))
+        found = invert_update(run, client=in_round(run, 1), round=1, steps=100)
+        errors.append(float(found.error.min()))
     assert errors[1] > 3 * errors[0]
+    assert found.unprotected is not None
+    assert found.unprotected_error is not None
+    assert found.unprotected_error < float(found.error.mean()) / 3
+
+
+def test_the_server_s_noise_hides_a_client_from_those_who_see_models_alone(tmp_path: Path) -> None:
+    """With one client a round the change of the model is its message, and with noise it is that and noise."""
+    alone = ("cohort=1", "rounds=1", "aggregation.weights=uniform", "selection=uniform")
+    errors = {}
+    for name, stages in (
+        ("plain", "[]"),
+        ("noisy", "[{name: clip, max_norm: 0.5}, {name: gaussian, noise_multiplier: 1}]"),
+    ):
+        run = finished(tmp_path / name, *alone, f"aggregation.stages={stages}")
+        client = in_round(run, 1)
+        for sees in ("message", "model"):
+            found = invert_update(run, client=client, round=1, method="linear", sees=sees)  # type: ignore[arg-type]
+            errors[name, sees] = float(found.error.mean())
+            assert found.unprotected is None
+    assert errors["plain", "model"] == pytest.approx(errors["plain", "message"], rel=1e-3)
+    assert errors["noisy", "model"] > 2 * errors["noisy", "message"]
+
+
+def test_what_attacks_found_is_kept_and_reported(tmp_path: Path) -> None:
+    run = finished(tmp_path, "client.privacy={clip: 1.0, noise_multiplier: 2.0}")
+    inverted = invert_update(run, client=in_round(run, 1), round=1, method="linear")
+    attacked = attack_model(run)
+    for found in (inverted, attacked):
+        assert keep_evidence(run, found).is_file()
+    text = write_report([run]).read_text()
+    low, high = attacked.found.interval
+    assert f"{attacked.found.auc:.4f} ({low:.4f} to {high:.4f})" in text
+    assert f"{inverted.error.mean():.3g}" in text
+    assert f"{inverted.unprotected_error:.3g}" in text
+    assert "attack-inversion-message" in " ".join(one.name for one in (run / "figures").iterdir())
+    with pytest.raises(RunError, match="no such run directory"):
+        keep_evidence(tmp_path / "nowhere", attacked)
 
 
 def test_members_of_an_overfitted_model_are_told_from_others(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raysim.privacy.attacks import (
     advantage_bound,
+    auc_interval,
     counted_labels,
     epsilon_lower_bound,
     inputs_of_linear,
@@ -123,3 +124,14 @@ def test_an_epsilon_bounds_what_any_attack_can_gain() -> None:
     assert advantage_bound(0.0, 0.0) == 0.0
     assert advantage_bound(np.log(3), 0.0) == pytest.approx(0.5)
     assert advantage_bound(1e6, 1e-5) == 1.0
+
+
+@pytest.mark.parametrize(("auc", "members", "others"), [(0.5, 40, 60), (0.83, 12, 9), (1.0, 8, 8), (0.1, 20, 30)])
+def test_the_interval_of_an_auc_has_the_values_that_lie_within_their_own_errors(
+    auc: float, members: int, others: int
+) -> None:
+    values = np.linspace(0, 1, 200_001)
+    q1, q2, n = values / (2 - values), 2 * values**2 / (1 + values), (members + others) / 2 - 1
+    variance = (values * (1 - values) + n * (q1 - values**2) + n * (q2 - values**2)) / (members * others)
+    inside = values[np.abs(values - auc) <= 1.959964 * np.sqrt(variance)]
+    assert auc_interval(auc, members, others) == pytest.approx((inside.min(), inside.max()), abs=2e-5)

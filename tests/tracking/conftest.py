@@ -9,6 +9,7 @@ from synthetic_runs import METRICS
 
 from raysim.config import Experiment
 from raysim.tracking import RunDirectory, RunTables
+from raysim.tracking.report.style import LIGHT, Picture
 
 
 @pytest.fixture
@@ -19,3 +20,10 @@ def run(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def tables(run: RunDirectory) -> RunTables:
     return RunTables(run, METRICS)
+
+
+@pytest.fixture
+def light_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw each picture once, for tests that are not about pictures."""
+    original = Picture.png
+    monkeypatch.setattr(Picture, "png", lambda self, theme: original(self, theme) if theme is LIGHT else b"dark")

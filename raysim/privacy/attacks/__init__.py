@@ -11,6 +11,7 @@ from raysim.privacy.attacks.inversion import (
 from raysim.privacy.attacks.membership import (
     Membership,
     advantage_bound,
+    auc_interval,
     epsilon_lower_bound,
     likelihood_ratios,
     membership,
@@ -21,6 +22,7 @@ __all__ = [
     "Matching",
     "Membership",
     "advantage_bound",
+    "auc_interval",
     "counted_labels",
     "epsilon_lower_bound",
     "inputs_of_linear",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, inf, log
 
@@ -18,13 +19,20 @@ class Membership:
 
     Attributes:
         auc: chance that a member scores above another; 1/2 is guessing.
+        interval: of the AUC at 95 %, as if all scores were independent (`auc_interval`).
         advantage: largest difference of true and false positive rates over all thresholds.
         low: true positive rate where at most 1 % of the others are taken for members (Carlini et al. 2022).
     """
 
     auc: float
+    interval: tuple[float, float]
     advantage: float
     low: float
+
+    def facts(self) -> dict[str, float]:
+        """For programs."""
+        low, high = self.interval
+        return {"auc": self.auc, "auc_low": low, "auc_high": high, "advantage": self.advantage}
 
 
 def membership(members: Float64, others: Float64) -> Membership:
@@ -39,7 +47,33 @@ def membership(members: Float64, others: Float64) -> Membership:
     true = 1 - np.searchsorted(np.sort(members), thresholds, "left") / len(members)
     false = 1 - np.searchsorted(order, thresholds, "left") / len(others)
     allowed = true[false <= _LOW_FALSE_POSITIVES]
-    return Membership(auc, float(max((true - false).max(), 0.0)), float(allowed.max(initial=0.0)))
+    interval = auc_interval(auc, len(members), len(others))
+    return Membership(auc, interval, float(max((true - false).max(), 0.0)), float(allowed.max(initial=0.0)))
+
+
+def auc_interval(auc: float, members: int, others: int, z: float = 1.959964) -> tuple[float, float]:
+    """The values of the AUC that lie within `z` of their own standard errors of the one that was found.
+
+    The standard error is that of Hanley & McNeil 1982 with the mean of both numbers in place of each (Newcombe,
+    "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2", Statistics in
+    Medicine 25, 2006, method 5). The interval has a width also where scores are told apart without an error.
+    """
+    more = (members + others) / 2 - 1
+
+    def excess(value: float) -> float:
+        spread = 1 + more * ((1 - value) / (2 - value) + value / (1 + value))
+        return (auc - value) ** 2 - z**2 * value * (1 - value) * spread / (members * others)
+
+    return tuple(_root(excess, end, auc) for end in (0.0, 1.0))  # type: ignore[return-value]  # two of them
+
+
+def _root(excess: Callable[[float], float], end: float, middle: float) -> float:
+    """Where `excess` changes its sign between an end, where it is not negative, and the middle, where it is not
+    positive."""
+    for _ in range(60):
+        halfway = (end + middle) / 2
+        end, middle = (halfway, middle) if excess(halfway) >= 0 else (end, halfway)
+    return (end + middle) / 2
 
 
 def likelihood_ratios(scores: Float64, inside: Float64, outside: Float64) -> Float64:

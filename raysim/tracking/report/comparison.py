@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raysim.tracking.configuration import ABSENT
+from raysim.tracking.report.attacks import attacks
 from raysim.tracking.report.bars import time_by_run
 from raysim.tracking.report.by_class import class_pictures
 from raysim.tracking.report.curves import client_curves, learning_curves
@@ -35,6 +36,7 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
     if any(run.metrics for run in runs):
         pictures = [*learning_curves(runs), *client_curves(runs), *sorted_clients(runs)]
         parts.append(section("Learning", place(pictures), *fairness(runs)))
+    parts.append(attacks(runs, place))
     if by_class := class_pictures(runs):
         parts.append(section("Classes", place(by_class)))
     if any(run.time > 0 for run in runs):

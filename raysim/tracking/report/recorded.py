@@ -17,6 +17,7 @@ from raysim.errors import ConfigError
 from raysim.rounds.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 from raysim.tracking.configuration import chosen_keys, flatten
 from raysim.tracking.directory import RunDirectory
+from raysim.tracking.evidence import Evidence, read_evidence
 from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
@@ -74,6 +75,8 @@ class RecordedRun:
     """Why the run ended."""
     generated: tuple[GeneratedText, ...] = ()
     """What its models wrote, round by round."""
+    evidence: tuple[Evidence, ...] = ()
+    """What attacks on the run found."""
 
     @property
     def rounds(self) -> int:
@@ -192,6 +195,7 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         closed=run.rounds.exists() and not run.rounds.with_suffix(".arrows").exists(),
         reason=reason,
         generated=read_generated(run),
+        evidence=read_evidence(run),
     )
 
 

@@ -11,6 +11,7 @@ from raysim.rounds.rows import FAULTS
 from raysim.tracking.generated import GeneratedText
 from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import parts_of
+from raysim.tracking.report.attacks import attacks
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
 from raysim.tracking.report.by_class import class_pictures, class_table
 from raysim.tracking.report.curves import client_curves, learning_curves
@@ -37,6 +38,7 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             numbers(run),
             learning(run, place),
             privacy(run, place),
+            attacks([run], place),
             classes(run, place),
             generated(run),
             time_spent(run, place),
