@@ -11,10 +11,14 @@ from raysim.version import __version__
 if TYPE_CHECKING:
     from raysim.debugging import debug
     from raysim.exporting import export
+    from raysim.serving import LivePage, serve
     from raysim.simulation import Round, Simulation
     from raysim.tuning import Tuned, tune
 
-__all__ = ["Experiment", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "export", "tune"]
+__all__ = [
+    "Experiment", "LivePage", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "export", "serve",
+    "tune",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +35,10 @@ def __getattr__(name: str) -> Any:
         from raysim import debugging
 
         return debugging.debug
+    if name in ("LivePage", "serve"):
+        from raysim import serving
+
+        return getattr(serving, name)
     if name == "export":
         from raysim import exporting
 

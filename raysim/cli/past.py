@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from raysim.cli import printing
 from raysim.cli.app import app, examples
 
-if TYPE_CHECKING:
-    from raysim.tracking import PastRun
-
 SHOWN = 20
+NUMBERS = frozenset({"rounds", "time", "last", "best"})
 
 
 @app.command(
@@ -53,37 +51,9 @@ def past(
     if not shown:
         typer.echo("no runs" + (" that pass the filters" if filters else f" in {folder}"))
         return
+    rows = [run.cells() for run in shown]
     printing.table(
-        {
-            "run": "left",
-            "began": "left",
-            "state": "left",
-            "rounds": "right",
-            "time": "right",
-            "algorithm": "left",
-            "data": "left",
-            "metric": "left",
-            "last": "right",
-            "best": "right",
-        },
-        [_row(run) for run in shown],
+        {name: "right" if name in NUMBERS else "left" for name in rows[0]}, [list(row.values()) for row in rows]
     )
     if len(found) > len(shown):
         typer.echo(f"and {len(found) - len(shown)} older ones; --limit shows more")
-
-
-def _row(run: PastRun) -> list[str]:
-    from raysim.tracking.units import duration, figure
-
-    return [
-        run.path.name,
-        run.began.astimezone().strftime("%m-%d %H:%M") if run.began else "–",
-        run.state,
-        run.progress,
-        duration(run.seconds),
-        str(run.value("algorithm") or "–"),
-        str(run.value("data.source") or "–"),
-        run.metric or "–",
-        figure(run.last),
-        figure(run.best),
-    ]

@@ -23,6 +23,7 @@ from raysim.tracking.headline import headline_metric, improves
 from raysim.tracking.log import read_events, reason_after
 from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import read_batches, stored_schema
+from raysim.tracking.units import duration, figure
 
 State = Literal["running", "finished", "unfinished", "damaged"]
 """`unfinished` is a run that no process works on and that has no recorded end: it was killed."""
@@ -67,10 +68,20 @@ class PastRun:
         """What the configuration has there; None where it has nothing."""
         return self.config.get(self.key(name) or name)
 
-    @property
-    def progress(self) -> str:
-        """Committed rounds, with those that were planned where there are more: `12/30`."""
-        return str(self.rounds) if self.planned in (None, self.rounds) else f"{self.rounds}/{self.planned}"
+    def cells(self) -> dict[str, str]:
+        """What a table says of it, by column."""
+        return {
+            "run": self.path.name,
+            "began": self.began.astimezone().strftime("%m-%d %H:%M") if self.began else "–",
+            "state": self.state,
+            "algorithm": str(self.value("algorithm") or "–"),
+            "data": str(self.value("data.source") or "–"),
+            "metric": self.metric or "–",
+            "rounds": str(self.rounds) if self.planned in (None, self.rounds) else f"{self.rounds}/{self.planned}",
+            "time": duration(self.seconds),
+            "last": figure(self.last),
+            "best": figure(self.best),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for programs."""

@@ -15,6 +15,7 @@ COMMANDS = (
     "run",
     "resume",
     "report",
+    "serve",
     "plan",
     "list",
     "schema",

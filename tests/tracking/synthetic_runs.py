@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
+from raysim.config import Experiment
 from raysim.rounds.rows import RoundRow, client_batch
+from raysim.tracking import EventLog, RunDirectory, RunTables
 
 METRICS = ["train/loss", "test/accuracy", "clients/accuracy/mean"]
 
@@ -46,3 +50,17 @@ def make_clients(round: int, reason: str | None = None) -> pa.RecordBatch:
         worker=np.arange(4) % 2,
         dropped=None if reason is None else [reason, None, None, None],
     )
+
+
+def make_run(
+    folder: Path, name: str, *, rounds: int = 3, end: str | None = "all rounds are done", **values: object
+) -> Path:
+    """A run of a few rounds in a folder; without an end it was killed."""
+    run = RunDirectory.create_at(folder / name, Experiment.parse({"rounds": 4, **values}))
+    with RunTables(run, METRICS) as tables, EventLog(run.log) as log:
+        log.info("started")
+        for number in range(1, rounds + 1):
+            tables.append(make_row(number), make_clients(number))
+        if end is not None:
+            log.info("finished", reason=end, rounds=rounds)
+    return run.path

@@ -6,24 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
-from synthetic_runs import METRICS, make_clients, make_row
+from synthetic_runs import make_run
 
 from raysim.config import Experiment
 from raysim.errors import ConfigError, RunError
-from raysim.tracking import EventLog, RunDirectory, RunTables, past_runs
-
-
-def make_run(
-    folder: Path, name: str, *, rounds: int = 3, end: str | None = "all rounds are done", **values: object
-) -> Path:
-    run = RunDirectory.create_at(folder / name, Experiment.parse({"rounds": 4, **values}))
-    with RunTables(run, METRICS) as tables, EventLog(run.log) as log:
-        log.info("started")
-        for number in range(1, rounds + 1):
-            tables.append(make_row(number), make_clients(number))
-        if end is not None:
-            log.info("finished", reason=end, rounds=rounds)
-    return run.path
+from raysim.tracking import RunDirectory, past_runs
 
 
 def test_a_run_is_shown_with_how_far_it_came_and_its_last_and_best_value(tmp_path: Path) -> None:

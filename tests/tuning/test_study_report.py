@@ -10,6 +10,8 @@ from studies import LR, Tunable
 
 from raysim import tune
 from raysim.errors import RunError
+from raysim.serving.folder import RunsFolder
+from raysim.serving.site import Site
 from raysim.tracking.report.style import Picture, Theme
 from raysim.tuning.report import write_study_report
 
@@ -31,6 +33,12 @@ def test_the_report_shows_the_search_the_weights_and_the_confirmation(tunable: T
     assert {"history", "weights", "slices", "parallel", "importances", "confirmation"} <= names
     for heading in ("The search", "Weights", "Parameters", "The best trials", "Confirmation", "What was asked for"):
         assert f"<h2>{heading}</h2>" in page
+    live = Site(RunsFolder(tmp_path))
+    assert 'href="/studies/study"' in live.answer("/", {}).body.decode()
+    shown = live.answer("/studies/study", {}).body.decode()
+    assert "&lt;odd&gt;" in shown
+    assert 'href="/runs/study/trials/00008"' in shown
+    assert live.answer("/runs/study/trials/00008", {}).status == 200
 
 
 def test_structured_choices_are_words_and_axes_have_plain_numbers(
