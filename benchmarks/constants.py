@@ -152,7 +152,7 @@ def calls() -> list[tuple[str, str]]:
 
     try:
         actors = [ray.remote(Idle).options(num_cpus=0).remote() for _ in range(4)]
-        lease = Lease(1, 0, 0.1, *(np.arange(50) for _ in range(2)), np.ones(50), *(np.arange(50) for _ in range(2)))
+        lease = Lease(1, 0, 0.1, *(np.arange(50) for _ in range(2)), np.ones(50), *(np.arange(50) for _ in range(3)))
         model = ray.put(np.zeros(100_000, np.float32))
 
         def one_round() -> None:

@@ -26,9 +26,9 @@ from raysim.models import load_weights
 from raysim.privacy.attacks import Membership, epsilon_lower_bound, membership
 from raysim.privacy.canaries import CanaryAudit, audit, direction, silent
 from raysim.privacy.samples import sample_epsilons
-from raysim.replaying import Replay, without
+from raysim.replaying import Replay
 from raysim.rounds.task import RoundWork
-from raysim.selection.cohort import draw_round
+from raysim.selection.cohort import draw_round, without
 from raysim.tracking import RunDirectory
 from raysim.tracking.reading import read_clients
 from raysim.training import ParameterLayout, resolve_loss

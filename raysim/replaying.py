@@ -22,7 +22,7 @@ from raysim.rounds.lease import Lease
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.selection import State, load_state
-from raysim.selection.cohort import draw_round
+from raysim.selection.cohort import draw_round, without
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 
@@ -130,8 +130,3 @@ class Replay:
                 if after < row["round"] < before:
                     found.setdefault(row["round"], set()).add(row["client"])
         return found
-
-
-def without(task: RoundTask, clients: set[int]) -> RoundTask:
-    """A round without some of its clients."""
-    return task.only(~np.isin(task.clients, list(clients)))

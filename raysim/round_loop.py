@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from raysim.rounds.rows import RoundRow
 from raysim.rounds.task import RoundWork
 from raysim.selection import save_state
 from raysim.selection.cohort import draw_round
+from raysim.selection.waves import planned_rounds
 from raysim.tracking import GeneratedText
 
 
@@ -96,13 +98,22 @@ class RoundLoop:
 
     def works(self) -> Iterator[RoundWork]:
         """The rounds that are left, drawn when the executor gets to them."""
-        experiment = self._prepared.experiment
-        every, last = experiment.tracking.checkpoint_every, self._prepared.last_round
-        for number in range(self.number + 1, last + 1):
+        every, last = self._prepared.experiment.tracking.checkpoint_every, self._prepared.last_round
+        for work in islice(self._drawn(), last - self.number):
+            number = work.task.round
+            ranges = self._evaluation.due(number) + self._selection.ranges(work.task.clients)
+            yield replace(work, ranges=ranges, kept=number == last or (every > 0 and number % every == 0))
+
+    def _drawn(self) -> Iterator[RoundWork]:
+        """The rounds after the last committed one, without end, and without what is evaluated."""
+        prepared = self._prepared
+        given = prepared.experiment, prepared.federation, prepared.work
+        if prepared.timetable is not None:
+            yield from (one.work for one in planned_rounds(prepared.timetable, *given, after=self.number))
+            return
+        for number in count(self.number + 1):
             clients = self._selection.cohort(number, self._selected, self._measure)
-            task = draw_round(experiment, self._prepared.federation, self._prepared.work, number, clients)
-            kept = number == last or (every > 0 and number % every == 0)
-            yield RoundWork(task, self._evaluation.due(number) + self._selection.ranges(task.clients), kept)
+            yield RoundWork(draw_round(*given, number, clients))
 
     def _next_round(self) -> RoundDone:
         if self._rounds is None:

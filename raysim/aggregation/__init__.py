@@ -25,10 +25,12 @@ from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, We
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
 from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, UpdateStage
+from raysim.aggregation.staleness import FULL, Discount
 from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting
 
 __all__ = [
+    "FULL",
     "PROTECTIONS",
     "STAGES",
     "Accumulator",
@@ -40,6 +42,7 @@ __all__ = [
     "ClientRows",
     "ClientVector",
     "ColumnSums",
+    "Discount",
     "Field",
     "FieldMeans",
     "Finished",

@@ -75,6 +75,7 @@ class SendContext:
         fields: those that come to this stage.
         bound: of the records that come to this stage, where they have one.
         total: Σ of the cohort's weights before they are normalised.
+        turn: keys the random choices of each, `[k]`, where the round does not: a client may come twice in one.
     """
 
     seed: int
@@ -86,6 +87,7 @@ class SendContext:
     fields: Sequence[Field] = ()
     bound: Bound | None = None
     total: float = 1.0
+    turn: Int64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysim.arrays import Float64, Int64
+from raysim.arrays import Float64, Int32, Int64
 from raysim.config.server import (
     ExplicitWeightsConfig,
     LawWeightsConfig,
@@ -39,14 +39,17 @@ class Weighting:
             isinstance(self.config, LawWeightsConfig) and self.config.loss != 0
         )
 
-    def base(self, clients: Int64, samples: Int64) -> Float64:
+    def base(self, clients: Int64, samples: Int64, staleness: Int32 | None = None) -> Float64:
         """Weights of a cohort before the loss is known, float64 `[m]`, summing to at most 1; empty clients have 0.
 
         Args:
             clients: ids, `[m]`.
             samples: training samples, `[m]`.
+            staleness: server steps that the version each starts from is old, `[m]`; None where none is.
         """
         raw = self.raw(clients, samples)
+        if staleness is not None and isinstance(self.config, LawWeightsConfig):
+            raw = raw * (1.0 + staleness) ** -self.config.staleness
         total = raw.sum()
         return raw / total if total > 0 else raw
 

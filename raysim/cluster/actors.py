@@ -53,11 +53,13 @@ class ClientActor:
 
     def train(
         self, lease: Lease, model: Any, shared: Any, *kept: StateRows
-    ) -> tuple[Record, StateRows | None, LeaseReport]:
-        """The lease's record, and what the clients keep, which stay in the object store; the report."""
+    ) -> tuple[list[LeaseReport], StateRows | None, *tuple[Record, ...]]:
+        """Reports for the steps that take in some of the clients, ascending; and what stays in the object store: what
+        the clients keep, and a record for each report."""
         states = self._states(kept)
-        total, report = self._worker().train(lease, model, shared, states)
-        return total, None if states is None else states.written(), report
+        found = self._worker().train_into(lease, model, shared, states)
+        written = None if states is None else states.written()
+        return [report for _, report in found], written, *(record for record, _ in found)
 
     def answer(self, question: Question) -> list[bytes]:
         """What clients answer to a question of the rule's protocol."""
@@ -162,13 +164,17 @@ class Aggregator:
         """What clients may read of the server's state."""
         return self._server().shared(state)
 
-    def save(self, folder: str, state: Any, model: Any) -> None:
-        """Write a checkpoint's vectors."""
-        self._server().save(folder, state, model)
+    def save(self, folder: str, state: Any, model: Any, versions: Sequence[int] = (), *older: Any) -> None:
+        """Write a checkpoint's vectors, older versions of the model among them."""
+        self._server().save(folder, state, model, dict(zip(versions, older, strict=True)))
 
     def load(self, folder: str) -> Any:
-        """State, model and what clients may read, from a checkpoint."""
-        return self._whole(*self._server().load(folder))
+        """State, model and what clients may read, from a checkpoint; and the numbers of the older versions there."""
+        return *self._whole(*self._server().load(folder)), sorted(self._server().load_older(folder))
+
+    def load_older(self, folder: str, version: int) -> Any:
+        """An older version of the model, from a checkpoint."""
+        return self._server().load_older(folder)[version]
 
     def export(self, path: str, model: Any) -> None:
         """Write the model as `.safetensors`."""

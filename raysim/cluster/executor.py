@@ -173,16 +173,17 @@ class RayExecutor(Executor):
 
     def save(self, folder: str, server: ServerHandle) -> None:
         server = self._resolved(server)
-        self._wait(self._aggregator.save.remote(folder, server.state, server.model))
+        older = list(server.older), *server.older.values()
+        self._wait(self._aggregator.save.remote(folder, server.state, server.model, *older))
         if self._states is not None:
             self._states.save(folder, server.version)
 
     def load(self, folder: str) -> ServerHandle:
-        state, model, shared = self._aggregator.load.options(num_returns=3).remote(folder)
-        self._wait(state)
+        state, model, shared, versions = self._aggregator.load.options(num_returns=4).remote(folder)
+        older = {one: self._aggregator.load_older.remote(folder, one) for one in self._wait(versions)}
         if self._states is not None:
             self._states.load(folder)
-        return ServerHandle(state, model, shared)
+        return ServerHandle(state, model, shared, older=older)
 
     def export(self, path: str, server: ServerHandle) -> None:
         self._wait(self._aggregator.export.remote(path, self._resolved(server).model))
@@ -206,6 +207,8 @@ class RayExecutor(Executor):
     def _small(self, work: RoundWork) -> bool:
         """Whether the round goes to one actor as a whole."""
         if self._states is not None or self._own_actors or not self._ahead or not self._batches.open:
+            return False
+        if work.start is not None:  # some of those who start wait for later rounds, and one call has no room for them
             return False
         if work.task.round in self._batches.refused:
             return False

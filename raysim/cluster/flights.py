@@ -83,10 +83,12 @@ class Flight(ABC):
         ready_since: when that was seen to be there, by the monotonic clock: calls that wait for it cannot be late.
         out: calls that are not answered.
         abandoned: answers are ignored.
+        due: the first round that waits for some of it: its pieces go before those of flights that are due later.
     """
 
-    def __init__(self, context: FlightContext, round_number: int, model: Any) -> None:
+    def __init__(self, context: FlightContext, round_number: int, model: Any, due: int | None = None) -> None:
         self.context, self.round, self.model = context, round_number, model
+        self.due = round_number if due is None else due
         self.ready_since: float | None = None
         self.abandoned = False
         self.out = 0
@@ -189,7 +191,7 @@ class Evaluation(Flight):
         shared: Any = None,
     ) -> None:
         """Where clients' own models are evaluated, `kept` is what they keep, and `shared` what they may read."""
-        super().__init__(context, round_number, model)
+        super().__init__(context, round_number, model, due=round_number + 1)
         self._kept, self._shared = kept, shared
         for piece in spread(ranges if kept is None else _by_node(ranges, kept), max(1, workers)):
             self.queue.append(

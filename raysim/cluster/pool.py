@@ -111,17 +111,18 @@ class ClientPool:
         """Give out what a flight has waiting."""
         if flight not in self._flights:
             self._flights.append(flight)
+            self._flights.sort(key=lambda one: one.due)
         self._give_out()
         return flight
 
-    def wait(self, flight: Flight) -> None:
-        """Go on with everything that is out until this flight has landed.
+    def wait(self, flight: Flight, until: Callable[[], bool] = lambda: False) -> None:
+        """Go on with everything that is out until this flight has landed, or enough of it has.
 
         Raises:
             RunError: every actor is lost.
             Exception: what went wrong with the flight.
         """
-        while not flight.landed:
+        while not (flight.landed or until()):
             self._advance()
             self._give_out()
             if self.watched_by is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -34,14 +35,14 @@ class _Applying:
 
     Attributes:
         before: the server that it was trained from.
-        training: None for an empty cohort.
+        trainings: flights that have some of what its step takes in; none for an empty cohort.
         row: without what the step takes.
         step: None where there is none.
     """
 
     work: RoundWork
     before: ServerHandle
-    training: Training | None
+    trainings: tuple[Training, ...]
     row: RoundRow
     clients: pa.RecordBatch
     server: ServerHandle
@@ -54,6 +55,9 @@ class SharedRounds:
     While the server takes its step, the next round's leases are given out already, and wait for its model; the
     evaluation goes behind them, where it fills the time of actors that are done early. Should the step be lost with the
     node that had some of its sums, their leases are trained again, and the next round's given out once more.
+
+    Where steps take in clients who start from several versions, everybody who starts from a version is given out when
+    the version is there, or about to be; those whom its first step takes in go before all who can wait.
     """
 
     def __init__(
@@ -86,7 +90,8 @@ class SharedRounds:
         self._states, self._personal, self._messages = states, personal, messages
         self._wire_down, self._every_round = wire_down, every_round
         self._finished_at: float | None = None
-        self._ahead: Training | None = None
+        self._ahead: list[Training] = []
+        self._flying: list[Training] = []
 
     def rounds(
         self, upcoming: Upcoming, server: ServerHandle, small: Callable[[RoundWork], bool]
@@ -98,6 +103,7 @@ class SharedRounds:
             RunError: a round cannot be trained or applied.
         """
         self._finished_at = None
+        self._flying, begins = [], True
         applying: _Applying | None = None
         while True:
             # One worker is not done early; what clients keep is final only when its round is committed; and of a round
@@ -117,44 +123,53 @@ class SharedRounds:
                 upcoming.take()
                 if self._messages is not None:
                     work = replace(work, task=self._messages.begin(work.task))
-                self._ahead = self._train(work, server)
+                self._ahead, begins = self._train(work, server, begins=begins), False
             if applying is not None:
                 done = self._finish(applying)
                 if done.server is not server and work is not None:  # the step was taken once more
-                    self._ahead = self._train(work, done.server)
+                    self._ahead = self._train(work, done.server, begins=False)
                 applying, server = None, done.server
                 yield done
                 upcoming.finished()
             if work is not None:
-                applying, self._ahead = self._apply(work, self._ahead, server), None
+                self._ahead = []
+                applying = self._apply(work, server)
                 server = applying.server
 
-    def _train(self, work: RoundWork, server: ServerHandle) -> Training | None:
-        if not len(work.task.clients):
-            return None
-        training = self._pool.train(work.task, server.model, server.shared, self._kept(server.version))
+    def _train(self, work: RoundWork, server: ServerHandle, *, begins: bool) -> list[Training]:
+        """Give out the leases of those who start with a round."""
+        number, given = work.task.round, (server.shared, self._kept(server.version))
+        trainings: list[Training] = []
+        for task in work.starts(begins=begins):
+            now = task.into == number
+            parts = [task] if now.all() else [task.only(some) for some in (now, ~now) if some.any()]
+            trainings += [self._pool.train(part, server.of(work, task), *given) for part in parts]
+        self._flying += trainings
         self._costs.workers = self._pool.size
-        return training
+        return trainings
 
     def _kept(self, version: int) -> KeptAfter | None:
         """What clients keep, as it is after a round."""
         return None if self._states is None else KeptAfter(self._states, version)
 
-    def _apply(self, work: RoundWork, training: Training | None, server: ServerHandle) -> _Applying:
-        """Wait for the cohort, and ask for the server's step."""
-        if training is None and not self._every_round:
-            return _Applying(work, server, None, empty_row(work.task), empty_batch(), server, None)
-        trained = Trained((), (), 1, 0.0, broadcasts=0)
-        if training is not None:
-            self._pool.wait(training)
-            trained = training.trained()
+    def _apply(self, work: RoundWork, server: ServerHandle) -> _Applying:
+        """Wait for those whom the step takes in, and ask for the step."""
+        number, older = work.task.round, server.kept(work)
+        trainings = tuple(one for one in self._flying if (one.task.into == number).any())
+        if not trainings and not self._every_round:
+            same = replace(server, older=older) if older or server.older else server
+            return _Applying(work, server, (), empty_row(work.task), empty_batch(), same, None)
+        for training in trainings:
+            self._pool.wait(training, until=partial(training.there, number))
+        trained = _trained(trainings, number)
         facts = cohort_facts(work.task, trained, empty=self._every_round)
         opening = None if self._messages is None else self._messages.end(work.task, facts.contributed)
-        step = self._steps.ask(work.task.round, facts.contributed, server, trained.sums, opening)
+        step = self._steps.ask(number, facts.contributed, server, trained.sums, opening)
+        after = replace(step.server, older=older) if older else step.server
         if self._states is not None:
-            self._states.write(work.task.round, [] if training is None else training.written)
+            self._states.write(number, [written for one in trainings for written in one.written(number)])
         row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down, self._wire_down)
-        return _Applying(work, server, training, row, facts.clients, step.server, step)
+        return _Applying(work, server, trainings, row, facts.clients, after, step)
 
     def _finish(self, applying: _Applying) -> RoundDone:
         """Evaluate the round, once its step is taken."""
@@ -196,7 +211,8 @@ class SharedRounds:
 
     def _with_links(self, applying: _Applying, traffic: Traffic) -> RoundRow:
         """The row, with the bytes that moved within and between nodes."""
-        nodes = [] if applying.training is None else [one.node for one in applying.training.sums]
+        number = applying.work.task.round
+        nodes = [one.node for training in applying.trainings for one in training.sums(number)]
         down = self._steps.broadcast(nodes)
         return replace(
             applying.row,
@@ -207,24 +223,36 @@ class SharedRounds:
 
     def _step_taken(self, applying: _Applying, evaluation: Evaluation | None) -> None:
         """Release the round's sums, which are not needed any more, and note that its model is there."""
-        if applying.training is not None:
-            applying.training.settle()
-        for waiting in (self._ahead, evaluation):
-            if waiting is not None:
-                waiting.started()
+        number = applying.work.task.round
+        for training in applying.trainings:
+            training.settle(number)
+        self._flying = [one for one in self._flying if (one.task.into > number).any()]
+        for waiting in (*self._ahead, *([] if evaluation is None else [evaluation])):
+            waiting.started()
 
     def _again(self, applying: _Applying, losses: int, error: StepLost) -> _Applying:
         """Train what was lost again, and ask for the step once more."""
-        if self._ahead is not None:  # it waits for a model that will never be
-            self._pool.abandon(self._ahead)
-            self._ahead = None
-        training = applying.training
+        for ahead in self._ahead:  # it waits for a model that will never be
+            self._pool.abandon(ahead)
+        self._flying = [one for one in self._flying if one not in self._ahead]
+        self._ahead = []
+        number = applying.work.task.round
         if self._book.policy("died") == "fail" or losses > self._book.max_retries:
             raise RunError(
                 f"round {applying.work.task.round}: the server's step was lost {losses} times, the last time because "
                 f"{error}; resume the run on healthy nodes"
             ) from error
-        if training is not None:
-            training.lose(self._steps.lost(training.sums))
+        gone = self._steps.lost([one for training in applying.trainings for one in training.sums(number)])
+        for training in applying.trainings:
+            training.lose(gone)
             self._pool.depart(training)
-        return self._apply(applying.work, training, applying.before)
+        return self._apply(applying.work, applying.before)
+
+
+def _trained(trainings: Sequence[Training], into: int) -> Trained:
+    """What several flights have for a step. Of flights that have some for later steps, no time is that of waiting."""
+    reports = [report for one in trainings for report in one.reports(into)]
+    sums = [total for one in trainings for total in one.sums(into)]
+    workers = {worker for one in trainings for worker in one.workers}
+    wall = trainings[0].wall if len(trainings) == 1 else 0.0
+    return Trained(tuple(sums), tuple(reports), max(1, len(workers)), wall, len(sums))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from raysim.arrays import Int64
@@ -14,23 +15,38 @@ from raysim.cluster.states import KeptAfter, Written
 from raysim.errors import RunError
 from raysim.rounds.faults import NAMED_CLIENTS, CallFailure, Fault, elsewhere, judge, left_out, part
 from raysim.rounds.lease import Lease, LeaseReport
-from raysim.rounds.results import Trained
 from raysim.rounds.task import RoundTask
 
 Samples = Callable[[Int64], Int64]
 """Training samples of clients."""
 
-_Key = tuple[int, int]
+_Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Landed:
+    """What came back of a lease for one step.
+
+    Attributes:
+        lease: of the clients that the step takes in.
+        written: what the clients keep; of a lease that several steps take in, nothing.
+    """
+
+    lease: Lease
+    report: LeaseReport
+    total: NodeSum
+    written: Written
 
 
 class Training(Flight):
     """A cohort's leases: a first one for each worker, the rest for idle workers.
 
-    A lease that is out is known by its first position and its attempt. The answer for any other is ignored: a
-    hung actor may answer after others have done its work.
+    A lease that is out is known by its first client's step and position, and its attempt. The answer for any other is
+    ignored: a hung actor may answer after others have done its work.
 
     Attributes:
-        busy: seconds of arithmetic, by worker.
+        workers: that did some of it.
+        wall: seconds from the first lease given out to the last report.
     """
 
     def __init__(
@@ -46,31 +62,37 @@ class Training(Flight):
         kept: KeptAfter | None = None,
     ) -> None:
         """`shared` is what clients may read of the server's state, `kept` what they keep from round to round."""
-        super().__init__(context, task.round, model)
+        super().__init__(context, task.round, model, due=int(task.into.min()))
         self.task, self._first, self._samples = task, first, samples
         self._shared, self._kept = shared, kept
         self.queue.extend(map(QueuedPiece, rest))
         self._began = time.perf_counter()
-        self._wall = 0.0
-        self._out: set[_Key] = set()
-        self._landed: dict[_Key, tuple[Lease, LeaseReport, NodeSum, Written]] = {}
+        self.wall = 0.0
+        self._out: dict[_Key, Lease] = {}
+        self._landed: list[_Landed] = []
         self._left: list[LeaseReport] = []
         self._seen: dict[str, set[int]] = {}
-        self._workers: set[int] = set()
+        self.workers: set[int] = set()
 
     @property
     def waiting(self) -> bool:
         return bool(self._first or self.queue)
 
-    @property
-    def sums(self) -> list[NodeSum]:
-        """The partial sums that came back."""
-        return [total for _, _, total, _ in self._landed.values()]
+    def sums(self, into: int) -> list[NodeSum]:
+        """The partial sums that came back for a step."""
+        return [one.total for one in self._landed_for(into)]
 
-    @property
-    def written(self) -> list[Written]:
-        """The clients' state that the leases wrote."""
-        return [written for _, _, _, written in self._landed.values() if len(written.clients)]
+    def written(self, into: int) -> list[Written]:
+        """The clients' state that leases wrote for a step."""
+        return [one.written for one in self._landed_for(into) if len(one.written.clients)]
+
+    def there(self, into: int) -> bool:
+        """Whether nothing that a step takes in is still to come."""
+        waiting = [*self._out.values(), *self._first.values(), *(queued.piece for queued in self.queue)]
+        return self.landed or not any((lease.into == into).any() for lease in waiting)
+
+    def _landed_for(self, into: int) -> list[_Landed]:
+        return [one for one in self._landed if one.report.into == into]
 
     def piece_for(self, worker: int, *, near: bool) -> QueuedPiece | None:
         lease = self._first.pop(worker, None)
@@ -82,35 +104,35 @@ class Training(Flight):
             self.queue.append(QueuedPiece(self._first.pop(worker)))
 
     def limit(self, piece: Lease) -> float:
-        return self.context.deadlines.training(self.task.steps[piece.positions])
+        return self.context.deadlines.training(piece.steps)
 
     def send(self, actor: Any, node: str, piece: Lease) -> tuple[Any, Any]:
-        self._out.add(_key(piece))
+        self._out[_key(piece)] = piece
         if self.ready_since is None:  # the actor would wait for the model
             actor.prefetch.options(num_returns=0).remote(piece.clients)
         kept = [] if self._kept is None else self._kept.read(piece.clients, node)
-        train = actor.train.options(num_returns=3)
-        total, rows, report = train.remote(piece, self.model, self._shared, *kept)
-        return report, (total, rows)
+        train = actor.train.options(num_returns=2 + len(piece.steps_into))
+        reports, rows, *totals = train.remote(piece, self.model, self._shared, *kept)
+        return reports, (totals, rows)
 
-    def receive(self, call: Call, result: LeaseReport) -> bool:
+    def receive(self, call: Call, result: list[LeaseReport]) -> bool:
         lease: Lease = call.piece
-        if _key(lease) not in self._out:
+        if self._out.pop(_key(lease), None) is None:
             return False
-        self._out.remove(_key(lease))
-        total, rows = call.kept
-        written = Written(rows, result.keepers, call.node, call.worker)
-        self._landed[_key(lease)] = (lease, result, NodeSum(total, call.node), written)
-        self.context.deadlines.saw_training(result)
-        self._workers.add(call.worker)
-        self._wall = time.perf_counter() - self._began
+        totals, rows = call.kept
+        for report, total in zip(result, totals, strict=True):
+            own = lease if len(result) == 1 else lease.going(report.into)
+            written = Written(rows, report.keepers, call.node, call.worker)
+            self._landed.append(_Landed(own, report, NodeSum(total, call.node), written))
+            self.context.deadlines.saw_training(report)
+        self.workers.add(call.worker)
+        self.wall = time.perf_counter() - self._began
         return True
 
     def lost(self, call: Call, failure: CallFailure) -> None:
         lease: Lease = call.piece
-        if _key(lease) not in self._out:
+        if self._out.pop(_key(lease), None) is None:
             return
-        self._out.remove(_key(lease))
         self.error = self.error or self.context.fatal_error(failure)
         if self.error is not None:
             return
@@ -122,28 +144,28 @@ class Training(Flight):
             self.error = _end(lease, failure)
         if verdict.dropped is not None:
             gone = verdict.dropped
-            self._left.append(left_out(gone, self._samples(gone.clients), failure.reason))
+            self._left += left_out(gone, self._samples, failure.reason)
         self.queue.extendleft(QueuedPiece(one, failed) for one in reversed(verdict.again))
         book.add(_fault(f"actor {call.worker}", lease, failure, verdict.text), again=len(verdict.again))
 
     def lose(self, sums: Collection[NodeSum]) -> None:
         """These partial sums are gone, with the node that had them: their leases are trained again."""
         gone = {id(total) for total in sums}
-        for key, (lease, _, total, _) in list(self._landed.items()):
-            if id(total) in gone:
-                del self._landed[key]
-                self.queue.appendleft(QueuedPiece(part(lease, slice(None))))
-                failure = CallFailure("died", "a finished sum was lost with its node", RunError("lost"))
-                self.context.book.add(_fault(f"node {total.node[:8]}", lease, failure, "trained again"), again=1)
+        lost = [one for one in self._landed if id(one.total) in gone]
+        self._landed = [one for one in self._landed if id(one.total) not in gone]
+        for one in lost:
+            self.queue.appendleft(QueuedPiece(part(one.lease, slice(None))))
+            failure = CallFailure("died", "a finished sum was lost with its node", RunError("lost"))
+            self.context.book.add(_fault(f"node {one.total.node[:8]}", one.lease, failure, "trained again"), again=1)
 
-    def settle(self) -> None:
-        """The sums are in the server's state: release them, so that the next ones reuse their memory."""
-        self._landed.clear()
+    def settle(self, into: int) -> None:
+        """A step's sums are in the server's state: release them, so that the next ones reuse their memory."""
+        self._landed = [one for one in self._landed if one.report.into != into]
 
-    def trained(self) -> Trained:
-        """The results, once the flight has landed."""
-        reports = [report for _, report, _, _ in self._landed.values()]
-        return Trained(tuple(self.sums), (*reports, *self._left), len(self._workers), self._wall, len(reports))
+    def reports(self, into: int) -> list[LeaseReport]:
+        """What came back for a step, or was left out of it."""
+        found = [one.report for one in self._landed_for(into)]
+        return found + [report for report in self._left if report.into == into]
 
     def _hopeless(self, failure: CallFailure, call: Call, failed: frozenset[int]) -> bool:
         """Whether the same would happen on every actor."""
@@ -159,7 +181,7 @@ class Training(Flight):
 
 
 def _key(lease: Lease) -> _Key:
-    return int(lease.positions[0]), lease.attempt
+    return int(lease.into[0]), int(lease.positions[0]), lease.attempt
 
 
 def _fault(who: str, lease: Lease, failure: CallFailure, then: str) -> Fault:

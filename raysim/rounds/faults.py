@@ -144,15 +144,20 @@ def part(lease: Lease, chosen: Any) -> Lease:
     return replace(lease.only(chosen), attempt=lease.attempt + 1)
 
 
-def left_out(lease: Lease, samples: Int64, reason: str) -> LeaseReport:
-    """The facts about clients that leave the round untrained.
+def left_out(lease: Lease, samples: Callable[[Int64], Int64], reason: str) -> list[LeaseReport]:
+    """The facts about clients that leave the round untrained, for each step that would have taken in some.
 
     Args:
-        samples: training samples of each, `[n]`.
+        samples: training samples of clients, `[n]`.
     """
+    parts = ((into, lease.going(into)) for into in lease.steps_into)
+    return [_left_out(part, into, samples(part.clients), reason) for into, part in parts]
+
+
+def _left_out(lease: Lease, into: int, samples: Int64, reason: str) -> LeaseReport:
     count = len(lease.clients)
     facts = client_batch(
-        round=lease.round,
+        round=into,
         client=lease.clients,
         samples=samples,
         steps=np.zeros(count),
@@ -162,7 +167,8 @@ def left_out(lease: Lease, samples: Int64, reason: str) -> LeaseReport:
         worker=np.full(count, NO_WORKER),
         dropped=[reason] * count,
     )
-    return LeaseReport(facts, lease.positions, 0, dict.fromkeys(("broadcast", "train", *PARTS), 0.0), 0)
+    seconds = dict.fromkeys(("broadcast", "train", *PARTS), 0.0)
+    return LeaseReport(facts, lease.positions, 0, seconds, 0, into=into)
 
 
 NO_WORKER = -1

@@ -22,6 +22,9 @@ class Lease:
     """Some of a round's clients, all of one class, handed to one worker. One given out again has a higher `attempt`.
 
     Attributes:
+        round: the step after the version that they start from.
+        positions: of each among the clients that its step takes in, `[n]`.
+        into: the step that takes each in, `[n]`; in a synchronous round all are `round`.
         home: id of the node that has most of what they keep from round to round; None where they keep nothing yet.
         peers: what the clients know of one another, where the rule has a protocol.
     """
@@ -34,6 +37,7 @@ class Lease:
     weights: Float64
     steps: Int64
     turn: Int64
+    into: Int32
     participation: float = 1.0
     total: float = 1.0
     group: int = 0
@@ -41,15 +45,15 @@ class Lease:
     peers: Peers | None = None
 
     @classmethod
-    def of(cls, task: RoundTask, positions: npt.ArrayLike, group: int = 0) -> Lease:
-        """The lease of these positions, longest client first."""
-        chosen = np.asarray(positions, dtype=np.int32)
+    def of(cls, task: RoundTask, places: npt.ArrayLike, group: int = 0) -> Lease:
+        """The lease of the clients at these places of the task, longest client first."""
+        chosen = np.asarray(places, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
         some = task.only(chosen)
         shared = task.participation, task.total
         peers = None if task.begun is None else task.begun.peers
-        own = some.clients, some.weights, some.steps, some.turn
-        return cls(task.round, 0, task.lr, chosen, *own, *shared, group, peers=peers)
+        own = some.positions, some.clients, some.weights, some.steps, some.turn, some.into
+        return cls(task.round, 0, task.lr, *own, *shared, group, peers=peers)
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most `most` clients each."""
@@ -67,12 +71,23 @@ class Lease:
             weights=self.weights[chosen],
             steps=self.steps[chosen],
             turn=self.turn[chosen],
+            into=self.into[chosen],
         )
+
+    @property
+    def steps_into(self) -> list[int]:
+        """The steps that take in some of its clients, ascending: one record is made for each."""
+        first = int(self.into[0])
+        return [first] if (self.into == first).all() else np.unique(self.into).tolist()
+
+    def going(self, into: int) -> Lease:
+        """Those of its clients that one step takes in."""
+        return self.only(self.into == into)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseReport:
-    """Small facts about a finished lease.
+    """Small facts about the clients of a finished lease that one step takes in.
 
     Attributes:
         facts: a row for each client (`raysim.rounds.rows.CLIENT_SCHEMA`), in the order of `positions`; `weight` is
@@ -85,6 +100,7 @@ class LeaseReport:
         keepers: clients with a new state.
         wire_up: bytes that the clients would send in a federation.
         tokens: in the batches of the clients that were not dropped.
+        into: the step.
     """
 
     facts: pa.RecordBatch
@@ -95,3 +111,4 @@ class LeaseReport:
     keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)
     wire_up: int = 0
     tokens: int = 0
+    into: int = 0

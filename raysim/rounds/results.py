@@ -12,6 +12,7 @@ from raysim.arrays import Float64
 from raysim.rounds.lease import LeaseReport
 from raysim.rounds.ranges import Evaluated
 from raysim.rounds.rows import RoundRow
+from raysim.rounds.task import RoundTask, RoundWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,25 @@ class ServerHandle:
         shared: the vectors of the state that clients may read, one after the other in float32; None where there are
             none.
         version: the round whose client states go with it.
+        older: earlier versions of the model that later rounds still need, by their number.
     """
 
     state: Any
     model: Any
     shared: Any = None
     version: int = 0
+    older: Mapping[int, Any] = field(default_factory=dict)
+
+    def of(self, work: RoundWork, task: RoundTask) -> Any:
+        """The model that these clients start from, in a round that begins with this server."""
+        return self.model if task.round == work.task.round else self.older[task.round - 1]
+
+    def kept(self, work: RoundWork) -> dict[int, Any]:
+        """What rounds after this one still need of the versions before it, of a round that begins with this server."""
+        if not work.needed:
+            return {}
+        known = {**self.older, work.task.round - 1: self.model}
+        return {version: known[version] for version in sorted(work.needed)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from raysim.aggregation import Begun
-from raysim.arrays import Float64, Int64
+from raysim.arrays import Float64, Int32, Int64
 from raysim.rounds.ranges import EvaluationRange
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTask:
-    """A round as the driver draws it: who takes part, and with what weight.
+    """Clients that train: all that one server step takes in, or all that start from one version of the model.
+
+    Version v of the model is what step v makes. In a synchronous round both are the same clients: all start from the
+    version before the round, and the round's step takes them in.
 
     Attributes:
-        round: from 1.
+        round: from 1: the step; or of clients that start together, the step after their version.
         lr: client learning rate.
-        clients: the cohort's ids, `[m]`; a client's index here is its position.
+        clients: ids, `[m]`; in a synchronous round ascending.
         weights: base weights `[m]`, summing to 1 (see `Weighting`).
         steps: local steps of each, `[m]`: also what the work is estimated by.
         turn: keys the random choices of each, `[m]`: its batches, resampling and dropout. A client that trains twice
             from one round on repeats itself unless its turns differ; in a synchronous round all are the round.
+        base: version that each starts from, `[m]`.
+        into: the step that takes each in, `[m]`.
+        positions: of each among the clients that its step takes in, `[m]`.
         participation: the cohort's share of the whole population's weight.
         total: Σ of the cohort's weights before they were normalised.
         begun: the protocol of a rule that has one, once it has begun.
@@ -33,9 +41,29 @@ class RoundTask:
     weights: Float64
     steps: Int64
     turn: Int64
+    base: Int32
+    into: Int32
+    positions: Int32
     participation: float = 1.0
     total: float = 1.0
     begun: Begun | None = None
+
+    @classmethod
+    def synchronous(
+        cls,
+        number: int,
+        lr: float,
+        clients: Int64,
+        weights: Float64,
+        steps: Int64,
+        participation: float = 1.0,
+        total: float = 1.0,
+    ) -> RoundTask:
+        """A round whose clients all start from the version before it, and are taken in by its step."""
+        m = len(clients)
+        turn, positions = np.full(m, number), np.arange(m, dtype=np.int32)
+        base, into = np.full(m, number - 1, np.int32), np.full(m, number, np.int32)
+        return cls(number, lr, clients, weights, steps, turn, base, into, positions, participation, total)
 
     def only(self, chosen: Any) -> RoundTask:
         """The round of some of its clients, chosen as NumPy indexes `[n]`; their weights stay."""
@@ -45,6 +73,9 @@ class RoundTask:
             weights=self.weights[chosen],
             steps=self.steps[chosen],
             turn=self.turn[chosen],
+            base=self.base[chosen],
+            into=self.into[chosen],
+            positions=self.positions[chosen],
         )
 
 
@@ -53,9 +84,31 @@ class RoundWork:
     """All of a round: what to train, and what to evaluate afterwards.
 
     Attributes:
+        task: what the round's step takes in.
         kept: the server after this round will be asked for (a checkpoint), so that it is best kept ready to hand.
+        start: who starts from the version before the round, whatever step takes them in; None: those of the task.
+        in_flight: who started from older versions, by version, and is taken in by this step or a later one: trained
+            again by an executor that has not trained them, because it begins here.
+        needed: older versions than its own that rounds after it still need.
     """
 
     task: RoundTask
     ranges: tuple[EvaluationRange, ...] = ()
     kept: bool = False
+    start: RoundTask | None = None
+    in_flight: tuple[RoundTask, ...] = ()
+    needed: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def starting(self) -> RoundTask:
+        """Who starts from the version before the round."""
+        return self.task if self.start is None else self.start
+
+    def starts(self, *, begins: bool) -> list[RoundTask]:
+        """Who is to be trained before the round's step, by the version that they start from.
+
+        Args:
+            begins: whether nobody of an earlier version has been trained.
+        """
+        older = [task.only(task.into >= self.task.round) for task in self.in_flight] if begins else []
+        return [task for task in (*older, self.starting) if len(task.clients)]

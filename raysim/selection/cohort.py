@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from raysim import keyed
 from raysim.aggregation import Weighting
-from raysim.arrays import Bools, Int64
+from raysim.arrays import Bools, Int32, Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.server import (
@@ -22,6 +24,7 @@ from raysim.config.server import (
 )
 from raysim.data import Federation
 from raysim.errors import ConfigError
+from raysim.rounds.plan import Plan
 from raysim.rounds.task import RoundTask
 from raysim.selection.clusters import clusters_of, draw_stratified
 from raysim.training import LocalWork, round_rates
@@ -110,7 +113,12 @@ def draw_clients(experiment: Experiment, federation: Federation, round_number: i
 
 
 def draw_round(
-    experiment: Experiment, federation: Federation, work: LocalWork, round_number: int, clients: Int64 | None = None
+    experiment: Experiment,
+    federation: Federation,
+    work: LocalWork,
+    round_number: int,
+    clients: Int64 | None = None,
+    staleness: Int32 | None = None,
 ) -> RoundTask:
     """The round's cohort, its weights and its learning rate.
 
@@ -120,6 +128,7 @@ def draw_round(
         work: what each does.
         round_number: from 1.
         clients: the cohort, where the selection is adaptive; a uniform draw stands in for it in plans.
+        staleness: of the version that each starts from, where these differ, `[m]`.
 
     Returns:
         The task. A cohort without any weight has nothing to teach the model, so its round has no clients.
@@ -129,13 +138,13 @@ def draw_round(
         clients = draw_clients(experiment, federation, drawn)
     samples = federation.sizes("train", clients)
     weighting = Weighting(experiment.aggregation.weights)
-    weights = weighting.base(clients, samples)
+    weights = weighting.base(clients, samples, staleness)
     total = float(weighting.raw(clients, samples).sum())
     if not weights.any():
         clients, samples, weights = clients[:0], samples[:0], weights[:0]
     lr, _ = round_rates(experiment, work, round_number)
     steps = work.count(samples) * (round_number % work.rounds == 0)
-    turn, share = np.full(len(clients), round_number), _share(experiment, federation, clients, samples)
+    share = _share(experiment, federation, clients, samples)
     if experiment.client.stragglers.share:
         late, done = _stragglers(experiment, work, drawn, clients, samples)
         if not experiment.client.stragglers.keep:
@@ -145,9 +154,30 @@ def draw_round(
             total = float(weighting.raw(clients[kept], samples[kept]).sum())
             kept[kept] = weights.any()  # all of them or, where none has weight, none
             weights = weights[: kept.sum()]
-            return RoundTask(round_number, lr, clients[kept], weights, steps[kept], turn[kept], share, total)
+            return RoundTask.synchronous(round_number, lr, clients[kept], weights, steps[kept], share, total)
         steps = np.where(late, np.minimum(done, steps), steps)
-    return RoundTask(round_number, lr, clients, weights, steps, turn, share, total)
+    return RoundTask.synchronous(round_number, lr, clients, weights, steps, share, total)
+
+
+def draw_planned(experiment: Experiment, federation: Federation, work: LocalWork, plan: Plan) -> RoundTask:
+    """What the step of a plan takes in: its clients, with the weights and local steps that they have.
+
+    Those who start from an older version take the learning rate of the step after it (`RoundTask.round` of those who
+    start together), which is the one that they could know.
+    """
+    staleness = plan.staleness if plan.staleness.any() else None
+    task = draw_round(experiment, federation, work, plan.step, plan.clients, staleness)
+    if len(task.clients) < len(plan.clients):  # nobody has weight
+        return task
+    return replace(task, base=plan.base, turn=plan.turn)
+
+
+def without(task: RoundTask, clients: Collection[int]) -> RoundTask:
+    """A round without some of its clients."""
+    if not clients:
+        return task
+    left = task.only(~np.isin(task.clients, list(clients)))
+    return replace(left, positions=np.arange(len(left.clients), dtype=np.int32))
 
 
 def draw_first(experiment: Experiment, federation: Federation, work: LocalWork) -> RoundTask:

@@ -114,7 +114,7 @@ def verdicts(lab: Lab, overrides: tuple[str, ...]) -> Any:
     """How a lease that is lost for the second time is dealt with, by kind of loss, and when a call counts as lost."""
     execution = lab.experiment(overrides)[0].execution
     book, ids = FaultBook(execution), np.arange(4)
-    lease = Lease(1, 1, 0.1, ids.astype(np.int32), ids, np.full(4, 0.25), ids, ids)
+    lease = Lease(1, 1, 0.1, ids.astype(np.int32), ids, np.full(4, 0.25), ids, ids, ids.astype(np.int32))
     kinds: Any = ("died", "hung", "memory", "data", "error")
     found = {
         kind: repr(judge(lease, CallFailure(kind, "lost", RuntimeError()), book.policy(kind), book.max_retries))

@@ -10,7 +10,7 @@ from raysim.rounds.rows import client_batch
 from raysim.rounds.task import RoundTask, RoundWork
 
 STEPS = np.array([30, 5, 3, 2])
-WORK = RoundWork(RoundTask(7, 0.1, np.arange(4), np.full(4, 0.25), STEPS, np.full(4, 7)), (), kept=False)
+WORK = RoundWork(RoundTask.synchronous(7, 0.1, np.arange(4), np.full(4, 0.25), STEPS), (), kept=False)
 
 
 def after(*intervals: float) -> RoundCosts:
@@ -46,5 +46,5 @@ def test_a_shared_round_is_predicted_to_take_what_such_rounds_took(took: float) 
 
 def test_a_prediction_is_never_below_nothing() -> None:
     costs = after(*[0.001] * 5)
-    few = RoundWork(RoundTask(8, 0.1, np.arange(1), np.ones(1), STEPS[3:], np.full(1, 8)), (), kept=False)
+    few = RoundWork(RoundTask.synchronous(8, 0.1, np.arange(1), np.ones(1), STEPS[3:]), (), kept=False)
     assert costs.shared(few) == 0.0

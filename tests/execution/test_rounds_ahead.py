@@ -29,7 +29,7 @@ from raysim.training import EngineChoice
 def work(number: int, steps: Sequence[int] = (5, 5), *, kept: bool = False) -> RoundWork:
     count = len(steps)
     return RoundWork(
-        RoundTask(number, 0.1, np.arange(count), np.ones(count) / count, np.array(steps), np.full(count, number)),
+        RoundTask.synchronous(number, 0.1, np.arange(count), np.ones(count) / count, np.array(steps)),
         (),
         kept,
     )
@@ -198,14 +198,14 @@ def test_a_call_stops_in_front_of_a_round_that_fails_and_raises_only_if_that_is_
     parts: tuple[ClientWorker, Server, list[RoundWork]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker, server, rounds = parts
-    train = worker.train
+    train = worker.train_into
 
     def failing(lease: Any, model: Any, *beside: Any) -> Any:
         if lease.round == 2:
             raise ClientError("client 1, round 2: ValueError: no")
         return train(lease, model, *beside)
 
-    monkeypatch.setattr(worker, "train", failing)
+    monkeypatch.setattr(worker, "train_into", failing)
     facts, handles = whole_rounds(worker, server, rounds, ServerHandle(*server.first()))
     assert [one.row.round for one in facts] == [1]
     with pytest.raises(ClientError, match="round 2"):

@@ -18,7 +18,7 @@ from raysim.rounds.rows import CLIENT_SCHEMA, PARTS, client_batch
 from raysim.rounds.task import RoundTask
 
 CLIENTS = np.array([3, 8, 9, 40])
-TASK = RoundTask(5, 0.1, CLIENTS, np.array([0.1, 0.2, 0.3, 0.4]), np.array([2, 4, 6, 8]), np.full(4, 5))
+TASK = RoundTask.synchronous(5, 0.1, CLIENTS, np.array([0.1, 0.2, 0.3, 0.4]), np.array([2, 4, 6, 8]))
 BAD = "update is not finite"
 EVALUATED = Evaluated("test", (3, None))
 
@@ -131,8 +131,8 @@ def test_rounds_come_out_of_the_packet_as_they_went_in() -> None:
 
 
 def test_a_lease_holds_its_clients_longest_first() -> None:
-    task = RoundTask(
-        2, 0.1, np.array([3, 8, 9, 40]), np.array([0.1, 0.2, 0.3, 0.4]), np.array([2, 4, 4, 8]), np.full(4, 2)
+    task = RoundTask.synchronous(
+        2, 0.1, np.array([3, 8, 9, 40]), np.array([0.1, 0.2, 0.3, 0.4]), np.array([2, 4, 4, 8])
     )
     lease = Lease.of(task, [2, 0, 3, 1])
     assert lease.positions.tolist() == [3, 1, 2, 0]

@@ -24,7 +24,7 @@ DIED = CallFailure("died", "the actor died", RuntimeError("gone"), gone=True)
 def lease(count: int, attempt: int = 0) -> Lease:
     """Clients 10, 11, … at positions 0, 1, …"""
     ones = np.ones(count, dtype=np.int64)
-    task = RoundTask(3, 0.1, np.arange(10, 10 + count), ones / count, ones, 3 * ones)
+    task = RoundTask.synchronous(3, 0.1, np.arange(10, 10 + count), ones / count, ones)
     found = Lease.of(task, range(count))
     return replace(found, attempt=attempt)
 
@@ -83,11 +83,11 @@ def test_a_piece_goes_to_another_node_else_to_another_worker_else_anywhere() -> 
 
 
 def test_clients_that_are_left_out_are_rows_without_steps_or_weight() -> None:
-    report = left_out(lease(2), np.array([5, 7]), "the actor died")
+    (report,) = left_out(lease(2), lambda clients: clients - 5, "the actor died")
     rows = report.facts.to_pylist()
     assert [(row["client"], row["samples"], row["steps"], row["weight"]) for row in rows] == [
         (10, 5, 0, 0),
-        (11, 7, 0, 0),
+        (11, 6, 0, 0),
     ]
     assert {(row["dropped"], row["worker"]) for row in rows} == {("the actor died", -1)}
 

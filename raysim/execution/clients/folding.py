@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysim.aggregation import Accumulator, Aggregation, Buffers, Field, Record, SendContext
+from raysim.aggregation import FULL, Accumulator, Aggregation, Buffers, Discount, Field, Record, SendContext
 from raysim.arrays import Float64, Int64
 from raysim.errors import UserCodeError
 from raysim.rounds.faults import client_error
@@ -27,22 +27,44 @@ class Folding:
         layout: of the model, whose parameters are named where a client is left out.
         device: of the rows.
         seed: of the experiment.
+        discount: of old updates.
 
     Attributes:
         protocol: of the rule.
     """
 
-    def __init__(self, aggregation: Aggregation, layout: ParameterLayout, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        aggregation: Aggregation,
+        layout: ParameterLayout,
+        device: torch.device,
+        seed: int,
+        discount: Discount = FULL,
+    ) -> None:
         self._aggregation, self._layout, self._device, self._seed = aggregation, layout, device, seed
+        self._discount = discount
         self.protocol = aggregation.rule.protocol
         self._buffers = Buffers()
 
-    def of(self, lease: Lease, server: Mapping[str, Tensor] = MappingProxyType({})) -> LeaseFold:
-        """An empty fold of a lease; `server` has the vectors of the server that stages may read, by name."""
-        context = SendContext(self._seed, lease.round, lease.clients, lease.steps, server=server, total=lease.total)
+    def of(self, lease: Lease, server: Mapping[str, Tensor] = MappingProxyType({})) -> list[LeaseFold]:
+        """An empty fold for each step that takes in some of a lease's clients, ascending.
+
+        Args:
+            server: the vectors of the server that stages may read, by name.
+        """
+        steps = lease.steps_into
+        if len(steps) == 1:
+            return [self._of(lease, steps[0], server)]
+        places = [np.flatnonzero(lease.into == into) for into in steps]
+        return [self._of(lease.only(at), into, server, at) for into, at in zip(steps, places, strict=True)]
+
+    def _of(self, lease: Lease, into: int, server: Mapping[str, Tensor], places: Int64 | None = None) -> LeaseFold:
+        given = lease.clients, lease.steps
+        context = SendContext(self._seed, into, *given, server=server, total=lease.total, turn=lease.turn)
         aggregation = self._aggregation.in_lease(context, lease.peers)
-        accumulator = aggregation.rule.accumulator(lease.round, self._device, self._buffers, self._named)
-        return LeaseFold(lease, aggregation, accumulator, self._device, context)
+        accumulator = aggregation.rule.accumulator(into, self._device, self._buffers, self._named)
+        factor = self._discount.of(into - lease.round)
+        return LeaseFold(lease, aggregation, accumulator, self._device, context, places, factor)
 
     def _named(self, field: Field, column: int) -> str:
         """The parameter that a column of a field belongs to, where the field has those of the model."""
@@ -50,9 +72,11 @@ class Folding:
 
 
 class LeaseFold:
-    """The clients of a lease, folded block by block.
+    """The clients of a lease that one step takes in, folded block by block.
 
     Attributes:
+        lease: of these clients alone.
+        places: of each in the whole lease, `[n]`; None where they are all of it.
         dropped: for each client of the lease None, or why it was left out.
         weights: of each, `[n]`, not normalised; 0 for those that were left out.
         wire_bytes: that the clients would have sent, those that were left out included.
@@ -65,12 +89,16 @@ class LeaseFold:
         accumulator: Accumulator,
         device: torch.device,
         context: SendContext,
+        places: Int64 | None = None,
+        factor: float = 1.0,
     ) -> None:
+        """`factor` is on what they send, beside their weights."""
+        self.lease, self.places, self._factor = lease, places, factor
         count = len(lease.clients)
         self.dropped: list[str | None] = [None] * count
         self.weights: Float64 = np.zeros(count)
         self.wire_bytes = 0
-        self._lease, self._aggregation, self._accumulator = lease, aggregation, accumulator
+        self._aggregation, self._accumulator = aggregation, accumulator
         self._device, self._context = device, context
 
     def fold(
@@ -84,7 +112,7 @@ class LeaseFold:
         """Add the records of a block.
 
         Args:
-            block: places in the lease, of k clients.
+            block: places among its clients, of k of them.
             factors: on the clients' weights, `[k]`; one that is not finite drops its client.
             sent: for each field a float32 tensor `[k, size]`.
             state: what the clients keep, `[k, S]`; one that is not finite drops its client.
@@ -96,12 +124,15 @@ class LeaseFold:
         Raises:
             ClientError: what the algorithm sends is not what it declares, or cannot be added up.
         """
-        lease = self._lease
+        lease = self.lease
         weights = lease.weights[block] * factors
         try:
             _check_sent(sent)
-            own = replace(self._context, clients=lease.clients[block], steps=lease.steps[block], state=kept)
+            clients, steps, turn = lease.clients[block], lease.steps[block], lease.turn[block]
+            own = replace(self._context, clients=clients, steps=steps, turn=turn, state=kept)
             sent, wire = self._aggregation.client(sent, own)
+            if self._factor != 1.0:
+                sent = self._discounted(sent)
             reasons = self._reasons(block, weights, sent, state)
         except BaseException as error:
             users = isinstance(error, UserCodeError)
@@ -118,11 +149,16 @@ class LeaseFold:
         """The lease's record; nothing may be folded afterwards."""
         return self._accumulator.seal()
 
+    def _discounted(self, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What they send, scaled, but for numbers about their work or data."""
+        whole = {one.name for one in self._aggregation.rule.fields if one.statistic or one.constant}
+        return {name: rows if name in whole else rows * self._factor for name, rows in sent.items()}
+
     def _reasons(
         self, block: slice, weights: Float64, sent: Mapping[str, Tensor], state: Tensor | None
     ) -> list[str | None]:
         """Fold the block; why clients were left out."""
-        positions, known = self._lease.positions[block], np.isfinite(weights)
+        positions, known = self.lease.positions[block], np.isfinite(weights)
         sound = known if state is None else known & state.isfinite().all(dim=1).cpu().numpy()
         if sound.all():
             return self._accumulator.fold(positions, weights, sent)
@@ -131,6 +167,34 @@ class LeaseFold:
         reasons = iter(self._accumulator.fold(positions[sound], weights[sound], some))
         blame = {False: "its loss under the broadcast model is not finite", True: "what it keeps is not finite"}
         return [next(reasons) if fine else blame[bool(known[i])] for i, fine in enumerate(sound)]
+
+
+def fold_block(
+    folds: Sequence[LeaseFold],
+    block: slice,
+    factors: Float64,
+    sent: Mapping[str, Tensor],
+    state: Tensor | None = None,
+    kept: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Int64:
+    """Add the records of a block of a lease, each to the fold of its step; otherwise as `LeaseFold.fold`.
+
+    Args:
+        block: places in the lease.
+    """
+    if len(folds) == 1:
+        return folds[0].fold(block, factors, sent, state, kept)
+    assert state is None, "clients keep nothing where their rounds overlap"
+    counted: list[Int64] = []
+    for fold in folds:
+        assert fold.places is not None, "several folds have a part each"
+        low, high = np.searchsorted(fold.places, (block.start, block.stop)).tolist()
+        if low < high:
+            own = fold.places[low:high] - block.start
+            rows = to_device(own, next(iter(sent.values())).device)
+            some = {name: values[rows] for name, values in sent.items()}
+            counted.append(own[fold.fold(slice(low, high), factors[own], some)])
+    return np.sort(np.concatenate(counted))
 
 
 def _check_sent(sent: Mapping[str, Tensor]) -> None:

@@ -13,15 +13,16 @@ import torch
 
 from raysim.aggregation import Question, Record, Weighting, build_aggregation
 from raysim.algorithms import build_algorithm
-from raysim.arrays import Float32, Float64, Int64
+from raysim.arrays import Bools, Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
 from raysim.evaluation.client_sets import client_sets
 from raysim.evaluation.ranges import together
 from raysim.execution.clients.broadcast import SharedVectors
-from raysim.execution.clients.folding import Folding
+from raysim.execution.clients.folding import Folding, fold_block
 from raysim.execution.clients.holdouts import Holdouts, fine_tuner
 from raysim.execution.clients.local_training import client_vectors, local_trainer, local_update, saving
 from raysim.execution.clients.loss_contexts import LossContexts
+from raysim.execution.clients.reporting import LeaseNotes, handed_over
 from raysim.execution.clients.shards import DeviceShards
 from raysim.execution.clients.state import ClientStates, StateLayout
 from raysim.execution.clients.writing import written
@@ -30,9 +31,9 @@ from raysim.models import FrozenWatch, exclusive_torch
 from raysim.rounds.environment import pin_gpu_bits
 from raysim.rounds.faults import client_error
 from raysim.rounds.job import Job
-from raysim.rounds.lease import NO_CLIENTS, Lease, LeaseReport
+from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, PromptRange, TrainRange
-from raysim.rounds.rows import PARTS, client_batch
+from raysim.rounds.rows import PARTS
 from raysim.training import (
     BlockInputs,
     BlockResult,
@@ -114,7 +115,15 @@ class ClientWorker:
     def train(
         self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
     ) -> tuple[Record, LeaseReport]:
-        """Train the lease's clients from the model `[P]`, which is only read; their record and the facts about them.
+        """`train_into` for a lease whose clients one step takes in, as in synchronous rounds: its record and report."""
+        (found,) = self.train_into(lease, model, shared, states)
+        return found
+
+    def train_into(
+        self, lease: Lease, model: Float32, shared: Float32 | None = None, states: ClientStates | None = None
+    ) -> list[tuple[Record, LeaseReport]]:
+        """Train the lease's clients from the model `[P]`, which is only read: for each step that takes in some of them,
+        ascending, their record and the facts about them.
 
         Args:
             shared: the server's vectors that clients may read, where there are any (`Server.shared`).
@@ -146,22 +155,19 @@ class ClientWorker:
 
     def _train(
         self, lease: Lease, model: Float32, shared: Float32 | None, states: ClientStates | None
-    ) -> tuple[Record, LeaseReport]:
+    ) -> list[tuple[Record, LeaseReport]]:
         began = time.perf_counter()
         self._receive(model)
         server, of_stages = self._shared.unpack(shared, self.device)
         received = time.perf_counter()
-        folding = self._folding.of(lease, of_stages)
+        folds = self._folding.of(lease, of_stages)
         experiment = self.job.experiment
         _, rates = round_rates(experiment, self.trainer.work, lease.round)
         setting = RoundSetting(
             experiment.seed, lease.round, lease.lr, experiment.client.optimizer, lease.participation, rates
         )
         count = len(lease.clients)
-        loss, seconds, tokens = np.full(count, np.nan), np.zeros(count), np.zeros(count, np.int64)
-        clamped, keepers = 0, [NO_CLIENTS]
-        sizes = self.federation.sizes("train", lease.clients)
-        steps = lease.steps
+        notes, steps = LeaseNotes.of(self.federation.sizes("train", lease.clients)), lease.steps
         parts = dict.fromkeys(PARTS, 0.0)
         for block in even_blocks(count, self.trainer.engine.capacity):
             block_began = time.perf_counter()
@@ -170,43 +176,25 @@ class ClientWorker:
                 state = self.states.taken_up(states, lease.clients[block], self._broadcast)
             kept = {} if state is None else self.states.views(state)
             inputs = BlockInputs(steps[block], server, kept, turn=lease.turn[block])
-            result, factor, clamps = self._block(setting, lease.clients[block], inputs)
+            result, factor, clamped = self._block(setting, lease.clients[block], inputs)
             trained = time.perf_counter() - block_began
-            loss[block], tokens[block] = result.loss, result.tokens
-            counted = folding.fold(block, factor, result.sent, state, kept)
+            notes.loss[block], notes.tokens[block], notes.clamped[block] = result.loss, result.tokens, clamped
+            counted = fold_block(folds, block, factor, result.sent, state, kept)
             if states is not None and state is not None:
                 counted = counted[steps[block][counted] > 0]
                 states.write(lease.clients[block][counted], state.cpu().numpy()[counted])
-                keepers.append(lease.clients[block][counted])
-            clamped += clamps
+                notes.keepers.append(lease.clients[block][counted])
             spent = time.perf_counter() - block_began
-            seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
+            notes.seconds[block] = spent * (steps[block] + 1) / (steps[block] + 1).sum()
             parts["train/shards"] += trained - sum(result.seconds.values())
             parts["train/batches"] += result.seconds["batches"]
             parts["train/steps"] += result.seconds["steps"]
             parts["train/fold"] += spent - trained
-        record = folding.seal()
-        facts = client_batch(
-            round=lease.round,
-            client=lease.clients,
-            samples=sizes,
-            steps=steps,
-            weight=folding.weights,
-            loss=loss,
-            seconds=seconds,
-            worker=np.full(count, self.index),
-            dropped=folding.dropped,
-        )
         phases = {"broadcast": received - began, "train": time.perf_counter() - received, **parts}
-        keepers_of = np.concatenate(keepers)
-        trained = int(tokens[[why is None for why in folding.dropped]].sum())
-        report = LeaseReport(
-            facts, lease.positions, clamped, phases, record.nbytes, keepers_of, folding.wire_bytes, trained
-        )
-        return record, report
+        return handed_over(folds, notes, phases, self.index)
 
-    def _block(self, setting: RoundSetting, clients: Int64, inputs: BlockInputs) -> tuple[BlockResult, Float64, int]:
-        """Train a block of clients; what came out, the factor of each one's weight, and how many had to be clamped."""
+    def _block(self, setting: RoundSetting, clients: Int64, inputs: BlockInputs) -> tuple[BlockResult, Float64, Bools]:
+        """Train a block of clients; what came out, the factor of each one's weight, and which had to be clamped."""
         try:
             shards = self.shards.of(clients)
             factors, clamped = self._factors(clients, shards.count)
@@ -237,14 +225,14 @@ class ClientWorker:
                     losses[i, j] = self.evaluator.mean_loss(shard)
         return to_device(losses, self.device)
 
-    def _factors(self, clients: Int64, samples: Int64) -> tuple[Float64, int]:
-        """The factor of each client's weight by its loss under the broadcast model, and how many were clamped."""
+    def _factors(self, clients: Int64, samples: Int64) -> tuple[Float64, Bools]:
+        """The factor of each client's weight by its loss under the broadcast model, and which were clamped."""
         if not self.weighting.needs_loss:
-            return np.ones(len(clients)), 0
+            return np.ones(len(clients)), np.zeros(len(clients), np.bool_)
         losses = self._losses(clients, [self._broadcast])[:, 0].cpu().numpy()
         pairs = zip(losses.tolist(), samples.tolist(), strict=True)
         found = [self.weighting.factor(loss) if count else (1.0, False) for loss, count in pairs]
-        return np.array([factor for factor, _ in found]), sum(clamped for _, clamped in found)
+        return np.array([factor for factor, _ in found]), np.array([clamped for _, clamped in found])
 
     def evaluate(
         self,

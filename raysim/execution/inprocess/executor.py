@@ -9,7 +9,7 @@ from raysim.arrays import Float32
 from raysim.execution.clients.state import ClientStates
 from raysim.execution.clients.state_store import StateStore, StoredStates, load_pieces, save_piece
 from raysim.execution.clients.worker import ClientWorker
-from raysim.execution.inprocess.whole_round import whole_round
+from raysim.execution.inprocess.whole_round import Waiting, whole_round
 from raysim.execution.server.server import Server
 from raysim.rounds.environment import bits_fingerprint, environment
 from raysim.rounds.executor import Executor
@@ -42,8 +42,9 @@ class InProcessExecutor(Executor):
     def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
         if self._store is not None:
             self._store.roll_back(server.version)
+        waiting = Waiting()
         for work in works:
-            facts, server = whole_round(self.worker, self.server, work, server, self._store)
+            facts, server = whole_round(self.worker, self.server, work, server, self._store, waiting)
             yield RoundDone(facts, server)
 
     def evaluate(self, ranges: Sequence[EvaluationRange], server: ServerHandle) -> list[Evaluated]:
@@ -54,7 +55,7 @@ class InProcessExecutor(Executor):
         return None if self._store is None else StoredStates(self._store, server.version, round_number)
 
     def save(self, folder: str, server: ServerHandle) -> None:
-        self.server.save(folder, server.state, server.model)
+        self.server.save(folder, server.state, server.model, server.older)
         if self._store is not None:
             for number in range(self._store.pieces(server.version)):
                 save_piece(folder, number, self._store.piece(server.version, number))
@@ -65,7 +66,7 @@ class InProcessExecutor(Executor):
             self._store.clear()
             for piece in load_pieces(folder, self.worker.states.width):
                 self._store.write(0, piece.clients, piece.rows)
-        return ServerHandle(state, model, self.server.shared(state))
+        return ServerHandle(state, model, self.server.shared(state), older=self.server.load_older(folder))
 
     def export(self, path: str, server: ServerHandle) -> None:
         self.server.export(path, server.model)

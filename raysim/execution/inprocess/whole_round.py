@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from raysim.aggregation import Record
+from raysim.arrays import Float32
 from raysim.errors import ClientError, DataError
 from raysim.execution.clients.state import ClientStates
 from raysim.execution.clients.state_store import StateStore, StoredStates
@@ -15,44 +18,77 @@ from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.server.server import Server
 from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row, round_row
 from raysim.rounds.faults import CallFailure, judge, left_out, reason_of, to_blame
-from raysim.rounds.lease import Lease
+from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.messages import Messages
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.user_code import naming
 
 
+@dataclass(slots=True)
+class Waiting:
+    """What is trained and waits for its step: records and reports, by the step that takes them in.
+
+    Attributes:
+        begins: whether nobody has been trained yet.
+    """
+
+    begins: bool = True
+    _parts: dict[int, list[tuple[Record | None, LeaseReport]]] = field(default_factory=dict)
+
+    def add(self, record: Record | None, report: LeaseReport) -> None:
+        """Add a report and its record; None where it is of clients that were left out."""
+        self._parts.setdefault(report.into, []).append((record, report))
+
+    def take(self, into: int, wall: float) -> Trained:
+        """What a step takes in."""
+        parts = self._parts.pop(into, [])
+        sums = tuple(record for record, _ in parts if record is not None)
+        return Trained(sums, tuple(report for _, report in parts), 1, wall, broadcasts=len(sums))
+
+
 def whole_round(
-    worker: ClientWorker, server: Server, work: RoundWork, handle: ServerHandle, store: StateStore | None = None
+    worker: ClientWorker,
+    server: Server,
+    work: RoundWork,
+    handle: ServerHandle,
+    store: StateStore | None = None,
+    waiting: Waiting | None = None,
 ) -> tuple[RoundFacts, ServerHandle]:
-    """Train, apply and evaluate one round on this worker; its cohort is one lease.
+    """Train, apply and evaluate one round on this worker; those who start from one version are one lease.
 
     Args:
         handle: the server's state and model themselves, which are only read.
         store: what clients keep, where they keep something.
+        waiting: what was trained in rounds before, and gets what is trained for rounds behind it.
 
     Raises:
         ClientError: a client's own code failed.
         RunError: the round cannot be applied, or too few clients answer.
     """
-    task = work.task
+    waiting = Waiting() if waiting is None else waiting
     every_round = server.aggregation.every_round
-    if len(task.clients) or every_round:
+    messages = Messages(server.aggregation.rule.protocol, server.job.experiment.seed, worker.answer)
+    if len(work.task.clients) or every_round:
+        work = replace(work, task=messages.begin(work.task))
+    task, older, began = work.task, handle.kept(work), time.perf_counter()
+    for some in work.starts(begins=waiting.begins):
         states = None if store is None else StoredStates(store, handle.version, task.round)
-        messages = Messages(server.aggregation.rule.protocol, server.job.experiment.seed, worker.answer)
-        task = messages.begin(task)
-        trained = _train(worker, task, handle, states)
+        _train(worker, some, handle.of(work, some), handle.shared, states, waiting)
+    waiting.begins = False
+    if len(task.clients) or every_round:
+        trained = waiting.take(task.round, time.perf_counter() - began)
         facts = cohort_facts(task, trained, empty=every_round)
         opening = messages.end(task, facts.contributed)
         state, model, step = server.apply(
             task.round, facts.contributed, handle.state, handle.model, *trained.sums, opening=opening
         )
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
-        handle = ServerHandle(state, model, server.shared(state), task.round)
+        handle = ServerHandle(state, model, server.shared(state), task.round, older)
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down, server.wire_down)
         row, clients = after_step(row, facts.clients, step)
     else:
-        row, clients = empty_row(task), empty_batch()
+        row, clients, handle = empty_row(task), empty_batch(), replace(handle, older=older)
     if not work.ranges:
         return RoundFacts(row, clients, ()), handle
     began = time.perf_counter()
@@ -63,29 +99,35 @@ def whole_round(
     return RoundFacts(row, clients, evaluated), handle
 
 
-def _train(worker: ClientWorker, task: RoundTask, handle: ServerHandle, states: ClientStates | None) -> Trained:
-    """The cohort as one lease, without clients that fail where the configuration leaves those out."""
-    began = time.perf_counter()
-    if not len(task.clients):
-        return Trained((), (), 1, 0.0, broadcasts=0)
+def _train(
+    worker: ClientWorker,
+    task: RoundTask,
+    model: Float32,
+    shared: Float32 | None,
+    states: ClientStates | None,
+    waiting: Waiting,
+) -> None:
+    """These clients as one lease, without some that fail where the configuration leaves those out."""
     faults = worker.job.experiment.execution.faults
-    lease, left = Lease.of(task, np.arange(len(task.clients))), []
+    lease = Lease.of(task, np.arange(len(task.clients)))
     while True:
         try:
-            total, report = worker.train(lease, handle.model, handle.shared, states)
+            found = worker.train_into(lease, model, shared, states)
         except (ClientError, DataError) as error:
             kind = to_blame(error)
             if error.client is None or getattr(faults, kind) != "drop":
                 raise
             verdict = judge(lease, CallFailure(kind, reason_of(error), error, error.client), "drop", 0)
             if verdict.dropped is not None:
-                samples = worker.federation.sizes("train", verdict.dropped.clients)
-                left.append(left_out(verdict.dropped, samples, reason_of(error)))
+                for report in left_out(verdict.dropped, partial(worker.federation.sizes, "train"), reason_of(error)):
+                    waiting.add(None, report)
             if not verdict.again:
-                return Trained((), tuple(left), 1, time.perf_counter() - began, broadcasts=1)
+                return
             lease = verdict.again[0]
         else:
-            return Trained((total,), (report, *left), 1, time.perf_counter() - began, broadcasts=1)
+            for record, report in found:
+                waiting.add(record, report)
+            return
 
 
 def whole_rounds(

@@ -38,6 +38,7 @@ from raysim.models import Calling, check_fit, fingerprint, model_on_meta, resolv
 from raysim.privacy import PrivacyPlan
 from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
+from raysim.rounds.plan import Timetable
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
 from raysim.training import (
@@ -78,6 +79,8 @@ class Prepared:
         warning: what is worth knowing before the first round.
         prompts: that the model writes behind; None where it writes nothing.
         privacy: what the noise of stages is worth; None where there is none.
+        timetable: plans the server's steps, in place of the selection; None where rounds wait for their cohorts, and
+            no clock runs.
     """
 
     experiment: Experiment
@@ -96,6 +99,7 @@ class Prepared:
     warning: str | None = None
     prompts: Prompts | None = None
     privacy: PrivacyPlan | None = None
+    timetable: Timetable | None = None
 
     @property
     def last_round(self) -> int:

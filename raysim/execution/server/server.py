@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from raysim.user_code import naming
 
 VECTORS = "server.safetensors"
 LAYOUT = "layout.json"
+OLDER = "older.safetensors"
+_NONE_OLDER: Mapping[int, Float32] = MappingProxyType({})
 
 
 class Server:
@@ -139,12 +142,14 @@ class Server:
             self._validation = ValidationLoss(self.job, self._build(), self.layout)
         return self._validation
 
-    def save(self, folder: str, state: State, model: Float32) -> None:
-        """Write state and model into a checkpoint's folder.
+    def save(self, folder: str, state: State, model: Float32, older: Mapping[int, Float32] = _NONE_OLDER) -> None:
+        """Write state and model into a checkpoint's folder, and the `older` models that later rounds need.
 
         Raises:
             OSError: the disk refuses.
         """
+        if older:
+            save_vectors(Path(folder) / OLDER, {str(number): np.asarray(one) for number, one in older.items()})
         vectors = {"model": np.asarray(model, order="C")} | {
             f"state.{k}": np.asarray(v, order="C") for k, v in state.items()
         }
@@ -170,6 +175,21 @@ class Server:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder}: not a checkpoint of raysim ({type(error).__name__}: {error})") from None
         return state, model
+
+    def load_older(self, folder: str) -> dict[int, Float32]:
+        """The older models in a checkpoint's folder, by their number.
+
+        Raises:
+            RunError: they are damaged.
+        """
+        path = Path(folder) / OLDER
+        if not path.exists():
+            return {}
+        found = read_vectors(path)
+        size = self.layout.size
+        if any(not name.isdecimal() or one.shape != (size,) or one.dtype != np.float32 for name, one in found.items()):
+            raise RunError(f"{path}: not models of {size:,} columns by their number")
+        return {int(name): one for name, one in found.items()}
 
     def _check_like_first(self, state: State, model: Float32) -> None:
         """Raise a ValueError if state or model are not of the form that they have before the first round."""
