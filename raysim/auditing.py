@@ -6,7 +6,7 @@ is trained, with everything else as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,12 @@ from raysim.models import load_weights
 from raysim.privacy.attacks import Membership, epsilon_lower_bound, membership
 from raysim.privacy.canaries import CanaryAudit, audit, direction, silent
 from raysim.privacy.samples import sample_epsilons
-from raysim.replaying import Replay
+from raysim.replaying import Replay, Say
 from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import draw_round, without
 from raysim.tracking import RunDirectory
 from raysim.tracking.reading import read_clients
 from raysim.training import ParameterLayout, resolve_loss
-
-Say = Callable[[str], object]
 
 
 def audit_canaries(

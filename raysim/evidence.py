@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from raysim.attacking import AttackedModel, InvertedUpdate, shown_images
+from raysim.attacking import AttackedModel, AttackedRound, InvertedUpdate, shown_images
 from raysim.auditing import Neighbours
 from raysim.privacy.canaries import CanaryAudit
 from raysim.tracking import Evidence, RunDirectory, write_evidence
 
-Found = InvertedUpdate | AttackedModel | CanaryAudit | Neighbours
+Found = InvertedUpdate | AttackedModel | AttackedRound | CanaryAudit | Neighbours
 
 
 def keep_evidence(run: str | Path, found: Found) -> Path:
@@ -37,6 +37,10 @@ def evidence_of(found: Found) -> Evidence:
     if isinstance(found, AttackedModel):
         saw = f"the model after round {found.round}, and the loss of each sample under it"
         return Evidence("membership", "membership", saw, found.facts())
+    if isinstance(found, AttackedRound):
+        tried = found.members + found.others
+        saw = f"the model before and after round {found.round}, and the samples of {tried} clients"
+        return Evidence("participation", f"participation-{found.round}", saw, found.facts())
     if isinstance(found, Neighbours):
         saw = f"the last model of runs with and without client {found.client}, and the client's samples"
         return Evidence("neighbours", f"neighbours-{found.client}", saw, found.facts())

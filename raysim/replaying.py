@@ -26,6 +26,7 @@ from raysim.selection.cohort import draw_round, without
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 
+Say = Callable[[str], object]
 _SHOWN_CLIENTS = 10
 
 
@@ -54,17 +55,17 @@ class Replay:
         self.server: ServerHandle = self.executor.first()
         self.replayed = 0
 
-    def before(self, round: int, client: int, say: Callable[[str], object] = lambda text: None) -> RoundTask:
+    def before(self, round: int, client: int | None, say: Say = lambda text: None) -> RoundTask:
         """Compute what comes before a round; the round's task.
 
         Args:
-            client: of the round's cohort.
+            client: of the round's cohort, where the caller wants one of them.
             say: is told what is being done, a line at a time.
 
         Raises:
             RunError: there is no such round, or no such client in it.
         """
-        if not self.prepared.selection.adaptive:
+        if not self.prepared.selection.adaptive and client is not None:
             self._check_client(self._task(round), client)
         after, selected = self._nearest(before=round)
         self.replayed, left_out = round - 1 - after, self._left_out(after, round)
@@ -77,7 +78,8 @@ class Replay:
             self.server = done.server
             selected = self.prepared.selection.after(number, selected, drawn.clients, done.facts.evaluated)
         task = self._drawn(round, selected)
-        self._check_client(task, client)
+        if client is not None:
+            self._check_client(task, client)
         return task
 
     def lease(self, task: RoundTask, client: int) -> Lease:

@@ -7,13 +7,16 @@ is computed again (`raysim.replaying`), as the server received it: after clips a
 from raysim.attacking.drawing import draw_inversion, shown_images
 from raysim.attacking.inversion import InvertedUpdate, Method, Sees, invert_update
 from raysim.attacking.membership import AttackedModel, attack_model, sample_losses
+from raysim.attacking.participation import AttackedRound, attack_round
 
 __all__ = [
     "AttackedModel",
+    "AttackedRound",
     "InvertedUpdate",
     "Method",
     "Sees",
     "attack_model",
+    "attack_round",
     "draw_inversion",
     "invert_update",
     "sample_losses",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,26 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysim.aggregation.records import PartialSum, mean
-from raysim.arrays import Float32, Float64, Int64
+from raysim.arrays import Float64, Int64
 from raysim.attacking.membership import sample_tensors
-from raysim.config import Experiment
+from raysim.attacking.messages import change, check_seen, message, without_noise
 from raysim.errors import RunError
-from raysim.execution.inprocess.executor import InProcessExecutor
-from raysim.execution.preparation.prepare import prepare_job
 from raysim.privacy.attacks import counted_labels, inputs_of_linear, invert, matched
-from raysim.replaying import Replay
-from raysim.rounds.lease import Lease
-from raysim.rounds.task import RoundTask, RoundWork
+from raysim.replaying import Replay, Say
 from raysim.training import ParameterLayout, resolve_loss
 
 Method = Literal["cosine", "euclidean", "linear"]
 Sees = Literal["message", "model"]
-Say = Callable[[str], object]
-
-_CLIPS = frozenset({"clip", "layer_clip", "adaptive_clip"})
-_SERVER_NOISE = frozenset({"gaussian", "tree", "bsr", "blt"})
-_CLIENT_NOISE = frozenset({"local_gaussian", "local_laplace"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +113,7 @@ def invert_update(
     task = replay.before(round, client, tell)
     prepared, info = replay.prepared, replay.prepared.info
     if sees == "message":
-        _check_seen(replay)
+        check_seen(replay)
     if info.input_kind not in ("pixels", "real") or info.task != "classification" or info.target_shape:
         raise RunError(f"{run}: inversion is for images or numbers with one class each")
     lease = replay.lease(task, client)
@@ -132,13 +121,11 @@ def invert_update(
     attack = _Attack(replay, method, steps, taken * lease.lr)
     bare = None
     if sees == "message":
-        update = _message(replay, replay.executor, lease)
-        if (without_noise := _without_noise(prepared.experiment)) is not None:
-            executor = InProcessExecutor(prepare_job(without_noise, model=model, data=data).job)
-            if executor.first().shared is None and not executor.worker.states.width:
-                bare = _message(replay, executor, lease)
+        update = message(replay, lease)
+        if (executor := without_noise(replay, model, data)) is not None:
+            bare = message(replay, lease, executor)
     else:
-        update = _change(replay, task)
+        update = change(replay, task)
     originals, _ = sample_tensors(info, prepared.federation.shard(client))
     if not len(originals):
         raise RunError(f"client {client} has no samples")
@@ -186,55 +173,6 @@ class _Attack:
             return found, labels
         found = invert(self._module, self._loss, gradient, labels, shape, matching=self._method, steps=self._steps).x
         return found, labels
-
-
-def _message(replay: Replay, executor: InProcessExecutor, lease: Lease) -> Float64:
-    """What the lease's one client sends, `[P]`."""
-    server, round = replay.server, lease.round
-    shared, states = (server.shared, executor.states(server, round)) if executor is replay.executor else (None, None)
-    record, report = executor.worker.train(lease, server.model, shared, states)
-    facts = report.facts.to_pylist()[0]
-    if not isinstance(record, PartialSum) or facts["dropped"] is not None or not facts["steps"]:
-        why = facts["dropped"] or "it has no samples"
-        raise RunError(f"client {facts['client']} sent nothing in round {round}: {why}")
-    update: Float64 = mean(record, executor.server.aggregation.rule.fields)["update"]
-    return update
-
-
-def _change(replay: Replay, task: RoundTask) -> Float64:
-    """By how much the round changes the model that everybody sees, `[P]`."""
-    before: Float32 = replay.server.model
-    done = next(replay.executor.rounds(iter([RoundWork(task, ())]), replay.server))
-    found: Float64 = done.server.model.astype(np.float64) - before
-    return found
-
-
-def _without_noise(experiment: Experiment) -> Experiment | None:
-    """The experiment without clips and noise, with the same batches; None where clients add no noise."""
-    values = experiment.to_dict()
-    private, stages = experiment.client.privacy, values["aggregation"]["stages"]
-    if private is None and not any(one["name"] in _CLIENT_NOISE for one in stages):
-        return None
-    protecting = _CLIPS | _SERVER_NOISE | _CLIENT_NOISE
-    values["aggregation"]["stages"] = [one for one in stages if one["name"] not in protecting]
-    values["privacy"] = {}
-    if private is not None:
-        expected = experiment.client.batch_size
-        assert isinstance(expected, int), "client.privacy is refused with batches of all samples"
-        largest = private.most(expected)
-        values["client"]["privacy"] = {"clip": 1e6, "noise_multiplier": 0.0, "largest_batch": largest}
-    return Experiment.parse(values)
-
-
-def _check_seen(replay: Replay) -> None:
-    rule = replay.prepared.aggregation.rule
-    if rule.road != "sum":
-        raise RunError(
-            f"{replay.directory.path}: updates are only attacked where records travel as sums, and here they travel "
-            f"as {rule.road}; attack the model instead"
-        )
-    if "update" not in [field.name for field in rule.fields]:
-        raise RunError(f"{replay.directory.path}: clients send no update that a gradient could be made of")
 
 
 def _labels(model: nn.Module, gradient: list[Tensor], classes: int, count: int, shape: tuple[int, ...]) -> Tensor:

@@ -17,6 +17,7 @@ from raysim.cli.options import Run
 from raysim.cli.privacy import AsJson, commands
 
 if TYPE_CHECKING:
+    from raysim.attacking import AttackedModel, AttackedRound
     from raysim.evidence import Found
 
 Client = Annotated[int, typer.Option(help="Id of the client.")]
@@ -76,12 +77,29 @@ def invert(
     _show(run, found, found.facts(), not no_keep, as_json)
 
 
-@commands.command(epilog=examples("raysim privacy membership runs/quickstart-20250102-030405"))
-def membership(run: Run, no_keep: Unkept = False, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Tell training samples from test samples by their loss under the model of a finished run."""
-    from raysim.attacking import attack_model
+@commands.command(
+    epilog=examples(
+        "raysim privacy membership runs/quickstart-20250102-030405",
+        "raysim privacy membership runs/quickstart-20250102-030405 --round 3",
+    )
+)
+def membership(
+    run: Run,
+    round: Annotated[
+        int | None, typer.Option(help="Tell the clients of this round from others instead.", show_default=False)
+    ] = None,
+    no_keep: Unkept = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Tell training samples from test samples by their loss under the model of a finished run.
 
-    found = attack_model(run)
+    With --round tell clients that took part in it from others, by what each would have sent and how the model changed.
+    """
+    from raysim.attacking import attack_model, attack_round
+
+    found: AttackedModel | AttackedRound
+    found = attack_model(run) if round is None else attack_round(run, round=round, tell=partial(typer.echo, err=True))
     _show(run, found, found.facts(), not no_keep, as_json)
 
 

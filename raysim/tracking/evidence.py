@@ -22,7 +22,7 @@ from raysim.errors import RunError
 from raysim.files import replacing, storing, write_text
 from raysim.tracking.directory import RunDirectory
 
-Kind = Literal["inversion", "membership", "canaries", "neighbours"]
+Kind = Literal["inversion", "membership", "participation", "canaries", "neighbours"]
 Images: TypeAlias = npt.NDArray[np.uint8]
 ROWS = ("original", "unprotected", "found")
 """Images of samples: the client's own; made of its message without clips and noise; made of what the attacker saw."""

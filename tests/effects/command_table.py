@@ -108,6 +108,7 @@ privacy invert --picture | INVERT | INVERT --picture a.png | no images
 privacy invert --json | INVERT | INVERT --json | "psnr":
 privacy invert --debug | INVERT --round 9 | INVERT --round 9 --debug | Traceback
 privacy membership RUN | privacy membership done | privacy membership nowhere | nowhere
+privacy membership --round | privacy membership done | privacy membership done --round 1 | clients would send
 privacy membership --no-keep | privacy membership done | privacy membership done --no-keep | shows it
 privacy membership --json | privacy membership guarded | privacy membership guarded --json | "auc":
 privacy membership --debug | privacy membership nowhere | privacy membership nowhere --debug | Traceback

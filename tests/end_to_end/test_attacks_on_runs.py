@@ -10,11 +10,12 @@ import torch
 from federations import digits
 
 from raysim import Simulation
-from raysim.attacking import attack_model, draw_inversion, invert_update
+from raysim.attacking import attack_model, attack_round, draw_inversion, invert_update
+from raysim.attacking.participation import participation_scores
 from raysim.auditing import neighbouring_runs, private_clients
 from raysim.config.example_privacy import ExamplePrivacyConfig
 from raysim.errors import ConfigError, RunError
-from raysim.evidence import keep_evidence
+from raysim.evidence import evidence_of, keep_evidence
 from raysim.privacy.accountants import sampled_pld_epsilon
 from raysim.privacy.samples import sample_epsilons
 from raysim.tracking import write_report
@@ -82,6 +83,34 @@ def test_the_server_s_noise_hides_a_client_from_those_who_see_models_alone(tmp_p
     assert errors["noisy", "model"] > 2 * errors["noisy", "message"]
 
 
+def test_clients_of_a_round_are_told_by_the_change_of_the_model_and_noise_hides_them(tmp_path: Path) -> None:
+    few = ("cohort=4", "rounds=2", "aggregation.weights=uniform", "selection=uniform")
+    found = {}
+    noise = {"none": "[]", "much": "[{name: clip, max_norm: 0.5}, {name: gaussian, noise_multiplier: 20}]"}
+    for name, stages in noise.items():
+        run = finished(tmp_path / name, *few, f"aggregation.stages={stages}")
+        found[name] = attack_round(run, round=2, clients=60)
+        assert (found[name].members, found[name].others) == (4, 60)
+    assert found["none"].found.auc == 1.0
+    assert found["much"].found.auc < 0.9
+    evidence = evidence_of(found["none"])
+    assert evidence.saw == "the model before and after round 2, and the samples of 64 clients"
+    assert evidence.facts["auc"] == 1.0
+
+
+def test_scores_are_the_best_linear_estimate_of_who_is_in_the_mean() -> None:
+    """Exact without noise; with noise as if its variance were known."""
+    generator = np.random.default_rng(0)
+    sent, inside = generator.normal(size=(40, 400)), np.arange(40) < 10
+    exact = participation_scores(sent[inside].mean(axis=0), sent, 10)
+    assert exact == pytest.approx(inside.astype(float), abs=1e-5)
+    change = sent[inside].mean(axis=0) + generator.normal(0, 0.8, 400)
+    scores = participation_scores(change, sent, 10)
+    own, rest = sent / 10, change - sent.sum(axis=0) / 40
+    expected = 0.25 + np.linalg.solve(own @ own.T + 0.8**2 / (0.25 * 0.75) * np.eye(40), own @ rest)
+    assert scores == pytest.approx(expected, rel=0.1, abs=0.02)
+
+
 def test_what_attacks_found_is_kept_and_reported(tmp_path: Path) -> None:
     run = finished(tmp_path, "client.privacy={clip: 1.0, noise_multiplier: 2.0}")
     inverted = invert_update(run, client=in_round(run, 1), round=1, method="linear")
@@ -122,6 +151,8 @@ def test_what_cannot_be_attacked_says_so(tmp_path: Path) -> None:
         invert_update(run, client=[one for one in range(300) if one != in_round(run, 1)][-1], round=1, steps=1)
     with pytest.raises(RunError, match="there is no round 9"):
         invert_update(run, client=0, round=9)
+    with pytest.raises(RunError, match="the cohort of round 1 is all clients"):
+        attack_round(finished(tmp_path / "all", "cohort=1.0", "rounds=1"), round=1)
     with pytest.raises(ConfigError, match="there is no client 77"):
         neighbouring_runs(digits(tmp_path), client=77)
     with pytest.raises(ConfigError, match="depend on the rounds before"):

@@ -19,10 +19,11 @@ from raysim.tracking.units import figure
 
 _WHAT = {
     "membership": "which samples were trained on",
+    "participation": "which clients took part in a round",
     "neighbours": "whether a client took part",
     "canaries": "what the model kept of canaries",
 }
-_PROTECTS = {"membership": "samples", "neighbours": "clients"}
+_PROTECTS = {"membership": "samples", "participation": "clients", "neighbours": "clients"}
 """Whose presence an attack tells: an epsilon that protects them bounds its advantage."""
 
 
