@@ -19,11 +19,8 @@ from raysim.arrays import Float64, Int64
 from raysim.training.batches import Batch, BatchPlan, LocalWork, Shards, gather
 from raysim.training.engine import Block
 from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
-from raysim.training.step import Means, Step
+from raysim.training.step import CUT, Means, Step
 from raysim.training.transfer import to_device
-
-CUT = ("k", "clients", "samples", "steps", "rows", "weights", "state", "own")
-"""What there is of each client: within a pass only for those that still train."""
 
 
 class Clients(Some):
@@ -180,8 +177,7 @@ class Clients(Some):
 
     def mean_losses(self) -> Float64:
         """The recorded mean training loss of each client, float64 `[K]`; NaN where it took no gradient."""
-        with np.errstate(invalid="ignore"):
-            found: Float64 = self._loss_sums.cpu().numpy() / np.where(self._counted > 0, self._counted, np.nan)
+        found: Float64 = self._loss_sums.cpu().numpy() / np.where(self._counted > 0, self._counted, np.nan)
         return found
 
     @contextmanager
@@ -191,7 +187,7 @@ class Clients(Some):
             self._means.engine.refuse_unprotected("the same batches again, in another pass")
         self._gone_through = True
         began = time.perf_counter()
-        self._means.engine.load(replace(self._block, peers=tuple(peers)))
+        self._means.engine.load(replace(self._block, peers=tuple(peers)) if peers else self._block)
         optimizer = self._means.optimizer
         if optimizer is not None:
             optimizer.start(self.weights, self.state)
@@ -210,11 +206,12 @@ class Clients(Some):
     def _stretches(self) -> Iterator[tuple[Step, range]]:
         """Local steps between which always the same clients train."""
         assert self._outside is not None, "within a pass"
-        steps, done = self._block.plan.steps, 0
-        for last in np.unique(steps[steps > 0]).tolist():
-            k = int(np.count_nonzero(steps >= last))
-            yield Step(self, self._means, self._outside, self._loss_sums[:k]), range(done, last)
-            done = last
+        done = 0
+        steps = self._block.plan.steps.tolist()
+        for k in range(len(steps), 0, -1):  # the last client of the first k has the fewest steps of them
+            if (last := steps[k - 1]) > done:
+                yield Step(self, self._means, self._outside, k, self._loss_sums[:k]), range(done, last)
+                done = last
 
     def _refuse_within(self, what: str) -> None:
         if self._outside is not None:

@@ -79,11 +79,9 @@ class Looks:
         Args:
             beside: whose rows are computed, where idle companions of the k clients are among them.
         """
-        state = (b.state[name] for name in self.state)
-        return [
-            *(b.server[name].contiguous() for name in self.server),
-            *(one.contiguous() if beside is None else one[beside] for one in state),
-        ]
+        server = [b.server[name].contiguous() for name in self.server]
+        state = [b.state[name] for name in self.state]
+        return server + [one.contiguous() if beside is None else one[beside] for one in state]
 
     def seen(self, broadcast: Tensor, trainable: int, vectors: Sequence[Tensor]) -> Some:
         """What the correction is shown in compiled code, in place of the step."""

@@ -77,6 +77,8 @@ class RowOptimizer(ABC):
             self.shared = self._rates.on(like.device)
         if self._names:
             self.state = tuple(_cleared(old, like) for old in self.state or [None] * len(self._names))
+        if not self.keeps:
+            return
         self._kept = {name: kept[name] for name in self.vectors(like.shape[1])}
         for mine, kept_before in zip(self.state, self._kept.values(), strict=False):
             mine.copy_(kept_before)
@@ -103,15 +105,20 @@ class RowOptimizer(ABC):
         k = len(rows)
         self.count(k, 1)
         state = tuple(kept[:k] for kept in self.state)
-        if (each := self.each_factors(k, self.taken, lr)) is None:
-            self.update(rows, grad, state, self.factors(self.taken, lr), self.shared)
+        if self.unequal:
+            each = to_device(self.each_factors(k, self.taken, lr), rows.device)
+            self.update(rows, grad, state, each.unsqueeze(2).unbind(1), self.shared)
         else:
-            self.update(rows, grad, state, to_device(each, rows.device).unsqueeze(2).unbind(1), self.shared)
+            self.update(rows, grad, state, self.factors(self.taken, lr), self.shared)
 
-    def each_factors(self, k: int, step: int, lr: float) -> Float32 | None:
-        """`factors` of each of the first k rows, `[k, n]`, where they went unequally many steps before."""
-        if self._before is None:
-            return None
+    @property
+    def unequal(self) -> bool:
+        """Whether rows may have gone unequally many steps before, so that each has factors of its own."""
+        return self._before is not None
+
+    def each_factors(self, k: int, step: int, lr: float) -> Float32:
+        """`factors` of each of the first k rows, `[k, n]`, where they went unequally many steps before (`unequal`)."""
+        assert self._before is not None, "rows went equally many steps before"
         values, place = np.unique(self._before[:k], return_inverse=True)
         return np.array([self.factors(before + step, lr) for before in values.tolist()], dtype=np.float32)[place]
 

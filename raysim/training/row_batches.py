@@ -62,15 +62,15 @@ class RowBatches:
 
     def gather(self, index: Tensor) -> Sequence[Tensor]:
         """The samples `index[s]`, `[width, B]`, of some steps, as many as there is room for: each `[width, B, …]`."""
-        width, stored = index.shape[1], self._samples.x
-        index = index[: len(self._x) // width]
-        place, chosen = self._x[: len(index) * width], index.flatten()
+        stored, width = self._samples.x, index.shape[1]
+        steps = min(index.shape[0], self._x.shape[0] // width)
+        place, chosen = self._x[: steps * width], index[:steps].flatten()
         if stored.dtype == place.dtype and self._info.input_kind == "real" and not self._spaced:
             torch.index_select(stored, 0, chosen, out=place.view(-1, *self._info.input_shape))
         else:
             x = model_input(stored.index_select(0, chosen), self._info).view(place.shape)
             place = self.placed(x)
-        return place.view(len(index), width, *place.shape[1:]).unbind() if len(index) > 1 else (place,)
+        return place.view(steps, width, *place.shape[1:]).unbind() if steps > 1 else (place,)
 
     def placed(self, x: Tensor) -> Tensor:
         """Samples `[rows, B, …]` with every client's on a boundary of its own."""

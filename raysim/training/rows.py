@@ -155,12 +155,12 @@ class RowsEngine(Engine):
         step, optimizer = self.codes.whole.get(correct), self._update.optimizer
         if step is None:
             return False
-        k, trainable = len(losses), self._layout.trainable
+        k, width, trainable = b.k, self._width(b.k), self._layout.trainable
         turn = self._at(steps.start, k)
         taken = 0 if optimizer is None else optimizer.taken
-        factors = step.factors(len(steps), lr, taken, k, self._width(k))
+        factors = step.factors(len(steps), lr, taken, k, width)
         state = [] if optimizer is None else [kept[:k] for kept in optimizer.state]
-        rows, grad, found, width = self.rows[:k], self.grad[:k], losses, self._width(k)
+        rows, grad, found = self.rows[:k], self.grad[:k], losses
         beside = self._beside(k, width) if k < width else None
         if beside is not None:
             rows, found, grad = rows[beside], losses[beside], grad[beside]

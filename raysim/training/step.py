@@ -14,6 +14,9 @@ from raysim.training.groups import Clip
 from raysim.training.inputs import Correction, Rates, Some
 from raysim.training.optimizers import RowOptimizer, clip_rows
 
+CUT = ("k", "clients", "samples", "steps", "rows", "weights", "state", "own")
+"""What there is of each client: within a pass only for those that still train."""
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -36,17 +39,23 @@ class Means:
 class Step(Some):
     """A batch of each client that still trains. It is the same object while the same clients train: not to be kept."""
 
-    def __init__(self, whole: Some, means: Means, each: Mapping[str, Any], loss_sums: Tensor) -> None:
-        """Cut what there is of each of the block's clients to the first k, those of the loss sums `[k]`."""
-        k = self.k = len(loss_sums)
-        self.clients, self.samples, self.steps = each["clients"][:k], each["samples"][:k], each["steps"][:k]
-        self.rows, self.weights = each["rows"][:k], each["weights"][:k]
-        self.state, self.own = ({name: one[:k] for name, one in each[kind].items()} for kind in ("state", "own"))
+    def __init__(self, whole: Some, means: Means, each: Mapping[str, Any], k: int, loss_sums: Tensor) -> None:
+        """A batch of the block's first k clients, whose loss sums are `[k]`; `each` has what there is of every client,
+        which is cut to the k when it is looked at."""
+        self.k, self._each = k, each
         self.setting, self.broadcast, self.trainable = whole.setting, whole.broadcast, whole.trainable
         self.epochs, self.server = whole.epochs, whole.server
         self._means, self._loss_sums = means, loss_sums
         self._first, self._calls = 0, 0
         self.taken = 0
+
+    def __getattr__(self, name: str) -> object:
+        if name not in CUT:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        whole, k = self._each[name], self.k
+        part = {own: one[:k] for own, one in whole.items()} if isinstance(whole, Mapping) else whole[:k]
+        setattr(self, name, part)
+        return part
 
     def step(self, correct: Correction | None = None) -> None:
         """A local step: gradient, clipping, correction, optimiser."""

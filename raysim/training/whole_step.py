@@ -65,6 +65,9 @@ class WholeStep:
         self._optimizer, self._clip_norm, self._correct = optimizer, clip_norm, correct
         self._layout, self._gradient, self._sizes = layout, gradient, sizes
         self._device = example[0].device
+        self._segments, self._parameters = (
+            [slice(one.start, one.start + one.size) for one in some] for some in (layout.segments, layout.parameters)
+        )
         self._factors: tuple[tuple[float, ...], Sequence[Tensor]] = (), ()
         self._apart = correct is None and clip_norm is None
         if optimizer is not None:
@@ -115,9 +118,10 @@ class WholeStep:
             state: of the optimiser, each `[k, T]`.
         """
         code, then, shared = self._code, self._then, self._shared
-        known, weights = self._known(rows, grad, losses, state), rows[:, : self._layout.trainable]
+        known = self._known(rows, grad, losses, state)
         if self._updates:
             return lambda factors, batch: code(*known, factors, *batch)
+        weights = rows[:, : self._layout.trainable]
 
         def step(factors: Tensor, batch: Sequence[Tensor]) -> None:
             code(*known, *batch)
@@ -135,24 +139,23 @@ class WholeStep:
             k, width: rows that train, and those of the code, where each has factors of its own; the last one's are
                 those of all beyond.
         """
-        if self._optimizer is not None and self._optimizer.each_factors(1, 1, 0.0) is not None:
-            rates = lr if isinstance(lr, Sequence) else [lr] * count
+        optimizer = self._optimizer
+        if optimizer is not None and optimizer.unequal:
+            rates = [lr] * count if isinstance(lr, float | int) else lr
             place = np.minimum(np.arange(width), k - 1)
-            each = [self._optimizer.each_factors(k, taken + 1 + i, one) for i, one in enumerate(rates)]
-            return to_device(np.stack([one[place] for one in each if one is not None]), self._device).unbind()
-        if isinstance(lr, Sequence):
-            key, wanted = (taken, *lr), list(enumerate(lr, taken + 1))
+            each = [optimizer.each_factors(k, taken + 1 + i, one)[place] for i, one in enumerate(rates)]
+            return to_device(np.stack(each), self._device).unbind()
+        key: tuple[float, ...]
+        if isinstance(lr, float | int):
+            key, before, rates = (lr,), 0, [lr] * (taken + count)
         else:
-            key, wanted = (lr,), [(step, lr) for step in range(1, taken + count + 1)]
+            key, before, rates = (taken, *lr), taken, lr
         known_key, known = self._factors
-        if key != known_key or len(known) < len(wanted):
-            numbers = [self._numbers(*one) for one in wanted]
+        if key != known_key or len(known) < len(rates):
+            numbers = [(0.0,) if optimizer is None else optimizer.factors(*one) for one in enumerate(rates, before + 1)]
             known = to_device(torch.tensor(numbers), self._device).unbind()
             self._factors = key, known
-        return known if isinstance(lr, Sequence) else known[taken:]
-
-    def _numbers(self, step: int, lr: float) -> tuple[float, ...]:
-        return (0.0,) if self._optimizer is None else self._optimizer.factors(step, lr)
+        return known[taken - before :]
 
     def outcome(self, k: int, example: Sequence[Tensor]) -> Tensor:
         """What two steps come to for k rows, each of which has the same: `[k, …]`."""
@@ -179,8 +182,8 @@ class WholeStep:
     def _known(self, rows: Tensor, grad: Tensor, losses: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """The arguments of the gradient's code that stay the same from step to step."""
         kept = [*self._shared, *state] if self._updates else [grad]
-        parts = [one[..., s.start : s.start + s.size] for one in kept for s in self._layout.parameters]
-        return [losses, *(rows[:, s.start : s.start + s.size] for s in self._layout.segments), *parts]
+        parts = [one[..., columns] for one in kept for columns in self._parameters]
+        return [losses, *[rows[:, columns] for columns in self._segments], *parts]
 
     @property
     def _shared(self) -> Sequence[Tensor]:
