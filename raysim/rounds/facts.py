@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from raysim.arrays import Int32
+from raysim.arrays import Bools, Int32
 from raysim.errors import RunError
 from raysim.rounds.faults import NO_WORKER
 from raysim.rounds.ranges import Evaluated
@@ -26,10 +26,12 @@ class CohortFacts:
 
     Attributes:
         clients: a row for each client (`CLIENT_SCHEMA`), `weight` normalised to sum to 1.
-        contributed: positions of the clients that were not dropped.
+        took_part: which of them were not dropped.
+        contributed: positions of those.
     """
 
     clients: pa.RecordBatch
+    took_part: Bools
     contributed: Int32
 
 
@@ -43,11 +45,12 @@ def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False) -> C
         RunError: every client was dropped; names the first.
     """
     if not trained.reports and empty:
-        return CohortFacts(empty_batch(), np.empty(0, dtype=np.int32))
+        return CohortFacts(empty_batch(), np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.int32))
     positions = np.concatenate([report.positions for report in trained.reports])
     order = np.argsort(positions, kind="stable")
     clients = _one_batch([report.facts for report in trained.reports]).take(pa.array(order))
-    contributed = positions[order][clients["dropped"].is_null().to_numpy(zero_copy_only=False)]
+    took_part = _took_part(clients)
+    contributed = positions[order][took_part]
     if not len(contributed) and not empty:
         reason = clients["dropped"][0].as_py()
         remedy = "lower client.optimizer.lr, set client.clip_norm, or scale features and targets"
@@ -59,7 +62,16 @@ def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False) -> C
     weights = clients["weight"].to_numpy()
     total = math.fsum(weights.tolist())
     share = pa.array(weights / total if total else weights)
-    return CohortFacts(clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), share), contributed)
+    return CohortFacts(clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), share), took_part, contributed)
+
+
+def _took_part(clients: pa.RecordBatch) -> Bools:
+    """Which clients were not dropped, `[n]`."""
+    dropped = clients["dropped"]
+    if dropped.null_count == len(dropped):
+        return np.ones(len(dropped), dtype=np.bool_)
+    found: Bools = dropped.is_null().to_numpy(zero_copy_only=False)
+    return found
 
 
 def _one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -121,7 +133,7 @@ def after_step(row: RoundRow, clients: pa.RecordBatch, step: StepFacts) -> tuple
     metrics = {**row.metrics, **step.metrics}
     if step.weights is not None:
         weights = np.zeros(len(clients))
-        weights[clients["dropped"].is_null().to_numpy(zero_copy_only=False)] = step.weights
+        weights[_took_part(clients)] = step.weights
         clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), pa.array(weights))
         loss = train_loss(clients)
         metrics |= {} if math.isnan(loss) else {"train/loss": loss}
@@ -138,7 +150,7 @@ def round_row(
         model_bytes: of what travels to a worker.
         wire_down: bytes of what a federation would send to a client.
     """
-    took_part = facts.clients["dropped"].is_null().to_numpy(zero_copy_only=False)
+    took_part = facts.took_part
     names = ("broadcast", "train", *PARTS)
     spent = {name: sum(report.seconds[name] for report in trained.reports) / trained.workers for name in names}
     loss = train_loss(facts.clients)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -151,23 +152,30 @@ def round_schema(metrics: Sequence[str]) -> pa.Schema:
     return pa.schema([*ROUND_FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
 
 
-def round_batch(row: RoundRow, schema: pa.Schema) -> pa.RecordBatch:
-    """The row as a batch of one; metrics that were not measured are null.
+class RoundBatches:
+    """Rows of a rounds table as batches of one."""
 
-    Raises:
-        ValueError: a metric or phase that the schema does not declare.
-    """
-    values: dict[str, float | None] = {
-        name: getattr(row, name) for name in RoundRow.__dataclass_fields__ if name not in ("seconds", "metrics")
-    }
-    values |= {f"seconds/{phase}": 0.0 for phase in (*PHASES, *PARTS, TOTAL)}
-    values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
-    values |= dict(row.metrics)
-    undeclared = sorted(values.keys() - set(schema.names))
-    if undeclared:
-        raise ValueError(f"round {row.round}: columns {undeclared} were not declared")
-    # One conversion for all columns: one each takes three times as long.
-    return pa.RecordBatch.from_struct_array(pa.array([values], pa.struct(list(schema))))
+    def __init__(self, schema: pa.Schema) -> None:
+        self._columns, self._names = pa.struct(list(schema)), frozenset(schema.names)
+
+    def of(self, row: RoundRow) -> pa.RecordBatch:
+        """The row; metrics that were not measured are null.
+
+        Raises:
+            ValueError: a metric or phase that the schema does not declare.
+        """
+        values: dict[str, float | None] = {name: getattr(row, name) for name in _COUNTS}
+        values |= _NO_SECONDS
+        values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
+        values |= row.metrics
+        if undeclared := values.keys() - self._names:
+            raise ValueError(f"round {row.round}: columns {sorted(undeclared)} were not declared")
+        # One conversion for all columns: one each takes three times as long.
+        return pa.RecordBatch.from_struct_array(pa.array([values], self._columns))
+
+
+_COUNTS = tuple(name for name in RoundRow.__dataclass_fields__ if name not in ("seconds", "metrics"))
+_NO_SECONDS = {f"seconds/{phase}": 0.0 for phase in (*PHASES, *PARTS, TOTAL)}
 
 
 def client_batch(
@@ -183,17 +191,18 @@ def client_batch(
     dropped: Sequence[str | None] | None = None,
 ) -> pa.RecordBatch:
     """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`); `dropped=None` is none."""
-    clients = pa.array(client, pa.int64())
-    count = len(clients)
-    columns = [
-        pa.array([round] * count, pa.int32()),
+    clients = np.asarray(client, np.int64)
+    numbers = [
+        np.full(len(clients), round, np.int32),
         clients,
-        pa.array(samples, pa.int64()),
-        pa.array(steps, pa.int64()),
-        pa.array(weight, pa.float64()),
-        pa.array(loss, pa.float64()),
-        pa.array(seconds, pa.float32()),
-        pa.array(worker, pa.int32()),
-        pa.array([None] * count if dropped is None else dropped, pa.string()),
+        np.asarray(samples, np.int64),
+        np.asarray(steps, np.int64),
+        np.asarray(weight, np.float64),
+        np.asarray(loss, np.float64),
+        np.asarray(seconds, np.float32),
+        np.asarray(worker, np.int32),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=CLIENT_SCHEMA)
+    # Arrow takes an array of the type that it has; to convert one takes it several times as long as NumPy.
+    columns = [pa.array(one) for one in numbers]
+    why = pa.nulls(len(clients), pa.string()) if dropped is None else pa.array(dropped, pa.string())
+    return pa.RecordBatch.from_arrays([*columns, why], schema=CLIENT_SCHEMA)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysim.files import storing, sweep, sync_replace, temporary_for
-from raysim.rounds.rows import CLIENT_SCHEMA, RoundRow, round_batch, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, RoundBatches, RoundRow, round_schema
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
 
@@ -49,6 +49,7 @@ class RunTables:
         with storing(run.path):
             sweep(run.path)
             self._rounds = TableWriter(run.rounds, round_schema(metrics), after_round)
+            self._rows = RoundBatches(self._rounds.schema)
             self._clients = TableWriter(run.clients, CLIENT_SCHEMA, after_round) if clients else None
 
     def append(self, row: RoundRow, clients: pa.RecordBatch | None = None) -> None:
@@ -60,7 +61,7 @@ class RunTables:
         """
         if self._clients is not None and clients is not None:
             self._clients.append(clients)
-        self._rounds.append(round_batch(row, self._rounds.schema))
+        self._rounds.append(self._rows.of(row))
 
     def save(self) -> None:
         """Make every row durable; call it before the checkpoint that relies on the rows.

@@ -19,7 +19,7 @@ from synthetic_runs import METRICS, make_clients, make_row
 
 from raysim.config import Experiment
 from raysim.errors import RunError
-from raysim.rounds.rows import CLIENT_SCHEMA, FORMERLY, PHASES, round_batch, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, FORMERLY, PHASES, RoundBatches, round_schema
 from raysim.tracking import RunDirectory, RunTables, read_clients, read_rounds
 from raysim.tracking.reading import SMALL_BATCHES, gathered
 from raysim.tracking.report.recorded import read_run
@@ -105,7 +105,7 @@ def test_a_metric_that_was_not_declared_is_refused(tables: RunTables) -> None:
 
 
 def test_phases_left_out_took_no_time() -> None:
-    batch = round_batch(make_row(1, seconds={}, metrics={}), round_schema([]))
+    batch = RoundBatches(round_schema([])).of(make_row(1, seconds={}, metrics={}))
     assert all(batch[f"seconds/{phase}"].to_pylist() == [0.0] for phase in (*PHASES, "total"))
 
 
@@ -139,7 +139,7 @@ def test_a_stream_torn_anywhere_keeps_every_row_before(tmp_path: Path) -> None:
     stream = tmp_path / "rounds.arrows"
     ends = [stream.stat().st_size]
     for round in (1, 2, 3):
-        writer.append(round_batch(make_row(round, metrics={}), schema))
+        writer.append(RoundBatches(schema).of(make_row(round, metrics={})))
         ends.append(stream.stat().st_size)
     whole = stream.read_bytes()
     writer.close()
@@ -194,7 +194,7 @@ def test_whatever_happens_a_table_has_each_round_once(history: list[tuple[int, b
             writer = TableWriter(run.rounds, schema, after)
             assert rounds_of(run) == list(range(1, after + 1))
             for round in range(after + 1, after + appended + 1):
-                writer.append(round_batch(make_row(round, metrics={"train/loss": 1.0}), schema))
+                writer.append(RoundBatches(schema).of(make_row(round, metrics={"train/loss": 1.0})))
             durable = after + appended if saved else after
             if saved:
                 writer.save()
