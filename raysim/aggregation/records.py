@@ -137,6 +137,8 @@ def union(sums: Sequence[Record]) -> tuple[Int32, int]:
     """
     if not sums:
         raise ValueError("nothing to combine")
+    if len(sums) == 1:
+        return sums[0].positions, sums[0].weight
     if len({part.round for part in sums}) != 1:
         raise ValueError(f"partial sums of different rounds: {sorted({part.round for part in sums})}")
     positions = np.sort(np.concatenate([part.positions for part in sums]))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -64,7 +64,7 @@ class Server:
         """The vectors of the state that clients may read, one after the other in float32."""
         return self._shared.pack(state)
 
-    @property
+    @cached_property
     def wire_down(self) -> int:
         """Bytes that a federation would send to a client: the model, and what it may read of the state, or what the
         algorithm has in place of them."""
@@ -100,14 +100,17 @@ class Server:
         if records or len(expected) or not every_round:
             _check_cover(round_number, expected, records)
         opened = rule.opened(records, opening, self.job.experiment.seed) if len(expected) else records
-        empty = every_round and not sum(one.weight for one in opened)
-        if not empty:
-            _check_weight(round_number, opened)
+        weight = sum(one.weight for one in opened)
+        if not weight and not every_round:
+            raise RunError(
+                f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
+                "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
+            )
         checked = time.perf_counter()
         context = self.context(round_number, len(expected))
         with naming(f"round {round_number}"):
             view = _View(self, context, state, model, opening)
-            found = Finished(NoClients()) if empty else rule.finish(opened, view)
+            found = rule.finish(opened, view) if weight else Finished(NoClients())
             next_state, next_model, metrics = self._step(found.mean, found.fields or rule.fields, state, model, context)
         spent = time.perf_counter() - checked
         recorded = {name: float(next_state[name][0]) for name in self.algorithm.recorded}
@@ -260,12 +263,3 @@ def _check_cover(round_number: int, expected: Int32, records: Sequence[Record]) 
     positions, _ = union(records)
     if records[0].round != round_number or not np.array_equal(positions, np.sort(expected)):
         raise RunError(f"round {round_number}: the partial sums do not cover the cohort; nothing was applied")
-
-
-def _check_weight(round_number: int, records: Sequence[Record]) -> None:
-    """Raise a RunError if the records weigh nothing."""
-    if union(records)[1] == 0:
-        raise RunError(
-            f"round {round_number}: the weights of the clients that trained sum to zero: those with weight "
-            "were left out; see why in clients.parquet, or set aggregation.weights.default above 0"
-        )
