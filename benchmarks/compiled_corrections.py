@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from identity_chain import spent, started
 from peers.workloads import WORKLOADS, Federation, prepare
 from torch import Tensor
+from turns import spent, started
 
 from raysim.algorithms import ALGORITHMS, Algorithm
 from raysim.training import Some
