@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +153,25 @@ def test_single_classes_are_no_columns_unless_the_run_stops_by_one() -> None:
         for text in (plain.getvalue(), rich.getvalue()):
             assert ("test/recall/7" in text) is shown
             assert "test/f1/3" not in text
+
+
+@pytest.mark.parametrize(("width", "metrics"), [(120, 5), (70, 4), (50, 1)])
+def test_the_table_has_as_many_metrics_as_there_is_room_for_and_cuts_nothing(width: int, metrics: int) -> None:
+    names = ["test/accuracy", "privacy/epsilon", "train/loss", "test/loss", "clients/accuracy/worst10"]
+    out = io.StringIO()
+    progress = TerminalObserver(Console(file=out, width=width, color_system=None, highlight=False))
+    progress.start(Experiment(rounds=400), {})
+    for number in range(97, 103):
+        values = {name: place + 0.1234 for place, name in enumerate(names)}
+        progress.round(make_row(number, metrics=values, trained=1024, dropped=2, tokens=524_288))
+    progress._console.print(progress._draw())
+    text = out.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    rows = [line.split() for line in text.splitlines() if re.match(r" *\d+ .* ms$", line)]
+    shown = [f"{place}.1234" for place in range(metrics)]
+    assert rows == [[str(number), *shown, "1024", "2", "750", "ms"] for number in range(97, 103)]
+    assert "102/400" in text
+    assert "tokens/s" in text.replace("\n", "")
+    progress.finish(SUMMARY)
+    assert "report  runs/x/report.html" in out.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
@@ -19,6 +20,12 @@ from raysim.tracking.units import duration, figure, time_left
 
 SHOWN_ROUNDS = 6
 SHOWN_METRICS = 5
+BAR, LEAST_BAR = 30, 10
+"""Columns of the bar, where there is room, and at least."""
+_ENDLESS = 10_000
+"""Columns of a terminal in which everything has room."""
+_PATHS = ("run ", "report ")
+"""How lines begin that end in a path, so that they are not broken."""
 _NOTE_STYLE: Mapping[NoteLevel, str] = {"info": "dim", "warning": "yellow", "error": "bold red"}
 
 
@@ -75,14 +82,29 @@ class TerminalObserver(Observer):
         first, *rest = closing_lines(summary)
         self._console.print(Text(first, style="bold"))
         for line in rest:
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(line), soft_wrap=line.startswith(_PATHS))
 
     def _draw(self) -> RenderableType:
-        bar = ProgressBar(total=self._pace.rounds, completed=self._pace.done, width=30, complete_style="cyan")
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_row(bar, Text(f"{self._pace.done}/{self._pace.rounds}", style="bold"), self._speed())
         rows = [self._rounds(), Text(), self._headline()] if self._last else [Text()]
-        return Group(*rows, grid)
+        return Group(*rows, self._bar())
+
+    def _bar(self) -> RenderableType:
+        """The bar with how far and how fast beside it; below it in a terminal where that would leave it no room."""
+        said = self._speed()
+        room = self._console.width - said.cell_len - 2
+        bar = ProgressBar(
+            total=self._pace.rounds,
+            completed=self._pace.done,
+            width=min(BAR, room if room >= LEAST_BAR else self._console.width),
+            complete_style="cyan",
+        )
+        grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        if room < LEAST_BAR:
+            grid.add_row(bar)
+            grid.add_row(said)
+        else:
+            grid.add_row(bar, said)
+        return grid
 
     def _headline(self) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
@@ -93,28 +115,45 @@ class TerminalObserver(Observer):
         return text
 
     def _speed(self) -> Text:
-        text = Text("  ".join(self._pace.speeds))
+        text = Text(f"{self._pace.done}/{self._pace.rounds}", style="bold")
+        text.append("  " + "  ".join(self._pace.speeds), style="not bold")
         if self._pace.left is not None:
-            text.append(f"  {time_left(self._pace.left)} left", style="dim")
+            text.append(f"  {time_left(self._pace.left)} left", style="not bold dim")
         return text
 
     def _rounds(self) -> Table:
+        """The last rounds, with as many metrics as there is room for; names are broken before any is left out."""
         names = self._shown_metrics()
+        table = self._table({name: name for name in names})
+        while not self._fits(table):
+            table = self._table({name: name.replace("/", "/\n") for name in names})
+            if not names:
+                break
+            names = names[:-1]
+        return table
+
+    def _fits(self, table: Table) -> bool:
+        endless = self._console.options.update_width(_ENDLESS)
+        return Measurement.get(self._console, endless, table).maximum <= self._console.width
+
+    def _table(self, metrics: Mapping[str, str]) -> Table:
+        """With a column for each of these metrics, by what it is called."""
         table = Table(
-            Column("round", justify="right"),
-            *(Column(name, justify="right") for name in names),
-            Column("clients", justify="right"),
-            Column("dropped", justify="right"),
-            Column("time", justify="right"),
+            Column("round", justify="right", no_wrap=True),
+            *(Column(title, justify="right", no_wrap=True) for title in metrics.values()),
+            Column("clients", justify="right", no_wrap=True),
+            Column("dropped", justify="right", no_wrap=True),
+            Column("time", justify="right", no_wrap=True),
             box=None,
             header_style="dim",
             padding=(0, 2, 0, 0),
+            pad_edge=False,
         )
         newest = self._last[-1].round
         for row in self._last:
             table.add_row(
                 str(row.round),
-                *(figure(row.metrics.get(name)) for name in names),
+                *(figure(row.metrics.get(name)) for name in metrics),
                 str(row.trained),
                 Text(str(row.dropped), style="yellow" if row.dropped else "dim"),
                 duration(row.seconds.get(TOTAL, 0.0)),
