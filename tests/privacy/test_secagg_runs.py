@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from federations import digits, final_sha256, sha256
+from federations import digits, final_sha256
 
 from raysim import Simulation
 from raysim.errors import ConfigError, RunError
@@ -39,18 +39,6 @@ def test_masks_change_nothing_about_the_same_integers(tmp_path: Path, options: s
     expected = final_sha256(digits(tmp_path, *run, protected("name: unmasked", unmasked)))
     assert final_sha256(digits(tmp_path, *run, protected(MASKED["secagg"], options))) == expected
     assert (expected == final_sha256(digits(tmp_path, *run))) == (not options)
-
-
-def test_a_resume_comes_to_the_bits_of_one_run(tmp_path: Path) -> None:
-    experiment = digits(tmp_path, protected(MASKED["secagg_plus"], NARROW))
-    expected = final_sha256(experiment)
-    with Simulation(experiment, directory=tmp_path / "broken") as simulation:
-        for committed in simulation:
-            if committed.number == 2:
-                break
-    with Simulation.resume(tmp_path / "broken") as resumed:
-        resumed.run()
-        assert sha256(resumed.model()) == expected
 
 
 def test_bytes_of_every_phase_are_recorded(tmp_path: Path) -> None:
