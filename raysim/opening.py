@@ -16,7 +16,9 @@ from raysim.privacy import EpsilonCurve
 from raysim.rounds.executor import Executor
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
+from raysim.rounds.rows import WIRE
 from raysim.selection import Selection, State, load_state
+from raysim.systems import trace_bits
 from raysim.tracking import Checkpoint, Fanout, NoteLevel, Recorder, RunDirectory, Stopping, read_rounds
 from raysim.tracking.resuming import refuse_other_bits
 
@@ -70,7 +72,7 @@ def open_run(
     prompts = () if prepared.prompts is None else prepared.prompts.ranges
     privacy = prepared.privacy
     evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics, prompts, last=prepared.last_round)
-    names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics, *prepared.recorded]
+    names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics, *prepared.recorded, *prepared.virtual]
     epsilon = None
     if privacy is not None and privacy.account is not None and privacy.metric is not None:
         observers.preparing("computing epsilon by round")
@@ -85,6 +87,7 @@ def open_run(
         bits = {**environment["bits"], "data": federation.fingerprint}
         if (inexact := _inexact(experiment)) is not None:
             bits["sums"] = inexact[1]
+        bits |= trace_bits(experiment.systems)
         bits |= {f"stages.{label}": why for label, why in prepared.aggregation.inexact.items()}
         refuse_other_bits(recorded_bits or {}, bits)
         selection = prepared.selection
@@ -99,7 +102,8 @@ def open_run(
         undo.callback(recorder.close)
         if checkpoint is not None:
             run.write_config(experiment)
-            for row in read_rounds(run).select(names).to_pylist():
+            for row in read_rounds(run).select([*names, *WIRE]).to_pylist():
+                stopping.sent(sum(row.pop(name) or 0 for name in WIRE))
                 stopping.see({name: value for name, value in row.items() if value is not None})
         counts = {"parameters": prepared.parameters, "population": federation.population}
         about = {"engine": prepared.engine.reason, "classes": list(federation.info.class_names or ()) or None}

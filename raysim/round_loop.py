@@ -15,11 +15,12 @@ from raysim.execution.preparation.prepare import Prepared
 from raysim.opening import Opening
 from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.rounds.results import RoundDone
-from raysim.rounds.rows import RoundRow
+from raysim.rounds.rows import RoundRow, with_virtual
 from raysim.rounds.task import RoundWork
 from raysim.selection import save_state
 from raysim.selection.cohort import draw_round
 from raysim.selection.waves import planned_rounds
+from raysim.systems import VirtualClock
 from raysim.tracking import GeneratedText
 
 
@@ -55,6 +56,8 @@ class RoundLoop:
         self._selection, self._selected = opening.selection, opening.selected
         self._evaluation, self._stopping, self._epsilon = opening.evaluation, opening.stopping, opening.epsilon
         self._prompts, self._wrote = prepared.prompts, -1
+        timetable = prepared.timetable
+        self._clock = None if timetable is None else VirtualClock(timetable, after_round)
         self._rounds: Generator[RoundDone] | None = None
         self._since = self._checkpoint_seconds = self._share = 0.0
 
@@ -136,17 +139,29 @@ class RoundLoop:
         facts = done.facts
         measured = own_metrics(facts.evaluated, self._prepared.metrics)
         summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
-        metrics = {**facts.row.metrics, **summary, **self._spent(facts.row.round)}
+        virtual, clients = self._timed(facts.clients)
+        metrics = {**facts.row.metrics, **summary, **self._spent(facts.row.round), **virtual}
         row = replace(facts.row, seconds=self._seconds(done), metrics=metrics)
         cohort = facts.clients["client"].to_numpy()
         selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
-        self._recorder.commit(row, facts.clients, measured)
+        self._recorder.commit(row, clients, measured)
         self._read(row.round, facts.evaluated)
         # Only now: an interrupt leaves the last committed round.
         self.number, self.server, self._selected = row.round, done.server, selected
         self._stopping.see(metrics)
+        self._stopping.sent(row.wire_up + row.wire_down)
         self._recorder.tell(row)  # a round that people see is one that an interrupt saves
-        return Round(row.round, metrics, row, facts.clients)
+        return Round(row.round, metrics, row, clients)
+
+    def _timed(self, clients: pa.RecordBatch) -> tuple[dict[str, float], pa.RecordBatch]:
+        """What the next committed round took in virtual time, and its clients with what their trips did."""
+        if self._clock is None:
+            return {}, clients
+        step, metrics = self._clock.next()
+        trips = self._clock.of_clients(step)
+        if not clients.num_rows:  # nobody who returned has weight
+            trips = {name: values[:0] for name, values in trips.items()}
+        return metrics, with_virtual(clients, trips)
 
     def _seconds(self, done: RoundDone) -> dict[str, float]:
         """The phases of a round that is about to be committed, with the time since the commit before."""
@@ -168,8 +183,8 @@ class RoundLoop:
     def _reason_to_stop(self) -> str | None:
         if self.number >= self._prepared.experiment.rounds:
             return "all rounds are done"
-        if self._prepared.privacy is not None and self.number >= self._prepared.last_round:
-            return self._prepared.privacy.ending
+        if self.number >= self._prepared.last_round:
+            return self._prepared.ending
         return self._stopping.reason(self._recorder.seconds)
 
     def _save(self, folder: Path) -> None:

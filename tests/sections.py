@@ -13,11 +13,13 @@ from raysim.config import Experiment
 from raysim.config.base import Section
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.partition import LabelSharesPartitionConfig
+from raysim.config.systems import TiersFleetConfig
 
 IMPORT_STRING = "some.package:thing"
 _SPECIAL: dict[type[Section], dict[str, Any]] = {
     HuggingFaceConfig: {"config": {"model_type": "gpt2"}},  # one of three keys
     LabelSharesPartitionConfig: {"shares": [0.25, 0.75]},
+    TiersFleetConfig: {"tiers": [{"share": 1.0, "speed": 1.5}]},
 }
 """Values for what is required and no plain number or text."""
 

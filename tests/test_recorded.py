@@ -97,6 +97,8 @@ FAMILIES = {
     "correlated noise": [
         "aggregation.weights=uniform", "selection=round_robin", "rounds=4", "cohort=1", "aggregation.stages="
         "[{name: clip, max_norm: 1.0}, {name: blt, noise_multiplier: 1.0}]"],
+    "devices": ["systems.fleet={name: log_normal, speed: 5, upload: 1000}", "systems.costs.money_per_byte=1",
+                "systems.costs.joules_per_second=1", "systems.timetable={name: deadline, seconds: 9}"],
     "learned weights": ["aggregation.weights=learned"],
     "fair weights": ["algorithm={name: qfedavg, q: 1.0}", "aggregation.weights=uniform"],
     "fine-tuning": ["evaluation.fine_tune={epochs: 1}"],

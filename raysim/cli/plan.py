@@ -12,6 +12,7 @@ from raysim.cli import printing
 from raysim.cli.app import Debug, app, examples
 from raysim.cli.data import data_facts, data_values
 from raysim.cli.options import Config, Overrides, read_experiment
+from raysim.cli.timetable import timetable_facts, timetable_values
 from raysim.config import Experiment
 from raysim.config.running import ExecutionConfig
 from raysim.machine import actors_memory, cores, gpu_memory, name
@@ -94,6 +95,7 @@ def _values(prepared: Prepared, plan: RunPlan) -> dict[str, Any]:
         "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
         **({} if prepared.adapters is None else {"adapters": prepared.adapters}),
         **({} if prepared.privacy is None else {"privacy": prepared.privacy.facts()}),
+        **timetable_values(prepared),
         "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
         "nodes": [asdict(node) for node in plan.nodes],
         "classes": [dict(zip(("name", "clients", "work"), one, strict=True)) for one in plan.classes],
@@ -139,6 +141,7 @@ def _print(prepared: Prepared, plan: RunPlan) -> None:
             ),
             ("", _pace(experiment, a_round)),
             *([] if prepared.adapters is None else [("adapters", prepared.adapters)]),
+            *timetable_facts(prepared),
             *_privacy(prepared),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),
             *(

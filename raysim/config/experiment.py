@@ -24,6 +24,7 @@ from raysim.config.privacy import PrivacyConfig
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
 from raysim.config.server import AggregationConfig, SelectionConfig, UniformConfig
 from raysim.config.sources import SyntheticVirtualConfig
+from raysim.config.systems import NoFleetConfig, SystemsConfig
 from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 from raysim.files import write_text
@@ -65,6 +66,8 @@ class Experiment(Section):
     """How the clients' updates are combined."""
     privacy: PrivacyConfig = PrivacyConfig()
     """What the noise of stages is worth, and how much may be spent."""
+    systems: SystemsConfig = SystemsConfig()
+    """What devices clients have, and how the server waits for them, in virtual time."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured, and when."""
     stop: StopConfig = StopConfig()
@@ -81,6 +84,18 @@ class Experiment(Section):
         population = self._declared_population()
         if population is not None and isinstance(self.cohort, int) and self.cohort > population:
             raise ValueError(self.cohort_too_large(population))
+        return self
+
+    @model_validator(mode="after")
+    def _one_model_of_time(self) -> Experiment:
+        if isinstance(self.systems.fleet, NoFleetConfig):
+            if self.stop.virtual_seconds is not None:
+                raise ValueError("stop.virtual_seconds: there is no virtual time without devices; set systems.fleet")
+        elif self.client.stragglers.share:
+            raise ValueError(
+                "systems.fleet: client.stragglers makes clients late as well, by another model; remove it (a deadline "
+                "of systems.timetable has its effect)"
+            )
         return self
 
     def cohort_too_large(self, population: int) -> str:

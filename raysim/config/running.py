@@ -78,6 +78,10 @@ class StopConfig(Section):
     """Stop after this many evaluations without improvement."""
     seconds: float | None = Field(None, gt=0, le=SECONDS)
     """Stop after this much wall-clock time."""
+    virtual_seconds: float | None = Field(None, gt=0, le=SECONDS)
+    """End with the last round that is done within this much virtual time; needs `systems.fleet`."""
+    wire_bytes: int | None = Field(None, ge=1, le=BYTES)
+    """Stop once the federation has sent this many bytes, models to clients and updates to the server."""
 
     @model_validator(mode="after")
     def _metric_is_for_something(self) -> StopConfig:

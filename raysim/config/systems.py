@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
-from raysim.config.bounds import BYTES, SECONDS
+from raysim.config.bounds import SECONDS
 
 Seconds = Annotated[float, Field(ge=0, le=SECONDS)]
 Rate = Annotated[float, Field(gt=0, le=1e15)]
@@ -97,20 +97,7 @@ class NoFleetConfig(Section):
     name: Literal["none"] = "none"
 
 
-class FleetConfig(Section):
-    """What all fleets take."""
-
-    unit: Literal["steps", "samples"] = "steps"
-    """What a device's `speed` counts: local steps, or samples that they see."""
-    availability: AvailabilityConfig = AlwaysConfig()
-    """When devices are there."""
-    dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance of a trip that its work is lost on the way."""
-    costs: CostsConfig = CostsConfig()
-    """Energy and money of seconds and bytes."""
-
-
-class LogNormalFleetConfig(FleetConfig):
+class LogNormalFleetConfig(Section):
     """Every device by itself, around a median device, by log-normal factors."""
 
     name: Literal["log_normal"] = "log_normal"
@@ -153,7 +140,7 @@ class TierConfig(Section):
     """Standard deviation of the seconds that a trip computes, from one trip of a device to the next."""
 
 
-class TiersFleetConfig(FleetConfig):
+class TiersFleetConfig(Section):
     """A few kinds of devices, of which each client has one."""
 
     name: Literal["tiers"] = "tiers"
@@ -167,7 +154,7 @@ class TiersFleetConfig(FleetConfig):
         return self
 
 
-class TraceFleetConfig(FleetConfig):
+class TraceFleetConfig(Section):
     """Recorded devices: a CSV or Parquet file with a row for each, `device`, `speed` and what else is known."""
 
     name: Literal["trace"] = "trace"
@@ -178,7 +165,7 @@ class TraceFleetConfig(FleetConfig):
     clients are more."""
 
 
-FleetChoice = Annotated[
+FleetConfig = Annotated[
     Annotated[NoFleetConfig, Tag("none")]
     | Annotated[LogNormalFleetConfig, Tag("log_normal")]
     | Annotated[TiersFleetConfig, Tag("tiers")]
@@ -217,8 +204,8 @@ class BaseAsynchronousConfig(Section):
 
     in_flight: int = Field(30, ge=1)
     """Clients M that train at the same time; when one returns the next one is sent out."""
-    max_staleness: int | None = Field(None, ge=0)
-    """Updates of models that are more server steps old than this are lost; by default none is."""
+    max_staleness: int = Field(100, ge=0, le=100_000)
+    """Updates of models that are more server steps old than this are lost: so many versions are kept."""
 
 
 class FedBuffConfig(BaseAsynchronousConfig):
@@ -256,17 +243,24 @@ TimetableConfig = Annotated[
 class SystemsConfig(Section):
     """Devices and their timetable, in virtual time: no clock is read, and a run is as exact as any other."""
 
-    fleet: FleetChoice = NoFleetConfig()
+    fleet: FleetConfig = NoFleetConfig()
     """What devices clients have."""
+    unit: Literal["steps", "samples"] = "steps"
+    """What a device's `speed` counts: local steps, or samples that they see."""
+    availability: AvailabilityConfig = AlwaysConfig()
+    """When devices are there."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance of a trip that its work is lost on the way."""
+    costs: CostsConfig = CostsConfig()
+    """Energy and money of seconds and bytes."""
     timetable: TimetableConfig = SynchronousConfig()
-    """How the server waits for them."""
-    upload_bytes: int | None = Field(None, ge=0, le=BYTES)
-    """Bytes of an update, as the virtual clock counts them; by default those of its plain float32 values."""
+    """How the server waits for its clients."""
 
-    @model_validator(mode="after")
-    def _has_devices(self) -> SystemsConfig:
-        if isinstance(self.fleet, NoFleetConfig) and not isinstance(self.timetable, SynchronousConfig):
-            raise ValueError(f"timetable {self.timetable.name} needs devices; set fleet to log_normal, tiers or trace")
-        if isinstance(self.fleet, NoFleetConfig) and self.upload_bytes is not None:
-            raise ValueError("upload_bytes is for devices; set fleet to log_normal, tiers or trace, or remove it")
-        return self
+    @property
+    def without_devices(self) -> str | None:
+        """A key that is for devices, where there are none; None where nothing is wrong."""
+        if not isinstance(self.fleet, NoFleetConfig):
+            return None
+        return next(
+            (key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default), None
+        )

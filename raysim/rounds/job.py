@@ -74,7 +74,7 @@ class Job:
         """Packages beside torch that the model computes with, or directions and noise are drawn with."""
         experiment = self.experiment
         noisy = any(isinstance(one, NoiseConfig | AdaptiveClipStageConfig) for one in experiment.aggregation.stages)
-        noisy = noisy or experiment.client.privacy is not None
+        noisy = noisy or experiment.client.privacy is not None or experiment.systems.fleet.name != "none"
         drawing = ("numpy",) if noisy or isinstance(experiment.algorithm, FedKSeedConfig) else ()
         return (*drawing, *TRANSFORMER_LIBRARIES) if self._of_transformer() else drawing
 

@@ -29,6 +29,7 @@ class Plan:
         late: ids of clients whose work since the step before was thrown away, `[n]`: they missed a deadline, dropped
             out, or came with a model that was too old.
         wasted: virtual seconds that each of them had spent, `[n]`.
+        steps: local steps of each that contributes, `[m]`, where a deadline leaves time for fewer than its work has.
     """
 
     step: int
@@ -39,6 +40,7 @@ class Plan:
     turn: Int64
     late: Int64 = field(default_factory=lambda: _NOBODY)
     wasted: Float64 = field(default_factory=lambda: _NOTHING)
+    steps: Int64 | None = None
 
     @property
     def staleness(self) -> Int32:
@@ -47,12 +49,18 @@ class Plan:
 
     @classmethod
     def synchronous(
-        cls, step: int, at: float, clients: Int64, late: Int64 = _NOBODY, wasted: Float64 = _NOTHING
+        cls,
+        step: int,
+        at: float,
+        clients: Int64,
+        late: Int64 = _NOBODY,
+        wasted: Float64 = _NOTHING,
+        steps: Int64 | None = None,
     ) -> Plan:
         """A step whose clients, ascending and each once, all start from the version before it."""
         m = len(clients)
         base, into = np.full(m, step - 1, dtype=np.int32), np.full(m, step, dtype=np.int32)
-        return cls(step, at, clients, base, into, np.full(m, step, dtype=np.int64), late, wasted)
+        return cls(step, at, clients, base, into, np.full(m, step, dtype=np.int64), late, wasted, steps)
 
 
 class Timetable(Protocol):

@@ -146,6 +146,11 @@ CLIENT_SCHEMA = pa.schema(
 `dropped` the reason why its update is not in the model, null where it is; `worker` is -1 for a client that was dropped
 before anybody had trained it."""
 
+VIRTUAL_SCHEMA = pa.schema(
+    [pa.field(f"virtual_{what}", pa.float64(), nullable=False) for what in ("seconds", "joules", "money")]
+)
+"""What a client's trip took in virtual time, in runs with devices: columns after those of `CLIENT_SCHEMA`."""
+
 
 def round_schema(metrics: Sequence[str]) -> pa.Schema:
     """Schema of the rounds table: the fixed columns, then a nullable column for each metric."""
@@ -206,3 +211,9 @@ def client_batch(
     columns = [pa.array(one) for one in numbers]
     why = pa.nulls(len(clients), pa.string()) if dropped is None else pa.array(dropped, pa.string())
     return pa.RecordBatch.from_arrays([*columns, why], schema=CLIENT_SCHEMA)
+
+
+def with_virtual(clients: pa.RecordBatch, columns: Mapping[str, npt.ArrayLike]) -> pa.RecordBatch:
+    """Rows of a round's clients with what their trips took, in the same order: the columns of `VIRTUAL_SCHEMA`."""
+    arrays = [*clients.columns, *(pa.array(columns[field.name], field.type) for field in VIRTUAL_SCHEMA)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*clients.schema, *VIRTUAL_SCHEMA]))

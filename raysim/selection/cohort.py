@@ -169,7 +169,7 @@ def draw_planned(experiment: Experiment, federation: Federation, work: LocalWork
     task = draw_round(experiment, federation, work, plan.step, plan.clients, staleness)
     if len(task.clients) < len(plan.clients):  # nobody has weight
         return task
-    return replace(task, base=plan.base, turn=plan.turn)
+    return replace(task, base=plan.base, turn=plan.turn, steps=task.steps if plan.steps is None else plan.steps)
 
 
 def without(task: RoundTask, clients: Collection[int]) -> RoundTask:

@@ -18,6 +18,7 @@ from raysim.config.systems import (
     CostsConfig,
     FleetConfig,
     LogNormalFleetConfig,
+    SystemsConfig,
     TiersFleetConfig,
     TraceFleetConfig,
 )
@@ -139,13 +140,13 @@ class Fleet:
         return _linear(computes, bytes, self.costs.money_per_second, self.costs.money_per_byte)
 
 
-def build_fleet(config: FleetConfig, seed: int, population: int) -> Fleet:
+def build_fleet(config: SystemsConfig, seed: int, population: int) -> Fleet:
     """The fleet that the configuration names: a few arrays with a value for each client.
 
     Raises:
         ConfigError: a record is missing or damaged.
     """
-    found = _columns(config, seed, population)
+    found = _columns(config.fleet, seed, population)
     columns = {
         name: np.broadcast_to(np.asarray(found[name], dtype=np.float64), (population,)) for name in DEVICE_COLUMNS
     }
@@ -155,11 +156,13 @@ def build_fleet(config: FleetConfig, seed: int, population: int) -> Fleet:
 
 def _columns(config: FleetConfig, seed: int, population: int) -> Mapping[str, npt.ArrayLike]:
     """What the configuration says of each client's device: for each of `DEVICE_COLUMNS` a number or `[population]`."""
-    every = np.arange(population)
     if isinstance(config, LogNormalFleetConfig):
-        faster = log_normal(seed, keyed.Purpose.DEVICE_SPEED, config.sigma, every) if config.sigma else 1.0
-        sigma = config.network_sigma
-        network = log_normal(seed, keyed.Purpose.DEVICE_NETWORK, sigma, every) if sigma else 1.0
+
+        def factor(purpose: keyed.Purpose, sigma: float) -> Float64:
+            return log_normal(seed, purpose, sigma, np.arange(population)) if sigma else np.ones(1)
+
+        network = factor(keyed.Purpose.DEVICE_NETWORK, config.network_sigma)
+        faster = factor(keyed.Purpose.DEVICE_SPEED, config.sigma)
         return {
             "speed": config.speed * faster,
             "upload": _rate(config.upload) * network,
@@ -167,6 +170,7 @@ def _columns(config: FleetConfig, seed: int, population: int) -> Mapping[str, np
             "latency": config.latency,
             "deviation": config.deviation,
         }
+    every = np.arange(population)
     if isinstance(config, TiersFleetConfig):
         edges = np.cumsum([tier.share for tier in config.tiers])
         drawn = keyed.uniform(seed, keyed.Purpose.DEVICE_KIND, every, 0) * edges[-1]

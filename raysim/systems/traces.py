@@ -13,6 +13,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from raysim.arrays import Bools, Float64, Int64
+from raysim.config.systems import AvailabilityTraceConfig, SystemsConfig, TraceFleetConfig
 from raysim.errors import ConfigError
 
 DEVICE_COLUMNS = ("speed", "upload", "download", "latency", "deviation")
@@ -73,7 +74,7 @@ def read_windows(path: str, period: float | None) -> RecordedWindows:
         ConfigError: no such file, a value missing or negative, an end that is not after its start, two windows of a
             device that overlap, a window that goes beyond the period, or devices that are not 0, 1, 2, ….
     """
-    where = "systems.fleet.availability.path"
+    where = "systems.availability.path"
     columns = ("device", "start", "end")
     table = _read(path, where, columns, columns)
     device = _whole(table, "device", path, where)
@@ -99,9 +100,19 @@ def read_windows(path: str, period: float | None) -> RecordedWindows:
     return RecordedWindows(start, end, first, last if period is None else period)
 
 
-def trace_hash(path: str) -> str:
-    """The first 16 hexadecimal digits of a file's SHA-256: part of what a run's bits depend on."""
-    with open(path, "rb") as file:
+def trace_bits(config: SystemsConfig) -> dict[str, str]:
+    """What a run's bits depend on beside its configuration: the contents of each record, as a hash."""
+    fleet, windows, found = config.fleet, config.availability, {}
+    if isinstance(fleet, TraceFleetConfig):
+        found["systems.fleet.path"] = _hash(fleet.path)
+    if isinstance(windows, AvailabilityTraceConfig):
+        found["systems.availability.path"] = _hash(windows.path)
+    return found
+
+
+def _hash(path: str) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256."""
+    with Path(path).expanduser().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from raysim.config import Experiment
-from raysim.tracking.metric_names import UNTUNED, parts_of
+from raysim.tracking.metric_names import ACCOUNTS, UNTUNED, parts_of
 
 ClientSet = Literal["holdout", "test"]
 """Samples of a client's own that it is evaluated on: what it keeps back, and what of the test set is its own."""
@@ -50,9 +50,9 @@ def headline_metric(available: Iterable[str], experiment: Experiment | None = No
     """The metric that a run is judged by, of those that it measures; None if it measures nothing.
 
     It is `stop.metric` where the experiment names one; else what is measured on validation, else test data: accuracy
-    first, then any other metric, then the loss; never an epsilon.
+    first, then any other metric, then the loss; never what is spent.
     """
-    names = [name for name in available if not name.startswith("privacy/")]
+    names = [name for name in available if not name.startswith(ACCOUNTS)]
     if experiment is not None and experiment.stop.metric in names:
         return experiment.stop.metric
 

@@ -9,6 +9,8 @@ PARTS = ("train", "validation", "test")
 SPREADS = frozenset({"std", "gini", "jain"})
 """Summaries over clients that say how unlike they are: no value of them is a best one by itself."""
 UNTUNED = "untuned_"
+ACCOUNTS = ("privacy/", "virtual/")
+"""In front of what is spent, which is no measure of the model."""
 
 _WORDS: Mapping[str, str] = {
     "pr_auc": "PR-AUC", "roc_auc": "ROC-AUC", "ece": "Calibration error", "brier": "Brier score", "f1": "F1",
@@ -49,8 +51,8 @@ def parts_of(name: str) -> NameParts:
 
 
 def has_best(name: str) -> bool:
-    """Whether a value of the metric can be the best one: not of a spread over clients, nor of an epsilon."""
-    return parts_of(name).summary.removeprefix(UNTUNED) not in SPREADS and not name.startswith("privacy/")
+    """Whether a value of the metric can be the best one: not of a spread over clients, nor of what is spent."""
+    return parts_of(name).summary.removeprefix(UNTUNED) not in SPREADS and not name.startswith(ACCOUNTS)
 
 
 def words(what: str) -> str:

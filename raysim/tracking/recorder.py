@@ -56,7 +56,8 @@ class Recorder:
         self._began = self._until = time.monotonic()
         self._lock = run.lock()
         try:
-            self._tables = RunTables(run, metrics, clients=experiment.tracking.clients, after_round=after_round)
+            kept, virtual = experiment.tracking.clients, experiment.systems.fleet.name != "none"
+            self._tables = RunTables(run, metrics, clients=kept, virtual=virtual, after_round=after_round)
             drop_later_holdouts(run, after_round)
             drop_later_generated(run, after_round)
             self._log = EventLog(run.log)

@@ -25,7 +25,7 @@ class Stopping:
             )
         self.metric = headline_metric(available, experiment)
         self.best: float | None = None
-        self.stale = 0
+        self.stale = self.wire_bytes = 0
         self.reached = False
 
     def see(self, metrics: Mapping[str, float]) -> None:
@@ -40,6 +40,10 @@ class Stopping:
         if target is not None and (value <= target if smaller_is_better(self.metric) else value >= target):
             self.reached = True
 
+    def sent(self, bytes: int) -> None:
+        """Count the bytes of a round's messages, both ways."""
+        self.wire_bytes += bytes
+
     def reason(self, seconds: float) -> str | None:
         """Why the run should end now, after `seconds`; None to go on."""
         if self.reached:
@@ -48,4 +52,6 @@ class Stopping:
             return f"no improvement of {self.metric} in {self.stale} evaluations"
         if self.rules.seconds is not None and seconds >= self.rules.seconds:
             return f"{self.rules.seconds:g} seconds are over"
+        if self.rules.wire_bytes is not None and self.wire_bytes >= self.rules.wire_bytes:
+            return f"{self.wire_bytes:,} bytes were sent"
         return None

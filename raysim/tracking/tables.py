@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysim.files import storing, sweep, sync_replace, temporary_for
-from raysim.rounds.rows import CLIENT_SCHEMA, RoundBatches, RoundRow, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, VIRTUAL_SCHEMA, RoundBatches, RoundRow, round_schema
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
 
@@ -32,7 +32,13 @@ class RunTables:
     """The rounds table and the clients table of a run that is being written."""
 
     def __init__(
-        self, run: RunDirectory, metrics: Sequence[str], *, clients: bool = True, after_round: int = 0
+        self,
+        run: RunDirectory,
+        metrics: Sequence[str],
+        *,
+        clients: bool = True,
+        virtual: bool = False,
+        after_round: int = 0,
     ) -> None:
         """Open the tables for writing, keeping rows up to `after_round` and dropping the rest.
 
@@ -40,6 +46,7 @@ class RunTables:
             run: the run, whose lock the caller holds.
             metrics: names of the metric columns; columns that a resumed table has besides are kept.
             clients: whether to keep a clients table.
+            virtual: whether it has what trips took in virtual time.
             after_round: round of the checkpoint that the run continues from; 0 starts empty.
 
         Raises:
@@ -50,13 +57,14 @@ class RunTables:
             sweep(run.path)
             self._rounds = TableWriter(run.rounds, round_schema(metrics), after_round)
             self._rows = RoundBatches(self._rounds.schema)
-            self._clients = TableWriter(run.clients, CLIENT_SCHEMA, after_round) if clients else None
+            of_clients = pa.schema([*CLIENT_SCHEMA, *VIRTUAL_SCHEMA]) if virtual else CLIENT_SCHEMA
+            self._clients = TableWriter(run.clients, of_clients, after_round) if clients else None
 
     def append(self, row: RoundRow, clients: pa.RecordBatch | None = None) -> None:
         """Add a round; once this returns, a kill of this process cannot lose it.
 
         Raises:
-            ValueError: the row has a metric that was not declared, or the batch another schema than `CLIENT_SCHEMA`.
+            ValueError: the row has a metric that was not declared, or the batch another schema than its table.
             StorageError: the disk refuses; the rounds that were there can be read.
         """
         if self._clients is not None and clients is not None:

@@ -17,7 +17,11 @@ from raysim.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 NAMES = {
     *(file.stem for file in (ROOT / "configs").glob("*.yaml")),
-    *(f"{family}/{file.stem}" for family in ("llm", "privacy") for file in (ROOT / "configs" / family).glob("*.yaml")),
+    *(
+        f"{family}/{file.stem}"
+        for family in ("llm", "privacy", "systems")
+        for file in (ROOT / "configs" / family).glob("*.yaml")
+    ),
 }
 
 

@@ -112,6 +112,11 @@ def write_files(folder: Path) -> None:
             rows = random.integers(0, 255, (20, 3073), np.uint8)
             rows[:, 0] %= 10
             (cifar / f"{batch}.bin").write_bytes(rows.tobytes())
+    for name, speeds in (("devices", (10, 3, 1)), ("slower", (5, 2, 1))):
+        lines = [f"{device},{speed}" for device, speed in enumerate(speeds)]
+        (folder / f"{name}.csv").write_text("\n".join(["device,speed", *lines]) + "\n")
+    for name, start in (("windows", 0), ("later", 2000)):
+        (folder / f"{name}.csv").write_text(f"device,start,end\n0,{start},{start + 900}\n1,{start + 30},5000\n")
     documents = [
         {
             key: "".join(random.choice(list("abcd "), size)) + "."

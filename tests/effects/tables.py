@@ -55,6 +55,10 @@ BASES = {
     "@mlp": "model={name: mlp, hidden: [6]}",
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
     "{name: 'prototype_stages:Accounted', args: {noise_multiplier: 3}}]",
+    "@devices": "systems.fleet={name: log_normal, speed: 10, sigma: 1}",
+    "@far": "systems.fleet={name: log_normal, speed: 10, sigma: 1, upload: 1000, download: 3000}",
+    "@kinds_of_devices": "systems.fleet={name: tiers, tiers: [{share: 0.5, speed: 3}, {share: 0.5, speed: 9}]}",
+    "@recorded": "systems.fleet={name: trace, path: <FOLDER>/devices.csv}",
     "@private": "client.steps=3; client.privacy={clip: 0.5, noise_multiplier: 0.3}",
 }
 """What several bases have in common."""
@@ -332,6 +336,56 @@ stop.metric | validation/loss | stop.target=0.01; evaluation.metrics=[accuracy]
 stop.target | 0.01 |
 stop.patience | 1 | client.optimizer.lr=0
 stop.seconds | 0.000001 |
+stop.virtual_seconds | 1 | @devices
+stop.wire_bytes | 500 |
+systems.fleet=none | none | @devices
+systems.timetable=synchronous | synchronous | @devices; systems.timetable={name: deadline, seconds: 0.3}
+systems.fleet=log_normal | {name: log_normal, speed: 10} |
+systems.fleet=log_normal.speed | 3 | @devices
+systems.fleet=log_normal.sigma | 0 | @devices
+systems.fleet=log_normal.upload | 10 | @far
+systems.fleet=log_normal.download | 10 | @far
+systems.fleet=log_normal.network_sigma | 1 | @far
+systems.fleet=log_normal.latency | 1 | @devices
+systems.fleet=log_normal.deviation | 0.1 | @devices
+systems.fleet=tiers | {name: tiers, tiers: [{share: 1, speed: 3}]} |
+systems.fleet=tiers.tiers.share | [{share: 0.99, speed: 3}, {share: 0.01, speed: 9}] | @kinds_of_devices
+systems.fleet=tiers.tiers.speed | [{share: 0.5, speed: 4}, {share: 0.5, speed: 9}] | @kinds_of_devices
+systems.fleet=tiers.tiers.upload | [{share: 1, speed: 3, upload: 10}] | systems.fleet.tiers=[{share: 1, speed: 3}]
+systems.fleet=tiers.tiers.download | [{share: 1, speed: 3, download: 10}] | systems.fleet.tiers=[{share: 1, speed: 3}]
+systems.fleet=tiers.tiers.latency | [{share: 1, speed: 3, latency: 1}] | systems.fleet.tiers=[{share: 1, speed: 3}]
+systems.fleet=tiers.tiers.deviation | [{share: 1, speed: 3, deviation: 1}] | systems.fleet.tiers=[{share: 1, speed: 3}]
+systems.fleet=trace | {name: trace, path: <FOLDER>/devices.csv} |
+systems.fleet=trace.path | <FOLDER>/slower.csv | @recorded
+systems.fleet=trace.assign | in_order | @recorded
+systems.unit | samples | @devices
+systems.availability=always | always | @devices; systems.availability=diurnal
+systems.availability=diurnal | diurnal | @devices
+systems.availability=diurnal.unfinished | lost | @devices; systems.fleet.speed=0.00001; systems.availability.hours=1
+systems.availability=diurnal.hours | 2 | @devices
+systems.availability=diurnal.spread | 0 | @devices
+systems.availability=charging | charging | @devices
+systems.availability=charging.unfinished | lost | @devices; systems.fleet.speed=0.00001; systems.availability.longest=3
+systems.availability=charging.shortest | 9 | @devices
+systems.availability=charging.longest | 3 | @devices
+systems.availability=charging.spread | 0 | @devices
+systems.availability=charging.chance | 0.1 | @devices
+systems.availability=trace | {name: trace, path: <FOLDER>/windows.csv} | @devices
+systems.availability=trace.unfinished | lost | @devices; systems.fleet.speed=0.0001;
+    systems.availability.path=<FOLDER>/windows.csv
+systems.availability=trace.path | <FOLDER>/later.csv | @devices; systems.availability.path=<FOLDER>/windows.csv
+systems.availability=trace.period | 99999 | @devices; systems.fleet.speed=0.0005;
+    systems.availability.path=<FOLDER>/windows.csv
+systems.dropout | 0.5 | @devices
+systems.costs.joules_per_second | 1 | @devices
+systems.costs.joules_per_byte | 1 | @devices
+systems.costs.money_per_second | 1 | @devices
+systems.costs.money_per_byte | 1 | @devices
+systems.timetable=deadline | {name: deadline, seconds: 0.3} | @devices
+systems.timetable=deadline.seconds | 0.2 | @devices; systems.timetable.seconds=0.5
+systems.timetable=deadline.keep_partial | true | @devices; systems.timetable.seconds=0.3
+systems.timetable=over_selection | over_selection | @devices
+systems.timetable=over_selection.factor | 2 | @devices
 execution.threads_per_client | 2 |
 tracking.directory | <FOLDER>/elsewhere |
 tracking.checkpoint_every | 1 | tracking.keep=3

@@ -7,25 +7,28 @@ from typing import Any
 import numpy as np
 
 from raysim.arrays import Int64
-from raysim.config.systems import FleetConfig, LogNormalFleetConfig, TiersFleetConfig
+from raysim.config.systems import SystemsConfig
 from raysim.rounds.plan import Turns
 from raysim.systems import Fleet, Load, build_fleet
 
-EDGE = TiersFleetConfig.model_validate(
+EDGE = SystemsConfig.model_validate(
     {
-        "tiers": [
-            {"share": 1 / 3, "speed": 1 / seconds, "latency": 2.5, "deviation": 4.0}
-            for seconds in (100.0, 200.0, 400.0)
-        ]
+        "fleet": {
+            "name": "tiers",
+            "tiers": [
+                {"share": 1 / 3, "speed": 1 / seconds, "latency": 2.5, "deviation": 4.0}
+                for seconds in (100.0, 200.0, 400.0)
+            ],
+        }
     }
 )
 """NVFlare's edge example: three kinds of devices, 5 s of communication."""
 
 
-def uneven(population: int, sigma: float = 1.0, seed: int = 0, **options: Any) -> Fleet:
-    """A fleet of log-normal speeds around one step a second."""
-    config: FleetConfig = LogNormalFleetConfig(speed=1.0, sigma=sigma, **options)
-    return build_fleet(config, seed, population)
+def uneven(population: int, sigma: float = 1.0, seed: int = 0, **systems: Any) -> Fleet:
+    """A fleet of log-normal speeds around one step a second; `fleet` adds to its options."""
+    options = {"name": "log_normal", "speed": 1.0, "sigma": sigma, **systems.pop("fleet", {})}
+    return build_fleet(SystemsConfig.model_validate({"fleet": options, **systems}), seed, population)
 
 
 def steps(population: int, count: int = 1) -> Load:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raysim import keyed
-from raysim.config.systems import DiurnalConfig, FedBuffConfig
+from raysim.config.systems import FedBuffConfig
 from raysim.errors import ConfigError
 from raysim.rounds.plan import Plan
 from raysim.systems import Buffered
@@ -28,7 +28,7 @@ def values(plans: list[Plan]) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(("buffer", "in_flight"), [(1, 1), (1, 5), (4, 4), (3, 11)])
 def test_a_plan_is_what_a_plain_loop_over_arrivals_comes_to(buffer: int, in_flight: int) -> None:
     population = 10**6  # so many that no draw is out already
-    fleet, load = fleets.uneven(population, latency=0.25, deviation=0.1), fleets.steps(population, 3)
+    fleet, load = fleets.uneven(population, fleet={"latency": 0.25, "deviation": 0.1}), fleets.steps(population, 3)
     plans = first(Buffered(fleet, load, seed=7, buffer=buffer, in_flight=in_flight), 30)
     drawn = keyed.bits(7, keyed.Purpose.DISPATCH, np.arange(1000), 0) % np.uint64(population)
     plain = fleets.plain_buffered(
@@ -45,7 +45,7 @@ def test_a_plan_is_what_a_plain_loop_over_arrivals_comes_to(buffer: int, in_flig
     ("in_flight", "buffer", "mean"), [(30, 10, 2.900), (50, 10, 4.899), (10, 10, 0.900), (30, 1, 29.0)]
 )
 def test_mean_staleness_is_that_of_one_less_in_flight_a_step(in_flight: int, buffer: int, mean: float) -> None:
-    timetable = Buffered(fleets.uneven(400), fleets.steps(400), seed=1, buffer=buffer, in_flight=in_flight)
+    timetable = Buffered(fleets.uneven(400), fleets.steps(400), 1, buffer, in_flight, cap=10_000)
     count = 3000 // buffer
     staleness = np.concatenate([plan.staleness for plan in first(timetable, count, after=count)])
     assert staleness.mean() == pytest.approx(mean, rel=0.06)
@@ -87,7 +87,7 @@ def test_ties_are_broken_by_the_order_of_dispatch() -> None:
 
 
 def test_clients_that_are_not_there_are_not_sent_out() -> None:
-    fleet = fleets.uneven(100, sigma=0.0, availability=DiurnalConfig(hours=6))
+    fleet = fleets.uneven(100, sigma=0.0, availability={"name": "diurnal", "hours": 6})
     assert fleet.windows is not None
     timetable = Buffered(fleet, fleets.steps(100, 600), seed=0, buffer=1, in_flight=10)
     for step in islice(timetable.steps(), 100):
@@ -96,14 +96,14 @@ def test_clients_that_are_not_there_are_not_sent_out() -> None:
 
 
 def test_a_night_without_devices_passes() -> None:
-    fleet = fleets.uneven(40, availability=DiurnalConfig(hours=1, spread=0))
+    fleet = fleets.uneven(40, availability={"name": "diurnal", "hours": 1, "spread": 0})
     plans = first(Buffered(fleet, fleets.steps(40, 600), seed=0, buffer=4, in_flight=10), 40)
     gaps = np.diff([plan.at for plan in plans])
     assert gaps.max() > 22 * 3600
 
 
 def test_a_timetable_in_which_nothing_ever_arrives_is_given_up() -> None:
-    fleet = fleets.uneven(4, availability=DiurnalConfig(hours=1, unfinished="lost"))
+    fleet = fleets.uneven(4, availability={"name": "diurnal", "hours": 1, "unfinished": "lost"})
     with pytest.raises(ConfigError, match="no update of the last"):
         first(Buffered(fleet, fleets.steps(4, 10**6), seed=0, buffer=1, in_flight=1), 1)
 

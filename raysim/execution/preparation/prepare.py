@@ -18,6 +18,7 @@ from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.model import InMemoryModelConfig
 from raysim.config.server import LearnedWeightsConfig, PoissonConfig
 from raysim.config.sources import InMemoryConfig
+from raysim.config.systems import SystemsConfig
 from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
 from raysim.data.identity import dataset_identity
@@ -29,18 +30,20 @@ from raysim.execution.clients.holdouts import with_fine_tuning
 from raysim.execution.clients.local_training import check_client
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
+from raysim.execution.placement.memory import Skeleton
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.private_samples import check_private_samples
 from raysim.execution.preparation.prompts import Prompts
+from raysim.execution.preparation.timetable import build_timetable, check_wire_budget, last_step
 from raysim.models import Calling, check_fit, fingerprint, model_on_meta, resolved
 from raysim.privacy import PrivacyPlan
 from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
-from raysim.rounds.plan import Timetable
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
+from raysim.systems import FleetTimetable, recorded_names
 from raysim.training import (
     EngineChoice,
     LengthGroups,
@@ -81,6 +84,7 @@ class Prepared:
         privacy: what the noise of stages is worth; None where there is none.
         timetable: plans the server's steps, in place of the selection; None where rounds wait for their cohorts, and
             no clock runs.
+        last_in_time: the last round that a budget of virtual time allows, or that there is.
     """
 
     experiment: Experiment
@@ -99,12 +103,26 @@ class Prepared:
     warning: str | None = None
     prompts: Prompts | None = None
     privacy: PrivacyPlan | None = None
-    timetable: Timetable | None = None
+    timetable: FleetTimetable | None = None
+    last_in_time: int | None = None
 
     @property
     def last_round(self) -> int:
         """The last round of the run."""
-        return self.experiment.rounds if self.privacy is None else self.privacy.last
+        budgets = (self.last_in_time, None if self.privacy is None else self.privacy.last)
+        return min((one for one in budgets if one is not None), default=self.experiment.rounds)
+
+    @property
+    def ending(self) -> str:
+        """Why a run is over after its last round, where more were asked for."""
+        if self.privacy is not None and self.last_round == self.privacy.last:
+            return self.privacy.ending
+        return f"{self.experiment.stop.virtual_seconds:g} virtual seconds are over"
+
+    @property
+    def virtual(self) -> tuple[str, ...]:
+        """Names of what is recorded of virtual time."""
+        return () if self.timetable is None else recorded_names(self.timetable)
 
     @property
     def info(self) -> DataInfo:
@@ -187,11 +205,16 @@ def prepare_job(
         chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model)
+    timetable = None
+    if experiment.systems != SystemsConfig() or experiment.stop.wire_bytes is not None:
+        down = Skeleton.of(job).wire_down
+        timetable = build_timetable(experiment, federation, work, selection, aggregation, down, privacy)
+        check_wire_budget(experiment, aggregation, clients, down)
     counts = layout.count, layout.size
     adapters = algorithm.why if isinstance(algorithm, Adapters) and algorithm.products is not None else None
     return Prepared(
         experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded,
-        adapters, local, warning, prompts, privacy,
+        adapters, local, warning, prompts, privacy, timetable, last_step(experiment, timetable),
     )  # fmt: skip
 
 

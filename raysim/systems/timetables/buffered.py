@@ -66,7 +66,7 @@ class Buffered(FleetTimetable):
     seed: int
     buffer: int = 10
     in_flight: int = 30
-    cap: int = np.iinfo(np.int32).max
+    cap: int = 100
 
     def steps(self, after: int = 0) -> Iterator[TimedStep]:
         """See `FleetTimetable.steps`; memory is that of those out, and a turn for each client.
@@ -114,7 +114,6 @@ class Buffered(FleetTimetable):
             self.in_flight,
             _spans(taken),
             computes,
-            self.load.steps_of(clients),
             np.array([flight.computes for flight in lost], dtype=np.float64),
         )
 

@@ -69,8 +69,9 @@ class Rounds(FleetTimetable):
         away = np.zeros(np.count_nonzero(~there))
         wasted = np.concatenate([away, gone[~arrived]])[order]
         vain = np.concatenate([away, np.minimum(computes, gone)[~arrived]])[order]
-        plan = Plan.synchronous(step, at, out[arrived], late[order], wasted)
-        return TimedStep(plan, began, len(out), seconds[arrived], computes[arrived], steps[arrived], vain)
+        fewer = steps[arrived] if self.partial else None
+        plan = Plan.synchronous(step, at, out[arrived], late[order], wasted, fewer)
+        return TimedStep(plan, began, len(out), seconds[arrived], computes[arrived], vain)
 
     def _there(self, cohort: Int64, began: float) -> tuple[float, Bools]:
         """When the round begins, and who of the cohort is there then."""

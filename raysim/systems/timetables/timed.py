@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raysim.arrays import Float64, Int64
+from raysim.arrays import Float64
 from raysim.rounds.plan import Plan
 from raysim.systems.fleet import Fleet
 from raysim.systems.load import Load
@@ -22,7 +22,6 @@ class TimedStep:
         sent: trips that were out during the step, on average over its time or in all of a round.
         seconds: of each contributing trip, from the model's departure to the update's arrival, `[m]`.
         computes: of each that its device computes, `[m]`.
-        steps: local steps of each, `[m]`; fewer than its whole work where a deadline cut it short.
         lost_computes: seconds that the devices of `plan.late` computed in vain, `[n]`.
     """
 
@@ -31,7 +30,6 @@ class TimedStep:
     sent: float
     seconds: Float64
     computes: Float64
-    steps: Int64
     lost_computes: Float64
 
 

@@ -162,7 +162,7 @@ class TerminalObserver(Observer):
         return table
 
     def _shown_metrics(self) -> list[str]:
-        """The headline metric first, then epsilon; what does not fit a line is in the report."""
+        """The headline metric first, then epsilon or virtual time; what does not fit a line is in the report."""
         first = [self._best.metric] if self._best.metric else []
-        first += [name for name in self._metrics if name.startswith("privacy/")]
+        first += [name for name in self._metrics if name.startswith("privacy/") or name == "virtual/seconds"]
         return (first + [name for name in self._metrics if name in self._shown and name not in first])[:SHOWN_METRICS]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raysim.tracking.headline import measure
-from raysim.tracking.metric_names import parts_of, words
+from raysim.tracking.metric_names import ACCOUNTS, parts_of, words
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.style import Picture, Theme, add_to_legend, axes, color, legend, whole_numbers
 from raysim.tracking.units import figure as figure_text
@@ -35,7 +35,7 @@ def learning_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
 def measures(runs: Sequence[RecordedRun]) -> list[str]:
     """What was measured of the whole model, without where: the headline's measure first; no single classes."""
     headline = next((run.headline for run in runs if run.headline), None)
-    plain = (name for run in runs for name in run.metrics if not name.startswith("privacy/"))
+    plain = (name for run in runs for name in run.metrics if not name.startswith(ACCOUNTS))
     names = [name for name in plain if not parts_of(name).summary and not parts_of(name).of_class]
     if headline is not None and headline in names:
         names.insert(0, headline)

@@ -1,0 +1,70 @@
+"""What `raysim plan` shows of virtual time: how long steps take, how busy devices are, and who is left out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raysim.execution.preparation.prepare import Prepared
+    from raysim.systems import Forecast
+
+PLANNED = 2_000
+"""Steps that are planned to be shown, at most."""
+_NAMED = 5
+
+
+def timetable_values(prepared: Prepared) -> dict[str, Any]:
+    """The forecast for programs; nothing where there are no devices."""
+    found = _forecast(prepared)
+    return {} if found is None else {"timetable": {"name": prepared.experiment.systems.timetable.name} | asdict(found)}
+
+
+def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
+    """The forecast for people."""
+    found = _forecast(prepared)
+    if found is None:
+        return []
+    systems = prepared.experiment.systems
+    lines = [f"{systems.timetable.name} on {systems.fleet.name} devices: {found.sentence}"]
+    whole = "all" if found.steps == prepared.last_round else f"the first {found.steps:,}"
+    lines.append(f"{whole} steps take {_time(found.seconds)} of virtual time and {_bytes(found.bytes)} of messages")
+    if found.joules or found.money:
+        lines.append(f"{found.joules:,.4g} J, {found.money:,.4g} of money")
+    lines.append(_left_out(found))
+    if found.in_time is not None:
+        partly = "a step of their work" if getattr(systems.timetable, "keep_partial", False) else "their work"
+        lines.append(f"{found.in_time:.0%} of the clients can do {partly} before the deadline")
+    return [("timetable" if not place else "", line) for place, line in enumerate(lines)]
+
+
+def _forecast(prepared: Prepared) -> Forecast | None:
+    if prepared.timetable is None:
+        return None
+    from raysim.execution.preparation.timetable import share_in_time
+    from raysim.systems import forecast
+
+    steps = min(prepared.last_round, PLANNED)
+    return forecast(prepared.timetable, steps, share_in_time(prepared.timetable))
+
+
+def _left_out(found: Forecast) -> str:
+    drawn = found.trips + found.late
+    text = f"{found.late:,} of {drawn:,} drawn are late, gone or dropped" if found.late else "nobody is left out"
+    if not found.left_out:
+        return text
+    named = ", ".join(str(one) for one in found.left_out[:_NAMED])
+    more = f" and {len(found.left_out) - _NAMED:,} more" if len(found.left_out) > _NAMED else ""
+    return f"{text}; never in time: client {named}{more}"
+
+
+def _time(seconds: float) -> str:
+    from raysim.tracking.units import duration
+
+    return duration(seconds)
+
+
+def _bytes(count: int) -> str:
+    from raysim.tracking.units import size
+
+    return size(count)

@@ -1,0 +1,202 @@
+"""Runs in virtual time: what they record, that they keep their bits, when they end, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from federations import digits, final_sha256, sha256
+
+from raysim import Experiment, Simulation
+from raysim.errors import ConfigError, RunError
+from raysim.execution.preparation.prepare import prepare_job
+
+FLEET = "systems.fleet={name: log_normal, speed: 10, sigma: 1, upload: 20000, latency: 0.5}"
+COSTS = "systems.costs={joules_per_second: 2, money_per_byte: 0.001}"
+
+
+def finished(experiment: Experiment) -> tuple[Path, str]:
+    with Simulation(experiment) as simulation:
+        simulation.run()
+        return simulation.directory, sha256(simulation.model())
+
+
+def rounds(directory: Path) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = pq.read_table(directory / "rounds.parquet").to_pydict()
+    return found
+
+
+def test_a_fleet_that_all_wait_for_changes_no_bit(tmp_path: Path) -> None:
+    assert final_sha256(digits(tmp_path, FLEET)) == final_sha256(digits(tmp_path))
+    lenient = "systems.timetable={name: deadline, seconds: 100000}"
+    assert final_sha256(digits(tmp_path, FLEET, lenient)) == final_sha256(digits(tmp_path))
+
+
+def test_virtual_time_energy_and_money_are_columns_of_rounds_and_clients(tmp_path: Path) -> None:
+    directory, _ = finished(digits(tmp_path, FLEET, COSTS))
+    prepared = prepare_job(digits(tmp_path, FLEET, COSTS))
+    assert prepared.timetable is not None
+    fleet, load = prepared.timetable.fleet, prepared.timetable.load
+    assert (load.down, load.up) == (4 * prepared.parameters, 4 * prepared.parameters)
+    table, clients = rounds(directory), pq.read_table(directory / "clients.parquet")
+    at, joules, money = 0.0, 0.0, 0.0
+    for place, number in enumerate(table["round"]):
+        of_round = clients.filter(np.asarray(clients["round"]) == number).to_pydict()
+        ids = np.array(of_round["client"])
+        computes = np.array(of_round["steps"]) / fleet.speed[ids]
+        seconds = 0.5 + computes + load.up / 20_000 + 0.5
+        assert np.allclose(of_round["virtual_seconds"], seconds)
+        assert np.allclose(of_round["virtual_joules"], 2 * computes)
+        assert np.allclose(of_round["virtual_money"], 0.001 * (load.up + load.down))
+        at, joules = at + seconds.max(), joules + 2 * computes.sum()
+        money += len(ids) * 0.001 * (load.up + load.down)
+        for name, expected in (("seconds", at), ("joules", joules), ("money", money), ("late", 0)):
+            assert table[f"virtual/{name}"][place] == pytest.approx(expected)
+        assert table["virtual/utilisation"][place] == pytest.approx(seconds.mean() / seconds.max())
+
+
+def test_without_devices_nothing_of_virtual_time_is_recorded(tmp_path: Path) -> None:
+    directory, _ = finished(digits(tmp_path, "rounds=1"))
+    for name in ("rounds", "clients"):
+        assert not [one for one in pq.read_schema(directory / f"{name}.parquet").names if "virtual" in one]
+
+
+@pytest.mark.parametrize(
+    "timetable",
+    [
+        "{name: deadline, seconds: 3}",
+        "{name: deadline, seconds: 3, keep_partial: true}",
+        "{name: over_selection, factor: 1.5}",
+    ],
+)
+def test_a_run_is_the_same_after_a_resume(tmp_path: Path, timetable: str) -> None:
+    given = FLEET, COSTS, "systems.dropout=0.2", f"systems.timetable={timetable}"
+    whole, bits = finished(digits(tmp_path / "whole", *given, "cohort=3"))
+    half, _ = finished(digits(tmp_path / "half", *given, "cohort=3", "rounds=2"))
+    with Simulation.resume(half, overrides=["rounds=4"]) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == bits
+    one, other = rounds(whole), rounds(half)
+    assert one.keys() == other.keys()
+    assert all(one[name] == other[name] for name in one if name.startswith(("virtual/", "cohort", "wire", "steps")))
+
+
+def test_partial_work_takes_the_steps_that_there_is_time_for(tmp_path: Path) -> None:
+    given = FLEET, "systems.timetable={name: deadline, seconds: 3, keep_partial: true}"
+    directory, _ = finished(digits(tmp_path, *given))
+    clients = pq.read_table(directory / "clients.parquet").to_pydict()
+    assert max(clients["virtual_seconds"]) == 3.0
+    prepared = prepare_job(digits(tmp_path, *given))
+    assert prepared.timetable is not None
+    work = prepared.timetable.load.work[np.array(clients["client"])]
+    cut = np.array(clients["steps"]) < work
+    assert cut.any()
+    assert np.array_equal(cut, np.array(clients["virtual_seconds"]) == 3.0)
+
+
+def test_speeds_may_count_samples(tmp_path: Path) -> None:
+    given = FLEET, "systems.unit=samples", "client.batch_size=100"
+    prepared, in_steps = (prepare_job(digits(tmp_path, *given, *more)) for more in ((), ("client.steps=3",)))
+    assert prepared.timetable is not None
+    assert in_steps.timetable is not None
+    sizes = prepared.federation.sizes("train")
+    assert prepared.timetable.load.work.tolist() == sizes.tolist()
+    assert in_steps.timetable.load.work.tolist() == (3 * np.minimum(sizes, 100)).tolist()
+    assert sizes.min() < 100
+
+
+def test_a_run_ends_with_the_last_round_within_its_virtual_time(tmp_path: Path) -> None:
+    directory, _ = finished(digits(tmp_path, FLEET))
+    at = rounds(directory)["virtual/seconds"]
+    budget = (at[1] + at[2]) / 2
+    with Simulation(digits(tmp_path, FLEET, f"stop.virtual_seconds={budget}")) as simulation:
+        summary = simulation.run()
+    assert (summary.rounds, summary.reason) == (2, f"{budget:g} virtual seconds are over")
+
+
+def test_a_run_ends_once_its_bytes_are_sent_also_after_a_resume(tmp_path: Path) -> None:
+    directory, _ = finished(digits(tmp_path / "whole"))
+    table = rounds(directory)
+    sent = np.cumsum(np.array(table["wire_up"]) + np.array(table["wire_down"]))
+    with Simulation(digits(tmp_path / "short", f"stop.wire_bytes={sent[1] + 1}", "rounds=1")) as simulation:
+        simulation.run()
+    with Simulation.resume(simulation.directory, overrides=["rounds=4"]) as resumed:
+        summary = resumed.run()
+    assert (summary.rounds, summary.reason) == (3, f"{sent[2]:,} bytes were sent")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["systems.fleet={name: log_normal, sigma: 1}"], "systems.fleet.speed: "),
+        (["stop.virtual_seconds=5"], "stop.virtual_seconds: there is no virtual time without devices"),
+        ([FLEET, "client.stragglers.share=0.5"], "client.stragglers makes clients late as well"),
+        ([FLEET, "systems.fleet.speed=0"], "systems.fleet.speed"),
+        (["systems.fleet={name: tiers, tiers: [{share: 0.5, speed: 1}]}"], "the shares of tiers add up to 0.5"),
+        (["systems.fleet={name: log_normal, speed: 1, network_sigma: 1}"], "network_sigma spreads upload and download"),
+    ],
+)
+def test_the_schema_refuses_what_does_not_belong_together(tmp_path: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        digits(tmp_path, *overrides)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["systems.timetable={name: deadline, seconds: 0.5}"],
+            r"no client can return within 0.5 virtual seconds \(0% of 6",
+        ),
+        (
+            ["systems.timetable={name: deadline, seconds: 0.5, keep_partial: true}"],
+            "no client can do a local step within",
+        ),
+        (["stop.virtual_seconds=0.5"], "stop.virtual_seconds: 0.5 s are below the first step"),
+        (["stop.wire_bytes=100"], "stop.wire_bytes: 100 are below one round, which sends"),
+        (["selection=oort"], "selection oort looks at results, and virtual time must not depend on them"),
+        (["algorithm=centralised"], "centralised training has no devices"),
+        (
+            ["cohort=6", "systems.timetable=over_selection"],
+            "1.3 times a cohort of 6 is no more",
+        ),
+        (["systems.timetable=over_selection", "selection=poisson"], "over_selection draws more clients than a cohort"),
+        (
+            ["systems.fleet=none", "systems.timetable=over_selection"],
+            "systems.timetable: it is for devices; set systems.f",
+        ),
+        (["systems.fleet=none", "systems.dropout=0.5"], "systems.dropout: it is for devices"),
+        (["systems.fleet={name: trace, path: nowhere.csv}"], "systems.fleet.path: nowhere.csv: no such file"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_run(tmp_path: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Simulation(digits(tmp_path, FLEET, *overrides))
+    assert not list(tmp_path.iterdir())
+
+
+def test_epsilon_is_not_accounted_for_cohorts_that_devices_change(tmp_path: Path) -> None:
+    noise = (
+        "selection=poisson",
+        "aggregation.weights=uniform",
+        "aggregation.stages=[{name: clip, max_norm: 1}, {name: gaussian, noise_multiplier: 1}]",
+    )
+    prepare_job(digits(tmp_path, FLEET, *noise))
+    with pytest.raises(ConfigError, match="epsilon is accounted for the cohorts that selection draws"):
+        prepare_job(digits(tmp_path, FLEET, *noise, "systems.dropout=0.1"))
+
+
+def test_a_resume_with_another_fleet_timetable_or_record_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "devices.csv"
+    path.write_text("device,speed\n0,10\n1,3\n")
+    directory, _ = finished(digits(tmp_path / "runs", f"systems.fleet={{name: trace, path: {path}}}", "rounds=1"))
+    for override in ("systems.fleet={name: log_normal, speed: 1}", "systems.timetable={name: deadline, seconds: 9}"):
+        with pytest.raises(RunError, match=r"systems\."):
+            Simulation.resume(directory, overrides=["rounds=2", override])
+    path.write_text("device,speed\n0,10\n1,4\n")
+    with pytest.raises(RunError, match=r"systems\.fleet\.path was"):
+        Simulation.resume(directory, overrides=["rounds=2"])
