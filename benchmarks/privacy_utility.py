@@ -9,10 +9,14 @@ its clip chosen of `CLIPS` at each epsilon by the accuracy on 6,000 held-out ima
 which costs privacy that is not counted, and is then run under the seeds of the table. Without privacy nothing is
 clipped.
 
+DP-FedAvg is attacked at some epsilons, without tuning anything anew: is a sample of the training set (by its loss under
+the last model), did a client take part in round 50 (by what it would have sent, and how the model changed), and which
+images does a client give away, to the server and to those who see models alone.
+
     RAYSIM_DATA=… python benchmarks/privacy_utility.py
 
 Every finished run is kept in `benchmarks/results/privacy_utility.json`; the table goes beside it, and the picture to
-`docs/images/privacy-utility.png`.
+`docs/images/privacy-utility.png`, reconstructed images to `docs/images/privacy-inversion.png`.
 """
 
 from __future__ import annotations
@@ -26,26 +30,36 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from keeping import Kept, table
 
 from raysim import Experiment, Simulation
 from raysim.aggregation import Mechanism
+from raysim.attacking import attack_model, attack_round, invert_update
 from raysim.config.privacy import PrivacyConfig
 from raysim.privacy import PrivacyAccount, account_for, sampling_of
+from raysim.privacy.attacks import advantage_bound
 from raysim.privacy.blt import Blt, optimal_blt
 from raysim.privacy.factorisation import banded_square_root
+from raysim.tracking import RunDirectory, read_clients
+from raysim.tracking.report.groups import interval
 
 KEPT = Kept("privacy_utility")
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "privacy-utility.png"
+INVERSIONS = PICTURE.with_name("privacy-inversion.png")
 ROUNDS, CLIENTS, COHORT, BANDS = 200, 1000, 50, 20
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)
 CLIPS = (0.1, 0.2, 0.4)
 TUNING_SEED, SEEDS = 100, (1, 2, 3)
 DELTA = 1e-5
+ATTACKED, ATTACKED_ROUND, SHOWN = (math.inf, 8.0, 1.0, 0.25), 50, 8
+FEDAVG = "DP-FedAvg (Poisson)"
 METHODS = {
-    "DP-FedAvg (Poisson)": ("poisson", {"name": "gaussian"}),
+    FEDAVG: ("poisson", {"name": "gaussian"}),
     "DP-FTRL, BLT": ("round_robin", {"name": "blt", "buffers": 4}),
     "DP-FTRL, BSR": ("round_robin", {"name": "bsr", "bands": BANDS}),
+    "DP-FTRL, tree": ("round_robin", {"name": "tree"}),
 }
 
 
@@ -59,8 +73,113 @@ def main() -> None:
             clips = (0.0,) if math.isinf(epsilon) else CLIPS
             tuned = {clip: accuracy(method, epsilon, clip, TUNING_SEED)["validation"] for clip in clips}
             accuracy(method, epsilon, max(tuned, key=lambda clip: tuned[clip]), seed)
-    KEPT.page(page())
+        for epsilon in ATTACKED:
+            if (clip := chosen_clip(FEDAVG, epsilon)) is not None:
+                attacked(epsilon, clip, seed)
+    KEPT.page(page() + "\n" + attacks_page())
     draw()
+    if given.seeds:
+        draw_inversions(given.seeds[0])
+
+
+def attacked(epsilon: float, clip: float, seed: int) -> dict[str, float]:
+    """What attacks on a run of DP-FedAvg reach."""
+
+    def measure() -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            run = finished(epsilon, clip, seed, folder)
+            samples, clients = attack_model(run), attack_round(run, round=ATTACKED_ROUND)
+            public = invert_update(run, client=member(run), round=ATTACKED_ROUND, method="linear", sees="model")
+        return {
+            "samples_auc": samples.found.auc, "samples_advantage": samples.found.advantage,
+            "clients_auc": clients.found.auc, "clients_advantage": clients.found.advantage,
+            "clients_members": clients.members, "clients_others": clients.others,
+            "error": float(public.error.mean()), "guess": public.guess,
+        }  # fmt: skip
+
+    found: dict[str, float] = KEPT.of(f"attacks; {key(FEDAVG, epsilon, clip, seed)}", measure)
+    return found
+
+
+def finished(epsilon: float, clip: float, seed: int, folder: str) -> Path:
+    """A run that is attacked, with its table of clients."""
+    experiment = setting(FEDAVG, epsilon, clip, seed, folder).updated(["tracking.clients=true"])
+    with Simulation(experiment) as simulation:
+        simulation.run()
+        return Path(simulation.directory)
+
+
+def member(run: Path) -> int:
+    """The first client of the round that is attacked."""
+    rows = read_clients(RunDirectory.open(run), ["client"])
+    cohorts = (batch.filter(pc.equal(batch["round"], ATTACKED_ROUND))["client"].to_pylist() for batch in rows)
+    return int(min(one for cohort in cohorts for one in cohort))
+
+
+def draw_inversions(seed: int) -> None:
+    """A client's images above what is made of its message, and of the change of the model at each epsilon."""
+    import matplotlib
+    from PIL import Image
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows: list[tuple[str, Any]] = []
+    for epsilon in ATTACKED:
+        clip = chosen_clip(FEDAVG, epsilon)
+        if clip is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            run = finished(epsilon, clip, seed, folder)
+            for sees in ("message", "model") if math.isinf(epsilon) else ("model",):
+                found = invert_update(
+                    run, client=member(run), round=ATTACKED_ROUND, method="linear", sees=sees, most=SHOWN
+                )
+                rows += [] if rows else [("the client's images", found.originals)]
+                whose = "its message" if sees == "message" else "the models"
+                rows.append((f"{whose}, ε {'∞' if math.isinf(epsilon) else f'{epsilon:g}'}", found.found))
+    figure, axes = pyplot.subplots(len(rows), SHOWN, figsize=(7.2, 0.8 * len(rows)), layout="constrained")
+    for line, (label, images) in zip(axes, rows, strict=True):
+        for ax, image in zip(line, images, strict=False):
+            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+        for ax in line:
+            ax.set_axis_off()
+        line[0].text(-0.25, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=9)
+    figure.savefig(INVERSIONS, dpi=110)
+    Image.open(INVERSIONS).convert("L").save(INVERSIONS, optimize=True)
+
+
+def attacks_page() -> str:
+    """The table of attacks."""
+    kept, rows = KEPT.all(), []
+    for epsilon in ATTACKED:
+        clip = chosen_clip(FEDAVG, epsilon)
+        found = [kept[name] for seed in SEEDS
+                 if clip is not None and (name := f"attacks; {key(FEDAVG, epsilon, clip, seed)}") in kept]  # fmt: skip
+        accuracies = chosen(FEDAVG, epsilon)
+        if not found or accuracies is None:
+            continue
+
+        def over_seeds(name: str, digits: int = 3, runs: list[Any] = found) -> str:
+            values = [run[name] for run in runs]
+            half = interval(np.array(values))
+            return f"{statistics.mean(values):.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
+
+        bound = "1" if math.isinf(epsilon) else f"{advantage_bound(epsilon, DELTA):.3f}"
+        rows.append([
+            f"{epsilon:g}", f"{100 * statistics.mean(accuracies[1]):.1f}", over_seeds("samples_auc"),
+            over_seeds("samples_advantage"), over_seeds("clients_auc"), over_seeds("clients_advantage"), bound,
+            over_seeds("error"),
+        ])  # fmt: skip
+    head = ["ε", "test accuracy, %", "AUC, samples", "advantage, samples", "AUC, clients of a round",
+            "advantage, clients", "most that ε allows", "error of images"]  # fmt: skip
+    return table(head, rows)
+
+
+def chosen_clip(method: str, epsilon: float) -> float | None:
+    """The clip that tuning found; None where something is missing."""
+    found = chosen(method, epsilon)
+    return None if found is None else found[0]
 
 
 def accuracy(method: str, epsilon: float, clip: float, seed: int) -> dict[str, float]:
