@@ -70,6 +70,11 @@ class Purpose(IntEnum):
     AVAILABILITY = 225
     DISPATCH = 226
     EDGE = 227
+    CODEC = 240
+    RANDOM_COLUMNS = 241
+    HADAMARD = 242
+    SKETCH = 243
+    DOWNLINK = 244
 
 
 def _mix(h: UInt64) -> UInt64:

@@ -43,6 +43,11 @@ STAGES: Mapping[str, str] = {
     "local_laplace": "raysim.privacy.local:LocalLaplace",
     "discrete_gaussian": "raysim.privacy.distributed:DiscreteGaussian",
     "skellam": "raysim.privacy.distributed:Skellam",
+    "rotate": "raysim.compression.rotate:Rotate",
+    "compress": "raysim.compression.compress:Compress",
+    "randk": "raysim.compression.random_columns:RandomK",
+    "sketch": "raysim.compression.sketch:Sketch",
+    "downlink": "raysim.compression.downlink:Downlink",
 }
 """Import string of every stage by its name in the configuration. Families of stages are rooms above this one."""
 
@@ -55,7 +60,7 @@ PROTECTIONS: Mapping[str, str] = {
 }
 """Import string of the rule of every protection, which is called with its section and the fields that are sent."""
 
-_ON_CLIENTS = frozenset({"client", "wire", "integers"})
+_ON_CLIENTS = frozenset({"client", "wire", "encoded", "download", "integers"})
 """Methods that a worker calls for clients, whose errors name the client and the round."""
 
 
@@ -124,7 +129,10 @@ def build_aggregation(config: AggregationConfig, sent: Sequence[Field], columns:
         stage.label = name if names.count(name) == 1 else f"{name}{names.count(name)}"
         stage.sent = fields
         at_each.append(fields)
-        fields = tuple(stage.fields(fields))
+        try:
+            fields = tuple(stage.fields(fields))
+        except ConfigError as error:
+            raise ConfigError(f"aggregation.stages[{place}]: {stage.label}: {error}") from None
         stages.append(stage)
     if any(stage.fixed for stage in stages):
         fields = (*fields, ARRIVED)
@@ -146,7 +154,7 @@ def _build(config: StageConfig, columns: ModelColumns, key: str) -> UpdateStage:
     if not isinstance(config, CustomStageConfig):
         own: type[UpdateStage] = load(STAGES[config.name], key=f"{key}.name")
         try:
-            return own(columns, **config.model_dump(exclude={"name"}))
+            return own(columns, **{key: value for key, value in config if key != "name"})
         except ConfigError as error:
             raise ConfigError(f"{key}: {config.name}: {error}") from None
     found: Any = load(config.name, key=f"{key}.name")

@@ -12,7 +12,7 @@ from torch import Tensor
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.protocol import Peers
 from raysim.aggregation.records import Field, nothing
-from raysim.aggregation.rules import Rule
+from raysim.aggregation.rules import Rule, field_bytes
 from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, Trait, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Array, Float32, Float64, Int64
@@ -31,6 +31,19 @@ REMEDIES: Mapping[Trait, str] = {
     "uniform, or to {name: samples, cap: …}",
 }
 """What a stage asks for, and what to do where it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireBytes:
+    """Bytes of clients' messages.
+
+    Attributes:
+        up: of each client's record, `[k]`.
+        down: of the model that each is sent, `[k]`, where a stage says; None: all of it.
+    """
+
+    up: Int64
+    down: Int64 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,10 @@ class Aggregation:
                     f"{key}: {stage.label} works on the road {' or '.join(sorted(stage.roads))}, but with {why} "
                     f"records travel as {self.rule.road}; remove it, or use other {why.rpartition('.')[2]}"
                 )
+            if stage.codes:
+                self._check_coded(i)
+            if "bounded" in stage.needs:
+                self._check_exposed(stage)
             broken = {trait for later in self.stages[i + 1 :] for trait in _broken(later)}
             for trait in sorted(stage.needs):
                 if trait not in traits or trait in broken:
@@ -87,6 +104,25 @@ class Aggregation:
                 raise ConfigError(
                     f"aggregation.stages[{i}]: {inner.label} stands inside of the noise, whose size goes by the bound "
                     f"outside of it; put it before {noise.label}"
+                )
+
+    def _check_coded(self, place: int) -> None:
+        """Refuse what would change a message that is encoded."""
+        outer = self.stages[place]
+        for i, inner in enumerate(self.stages[place + 1 :], place + 1):
+            if type(inner).client is not UpdateStage.client and not inner.observes:
+                raise ConfigError(
+                    f"aggregation.stages[{i}]: {inner.label} changes what {outer.label} has encoded; put it before "
+                    f"{outer.label}, or remove one"
+                )
+
+    def _check_exposed(self, noise: UpdateStage) -> None:
+        """Refuse noise on records of which something gets past it."""
+        for i, stage in enumerate(self.stages):
+            if stage.exposes is not None:
+                raise ConfigError(
+                    f"aggregation.stages[{i}]: {stage.label}: {stage.exposes}: {noise.label} needs another, such as "
+                    "randk, or none"
                 )
 
     def check_run(self, setting: Setting) -> None:
@@ -152,9 +188,38 @@ class Aggregation:
         own = (f"stages/{stage.label}/{name}" for stage in self.stages for name in stage.metrics)
         return (*self.rule.metrics, *own)
 
-    def dense(self, round_number: int, clients: Int64) -> int:
-        """Bytes of these clients' records where no stage encodes them."""
+    def dense(self, round_number: int, clients: Int64) -> Int64:
+        """Bytes of each of these clients' records `[k]` where no stage encodes them."""
         return self.rule.message_bytes(self.values, round_number, clients)
+
+    def most_bytes(self, round_number: int, clients: Int64) -> tuple[Int64, bool]:
+        """The most bytes of each of these clients' records `[k]`, before anything is trained, and whether all who take
+        a step send that many. A client without steps never sends more."""
+        for stage in reversed(self.stages):
+            if not self.rule.encodes and (most := stage.most_bytes(round_number, clients)) is not None:
+                later = self._uncoded(stage.fields(stage.sent), round_number, clients)
+                return most + later, stage.bytes_known
+        return self.dense(round_number, clients), True
+
+    @property
+    def sends_model(self) -> bool:
+        """Whether a stage encodes the model that clients are sent."""
+        return any(type(stage).model is not UpdateStage.model for stage in self.stages)
+
+    def model(
+        self, before: Float32, model: Float32, state: Mapping[str, Float64], context: MeanContext
+    ) -> tuple[Float32, dict[str, Float64]]:
+        """The model that clients are sent, and the server's state after it.
+
+        Args:
+            before: the model that they were sent last.
+            model: of the algorithm; may be changed in place.
+        """
+        after = dict(state)
+        for stage in self.stages:
+            model, own = stage.model(before, model, _vectors_of(stage, state), context)
+            after |= {_own(stage, name): vector for name, vector in own.items()}
+        return model, after
 
     def client_state(self) -> tuple[ClientVector, ...]:
         """What each client keeps for the stages."""
@@ -171,8 +236,8 @@ class Aggregation:
         names = [_own(stage, name) for stage in self.stages for name in stage.broadcast]
         return {name: state[name] for name in names}
 
-    def client(self, sent: Mapping[str, Tensor], block: SendContext) -> tuple[Mapping[str, Tensor], int]:
-        """The records of a block as they are folded, and the bytes that its clients would send.
+    def client(self, sent: Mapping[str, Tensor], block: SendContext) -> tuple[Mapping[str, Tensor], WireBytes]:
+        """The records of a block as they are folded, and the bytes of its clients' messages.
 
         Args:
             sent: of the algorithm; may be changed in place.
@@ -180,17 +245,20 @@ class Aggregation:
                 in place.
         """
         if not self.stages:
-            return sent, self.dense(block.round, block.clients)
+            return sent, WireBytes(self.dense(block.round, block.clients))
         encoded: Int64 | None = None
+        down: Int64 | None = None
         sent = _apart(sent)
         for stage, fields, bound in zip(self.stages, self.sent, self._bounds(block.server), strict=True):
             own = {vector.name: block.state[_own(stage, vector.name)] for vector in stage.client_state()}
             context = replace(block, fields=fields, state=own, server=_vectors_of(stage, block.server), bound=bound)
             with user_code(f"stage {stage.label}: client"):
-                sent = stage.client(sent, context)
-                wire = stage.wire(sent, context)
+                received = stage.download(context)
+                sent, wire = stage.encoded(sent, context)
             _check_sent(stage, sent)
-            encoded = encoded if wire is None else wire
+            down = down if received is None else received
+            if wire is not None:
+                encoded = wire + self._uncoded(stage.fields(fields), block.round, block.clients)
         if self.fixed:
             like = next(iter(sent.values()))
             sent = {**sent, ARRIVED.name: like.new_full((len(block.clients), 1), block.total)}
@@ -200,8 +268,14 @@ class Aggregation:
                     f"stage {self.stages[-1].label}: client returned no {field.name!r}, a field of {field.size} values"
                 )
         if encoded is None or self.rule.encodes:
-            return sent, self.dense(block.round, block.clients)
-        return sent, int(np.sum(encoded))
+            encoded = self.dense(block.round, block.clients)
+        return sent, WireBytes(encoded, down)
+
+    def _uncoded(self, coded: Sequence[Field], round_number: int, clients: Int64) -> Int64:
+        """Bytes `[k]` of each client's fields that are not among these: inside of what encodes, stages add them."""
+        names = {field.name for field in coded}
+        rest = [pair for pair in zip(self.rule.fields, self.values, strict=True) if pair[0].name not in names]
+        return field_bytes([field for field, _ in rest], [size for _, size in rest], round_number, clients)
 
     @staticmethod
     def without_own(state: Mapping[str, Float64]) -> dict[str, Float64]:

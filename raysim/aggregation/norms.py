@@ -122,6 +122,7 @@ class Measure(UpdateStage):
 
     roads = frozenset({"sum", "rows", "modular"})
     columnwise = False
+    observes = True
     metrics = ("norm", "mean_norm")
 
     def fields(self, sent: Sequence[Field]) -> Sequence[Field]:

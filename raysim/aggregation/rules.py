@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -140,16 +141,13 @@ class Rule(ABC):
         """
         return records
 
-    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> int:
-        """Bytes of these clients' messages where no stage encodes them: float32.
+    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> Int64:
+        """Bytes of each of these clients' messages `[k]` where no stage encodes them: float32.
 
         Args:
             values: of each field, without padding.
         """
-        count = 0
-        for one, size in zip(self.fields, values, strict=True):
-            count += len(clients) * size if one.sent is None else int(one.sent(round_number, clients).sum())
-        return _FLOAT32 * count
+        return field_bytes(self.fields, values, round_number, clients)
 
     @abstractmethod
     def accumulator(
@@ -168,6 +166,18 @@ class Rule(ABC):
     @abstractmethod
     def record_bytes(self, records: int, clients: int) -> int:
         """Bytes in which records of this many clients travel together."""
+
+
+def field_bytes(fields: Sequence[Field], values: Sequence[int], round_number: int, clients: Int64) -> Int64:
+    """Bytes of fields in float32 in each client's message, `[k]`.
+
+    Args:
+        values: of each field, without padding.
+    """
+    count = np.zeros(len(clients), dtype=np.int64)
+    for one, size in zip(fields, values, strict=True):
+        count += size if one.sent is None else one.sent(round_number, clients)
+    return _FLOAT32 * count
 
 
 class WeightedMean(Rule):

@@ -34,6 +34,8 @@ class ModelSegment(Protocol):
     def start(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 class ModelColumns(Protocol):
@@ -192,10 +194,14 @@ class UpdateStage:
     """Roads of a rule on which it works."""
     needs: ClassVar[frozenset[Trait]] = frozenset()
     """What must hold for records that come to its client half, and still hold where they are folded."""
-    breaks: ClassVar[frozenset[Trait]] = frozenset()
+    breaks: frozenset[Trait] = frozenset()
     """What does not hold any more after its client half."""
-    columnwise: ClassVar[bool] = True
+    columnwise: bool = True
     """Whether the server half treats columns apart."""
+    observes: ClassVar[bool] = False
+    """Whether its client half only looks at what is sent."""
+    codes: ClassVar[bool] = False
+    """Whether what leaves its client half is sent in fewer bits than float32 has, so that nothing may change it."""
     every_round: ClassVar[bool] = False
     """Whether the server takes a step, with a mean of zero, where the cohort is empty or all of it was dropped."""
     fixed: ClassVar[bool] = False
@@ -206,6 +212,10 @@ class UpdateStage:
     """Names of what its server half records; columns `stages/LABEL/NAME` of rounds.parquet."""
     inexact: str | None = None
     """Why a run with it cannot be repeated to the bit, where it cannot."""
+    exposes: str | None = None
+    """Why noise does not protect what went through its client half, where it does not."""
+    bytes_known: bool = True
+    """Whether `most_bytes` are the bytes of all its messages."""
 
     gives: frozenset[Trait] = frozenset()
     mechanism: Mechanism | None = None
@@ -259,6 +269,31 @@ class UpdateStage:
     def wire(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Int64 | None:
         """Bytes of each client's encoded message `[k]`, given what left its client half; None: it encodes nothing."""
         return None
+
+    def encoded(self, sent: Mapping[str, Tensor], ctx: SendContext) -> tuple[Mapping[str, Tensor], Int64 | None]:
+        """Both of them: for a stage whose bytes do not follow from what leaves its client half."""
+        sent = self.client(sent, ctx)
+        return sent, self.wire(sent, ctx)
+
+    def most_bytes(self, round_number: int, clients: Int64) -> Int64 | None:
+        """The most bytes of each client's message `[k]`, before anything is trained; None: it encodes nothing."""
+        return None
+
+    def download(self, ctx: SendContext) -> Int64 | None:
+        """Bytes of the model that each client is sent before it trains `[k]`; None: the whole model."""
+        return None
+
+    def model(
+        self, before: Float32, model: Float32, state: Mapping[str, Float64], ctx: MeanContext
+    ) -> tuple[Float32, Mapping[str, Float64]]:
+        """The model `[P]` that clients are sent in place of the algorithm's, and the stage's next state.
+
+        Args:
+            before: the model that clients were sent last, which is only read.
+            model: what the algorithm made of it; may be changed in place.
+            state: after the server half.
+        """
+        return model, state
 
     def integers(self, totals: Mapping[str, Int64], ctx: IntegerContext) -> None:
         """On the modular road: change the rounded sums of a worker's clients in place, each `[size]`, before they are

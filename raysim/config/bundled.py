@@ -12,7 +12,7 @@ from raysim.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 """In a checkout a link to the folder beside the package; in a wheel the files themselves."""
-FAMILIES = ("llm", "privacy", "systems")
+FAMILIES = ("llm", "privacy", "systems", "wire")
 """Folders of configurations that belong together."""
 _SENTENCE_END = re.compile(r"(?<!\bal)\.\s")
 

@@ -9,6 +9,13 @@ from pydantic import Field, Tag
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString, Section
 from raysim.config.bounds import Arguments
 from raysim.config.canaries import CanariesStageConfig
+from raysim.config.compression import (
+    CompressStageConfig,
+    DownlinkStageConfig,
+    RandomKStageConfig,
+    RotateStageConfig,
+    SketchStageConfig,
+)
 from raysim.config.noise import (
     AdaptiveClipStageConfig,
     BltStageConfig,
@@ -68,6 +75,11 @@ StageConfig = Annotated[
     | Annotated[LocalLaplaceStageConfig, Tag("local_laplace")]
     | Annotated[DiscreteGaussianStageConfig, Tag("discrete_gaussian")]
     | Annotated[SkellamStageConfig, Tag("skellam")]
+    | Annotated[RotateStageConfig, Tag("rotate")]
+    | Annotated[CompressStageConfig, Tag("compress")]
+    | Annotated[RandomKStageConfig, Tag("randk")]
+    | Annotated[SketchStageConfig, Tag("sketch")]
+    | Annotated[DownlinkStageConfig, Tag("downlink")]
     | Annotated[ZeroStageConfig, Tag("zero")]
     | Annotated[ClipStageConfig, Tag("clip")]
     | Annotated[MeasureStageConfig, Tag("measure")]

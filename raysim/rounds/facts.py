@@ -148,7 +148,7 @@ def round_row(
 
     Args:
         model_bytes: of what travels to a worker.
-        wire_down: bytes of what a federation would send to a client.
+        wire_down: bytes of what a federation would send to a client, beside what leases report.
     """
     took_part = facts.took_part
     names = ("broadcast", "train", *PARTS)
@@ -166,7 +166,7 @@ def round_row(
         transport_down=trained.broadcasts * model_bytes,
         tokens=sum(report.tokens for report in trained.reports),
         wire_up=sum(report.wire_up for report in trained.reports),
-        wire_down=len(task.clients) * wire_down,
+        wire_down=len(task.clients) * wire_down + sum(report.wire_down for report in trained.reports),
         lr=task.lr,
         seconds={
             **spent,

@@ -99,6 +99,7 @@ class LeaseReport:
         transport_up: bytes of the partial sum.
         keepers: clients with a new state.
         wire_up: bytes that the clients would send in a federation.
+        wire_down: bytes of the model that they would be sent, where a stage encodes it.
         tokens: in the batches of the clients that were not dropped.
         into: the step.
     """
@@ -110,5 +111,6 @@ class LeaseReport:
     transport_up: int
     keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)
     wire_up: int = 0
+    wire_down: int = 0
     tokens: int = 0
     into: int = 0

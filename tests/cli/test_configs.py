@@ -13,7 +13,9 @@ from raysim.tracking import RunDirectory, read_rounds
 Raysim = Callable[..., Result]
 
 FOLDER = Path(__file__).parents[2] / "configs"
-CONFIGS = sorted(file for family in ("", "llm", "privacy", "systems") for file in (FOLDER / family).glob("*.yaml"))
+CONFIGS = sorted(
+    file for family in ("", "llm", "privacy", "systems", "wire") for file in (FOLDER / family).glob("*.yaml")
+)
 PLANNED = ("llama_7b_lora", "mistral_7b_flowertune")
 """Models that no test machine holds."""
 ELSEWHERE = ("minilm_spam_lora", "smollm2_roles_lora", "dp_lora_spam")

@@ -19,7 +19,7 @@ NAMES = {
     *(file.stem for file in (ROOT / "configs").glob("*.yaml")),
     *(
         f"{family}/{file.stem}"
-        for family in ("llm", "privacy", "systems")
+        for family in ("llm", "privacy", "systems", "wire")
         for file in (ROOT / "configs" / family).glob("*.yaml")
     ),
 }

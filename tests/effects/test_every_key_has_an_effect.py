@@ -8,6 +8,7 @@ from pathlib import Path
 import looks
 import pytest
 from algorithm_table import ALGORITHMS
+from compression_table import COMPRESSION
 from data_table import DATA
 from looked_at import LOOKED_AT
 from outcomes import Lab, stub_report, write_files
@@ -42,7 +43,7 @@ def of_algorithms() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 LOOKED = {key: look for look, table in LOOKED_AT.items() for key in lines(table)}
-TABLE = lines(RUNS) | lines(DATA) | lines(TRANSFORMERS) | of_algorithms()
+TABLE = lines(RUNS) | lines(DATA) | lines(COMPRESSION) | lines(TRANSFORMERS) | of_algorithms()
 TABLE |= {key: row for table in LOOKED_AT.values() for key, row in lines(table).items()}
 LISTS = ("data.transforms", "tracking.observers")
 """Lists of components, whose elements are given whole."""

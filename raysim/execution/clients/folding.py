@@ -79,7 +79,8 @@ class LeaseFold:
         places: of each in the whole lease, `[n]`; None where they are all of it.
         dropped: for each client of the lease None, or why it was left out.
         weights: of each, `[n]`, not normalised; 0 for those that were left out.
-        wire_bytes: that the clients would have sent, those that were left out included.
+        wire_up: bytes that each client would have sent, `[n]`, those that were left out included.
+        wire_down: bytes of the model that each would have been sent, `[n]`, where a stage says; else 0.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class LeaseFold:
         count = len(lease.clients)
         self.dropped: list[str | None] = [None] * count
         self.weights: Float64 = np.zeros(count)
-        self.wire_bytes = 0
+        self.wire_up: Int64 = np.zeros(count, dtype=np.int64)
+        self.wire_down: Int64 = np.zeros(count, dtype=np.int64)
         self._aggregation, self._accumulator = aggregation, accumulator
         self._device, self._context = device, context
 
@@ -142,7 +144,9 @@ class LeaseFold:
         counted = np.flatnonzero([reason is None for reason in reasons])
         self.dropped[block] = reasons
         self.weights[block][counted] = weights[counted]
-        self.wire_bytes += wire
+        self.wire_up[block] = wire.up
+        if wire.down is not None:
+            self.wire_down[block] = wire.down
         return counted
 
     def seal(self) -> Record:

@@ -84,6 +84,15 @@ def _handed_over(
     trained = int(notes.tokens[[why is None for why in fold.dropped]].sum())
     clamped, keepers = int(notes.clamped.sum()), np.concatenate(notes.keepers)
     report = LeaseReport(
-        facts, lease.positions, clamped, seconds, record.nbytes, keepers, fold.wire_bytes, trained, int(lease.into[0])
+        facts,
+        lease.positions,
+        clamped,
+        seconds,
+        record.nbytes,
+        keepers,
+        wire_up=int(fold.wire_up.sum()),
+        wire_down=int(fold.wire_down.sum()),
+        tokens=trained,
+        into=int(lease.into[0]),
     )
     return record, report

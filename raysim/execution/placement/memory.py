@@ -119,12 +119,12 @@ class Skeleton:
 
     @property
     def wire_down(self) -> int:
-        """Bytes that a federation would send to a client: as `transport_down`, without padding, or what the algorithm
-        has in place of the model."""
+        """Bytes that a federation would send to a client beside a model that a stage encodes: as `transport_down`,
+        without padding, or what the algorithm has in place of the model."""
         if (values := self.algorithm.values_down) is not None:
             return _FLOAT32 * (values + self._shared.of_stages)
-        padding = self.layout.size - self.layout.values(self.layout.size)
-        return self.transport_down - _FLOAT32 * padding
+        model = 0 if self.aggregation.sends_model else self.layout.values(self.layout.size)
+        return _FLOAT32 * (model + self._shared.values)
 
     @property
     def transport_down(self) -> int:

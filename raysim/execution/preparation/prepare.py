@@ -180,6 +180,8 @@ def prepare_job(
     experiment = with_fine_tuning(experiment, algorithm, layout, federation)
     check_private_samples(experiment, algorithm, meta, info)
     aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
+    if aggregation.sends_model and algorithm.values_down is not None:
+        raise ConfigError(f"aggregation.stages: {experiment.algorithm.name} sends clients no model; remove downlink")
     clients = cohort_size(experiment, federation.population)
     weight = expected_weight(experiment, federation) if aggregation.fixed else 1.0
     aggregation.check_run(Setting(experiment, federation.population, clients, weight))

@@ -66,11 +66,13 @@ class Server:
 
     @cached_property
     def wire_down(self) -> int:
-        """Bytes that a federation would send to a client: the model, and what it may read of the state, or what the
-        algorithm has in place of them."""
+        """Bytes that a federation would send to a client: the model, unless a stage encodes it, and what it may read of
+        the state, or what the algorithm has in place of them."""
         values = self.algorithm.values_down
-        own = self._shared.of_stages
-        return 4 * (self.layout.values(self.layout.size) + self._shared.values if values is None else values + own)
+        if values is not None:
+            return 4 * (values + self._shared.of_stages)
+        model = 0 if self.aggregation.sends_model else self.layout.values(self.layout.size)
+        return 4 * (model + self._shared.values)
 
     def apply(
         self,
@@ -112,6 +114,9 @@ class Server:
             view = _View(self, context, state, model, opening)
             found = rule.finish(opened, view) if weight else Finished(NoClients())
             next_state, next_model, metrics = self._step(found.mean, found.fields or rule.fields, state, model, context)
+            if self.aggregation.sends_model:
+                with view.computing():
+                    next_model, next_state = self.aggregation.model(model, next_model, next_state, context)
         spent = time.perf_counter() - checked
         recorded = {name: float(next_state[name][0]) for name in self.algorithm.recorded}
         metrics = {**found.metrics, **metrics, **recorded}

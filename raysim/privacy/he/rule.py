@@ -105,11 +105,11 @@ class EncryptedMean(ModularMean):
         }
         return [rule._together(total.clear, vectors)]
 
-    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> int:
+    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> Int64:
         """Ciphertexts of what is encrypted, and words of the rest."""
         rest = [max(0, count - len(self._chosen[f.name])) for f, count in zip(self.fields, values, strict=True)]
         clear = message_bytes(self.fields, rest) - 8  # the weight is encrypted
-        return len(clients) * (self._text_bytes(self.peers.public) + clear)
+        return np.full(len(clients), self._text_bytes(self.peers.public) + clear)
 
     def _encrypted(self, field: Field) -> Int64:
         """Columns of a field that are encrypted: of vectors over the model's those that were chosen, of others all."""

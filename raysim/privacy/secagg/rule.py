@@ -141,8 +141,8 @@ class ModularMean(WeightedMean):
         fields = formats(self._config, self._sent, len(opening.peers.clients))
         return Finished(ColumnSums(sums), metrics=opening.metrics, fields=fields)
 
-    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> int:
-        return len(clients) * message_bytes(self.fields, values)
+    def message_bytes(self, values: Sequence[int], round_number: int, clients: Int64) -> Int64:
+        return np.full(len(clients), message_bytes(self.fields, values))
 
     def _masks(self, position: int) -> Keys:
         """The masks that the client at a position adds."""
