@@ -89,7 +89,7 @@ def one_round(config: dict[str, Any], clients: int, lost: int = 0) -> tuple[Spen
         opening = rule.protocol.end(SEED, ROUND, begun, contributed, ask)
     with spent.phase("server: open"):
         opened = rule.opened(records, opening, SEED)
-    return spent, opening, [bound.message_bytes([SIZE], ROUND, cohort[:1]), opened]
+    return spent, opening, [int(bound.message_bytes([SIZE], ROUND, cohort[:1])[0]), opened]
 
 
 def check_packed(rule: Any, record: Any, clients: int) -> None:

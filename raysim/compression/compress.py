@@ -128,10 +128,9 @@ class Compress(UpdateStage):
         codec, x = part.codec, part.layers.take(row)
         kept = own["kept"][part.kept] if "kept" in own else None
         memory = own["memory"][part.memory] if "memory" in own else _NOTHING
-        if isinstance(self._feedback, ErrorFeedbackConfig) and kept is not None:
-            x += kept
-        elif kept is not None:
-            x -= kept
+        if kept is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                x += kept if isinstance(self._feedback, ErrorFeedbackConfig) else -kept
         if not np.isfinite(x).all():
             return message_bytes(codec.most, part.layers.dense)
         code = codec.compress(x, lambda: keyed.generator(ctx.seed, _CODEC, *key), memory)

@@ -18,7 +18,7 @@ from raysim.arrays import Float32
 from raysim.compression.bits import pack, packed_bytes, unpack
 from raysim.compression.codec import Codec, Draw, check_length
 
-_PIECE = 1 << 15
+_PIECE = 1 << 16
 """Values that stay in the cache while they are rounded."""
 
 
@@ -47,39 +47,44 @@ class Quantised(Codec[Levels]):
         self._width = (2 * levels).bit_length()
 
     @abstractmethod
-    def _sizes(self, blocks: Float32) -> Float32:
-        """The magnitude of the highest level of each block `[b, block]`."""
+    def _sizes(self, blocks: Float32, room: Float32) -> Float32:
+        """The magnitude of the highest level of each block `[b, block]`; `room`, of the same shape, is for anything."""
 
     def compress(self, x: Float32, draw: Draw, memory: Float32) -> Levels:
-        random = draw().bit_generator.random_raw(-(-self.n // 4)).view(np.uint16)
-        levels = np.empty(self.n, dtype=np.int8)
+        generator = draw().bit_generator
+        levels = np.empty(self.n, dtype=np.uint8)
         units = np.empty(self._blocks, dtype=np.float32)
         at_once = max(1, _PIECE // self._block)
+        piece, other = np.empty((2, at_once * self._block), dtype=np.float32)
         for first in range(0, self._blocks, at_once):
             left, right = first * self._block, min((first + at_once) * self._block, self.n)
-            count = -(-(right - left) // self._block)
-            piece = np.zeros(count * self._block, dtype=np.float32)
-            piece[: right - left] = x[left:right]
-            blocks = piece.reshape(count, self._block)
-            unit = self._sizes(blocks) / np.float32(self._most_level)
+            size, count = right - left, -(-(right - left) // self._block)
+            piece[:size], piece[size:] = x[left:right], 0
+            blocks, room = (one[: count * self._block].reshape(count, -1) for one in (piece, other))
+            unit = self._sizes(blocks, room) / np.float32(self._most_level)
             units[first : first + count] = unit
             blocks *= np.divide(1, unit, out=np.zeros_like(unit), where=unit >= _SMALLEST)[:, None]
-            shift = random[left:right].astype(np.float32)
+            shift = other[:size]
+            np.copyto(shift, generator.random_raw(-(-size // 4)).view(np.uint16)[:size])
             shift *= np.float32(2.0**-16)
-            shift += np.float32(2.0**-17)
-            shift += piece[: right - left]
-            np.floor(shift, out=shift)
-            np.clip(shift, -self._most_level, self._most_level, out=shift)
-            levels[left:right] = shift
-        return Levels(levels, units)
+            shift += np.float32(2.0**-17 + self._most_level)
+            shift += piece[:size]
+            np.copyto(levels[left:right], shift, casting="unsafe")  # of positive numbers it is the floor
+        np.minimum(levels, np.uint8(2 * self._most_level), out=levels)
+        levels -= np.uint8(self._most_level)
+        return Levels(levels.view(np.int8), units)
 
     def restore(self, code: Levels) -> Float32:
-        found = code.levels.astype(np.float32)
-        whole = self.n // self._block * self._block
-        blocks = found[:whole].reshape(-1, self._block)
-        blocks *= code.units[: len(blocks), None]
-        if whole < self.n:
-            found[whole:] *= code.units[-1]
+        found = np.empty(self.n, dtype=np.float32)
+        whole, at_once = self.n // self._block, max(1, _PIECE // self._block)
+        for first in range(0, whole, at_once):
+            blocks = slice(first, min(first + at_once, whole))
+            values = slice(blocks.start * self._block, blocks.stop * self._block)
+            levels, out = (one[values].reshape(-1, self._block) for one in (code.levels, found))
+            np.multiply(levels, code.units[blocks, None], out=out)
+        rest = whole * self._block
+        if rest < self.n:
+            np.multiply(code.levels[rest:], code.units[-1], out=found[rest:])
         return found
 
     def encode(self, code: Levels) -> bytes:
@@ -105,8 +110,10 @@ class Qsgd(Quantised):
 
     number: ClassVar[int] = 2
 
-    def _sizes(self, blocks: Float32) -> Float32:
-        squares = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64)
+    def _sizes(self, blocks: Float32, room: Float32) -> Float32:
+        squares = np.einsum("ij,ij->i", blocks, blocks)
+        if not ((squares > _SQUARES[0]) & (squares < _SQUARES[1])).all():
+            squares = np.einsum("ij,ij->i", blocks, blocks, dtype=np.float64)
         found: Float32 = np.sqrt(squares).astype(np.float32)
         return found
 
@@ -119,10 +126,12 @@ class Integers(Quantised):
     def __init__(self, n: int, bits: int, block: int) -> None:
         super().__init__(n, 2 ** (bits - 1) - 1, block)
 
-    def _sizes(self, blocks: Float32) -> Float32:
-        found: Float32 = np.maximum(blocks.max(1), -blocks.min(1))
+    def _sizes(self, blocks: Float32, room: Float32) -> Float32:
+        found: Float32 = np.abs(blocks, out=room).max(1)
         return found
 
 
+_SQUARES = 1e-30, 1e30
+"""Sums of squares beyond these are made in float64: some of them may be no float32."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 """Units below it are taken for zero, since their inverse is no float32."""

@@ -71,11 +71,12 @@ class Rotate(UpdateStage):
             signs = _signs(ctx.seed, ctx.round, number, size, self._block)
             rows = sent[name].cpu().numpy()
             rotated = np.zeros((len(rows), size + layers.dense), dtype=np.float32)
-            for row, out in zip(rows, rotated, strict=True):
-                out[: layers.n] = layers.take(row)
-                out[:size] *= signs
-                transform(out[:size].reshape(self._block, -1))
-                out[size:] = row[layers.rest]
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out when it is folded
+                for row, out in zip(rows, rotated, strict=True):
+                    out[: layers.n] = layers.take(row)
+                    out[:size] *= signs
+                    transform(out[:size].reshape(self._block, -1))
+                    out[size:] = row[layers.rest]
             found[name] = torch.from_numpy(rotated).to(sent[name].device)
         return found
 
@@ -121,5 +122,5 @@ def _signs(seed: int, round_number: int, number: int, size: int, block: int) -> 
     return (np.float32(1) - np.float32(2) * bits) * np.float32(block**-0.5)
 
 
-_PIECE = 1 << 16
+_PIECE = 1 << 19
 """Values that stay in the cache while they are transformed."""

@@ -47,22 +47,18 @@ class Table:
         generator = keyed.generator(seed, keyed.Purpose.SKETCH, number)
         self._offsets = generator.integers(0, width, (rows, blocks))
         self._block_signs = _signs(generator, rows * blocks).reshape(rows, blocks)
-        self._signs = _signs(generator, n)
+        self._signs = _signs(generator, n).astype(np.float32)
 
     def of(self, x: A) -> A:
         """The table of a vector, `[size]`, in its precision."""
-        found = np.zeros((self._rows, self._width), dtype=x.dtype)
-        signed = x * self._signs.astype(x.dtype)
-        for block, left in enumerate(range(0, self._n, self._width)):
-            piece = signed[left : left + self._width]
-            for row in range(self._rows):
-                offset, sign = int(self._offsets[row, block]), self._block_signs[row, block]
-                first = min(len(piece), self._width - offset)
-                add = np.add if sign > 0 else np.subtract
-                ahead, around = found[row, offset : offset + first], found[row, : len(piece) - first]
-                add(ahead, piece[:first], out=ahead)
-                add(around, piece[first:], out=around)
-        return found.ravel()
+        found = np.zeros((self._rows, 2 * self._width), dtype=x.dtype)
+        signed = x * self._signs
+        for row, offsets, signs in zip(found, self._offsets.tolist(), self._block_signs.tolist(), strict=True):
+            for left, offset, sign in zip(range(0, self._n, self._width), offsets, signs, strict=True):
+                piece = signed[left : left + self._width]
+                place = row[offset : offset + len(piece)]
+                (np.add if sign > 0 else np.subtract)(place, piece, place)
+        return (found[:, : self._width] + found[:, self._width :]).ravel()
 
     def estimates(self, table: Float64) -> Float64:
         """The values that a table stands for, `[n]`."""
@@ -144,7 +140,8 @@ class Sketch(UpdateStage):
         found = dict(sent)
         for name, part in self._parts.items():
             table, rows = part.table(ctx.seed), sent[name].cpu().numpy()
-            made = [np.concatenate([table.of(part.layers.take(row)), row[part.layers.rest]]) for row in rows]
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out when it is folded
+                made = [np.concatenate([table.of(part.layers.take(row)), row[part.layers.rest]]) for row in rows]
             found[name] = torch.from_numpy(np.stack(made)).to(sent[name].device)
         return found
 
