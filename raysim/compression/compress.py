@@ -37,7 +37,7 @@ from raysim.config.compression import (
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _CodedField:
     """A field that is encoded.
 
     Attributes:
@@ -84,14 +84,14 @@ class Compress(UpdateStage):
         return sent
 
     @cached_property
-    def _parts(self) -> list[_Part]:
-        found: list[_Part] = []
+    def _parts(self) -> list[_CodedField]:
+        found: list[_CodedField] = []
         memory = kept = 0
         for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice)):
             codec = build_codec(self._config, layers.shapes)
             places = slice(memory, memory + codec.memory), slice(kept, kept + codec.n)
             memory, kept = places[0].stop, places[1].stop
-            found.append(_Part(number, field, layers, codec, *places))
+            found.append(_CodedField(number, field, layers, codec, *places))
         return found
 
     def client_state(self) -> Sequence[ClientVector]:
@@ -121,7 +121,7 @@ class Compress(UpdateStage):
             write_back(rows, arrays[name])
         return sent, lengths
 
-    def _message(self, part: _Part, row: Float32, own: Mapping[str, Float32], ctx: SendContext, i: int) -> int:
+    def _message(self, part: _CodedField, row: Float32, own: Mapping[str, Float32], ctx: SendContext, i: int) -> int:
         """Replace the values of a field of a client of the block by those that the server has of them; bytes of the
         message."""
         key = ctx.round, int(ctx.clients[i]), part.number, 0 if ctx.turn is None else int(ctx.turn[i])

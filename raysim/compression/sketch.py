@@ -103,7 +103,7 @@ class Sketch(UpdateStage):
         self._choice = LayerChoice(include, exclude, dense_below)
 
     @cached_property
-    def _parts(self) -> Mapping[str, _Part]:
+    def _parts(self) -> Mapping[str, _SketchedField]:
         found = {}
         for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice)):
             if self._rows * self._width >= layers.n:
@@ -120,7 +120,7 @@ class Sketch(UpdateStage):
                     "can tell apart; lower fraction, or raise width"
                 )
             width = self._width - sized(self._rows * self._width + layers.dense, self.columns)
-            found[field.name] = _Part(number, layers, k, self._rows, width)
+            found[field.name] = _SketchedField(number, layers, k, self._rows, width)
         return found
 
     def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
@@ -167,7 +167,7 @@ class Sketch(UpdateStage):
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _SketchedField:
     """A field that is sketched, of which the server takes k values."""
 
     number: int
