@@ -31,6 +31,8 @@ class Debugged:
     """What training the client came to.
 
     Attributes:
+        client: its id.
+        round: that it was trained in.
         samples: training samples that it has.
         steps: local steps that it took.
         loss: mean training loss over its steps; NaN where it has no samples.

@@ -110,7 +110,7 @@ def open_run(
         left_out = federation.left_out()
         recorded: dict[str, Any] = {"left_out": [asdict(one) for one in left_out]} if left_out else {}
         recorded |= {} if prepared.adapters is None else {"adapters": prepared.adapters}
-        recorded |= {} if privacy is None else {"privacy": privacy.facts()}
+        recorded |= {} if privacy is None else {"privacy": asdict(privacy.facts())}
         recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about, **recorded})
         if checkpoint is None:
             for one in left_out:

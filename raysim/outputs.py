@@ -60,11 +60,15 @@ def _is_schema(content: bytes) -> bool:
         values = json.loads(content)
     except (ValueError, RecursionError):
         return False
-    return isinstance(values, dict) and values.get("title") == SCHEMA_TITLE
+    title = values.get("title") if isinstance(values, dict) else None
+    return isinstance(title, str) and (title == SCHEMA_TITLE or title.startswith(OUTPUT_SCHEMA_TITLE))
 
 
+SCHEMA_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_TITLE = "raysim experiment"
 """The title of the JSON schema of a configuration."""
+OUTPUT_SCHEMA_TITLE = "raysim output of "
+"""How the title of the JSON schema of a command's output begins."""
 
 REPORT = OutputKind("a report of raysim", ".html", _is_report)
 PICTURE = OutputKind("a picture", ".png", lambda content: content.startswith(b"\x89PNG\r\n\x1a\n"))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 AGENTS = ROOT / "AGENTS.md"
 OUTSIDE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md")]
 PAGES = [*OUTSIDE, AGENTS, *sorted((ROOT / "docs").glob("*.md"))]
-READ_BY_PEOPLE = [page for page in PAGES if page.name != "reference.md"]
+READ_BY_PEOPLE = [page for page in PAGES if page.name not in ("reference.md", "outputs.md")]
 
 _FILE = re.compile(r"# (\w+\.py)\n")
 _TABLE = re.compile(r"^\|.*\|\n\|[-:| ]+\|\n(?:\|.*\|\n?)+", re.MULTILINE)
@@ -128,11 +128,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_reference_is_that_of_the_schema() -> None:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+@pytest.mark.parametrize("script", ["reference", "outputs"])
+def test_a_page_that_a_script_writes_is_the_newest(script: str) -> None:
+    spec = importlib.util.spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
     assert spec is not None
     assert spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
-    written = reference.PAGE.read_text(encoding="utf-8")
-    assert written == reference.page(), "run `python docs/reference.py`"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = module.PAGE.read_text(encoding="utf-8")
+    assert written == module.page(), f"run `python docs/{script}.py`"

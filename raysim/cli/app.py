@@ -11,11 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from raysim import __version__
+from raysim.cli.exit_codes import USER_ERROR
+from raysim.cli.json_outputs import ErrorDetails, ErrorOutput, emit
 from raysim.cli.signals import exit_code, terminable
 from raysim.errors import LostError, RaysimError
-
-USER_ERROR = 2
-"""Exit code of an error that the user can fix."""
 
 
 def examples(*lines: str) -> str:
@@ -23,7 +22,9 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-_DEBUG = "raysim.debug"
+_UsageError: Any = typer.BadParameter.__base__
+"""Wrong options and arguments; typer brings a click of its own, or takes the one that is installed."""
+_DEBUG, _JSON = "raysim.debug", "raysim.json"
 
 
 def _remember(ctx: typer.Context, debug: bool) -> bool:
@@ -53,8 +54,26 @@ def _show(error: RaysimError, *, debug: bool | None) -> None:
         typer.echo(f"error: {line}{hint}", err=True)
 
 
+def _details(error: RaysimError) -> ErrorDetails:
+    """The same for a program."""
+    return ErrorDetails(
+        type=type(error).__name__,
+        messages=tuple(str(error).splitlines()),
+        exit_code=USER_ERROR,
+        notes=tuple(getattr(error, "__notes__", ())),
+        client=error.client,
+        round=error.round,
+        own_code=error.users,
+    )
+
+
 class Commands(TyperGroup):
-    """Shows an error of raysim's own as one line, without a traceback."""
+    """Shows an error of raysim's own as one line, without a traceback; with `--json` also as a line of JSON."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep in mind whether a program will read the output: also where the options are wrong."""
+        ctx.meta[_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors that are not raysim's own keep their traceback."""
@@ -63,13 +82,24 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except RaysimError as error:
             _show(error, debug=ctx.meta.get(_DEBUG))
+            _emit(ctx, _details(error))
             if isinstance(error, LostError):
                 sys.stdout.flush()
                 os._exit(USER_ERROR)  # a normal exit would wait for ever: Ray's threads wait for the dead process
             raise typer.Exit(USER_ERROR) from None
+        except _UsageError as error:  # typer shows it
+            _emit(ctx, ErrorDetails("UsageError", (error.format_message(),), error.exit_code))
+            raise
         except KeyboardInterrupt as error:
-            typer.echo("interrupted", err=True)
+            said = str(error) or "interrupted"
+            typer.echo(said, err=True)
+            _emit(ctx, ErrorDetails("Interrupted", (said,), exit_code(error)))
             raise typer.Exit(exit_code(error)) from None
+
+
+def _emit(ctx: Any, details: ErrorDetails) -> None:
+    if ctx.meta[_JSON]:
+        emit(ErrorOutput(details))
 
 
 app = typer.Typer(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,8 +11,10 @@ import typer
 
 from raysim.cli import printing
 from raysim.cli.app import Debug, examples
-from raysim.cli.options import Run
-from raysim.cli.privacy import AsJson, commands
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Json, Run
+from raysim.cli.privacy import commands
+from raysim.config.parsing import values_of
 
 if TYPE_CHECKING:
     from raysim.attacking import AttackedModel, AttackedRound
@@ -43,11 +43,12 @@ class Method(StrEnum):
 
 
 @commands.command(epilog=examples("raysim privacy samples runs/dp-sgd-digits-20250102-030405"))
-def samples(run: Run, delta: OfDelta = 1e-5, as_json: AsJson = False, debug: Debug = False) -> None:
+def samples(run: Run, delta: OfDelta = 1e-5, json: Json = False, debug: Debug = False) -> None:
     """Epsilon of each client's samples in a run with client.privacy, by the steps that the client took."""
     from raysim.auditing import private_clients
+    from raysim.cli.json_outputs.attacks import SamplesOutput
 
-    _print(private_clients(run, delta).facts(), as_json)
+    _print(SamplesOutput(**private_clients(run, delta).facts()), json=json)
 
 
 @commands.command(epilog=examples("raysim privacy invert runs/quickstart-20250102-030405 --client 17 --round 3"))
@@ -64,17 +65,18 @@ def invert(
         Path | None, typer.Option(help="Draw reconstructed images beside the originals here (.png, .svg).")
     ] = None,
     no_keep: Unkept = False,
-    as_json: AsJson = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Reconstruct samples from the message that a client sent in a round, which is computed once more."""
     from raysim.attacking import draw_inversion, invert_update
+    from raysim.cli.json_outputs.attacks import InversionOutput
 
     say = partial(typer.echo, err=True)
     found = invert_update(run, client=client, round=round, method=method.value, sees=sees.value, most=most, tell=say)
     if picture is not None:
         draw_inversion(found, picture)
-    _show(run, found, found.facts(), not no_keep, as_json)
+    _show(run, found, InversionOutput(**found.facts()), keep=not no_keep, json=json)
 
 
 @commands.command(
@@ -89,7 +91,7 @@ def membership(
         int | None, typer.Option(help="Tell the clients of this round from others instead.", show_default=False)
     ] = None,
     no_keep: Unkept = False,
-    as_json: AsJson = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Tell training samples from test samples by their loss under the model of a finished run.
@@ -97,23 +99,22 @@ def membership(
     With --round tell clients that took part in it from others, by what each would have sent and how the model changed.
     """
     from raysim.attacking import attack_model, attack_round
+    from raysim.cli.json_outputs.attacks import MembershipOutput
 
     found: AttackedModel | AttackedRound
     found = attack_model(run) if round is None else attack_round(run, round=round, tell=partial(typer.echo, err=True))
-    _show(run, found, found.facts(), not no_keep, as_json)
+    _show(run, found, MembershipOutput(**found.facts()), keep=not no_keep, json=json)
 
 
 @commands.command(epilog=examples("raysim privacy canaries runs/canaries-20250102-030405"))
 def canaries(
-    run: Run, delta: OfDelta = 1e-5, no_keep: Unkept = False, as_json: AsJson = False, debug: Debug = False
+    run: Run, delta: OfDelta = 1e-5, no_keep: Unkept = False, json: Json = False, debug: Debug = False
 ) -> None:
     """Estimate epsilon from how much the model of a finished run kept of its canaries."""
-    from dataclasses import asdict
-
     from raysim.auditing import audit_canaries
 
     found = audit_canaries(run, delta=delta)
-    _show(run, found, asdict(found), not no_keep, as_json)
+    _show(run, found, found, keep=not no_keep, json=json)
 
 
 @commands.command(epilog=examples("raysim privacy neighbours runs/quickstart-20250102-030405 --client 17"))
@@ -122,33 +123,35 @@ def neighbours(
     client: Client,
     runs: Annotated[int, typer.Option(min=1, max=10_000, help="Pairs of runs, each with a seed of its own.")] = 8,
     no_keep: Unkept = False,
-    as_json: AsJson = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Train a run again with and without one client, and tell the two kinds of models apart."""
     from raysim.auditing import neighbouring_runs
+    from raysim.cli.json_outputs.attacks import NeighboursOutput
 
     found = neighbouring_runs(run, client=client, runs=runs, tell=partial(typer.echo, err=True))
-    _show(run, found, found.facts(), not no_keep, as_json)
+    _show(run, found, NeighboursOutput(**found.facts()), keep=not no_keep, json=json)
 
 
-def _show(run: Path, found: Found, facts: Mapping[str, Any], keep: bool, as_json: bool) -> None:
+def _show(run: Path, found: Found, output: object, *, keep: bool, json: bool) -> None:
     """Keep what was found where it is wanted, and print its numbers."""
     if keep:
         from raysim.evidence import keep_evidence
 
         typer.echo(f"kept in {keep_evidence(run, found)}; raysim report {run} shows it", err=True)
-    _print(facts, as_json)
+    _print(output, json=json)
 
 
-def _print(facts: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(facts))
+def _print(output: object, *, json: bool) -> None:
+    if json:
+        emit(output)
         return
-    printing.facts([(name.replace("_", " "), _text(value)) for name, value in facts.items()])
+    shown = {name: value for name, value in values_of(output).items() if value is not None}
+    printing.facts([(name.replace("_", " "), _text(value)) for name, value in shown.items()])
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " ".join(_text(one) for one in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

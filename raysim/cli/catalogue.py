@@ -11,6 +11,8 @@ from pydantic import BaseModel, Tag
 
 from raysim.cli import printing
 from raysim.cli.app import app, examples
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Json
 from raysim.config import Experiment
 from raysim.config.bundled import bundled_configs
 from raysim.errors import ConfigError
@@ -50,6 +52,7 @@ def list_(
     kind: Annotated[
         str | None, typer.Argument(metavar="KIND", show_default=False, help=f"One of {', '.join(KINDS)}, {ALL}.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """List datasets, models, algorithms and the rest, a line each.
 
@@ -60,7 +63,14 @@ def list_(
         close = difflib.get_close_matches(kind, [*KINDS, ALL], n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(KINDS)}, {ALL}"
         raise ConfigError(f"unknown kind {kind!r}; {remedy}")
-    for i, one in enumerate([kind] if kind is not None else KINDS):
+    kinds = KINDS if kind is None else [kind]
+    if json:
+        from raysim.cli.json_outputs.catalogue import ListedKind, ListedName, ListOutput
+
+        named = {one: tuple(ListedName(*entry) for entry in catalogue(one).items()) for one in kinds}
+        emit(ListOutput(tuple(ListedKind(one, KINDS[one], names) for one, names in named.items())))
+        return
+    for i, one in enumerate(kinds):
         if i:
             printing.gap()
         printing.heading(f"{one} ({KINDS[one]})")

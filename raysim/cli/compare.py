@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raysim.cli import printing
 from raysim.cli.app import app, examples
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Json
 
 if TYPE_CHECKING:
     from raysim.tracking.report.groups import Compared
@@ -47,7 +49,7 @@ def compare(
     picture: Annotated[
         Path | None, typer.Option(show_default=False, help="A picture of means and intervals: .png, .svg or .pdf.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare runs; those that differ in their seeds alone are one group, with a mean and a 95 % interval.
 
@@ -63,9 +65,9 @@ def compare(
 
         drawn = write_bands(found, picture)
     if json:
-        from raysim.tracking.log import json_line
+        from raysim.cli.json_outputs.past import CompareOutput
 
-        typer.echo(json_line({**_values(found), "picture": None if drawn is None else str(drawn)}))
+        emit(CompareOutput.of(found, drawn))
         return
     _print(found, form)
     if drawn is not None:
@@ -88,24 +90,3 @@ def _print(found: Compared, form: Form) -> None:
 
 def _latex(cell: str) -> str:
     return cell if "$" in cell else "".join(f"\\{letter}" if letter in "&%#_{}" else letter for letter in cell)
-
-
-def _values(found: Compared) -> dict[str, Any]:
-    return {
-        "metric": found.metric,
-        "at": found.at,
-        "groups": [
-            {"label": one.label, "seeds": one.seeds, "values": one.values.tolist(), "mean": one.mean, "half": one.half}
-            for one in found.groups
-        ],
-        "contrasts": [
-            {
-                "label": one.label,
-                "difference": one.difference,
-                "half": one.half,
-                "pairs": one.paired,
-                "more_than_seeds": one.more_than_seeds,
-            }
-            for one in found.contrasts
-        ],
-    }

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from raysim.cli.app import app, examples
+from raysim.cli.json_outputs import answer
+from raysim.cli.json_outputs.files import CompletionOutput
+from raysim.cli.options import Json
 
 VARIABLE = "_RAYSIM_COMPLETE"
 """The variable of the environment by which a shell asks for completions."""
@@ -29,11 +32,14 @@ class Shell(StrEnum):
         "raysim completion fish > ~/.config/fish/completions/raysim.fish",
     )
 )
-def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")], json: Json = False
+) -> None:
     """Print the script that has SHELL complete commands, options, bundled configurations and keys."""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]  # typer's, not listed in `__all__`
 
-    typer.echo(get_completion_script(prog_name="raysim", complete_var=VARIABLE, shell=shell.value))
+    script = get_completion_script(prog_name="raysim", complete_var=VARIABLE, shell=shell.value)
+    answer(CompletionOutput(shell.value, script), script, json=json)
 
 
 def prepare_completion() -> None:

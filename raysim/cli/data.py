@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raysim.cli import printing
 from raysim.cli.app import Debug, app, examples
-from raysim.cli.options import Config, Overrides, read_experiment
+from raysim.cli.json_outputs import answer, emit
+from raysim.cli.json_outputs.files import ImportOutput
+from raysim.cli.options import Config, Json, Overrides, read_experiment
 from raysim.config import Experiment
 from raysim.outputs import PICTURE
 
 if TYPE_CHECKING:
+    from raysim.cli.json_outputs.data import ShownClient
     from raysim.data import Federation, FederationSpec
-
-SHOWN = 5
-"""Clients of each kind in the table: the first, the largest, the smallest."""
 
 SHOWN_LABELS = 6
 
@@ -39,13 +39,20 @@ def build(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file whole and compare it with its SHA-256 sums.")
     ] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Build the shards that CONFIG describes, unless they are there, and say where and what they are."""
     experiment = read_experiment(config, overrides, command="data build")
     spec, federation = _open(experiment)
-    verified = [("verified", _verified(federation))] if verify else []
-    printing.facts([*data_facts(experiment, spec, federation), *verified])
+    verified = _verified(federation) if verify else None
+    if json:
+        from raysim.cli.json_outputs.data import BuildOutput, DataOutput
+
+        emit(BuildOutput(experiment.name, DataOutput.of(spec, federation), verified))
+        return
+    said = "every file is as it was written" if verified else "nothing is stored"
+    printing.facts([*data_facts(experiment, spec, federation), *([("verified", said)] if verify else [])])
 
 
 @commands.command(
@@ -60,21 +67,27 @@ def show(
     png: Annotated[
         Path | None, typer.Option(help="Where the picture goes; by default <name>-partition.png.", show_default=False)
     ] = None,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show the partition: sizes, label skew, some clients, and a picture of clients by labels."""
     experiment = read_experiment(config, overrides, command="data show")
     file = PICTURE.check(png or f"{experiment.name}-partition.png")  # before shards are built
     spec, federation = _open(experiment)
+    from raysim.cli.json_outputs.data import DataOutput, ShowOutput, shown_clients
     from raysim.tracking.report.partition import partition_picture
 
-    names = federation.info.class_names
+    title = f"{experiment.data.source.name}, {experiment.data.partition.name} partition"
+    clients = shown_clients(federation)
+    picture = partition_picture(federation, file, title=title, class_names=federation.info.class_names)
+    if json:
+        emit(ShowOutput(experiment.name, DataOutput.of(spec, federation), clients, picture))
+        return
     printing.facts(data_facts(experiment, spec, federation))
     printing.gap()
-    _print_clients(federation, names)
+    _print_clients(clients)
     printing.gap()
-    title = f"{experiment.data.source.name}, {experiment.data.partition.name} partition"
-    printing.facts([("picture", str(partition_picture(federation, file, title=title, class_names=names)))])
+    printing.facts([("picture", str(picture))])
 
 
 @commands.command(
@@ -87,15 +100,18 @@ def show(
 def import_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="mnist or cifar10.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the downloaded files.")],
+    json: Json = False,
 ) -> None:
     """Copy a data set's files, once checked, to where every experiment finds them, and print where that is."""
     from raysim.data.importing import import_dataset
 
-    typer.echo(import_dataset(name, folder))
+    place = import_dataset(name, folder)
+    answer(ImportOutput(name, place), place, json=json)
 
 
 def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federation) -> list[tuple[str, str]]:
     """What a federation is, line by line."""
+    from raysim.cli.json_outputs.data import folder
     from raysim.data.class_names import listed_names
     from raysim.data.summary import describe
 
@@ -119,20 +135,8 @@ def data_facts(experiment: Experiment, spec: FederationSpec, federation: Federat
     if federation.info.class_names is not None:
         lines.append(("classes", listed_names(federation.info)))
     lines += [("left out" if place == 0 else "", str(one)) for place, one in enumerate(federation.left_out())]
-    lines.append(("shards", _folder(spec) or "made on the workers when they are needed"))
+    lines.append(("shards", folder(spec) or "made on the workers when they are needed"))
     return lines
-
-
-def data_values(spec: FederationSpec, federation: Federation) -> dict[str, Any]:
-    """The same for a program."""
-    from raysim.data.summary import describe
-
-    left_out = [asdict(one) for one in federation.left_out()]
-    return asdict(describe(federation)) | {
-        "counts": dict(federation.counts()),
-        "left_out": left_out,
-        "shards": _folder(spec),
-    }
 
 
 def _open(experiment: Experiment) -> tuple[FederationSpec, Federation]:
@@ -142,69 +146,41 @@ def _open(experiment: Experiment) -> tuple[FederationSpec, Federation]:
     return spec, spec.open()
 
 
-def _verified(federation: Federation) -> str:
-    """Compare all samples with their checksums, which may take a while; a damaged file is an error that names it."""
+def _verified(federation: Federation) -> bool | None:
+    """Compare all samples with their checksums, which may take a while; a damaged file is an error that names it.
+
+    Returns:
+        True, or None where nothing is stored.
+    """
     from raysim.data.store import ArrowFederation
 
     if not isinstance(federation, ArrowFederation):
-        return "nothing is stored"
+        return None
     federation.verify()
-    return "every file is as it was written"
+    return True
 
 
-def _folder(spec: FederationSpec) -> str | None:
-    """Where the shards are; None where they are not stored."""
-    from raysim.data.store import StoreSpec
-
-    return spec.path if isinstance(spec, StoreSpec) else None
-
-
-def _print_clients(federation: Federation, names: tuple[str, ...] | None) -> None:
-    import numpy as np
-
-    from raysim.data.store import ArrowFederation
-
-    sizes, holdout = federation.sizes("train"), federation.sizes("holdout")
-    by_size = np.argsort(-sizes, kind="stable")
-    groups = {
-        "first": np.arange(federation.population)[:SHOWN],
-        "largest": by_size[:SHOWN],
-        "smallest": by_size[-SHOWN:],
-    }
-    if federation.population <= len(groups) * SHOWN:
-        groups = {"": np.arange(federation.population)}
-    owned = isinstance(federation, ArrowFederation) and federation.owner(0) is not None
+def _print_clients(clients: Sequence[ShownClient]) -> None:
     columns: dict[str, printing.Justify] = {"": "left", "client": "right", "train": "right", "holdout": "right"}
-    tests = federation.sizes("test")
-    if tests.any():
-        columns["test"] = "right"
-    if owned:
-        columns["owner"] = "left"
+    tests, owned = (any(getattr(one, name) for one in clients) for name in ("test", "owner"))
+    columns |= {"test": "right"} if tests else {}
+    columns |= {"owner": "left"} if owned else {}
     columns["labels"] = "left"
-    rows = []
-    for group, clients in groups.items():
-        for place, client in enumerate(clients.tolist()):
-            row = [group if place == 0 else "", str(client), f"{sizes[client]:,}", f"{holdout[client]:,}"]
-            if tests.any():
-                row.append(f"{tests[client]:,}")
-            if isinstance(federation, ArrowFederation) and owned:
-                row.append(federation.owner(client) or "")
-            rows.append([*row, _labels(federation, client, names)])
+    rows, before = [], ""
+    for one in clients:
+        row = ["" if one.group == before else one.group, str(one.client), f"{one.train:,}", f"{one.holdout:,}"]
+        before = one.group
+        row += [f"{one.test:,}"] if tests else []
+        row += [one.owner or ""] if owned else []
+        rows.append([*row, _labels(one)])
     printing.table(columns, rows)
 
 
-def _labels(federation: Federation, client: int, names: tuple[str, ...] | None) -> str:
+def _labels(one: ShownClient) -> str:
     """A client's most frequent labels with their counts; a range where targets are numbers."""
-    import numpy as np
-
-    y = federation.shard(client).y
-    if not len(y):
+    if one.targets is not None:
+        return "{:g} to {:g}".format(*one.targets)
+    if not one.labels:
         return "–"
-    if federation.info.classes is None:
-        return f"{y.min():g} to {y.max():g}"
-    found, counts = np.unique(y, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    shown = [
-        f"{names[found[i]] if names is not None else found[i]}: {counts[i]:,}" for i in order[:SHOWN_LABELS].tolist()
-    ]
-    return ", ".join(shown) + (", …" if len(found) > SHOWN_LABELS else "")
+    shown = [f"{label}: {count:,}" for label, count in list(one.labels.items())[:SHOWN_LABELS]]
+    return ", ".join(shown) + (", …" if len(one.labels) > SHOWN_LABELS else "")

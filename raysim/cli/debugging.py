@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from raysim.cli.app import Debug, app, examples
-from raysim.cli.options import Run
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Json, Run
 from raysim.errors import RaysimError
 
 
@@ -27,6 +28,7 @@ def debug(
     pdb: Annotated[
         bool, typer.Option("--pdb", help="Run under pdb: stop before the first step, and where an error is raised.")
     ] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Train one client of a round again in this process, so that an error shows its own traceback.
@@ -45,6 +47,9 @@ def debug(
             traceback.print_exception(error.__cause__, file=sys.stderr)
             error.users = False  # its traceback is there already
         raise
+    if json:
+        emit(found)
+        return
     for line in found.different:
         typer.echo(f"warning: {line}: the bits may not be those of the run", err=True)
     if found.contract is not None:

@@ -14,7 +14,10 @@ import typer
 
 from raysim.cli import printing
 from raysim.cli.app import app, examples
+from raysim.cli.exit_codes import FOUND
 from raysim.cli.findings import GIB, Finding, enough, gib
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Json
 from raysim.config.running import TrackingConfig
 from raysim.machine import available_memory, cores
 
@@ -24,7 +27,7 @@ Address = Annotated[
 
 
 @app.command(epilog=examples("raysim doctor", "raysim doctor --address auto"))
-def doctor(address: Address = None) -> None:
+def doctor(address: Address = None, json: Json = False) -> None:
     """Check Python, torch, Ray, memory, disks and data folders. Exit code 1 if something is bad.
 
     Every line says ok, warn (slower or smaller than it could be) or bad (runs will fail), and what to do.
@@ -33,14 +36,19 @@ def doctor(address: Address = None) -> None:
     disk, clock, and whether it sees the shards.
     """
     findings = [finding for check in CHECKS for finding in check()]
-    _show(findings)
-    if address is not None:
+    if not json:
+        _show(findings)
+    asked = [] if address is None else list(nodes(address))
+    ok = all(one.level != "bad" for one in (*findings, *asked))
+    if json:
+        from raysim.cli.json_outputs.catalogue import DoctorOutput
+
+        emit(DoctorOutput(ok, tuple(findings), tuple(asked)))
+    elif asked:
         printing.gap()
-        asked = list(nodes(address))
         _show(asked)
-        findings += asked
-    if any(one.level == "bad" for one in findings):
-        raise typer.Exit(1)
+    if not ok:
+        raise typer.Exit(FOUND)
 
 
 def nodes(address: str) -> Iterator[Finding]:

@@ -12,7 +12,14 @@ Level = Literal["ok", "warn", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and the remedy where there is a problem."""
+    """What one check found.
+
+    Attributes:
+        level: `warn` is slower or smaller than it could be; with `bad` runs will fail.
+        what: was checked.
+        found: there.
+        remedy: what to do; empty where nothing is wrong.
+    """
 
     level: Level
     what: str

@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 from raysim.cli.app import app, examples
+from raysim.cli.json_outputs import emit
+from raysim.cli.json_outputs.files import InitOutput
+from raysim.cli.options import Json
 from raysim.errors import ConfigError
 from raysim.files import looked_up, remove, storing
 
@@ -22,6 +25,7 @@ TEMPLATES = {
 """Every template, and what it is."""
 
 _FILES = Path(__file__).parent / "templates"
+_START = "raysim run experiment.yaml"
 _COMMON = "common"
 """Files that every project gets."""
 
@@ -39,6 +43,7 @@ def init(
         Path | None,
         typer.Argument(metavar="FOLDER", show_default=False, help="Where it goes; by default a folder of this name."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Make a small project that runs: configuration, model, data and a test, each to be replaced by yours."""
     if template not in TEMPLATES:
@@ -46,8 +51,12 @@ def init(
         remedy = f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(TEMPLATES)}"
         raise ConfigError(f"unknown template {template!r}; {remedy}")
     place = folder if folder is not None else Path(template)
-    typer.echo(make_project(template, place))
-    typer.echo(f"next: cd {place} && raysim run experiment.yaml", err=True)
+    made = make_project(template, place)
+    if json:
+        emit(InitOutput(template, made, _START))
+        return
+    typer.echo(made)
+    typer.echo(f"next: cd {place} && {_START}", err=True)
 
 
 def make_project(template: str, folder: Path) -> Path:

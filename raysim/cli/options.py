@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the experiment that they name."""
+"""Arguments and options that several commands share, each declared once, and the experiment that they name."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ Overrides = Annotated[
         help="Change the configuration, e.g. rounds=10 model.hidden=[64]; values are YAML.",
         autocompletion=_keys,
     ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object, whose schema `raysim schema --output COMMAND` prints."),
+]
+JsonLines = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object a line; `raysim schema --output COMMAND` prints their schema."),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A run directory.")]
 

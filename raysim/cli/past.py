@@ -9,6 +9,8 @@ import typer
 
 from raysim.cli import printing
 from raysim.cli.app import app, examples
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Json
 
 SHOWN = 20
 NUMBERS = frozenset({"rounds", "time", "last", "best"})
@@ -34,9 +36,7 @@ def past(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Runs that are shown at most.")] = SHOWN,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object: `runs`, and how many are `found`.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """List the runs of a folder, the newest first: what each was, how far it came, and its last and best value."""
     from raysim.tracking import past_runs
@@ -44,9 +44,9 @@ def past(
     found = past_runs(folder, filters or ())
     shown = found[:limit]
     if json:
-        from raysim.tracking.log import json_line
+        from raysim.cli.json_outputs.past import ListedRun, RunsOutput
 
-        typer.echo(json_line({"runs": [run.to_dict() for run in shown], "found": len(found)}))
+        emit(RunsOutput(tuple(ListedRun(**run.to_dict()) for run in shown), len(found)))
         return
     if not shown:
         typer.echo("no runs" + (" that pass the filters" if filters else f" in {folder}"))

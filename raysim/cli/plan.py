@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from raysim.cli import printing
 from raysim.cli.app import Debug, app, examples
-from raysim.cli.data import data_facts, data_values
-from raysim.cli.options import Config, Overrides, read_experiment
-from raysim.cli.timetable import timetable_facts, timetable_values
+from raysim.cli.data import data_facts
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Config, Json, Overrides, read_experiment
+from raysim.cli.timetable import timetable_facts
 from raysim.config import Experiment
 from raysim.config.running import ExecutionConfig
 from raysim.machine import actors_memory, cores, gpu_memory, name
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
 def plan(
     config: Config = None,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what `raysim run` would do: data, model, a round, actors and their memory. Trains nothing.
@@ -49,8 +46,10 @@ def plan(
 
     prepared = prepare_job(experiment)
     made = make_plan(prepared, _nodes(prepared.experiment.execution, gpus=prepared.job.engine.device == "cuda"))
-    if as_json:
-        typer.echo(json.dumps(_values(prepared, made), indent=2))
+    if json:
+        from raysim.cli.json_outputs.plan import PlanOutput
+
+        emit(PlanOutput.of(prepared, made))
     else:
         _print(prepared, made)
 
@@ -75,44 +74,6 @@ def _nodes(execution: ExecutionConfig, *, gpus: bool) -> list[Node]:
     count = torch.cuda.device_count()
     memory = (execution.gpu_memory or gpu_memory()) if count else None
     return [Node(name(), cores(), float(count), actors_memory(execution), memory)]
-
-
-def _values(prepared: Prepared, plan: RunPlan) -> dict[str, Any]:
-    experiment, placement = prepared.experiment, plan.placement
-    return {
-        "name": experiment.name,
-        "data": data_values(prepared.job.federation, prepared.federation),
-        "model": {
-            "name": experiment.model.name,
-            "parameters": prepared.parameters,
-            "bytes": 4 * prepared.columns,
-            "whole_bytes": plan.whole,
-        },
-        "activations": plan.activations,
-        "padding": None if plan.padding is None else asdict(plan.padding),
-        "round": asdict(plan.round),
-        "executor": experiment.execution.executor,
-        "engine": asdict(prepared.job.engine) | {"reason": prepared.engine.reason},
-        **({} if prepared.adapters is None else {"adapters": prepared.adapters}),
-        **({} if prepared.privacy is None else {"privacy": prepared.privacy.facts()}),
-        **timetable_values(prepared),
-        "actor_memory": asdict(plan.memory) | {"total": plan.memory.total},
-        "nodes": [asdict(node) for node in plan.nodes],
-        "classes": [dict(zip(("name", "clients", "work"), one, strict=True)) for one in plan.classes],
-        "placement": None if placement is None else _seats(plan, placement),
-    }
-
-
-def _seats(plan: RunPlan, placement: Placement) -> dict[str, Any]:
-    """Node and class of each actor, and what an actor of each class has."""
-    names = [one for one, _, _ in plan.classes]
-    return {
-        "nodes": list(placement.nodes),
-        "classes": [names[seat.group] for seat in placement.seats],
-        "shares": {one: asdict(share) for one, share in zip(names, placement.shares, strict=True)},
-        "slots": placement.slots,
-        "actors": placement.actors,
-    }
 
 
 def _print(prepared: Prepared, plan: RunPlan) -> None:

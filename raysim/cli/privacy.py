@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raysim.cli import printing
 from raysim.cli.app import Debug, app, examples
-from raysim.cli.options import Config, Overrides, read_experiment
+from raysim.cli.exit_codes import FOUND
+from raysim.cli.json_outputs import emit
+from raysim.cli.options import Config, Json, Overrides, read_experiment
+from raysim.config.parsing import values_of
 from raysim.errors import ConfigError
 
 if TYPE_CHECKING:
     from raysim.privacy import PrivacyAccount
+    from raysim.privacy.plan import PrivacyFacts
 
 SHOWN = 20
 """Rounds of a curve that are printed."""
@@ -57,7 +60,6 @@ By = Annotated[Accounting | None, typer.Option(help="What composes rounds, in pl
 Rounds = Annotated[
     int | None, typer.Option(min=1, help="Rounds; by default those of CONFIG, or 100.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(commands, name="privacy", help="Epsilon by round, noise for an epsilon, an audit of noise.")
@@ -79,7 +81,7 @@ def curve(
     selection: Selection = None,
     delta: Delta = None,
     accountant: By = None,
-    as_json: AsJson = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print epsilon by round, of CONFIG as it would run or of Gaussian noise with these numbers."""
@@ -87,9 +89,11 @@ def curve(
     account, planned = _account("privacy curve", config, overrides, numbers)
     last = rounds or planned
     found = account.curve(last)
-    if as_json:
-        points = {"rounds": found.rounds.tolist(), "epsilon": found.epsilons.tolist()}
-        typer.echo(json.dumps(_facts(account, last) | {"curve": points}, indent=2))
+    if json:
+        from raysim.cli.json_outputs.privacy import CurveOutput, EpsilonPoints
+
+        points = EpsilonPoints(tuple(found.rounds.tolist()), tuple(found.epsilons.tolist()))
+        emit(CurveOutput(**values_of(_facts(account, last)), curve=points))
         return
     _print(account, last)
     step = max(1, len(found.rounds) // SHOWN)
@@ -116,7 +120,7 @@ def calibrate(
     selection: Selection = None,
     delta: Delta = None,
     accountant: By = None,
-    as_json: AsJson = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print the least noise multiplier that stays within an epsilon, in place of the one in CONFIG."""
@@ -126,8 +130,8 @@ def calibrate(
 
     last = rounds or planned
     found = calibrated(account, epsilon, last)
-    if as_json:
-        typer.echo(json.dumps(_facts(found, last), indent=2))
+    if json:
+        emit(_facts(found, last))
         return
     if len(found.mechanisms) == 1:  # rounded up: less noise would cost more
         found = replace(found, mechanisms=(replace(found.mechanisms[0], noise_multiplier=_up(found.noise_multiplier)),))
@@ -150,7 +154,7 @@ def audit(
     config: Config = None,
     overrides: Overrides = None,
     trials: Annotated[int, typer.Option(min=100, help="Releases with one client, and as many without.")] = 10_000,
-    as_json: AsJson = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Tell one round's releases with and without one client apart, and compare with what is claimed.
@@ -169,8 +173,10 @@ def audit(
     found = audit_mechanism(
         prepared.aggregation, expected_weight=weight, delta=delta, trials=trials, seed=prepared.experiment.seed
     )
-    if as_json:
-        typer.echo(json.dumps(asdict(found) | {"holds": found.holds, "confidence": CONFIDENCE}, indent=2))
+    if json:
+        from raysim.cli.json_outputs.privacy import AuditOutput
+
+        emit(AuditOutput.of(found))
     else:
         title = f"one round's releases with one client and without it, {trials:,} times each ({CONFIDENCE:.0%})"
         printing.facts([("", title)])
@@ -183,7 +189,7 @@ def audit(
         verdict = "no contradiction" if found.holds else "there is less noise than is claimed"
         printing.facts([("noise multiplier found", f"{found.deviation:.4g}"), ("verdict", verdict)])
     if not found.holds:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +249,12 @@ def _of_numbers(numbers: _Numbers) -> PrivacyAccount:
     return found
 
 
-def _facts(account: PrivacyAccount, rounds: int) -> dict[str, Any]:
+def _facts(account: PrivacyAccount, rounds: int) -> PrivacyFacts:
     from raysim.privacy import PrivacyPlan
+    from raysim.privacy.plan import privacy_facts
 
-    return PrivacyPlan(account, "", rounds, rounds, None, keyed=True).facts()
+    assumed = PrivacyPlan(account, "", rounds, rounds, None, keyed=True).assumptions
+    return privacy_facts(account, rounds, assumptions=assumed)
 
 
 def _print(account: PrivacyAccount, rounds: int) -> None:

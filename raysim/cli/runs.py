@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysim.cli.app import Debug, app, examples
-from raysim.cli.options import Config, Overrides, Run, read_experiment
+from raysim.cli.json_outputs import answer
+from raysim.cli.json_outputs.files import ExportOutput, RebuildOutput, ReportOutput
+from raysim.cli.options import Config, Json, JsonLines, Overrides, Run, read_experiment
 from raysim.cli.profile import print_profile
-from raysim.cli.signals import exit_code, uninterrupted
+from raysim.cli.signals import uninterrupted
 from raysim.errors import ConfigError
 from raysim.files import looked_up
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from raysim.simulation import Simulation
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only warnings, and the run directory at the end.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line: start, round, note, finish.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Print a line a round, also in a terminal.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html at the end.")]
 Profile = Annotated[
@@ -43,7 +44,7 @@ def run(
         Path | None, typer.Option(help="The run directory itself; by default a new one in tracking.directory.")
     ] = None,
     quiet: Quiet = False,
-    json: Json = False,
+    json: JsonLines = False,
     plain: Plain = False,
     no_report: NoReport = False,
     debug: Debug = False,
@@ -86,7 +87,7 @@ def resume(
         ),
     ] = False,
     quiet: Quiet = False,
-    json: Json = False,
+    json: JsonLines = False,
     plain: Plain = False,
     no_report: NoReport = False,
     debug: Debug = False,
@@ -126,6 +127,7 @@ def report(
         list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories, or a study.")
     ],
     out: Annotated[Path | None, typer.Option(help="The HTML file, or a folder for report.html.")] = None,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the report of a run, of several side by side, or of a study, and print where it is.
@@ -135,11 +137,12 @@ def report(
     if len(runs) == 1 and (looked_up(runs[0]) / "study.yaml").is_file():
         from raysim.tuning.report import write_study_report
 
-        typer.echo(write_study_report(runs[0], out))
-        return
-    from raysim.tracking import write_report
+        written = write_study_report(runs[0], out)
+    else:
+        from raysim.tracking import write_report
 
-    typer.echo(write_report(runs, out))
+        written = write_report(runs, out)
+    answer(ReportOutput(written), written, json=json)
 
 
 @app.command(
@@ -149,11 +152,12 @@ def report(
     ),
 )
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The run directory.")],
+    run: Run,
     to: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
     merged: Annotated[
         bool, typer.Option("--merged", help="The whole model, adapters merged into its weights.")
     ] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the transformer of a finished run as a folder of the Hugging Face library, and print where it is.
@@ -162,7 +166,8 @@ def export(
     """
     from raysim.exporting import export as write
 
-    typer.echo(write(run, to, merged=merged))
+    folder = write(run, to, merged=merged)
+    answer(ExportOutput(folder, merged), folder, json=json)
 
 
 @app.command(
@@ -172,17 +177,19 @@ def export(
     ),
 )
 def rebuild(
-    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The run directory.")],
+    run: Run,
     to: Annotated[Path, typer.Option(help="The .safetensors file to write.", show_default=False)],
     round: Annotated[
         int | None, typer.Option(help="A round with a checkpoint; by default the last of them.", show_default=False)
     ] = None,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make the model of a run of fedkseed again, to the bit, from a checkpoint's scalars, and print where it is."""
     from raysim.rebuilding import write_rebuilt
 
-    typer.echo(write_rebuilt(run, to, round=round))
+    model = write_rebuilt(run, to, round=round)
+    answer(RebuildOutput(model), model, json=json)
 
 
 def _train(start: Callable[[], Simulation], *, quiet: bool, json: bool, profile: bool) -> None:
@@ -194,12 +201,13 @@ def _train(start: Callable[[], Simulation], *, quiet: bool, json: bool, profile:
     except KeyboardInterrupt as error:
         if simulation is None or simulation.number == 0:
             # The run directory is gone again: it would hold nothing.
-            typer.echo("interrupted before the first round was done: there is nothing to resume", err=True)
+            said = "interrupted before the first round was done: there is nothing to resume"
         elif simulation.saved_round is None:
-            typer.echo("interrupted before a round was saved: there is nothing to resume", err=True)
+            said = "interrupted before a round was saved: there is nothing to resume"
         else:
-            typer.echo(f"interrupted; continue with: raysim resume {simulation.directory}", err=True)
-        raise typer.Exit(exit_code(error)) from None
+            said = f"interrupted; continue with: raysim resume {simulation.directory}"
+        error.args = (said,)
+        raise
     if profile:
         print_profile(simulation.directory)
     if quiet or (not json and not sys.stdout.isatty()):  # for a program: RUN=$(raysim run quickstart)

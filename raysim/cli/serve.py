@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from raysim.cli.app import app, examples
+from raysim.cli.json_outputs import answer
+from raysim.cli.json_outputs.files import ServeOutput
+from raysim.cli.options import Json
 
 
 @app.command(
@@ -24,7 +27,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; others than loopback need the token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8780,
     token: Annotated[bool, typer.Option("--token", help="Ask for a token on loopback, too.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the address as a JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Show runs in a browser while they go on: curves, clients, faults, time and log, reports and comparisons.
 
@@ -35,13 +38,7 @@ def serve(
     from raysim.serving import serve as start
 
     with start(folder, host=host, port=port, token=token) as page:
-        if json:
-            from raysim.tracking.log import json_line
-
-            facts = {"url": page.url, "host": page.host, "port": page.port, "token": page.token, "folder": str(folder)}
-            typer.echo(json_line(facts))
-        else:
-            typer.echo(page.url)
+        answer(ServeOutput(page.url, page.host, page.port, page.token, folder), page.url, json=json)
         try:
             page.wait()
         except KeyboardInterrupt:  # the way to end it

@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C."""
-
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code after SIGTERM."""
+from raysim.cli.exit_codes import INTERRUPTED, TERMINATED
 
 
 class Terminated(KeyboardInterrupt):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raysim.execution.preparation.prepare import Prepared
@@ -14,15 +13,9 @@ PLANNED = 2_000
 _NAMED = 5
 
 
-def timetable_values(prepared: Prepared) -> dict[str, Any]:
-    """The forecast for programs; nothing where there are no devices."""
-    found = _forecast(prepared)
-    return {} if found is None else {"timetable": {"name": prepared.experiment.systems.timetable.name} | asdict(found)}
-
-
 def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
     """The forecast for people."""
-    found = _forecast(prepared)
+    found = forecast_of(prepared)
     if found is None:
         return []
     systems = prepared.experiment.systems
@@ -38,7 +31,8 @@ def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
     return [("timetable" if not place else "", line) for place, line in enumerate(lines)]
 
 
-def _forecast(prepared: Prepared) -> Forecast | None:
+def forecast_of(prepared: Prepared) -> Forecast | None:
+    """The first steps in numbers; None where there are no devices."""
     if prepared.timetable is None:
         return None
     from raysim.execution.preparation.timetable import share_in_time

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysim.cli.app import Debug, app, examples
-from raysim.cli.options import Overrides, read_experiment
-from raysim.cli.signals import exit_code
+from raysim.cli.options import JsonLines, Overrides, read_experiment
 from raysim.errors import ConfigError
 from raysim.files import looked_up
 
@@ -39,7 +38,7 @@ def tune(
         typer.Option(help="The study's folder; a study that lies there goes on. By default a new one."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the study's folder at the end.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    json: JsonLines = False,
     debug: Debug = False,
 ) -> None:
     """Search for the best values of the keys that the `tuning` section of CONFIG varies.
@@ -64,8 +63,8 @@ def tune(
         )
     except KeyboardInterrupt as error:
         again = "".join(getattr(error, "__notes__", ()))
-        typer.echo(f"interrupted; {again}" if again else "interrupted before the study began", err=True)
-        raise typer.Exit(exit_code(error)) from None
+        error.args = (f"interrupted; {again}" if again else "interrupted before the study began",)
+        raise
     if quiet:
         typer.echo(tuned.directory)
 

@@ -7,8 +7,10 @@ used, before anything is built from it, so that a few lines of aliases of aliase
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import yaml
@@ -88,6 +90,28 @@ def parse_json(text: str | bytes) -> Any:
         raise Malformed(error.msg.lower(), error.lineno) from None
     except UnicodeDecodeError as error:
         raise Malformed(f"byte {error.start} is not UTF-8") from None
+
+
+def json_line(values: Any) -> str:
+    """A mapping or dataclass as one line of strict JSON: NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_strict(values), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def values_of(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by their names; what is in them stays as it is."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_strict(below) for below in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _strict(values_of(value))
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

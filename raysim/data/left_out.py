@@ -23,9 +23,11 @@ class LeftOut:
     part: str
     """`training`, `validation`, `test`, or `source` before it is split."""
     count: int
+    """How many were left out."""
     of: int
     """How many there were before the step."""
     unit: Unit
+    """Of both counts."""
     why: str
     """The reason, and what was lost as a whole."""
     grave: bool = False

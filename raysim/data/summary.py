@@ -18,15 +18,21 @@ class Summary:
     """What `raysim data show` prints."""
 
     clients: int
+    """Of the federation."""
     samples: int
     """Training samples of all clients."""
     smallest: int
+    """Training samples of the client that has fewest."""
     median: float
+    """The same of the median client."""
     largest: int
+    """The same of the client that has most."""
     holdout: int
     """Held-out samples of all clients."""
     validation: int
+    """Samples of the validation set."""
     test: int
+    """Samples of the test set."""
     owned: int
     """Samples of the test set that are some client's own."""
     skew: float | None

@@ -40,6 +40,7 @@ class AuditFinding:
     """What a test of one round's release found at one delta.
 
     Attributes:
+        delta: of every epsilon here.
         claimed: epsilon of a round that the client is in, as it is accounted for.
         lower: epsilon is above this with `CONFIDENCE`, whatever the noise.
         lower_if_gaussian: the same, where the noise is Gaussian.

@@ -83,8 +83,10 @@ class CanaryAudit:
         dimensions: of the model, d.
         mean, spread: of the canaries' cosines with the model's change, in units of 1/√d: 0 and 1 where it kept nothing.
         epsilon: the estimate, at `delta`.
+        delta: of both epsilons.
         low: what it is at least, where the mean is at the lower end of its interval of confidence `level`, and the
             spread that of the canaries on both sides.
+        level: confidence of `low`.
     """
 
     canaries: int

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Literal
 
 from raysim.aggregation.mechanism import Mechanism
-from raysim.privacy.accounting import PrivacyAccount
-from raysim.privacy.sampling import Sampling
+from raysim.privacy.accounting import Accountant, PrivacyAccount
+from raysim.privacy.sampling import Adjacency, Sampling
 
 _NOISE: Mapping[str, str] = {
     "gaussian": "Gaussian noise", "laplace": "Laplace noise", "discrete_gaussian": "discrete Gaussian noise",
@@ -107,30 +107,102 @@ class PrivacyPlan:
         )
         return tuple(found)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> PrivacyFacts | WithoutEpsilon:
         """All of it for programs: `raysim plan --json`, environment.json."""
         if self.account is None:
-            return {"epsilon": None, "why": self.why, "assumptions": list(self.assumptions)}
-        one = self.account
-        return {
-            "epsilon": one.epsilon(self.last),
-            "delta": one.delta,
-            "rounds": self.last,
-            "budget": self.budget,
-            "hypothetical_cohort": one.hypothetical,
-            "adjacency": one.adjacency,
-            "neighbours": adjacency_text(one),
-            "accountant": one.accountant,
-            "protects": "clients" if one.examples is None else "samples",
-            "noise": noise_texts(one),
-            "noise_multipliers": [mechanism.noise_multiplier for mechanism in one.mechanisms],
-            "sampling": asdict(one.sampling) | {"text": cohorts_text(one)},
-            "amplified": one.amplified,
-            "without_amplification": one.without_amplification(self.last),
-            "flower": one.as_flower(self.last),
-            "zcdp": one.zcdp(self.last),
-            "assumptions": list(self.assumptions),
-        }
+            return WithoutEpsilon(None, self.why, self.assumptions)
+        return privacy_facts(self.account, self.last, self.budget, self.assumptions)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledCohorts(Sampling):
+    """How cohorts are drawn, as the accountant sees it."""
+
+    text: str = ""
+    """The same in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyFacts:
+    """What a run promises, or what noise is worth.
+
+    Attributes:
+        epsilon: that all rounds spend, at `delta`.
+        delta: of epsilon.
+        rounds: that epsilon is for: those of the run, or the last that the budget allows.
+        budget: the largest epsilon; null where there is none.
+        hypothetical_cohort: clients of the larger cohorts that epsilon is stated for; null where it is for those drawn.
+        adjacency: which federations an epsilon tells apart.
+        neighbours: the same in a sentence.
+        accountant: what composes the rounds.
+        protects: whether single samples are protected, or clients with all that they have.
+        noise: each mechanism in a sentence.
+        noise_multipliers: of each mechanism.
+        sampling: how cohorts are drawn; of protected samples, how batches are.
+        amplified: whether it counts that random samples hide who took part.
+        without_amplification: epsilon if it did not; null for noise other than independent Gaussians.
+        flower: epsilon as the accountant of Flower has it; null likewise.
+        zcdp: rho of zero-concentrated privacy; null where samples amplify, or noise is not Gaussian.
+        assumptions: what must hold for epsilon to be true of a deployment.
+    """
+
+    epsilon: float
+    delta: float
+    rounds: int
+    budget: float | None
+    hypothetical_cohort: int | None
+    adjacency: Adjacency
+    neighbours: str
+    accountant: Accountant
+    protects: Literal["clients", "samples"]
+    noise: tuple[str, ...]
+    noise_multipliers: tuple[float, ...]
+    sampling: SampledCohorts
+    amplified: bool
+    without_amplification: float | None
+    flower: float | None
+    zcdp: float | None
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutEpsilon:
+    """Noise that no epsilon can be stated for.
+
+    Attributes:
+        epsilon: null.
+        why: there is none.
+        assumptions: that hold all the same.
+    """
+
+    epsilon: None
+    why: str
+    assumptions: tuple[str, ...]
+
+
+def privacy_facts(
+    one: PrivacyAccount, rounds: int, budget: float | None = None, assumptions: tuple[str, ...] = ()
+) -> PrivacyFacts:
+    """What an account says of this many rounds."""
+    return PrivacyFacts(
+        epsilon=one.epsilon(rounds),
+        delta=one.delta,
+        rounds=rounds,
+        budget=budget,
+        hypothetical_cohort=one.hypothetical,
+        adjacency=one.adjacency,
+        neighbours=adjacency_text(one),
+        accountant=one.accountant,
+        protects="clients" if one.examples is None else "samples",
+        noise=tuple(noise_texts(one)),
+        noise_multipliers=tuple(mechanism.noise_multiplier for mechanism in one.mechanisms),
+        sampling=SampledCohorts(**asdict(one.sampling), text=cohorts_text(one)),
+        amplified=one.amplified,
+        without_amplification=one.without_amplification(rounds),
+        flower=one.as_flower(rounds),
+        zcdp=one.zcdp(rounds),
+        assumptions=assumptions,
+    )
 
 
 def noise_texts(one: PrivacyAccount) -> list[str]:

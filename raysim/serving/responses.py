@@ -12,7 +12,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from raysim.tracking.log import json_line
+from raysim.config.parsing import json_line
 from raysim.tracking.report.markup import Content, Html, element, escape, join, theme_colors
 from raysim.version import __version__
 

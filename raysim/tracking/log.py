@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from raysim.config.parsing import parse_json
+from raysim.config.parsing import json_line, parse_json
 from raysim.files import storing
 
 Level = Literal["info", "warning", "error"]
@@ -85,11 +83,6 @@ class EventLog:
             raise
 
 
-def json_line(values: Mapping[str, Any]) -> str:
-    """The mapping as one line of strict JSON: NaN and infinity, which JSON does not have, become null."""
-    return json.dumps(_strict(values), ensure_ascii=False, allow_nan=False, default=str)
-
-
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """Events of a log in order; lines that are not whole are passed over. Nothing if there is no log."""
     try:
@@ -135,16 +128,6 @@ def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(event, dict):
             yield event
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _strict(below) for key, below in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_strict(below) for below in value]
-    return value
 
 
 def _ends_with_newline(path: Path) -> bool:

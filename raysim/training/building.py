@@ -28,9 +28,11 @@ class EngineChoice:
     """A concrete engine: resolved once, on the driver, recorded, and provided by every worker.
 
     Attributes:
+        name: `rows` trains several clients at once, `sequential` one after the other.
         rows: K, the clients that train at once.
         compiled: whether `torch.compile` compiles the local step.
         precision: of forward and backward pass; rows are float32.
+        device: that clients train on.
         threads: of torch, in each worker.
     """
 

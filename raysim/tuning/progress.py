@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO, TypeAlias
 
+from raysim.config.parsing import json_line, values_of
 from raysim.errors import ConfigError
-from raysim.tracking.log import json_line
 from raysim.tracking.units import duration, figure
 from raysim.tuning.words import spoken
 
@@ -21,8 +21,14 @@ class TrialLine:
     """A trial that ended.
 
     Attributes:
+        number: of the trial, from 0.
         done: trials that count so far, this one included; of `trials`.
+        trials: that the study asks for.
+        state: how it ended: `lost` trials are tried again, all others count.
         values: of the objectives, by name; empty unless it is complete.
+        params: its values of the keys that are varied.
+        rounds: that it trained.
+        seconds: that it took.
         best: value and number of the best trial so far, for a single objective.
         reason: why it failed.
     """
@@ -37,6 +43,44 @@ class TrialLine:
     seconds: float
     best: tuple[float, int] | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedGain:
+    """What the confirmation of a study found.
+
+    Attributes:
+        metric: on the test set, after the last round.
+        difference: mean over the seeds of the winner less the experiment as it stands.
+        interval: of that mean: its lower and its upper end.
+    """
+
+    metric: str
+    difference: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """What a study came to.
+
+    Attributes:
+        study: its folder.
+        trial: number of the winner.
+        values: of its objectives, by name.
+        params: its values of the keys that were varied.
+        weights: of each client or group by name, where they were varied.
+        confirmed: the winner against the experiment as it stands; None where that was left out.
+        report: the study's report, if one was written.
+    """
+
+    study: Path
+    trial: int
+    values: Mapping[str, float]
+    params: Mapping[str, Any]
+    weights: Mapping[str, float] | None
+    confirmed: ConfirmedGain | None
+    report: Path | None
 
 
 class StudyProgress(Protocol):
@@ -54,8 +98,8 @@ class StudyProgress(Protocol):
         """Something worth a line."""
         ...
 
-    def finish(self, lines: Sequence[str], values: Mapping[str, Any]) -> None:
-        """The study is over: its results, in words and as values."""
+    def finish(self, lines: Sequence[str], result: StudyResult) -> None:
+        """The study is over: its result, in words and as values."""
         ...
 
 
@@ -71,7 +115,7 @@ class QuietStudy:
     def note(self, text: str) -> None:
         """Nothing."""
 
-    def finish(self, lines: Sequence[str], values: Mapping[str, Any]) -> None:
+    def finish(self, lines: Sequence[str], result: StudyResult) -> None:
         """Nothing."""
 
 
@@ -119,10 +163,52 @@ class PlainStudy:
         """The text."""
         print(text, file=self.out, flush=True)
 
-    def finish(self, lines: Sequence[str], values: Mapping[str, Any]) -> None:
+    def finish(self, lines: Sequence[str], result: StudyResult) -> None:
         """All lines."""
         for line in lines:
             self.note(line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStart:
+    """A study begins, or goes on.
+
+    Attributes:
+        facts: for display: `study` (its folder), `varies`, `objective`, `trials`.
+    """
+
+    event: Literal["start"] = "start"
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyTrial(TrialLine):
+    """A trial ended."""
+
+    event: Literal["trial"] = "trial"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyNote:
+    """Something worth a line.
+
+    Attributes:
+        text: the line.
+    """
+
+    event: Literal["note"] = "note"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFinish(StudyResult):
+    """The study is over."""
+
+    event: Literal["finish"] = "finish"
+
+
+StudyEvent: TypeAlias = StudyStart | StudyTrial | StudyNote | StudyFinish
+"""A line of `raysim tune --json`."""
 
 
 @dataclass
@@ -133,20 +219,19 @@ class JsonStudy:
 
     def start(self, facts: Mapping[str, object]) -> None:
         """The facts."""
-        self._say("start", {"facts": dict(facts)})
+        self._say(StudyStart(facts=dict(facts)))
 
     def trial(self, line: TrialLine) -> None:
         """The whole line."""
-        self._say("trial", asdict(line))
+        self._say(StudyTrial(**values_of(line)))
 
     def note(self, text: str) -> None:
         """The text."""
-        self._say("note", {"text": text})
+        self._say(StudyNote(text=text))
 
-    def finish(self, lines: Sequence[str], values: Mapping[str, Any]) -> None:
-        """The values."""
-        self._say("finish", dict(values))
+    def finish(self, lines: Sequence[str], result: StudyResult) -> None:
+        """The whole result."""
+        self._say(StudyFinish(**values_of(result)))
 
-    def _say(self, event: str, values: Mapping[str, Any]) -> None:
-        plain = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-        print(json_line({"event": event, **plain}), file=self.out, flush=True)
+    def _say(self, event: StudyEvent) -> None:
+        print(json_line({"event": event.event, **values_of(event)}), file=self.out, flush=True)

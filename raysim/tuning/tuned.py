@@ -26,7 +26,7 @@ from raysim.tuning.confirming import Confirmation, Confirmed, confirmation_seeds
 from raysim.tuning.directory import StudyDirectory
 from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import Goal, resolve_goals
-from raysim.tuning.progress import StudyProgress, checked_progress
+from raysim.tuning.progress import ConfirmedGain, StudyProgress, StudyResult, checked_progress
 from raysim.tuning.sampling import check_sampling
 from raysim.tuning.searching import Search
 from raysim.tuning.space import Space
@@ -164,7 +164,7 @@ class _Tuning:
         with storing(self._directory.best):
             experiment.to_yaml(self._directory.best)
         report = self._report()
-        self._progress.finish(self._lines(tuned, report), self._values(tuned, report))
+        self._progress.finish(self._lines(tuned, report), self._result(tuned, report))
         return tuned
 
     def _confirm(self, bench: Bench, winner: FrozenTrial, experiment: Experiment) -> Confirmed | None:
@@ -217,19 +217,17 @@ class _Tuning:
         lines.append(f"run it  raysim run {self._directory.best}")
         return [*lines, f"report  {report}"] if report is not None else lines
 
-    def _values(self, tuned: Tuned, report: Path | None) -> dict[str, Any]:
-        confirmed = tuned.confirmed
-        return {
-            "study": tuned.directory,
-            "trial": tuned.trial.number,
-            "values": dict(zip([goal.name for goal in self._goals], tuned.trial.values, strict=True)),
-            "params": tuned.trial.params,
-            "weights": tuned.weights,
-            "confirmed": None
-            if confirmed is None
-            else {"metric": confirmed.metric, "difference": confirmed.difference, "interval": confirmed.interval},
-            "report": report,
-        }
+    def _result(self, tuned: Tuned, report: Path | None) -> StudyResult:
+        found = tuned.confirmed
+        return StudyResult(
+            study=tuned.directory,
+            trial=tuned.trial.number,
+            values=dict(zip([goal.name for goal in self._goals], tuned.trial.values, strict=True)),
+            params=tuned.trial.params,
+            weights=tuned.weights,
+            confirmed=None if found is None else ConfirmedGain(found.metric, found.difference, found.interval),
+            report=report,
+        )
 
 
 def best_trial(study: Study, goals: Sequence[Goal]) -> FrozenTrial:

@@ -102,6 +102,8 @@ class CommandLines:
         (self._template / "private.yaml").write_text(TINY.replace("FILES", str(files)) + PRIVATE)
         (self._template / "adapted.yaml").write_text(ADAPTED)
         (self._template / "faulty.py").write_text(FAULTY)
+        broken = f"algorithm: faulty:Faulty\n{TINY.replace('FILES', str(files)).replace('rounds: 1', 'rounds: 2')}"
+        (self._template / "broken.yaml").write_text(broken)
         (self._template / "begun" / "study.yaml").touch()
         for name in ("mnist-a", "cifar-a"):
             (self._template / name).symlink_to(files / name)
@@ -134,6 +136,7 @@ class CommandLines:
             redirect_stdout(stdout),
             redirect_stderr(stderr),
             patch("sys.stdin", io.StringIO("q\n")),
+            patch("raysim.serving.LivePage.wait", lambda page: None),  # as if Ctrl-C was pressed
             patch.dict(os.environ, RAYSIM_HOME=f"{place}/home"),
             pytest.raises(SystemExit) as left,
         ):

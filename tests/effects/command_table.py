@@ -31,15 +31,18 @@ resume --debug | resume broken | resume broken --debug | Traceback
 resume --profile | resume done rounds=3 | resume done rounds=3 --profile | Where the time went
 report RUN... | report done | report nowhere | done/report\.html
 report --out | report done | report done --out page.html | stdout:\npage\.html
+report --json | report done | report done --json | "report": "done/report.html"
 report --debug | report nowhere | report nowhere --debug | Traceback
 export RUN | export adapted --to new | export done --to new | new/adapter_model
 export --to | export adapted --to new | export adapted --to other | other/adapter_model
 export --merged | export adapted --to new | export adapted --to new --merged | new/model\.safetensors
+export --json | export adapted --to new | export adapted --to new --json | "merged": false
 export --debug | export nowhere --to new | export nowhere --to new --debug | Traceback
 rebuild RUN | rebuild scalars --to new.safetensors | rebuild done --to new.safetensors | new\.safetensors
 rebuild --to | rebuild scalars --to new.safetensors | rebuild scalars --to other.safetensors | other\.safetensors
 rebuild --round | rebuild scalars --to new.safetensors | rebuild scalars --to new.safetensors --round 7 |
     no checkpoint of round 7
+rebuild --json | rebuild scalars --to new.safetensors | rebuild scalars --to new.safetensors --json | "model": "new
 rebuild --debug | rebuild nowhere --to new.safetensors | rebuild nowhere --to new.safetensors --debug | Traceback
 run --seeds | run tiny.yaml OUT | run tiny.yaml --seeds 2 OUT | out/seed-1/model\.safetensors
 compare RUN... | compare done | compare done strange | seed 0 is there twice
@@ -54,11 +57,14 @@ runs --limit | runs . | runs . --limit 1 | --limit shows more
 runs --json | runs . | runs . --json | "state": "finished"
 init TEMPLATE | init torch project | init tabular project | project/patients\.csv
 init FOLDER | init torch project | init torch other | other/experiment\.yaml
+init --json | init torch project | init torch project --json | "template": "torch"
 completion SHELL | completion bash | completion fish | COMPREPLY
+completion --json | completion bash | completion bash --json | "script":
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
 debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9
 debug --pdb | debug done --client 0 --round 1 | debug done --client 0 --round 1 --pdb | \(Pdb\)
+debug --json | debug done --client 0 --round 1 | debug done --client 0 --round 1 --json | "steps": 1
 debug --debug | debug nowhere --client 0 --round 1 | debug nowhere --client 0 --round 1 --debug | Traceback
 plan CONFIG | plan tiny.yaml | plan other.yaml | stdout:\ntiny\n
 plan KEY=VALUE | plan tiny.yaml | plan tiny.yaml cohort=1 | round +1 of 3 clients
@@ -123,6 +129,11 @@ privacy neighbours --runs | NEIGHBOURS | NEIGHBOURS --runs 2 | runs +2
 privacy neighbours --no-keep | NEIGHBOURS | NEIGHBOURS --no-keep | shows it
 privacy neighbours --json | NEIGHBOURS | NEIGHBOURS --json | "advantage":
 privacy neighbours --debug | NEIGHBOURS --client 9 | NEIGHBOURS --client 9 --debug | Traceback
+serve RUNS | serve . --port 0 | serve nowhere --port 0 | nowhere: no such folder
+serve --host | serve . --port 0 | serve . --port 0 --host 127.0.0.2 | http://127\.0\.0\.2
+serve --port | serve . --port 0 | serve . --port 65536 | Invalid value for '--port'
+serve --token | serve . --port 0 | serve . --port 0 --token | token=
+serve --json | serve . --port 0 | serve . --port 0 --json | "url":
 tune CONFIG | tune tiny.yaml OUT | tune other.yaml | runs/other-tune
 tune KEY=VALUE | tune tiny.yaml OUT | tune tiny.yaml tuning.trials=2 OUT | \(2/2\)
 tune --directory | tune other.yaml | tune tiny.yaml OUT | \nout/study\.yaml
@@ -130,18 +141,25 @@ tune --quiet | tune tiny.yaml OUT | tune tiny.yaml --quiet OUT | stdout:\nout\ns
 tune --json | tune tiny.yaml OUT | tune tiny.yaml --json OUT | "event": ?"trial"
 tune --debug | tune nowhere.yaml | tune nowhere.yaml --debug | Traceback
 list KIND | list models | list losses | mlp
+list --json | list models | list models --json | "key": "model"
 schema --out | schema | schema --out schema.json | stdout:\nschema\.json
+schema --output | schema | schema --output runs | "title": "raysim output of runs"
+schema --json | schema | schema --json | "of": "experiment"
+doctor --json | doctor | doctor --json | "findings":
 doctor --address | doctor | doctor --address 127.0.0.1:1 | no Ray cluster at '127\.0\.0\.1:1'
 data build CONFIG | data build tiny.yaml | data build nowhere.yaml | no such file
 data build KEY=VALUE | data build tiny.yaml | data build tiny.yaml data.partition.clients=5 | 5 clients
 data build --verify | data build tiny.yaml | data build tiny.yaml --verify | every file is as it was written
+data build --json | data build tiny.yaml | data build tiny.yaml --json | "verified": null
 data build --debug | data build nowhere.yaml | data build nowhere.yaml --debug | Traceback
 data show CONFIG | data show tiny.yaml | data show other.yaml | tiny-partition\.png
 data show KEY=VALUE | data show tiny.yaml | data show tiny.yaml data.partition.clients=5 | 5 clients
 data show --png | data show tiny.yaml | data show tiny.yaml --png picture.png | \npicture\.png
+data show --json | data show tiny.yaml | data show tiny.yaml --json | "picture": "tiny-part
 data show --debug | data show nowhere.yaml | data show nowhere.yaml --debug | Traceback
 data import NAME | data import mnist mnist-a | data import cifar10 mnist-a | exit code 0
 data import FOLDER | data import mnist mnist-a | data import mnist cifar-a | exit code 0
+data import --json | data import mnist mnist-a | data import mnist mnist-a --json | "folder":
 """
 
 COMMANDS = COMMANDS.replace(

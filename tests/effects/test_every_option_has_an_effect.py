@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import sys
@@ -13,7 +14,11 @@ from unittest.mock import patch
 import pytest
 from command_lines import CommandLines, flags, parameters
 from command_table import COMMANDS, EXCLUDED
+from jsonschema import Draft202012Validator
 from outcomes import stub_report
+
+from raysim.cli.json_outputs import OUTPUTS
+from raysim.cli.json_outputs.schemas import output_schema
 
 
 def rows() -> dict[str, tuple[str, str, str]]:
@@ -70,11 +75,52 @@ def test_flags_that_exclude_each_other_say_so_in_one_line(
     needed = NEEDED.get(command, "")
     outcome = commands.outcome(f"{command} nowhere.yaml{needed} {one} {other}")
     before = r"(?s:.*)" if "--debug" in (one, other) else ""  # a traceback
-    (line,) = re.findall(rf"\Astdout:\nstderr:\n{before}(error: .*)\nexit code 2\n", outcome)
+    printed, line = re.findall(rf"\Astdout:\n(.*\n)?stderr:\n{before}(error: .*)\nexit code 2\n", outcome)[0]
+    if "--json" in (one, other):
+        assert valid("error", printed)
+    else:
+        assert not printed
     if (command, one, other) in EXCLUDED:
         assert re.fullmatch(rf"error: .*{one}\b.* {other} (and .*)?exclude each other; .*", line)
     else:
         assert line.startswith("error: nowhere.yaml: "), "both are accepted, and the next thing wrong is told"
+
+
+MORE = {
+    "run": ("run tiny.yaml --seeds 2 --json OUT", "run broken.yaml --json OUT"),
+    "plan": ("plan private.yaml --json", "plan adapted.yaml --json", "plan systems/deadline_digits --json"),
+    "privacy membership": ("privacy membership done --round 1 --json",),
+    "compare": ("compare done --picture a.svg --json",),
+    "list": ("list all --json",),
+    "schema": ("schema --output error --json", "schema --out schema.json --json"),
+    "data build": ("data build tiny.yaml --verify --json",),
+    "tune": ("tune tiny.yaml tuning.confirm.seeds=2 tuning.trials=2 --json OUT",),
+}
+"""Other lines of which some show what the one of the table does not."""
+
+
+@pytest.mark.parametrize("command", [command for command in OUTPUTS if command != "error"])
+def test_what_a_command_prints_for_programs_is_as_its_published_schema_says(
+    command: str, commands: CommandLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "ray" in sys.modules:
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+    for line in (ROWS[f"{command} --json"][1], *MORE.get(command, ())):
+        outcome = commands.outcome(re.sub(r" OUT$", " --directory out", line))
+        printed, code = re.findall(r"\Astdout:\n((?s:.*))stderr:\n(?s:.*)exit code (.*)\n", outcome)[0]
+        failed = line.startswith("run broken")
+        assert code == ("2" if failed else "0"), outcome
+        *lines, last = printed.splitlines()
+        assert valid(command, *lines)
+        assert valid("error" if failed else command, last)
+
+
+def valid(command: str, *lines: str) -> bool:
+    """Whether every line is JSON as the schema of the command's output says; the error says what is not."""
+    schema = Draft202012Validator(output_schema(command))
+    for line in lines:
+        schema.validate(json.loads(line, parse_constant=pytest.fail))
+    return True
 
 
 def test_a_study_that_goes_on_refuses_another_directory(commands: CommandLines) -> None:

@@ -14,7 +14,9 @@ class Node:
     """A machine that actors can live on.
 
     Attributes:
+        id: that tells it from others: Ray's, or the machine's name.
         cpus: CPU cores.
+        gpus: GPUs.
         memory: bytes that actors may use.
         gpu_memory: bytes of memory of each GPU; None where it is not known.
     """
@@ -28,7 +30,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What an actor has of its node: CPU cores, and GPUs: a fraction of one, or several whole ones."""
+    """What an actor has of its node.
+
+    Attributes:
+        num_cpus: CPU cores.
+        num_gpus: GPUs: a fraction of one, or several whole ones.
+    """
 
     num_cpus: float
     num_gpus: float

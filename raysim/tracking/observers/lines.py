@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TextIO
 
 from raysim.config import Experiment
+from raysim.config.parsing import json_line, values_of
 from raysim.rounds.rows import TOTAL, RoundRow, RunSummary
 from raysim.tracking.closing import closing_lines
-from raysim.tracking.log import json_line
 from raysim.tracking.observers.base import NoteLevel, Observer
 from raysim.tracking.observers.display import Pace, Shown
+from raysim.tracking.observers.events import FinishEvent, NoteEvent, RoundEvent, RunEvent, StartEvent
 from raysim.tracking.units import duration, figure, time_left
 
 
@@ -35,23 +35,23 @@ class JsonObserver(Observer):
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """The experiment's name and rounds, and the facts."""
         self._say(
-            "start", {"name": experiment.name, "rounds": experiment.rounds, "after_round": after_round, "facts": facts}
+            StartEvent(name=experiment.name, rounds=experiment.rounds, after_round=after_round, facts=dict(facts))
         )
 
     def round(self, row: RoundRow) -> None:
         """The whole row."""
-        self._say("round", _fields(row))
+        self._say(RoundEvent(**values_of(row)))
 
     def note(self, text: str, level: NoteLevel = "info") -> None:
         """The text and its level."""
-        self._say("note", {"level": level, "text": text})
+        self._say(NoteEvent(level=level, text=text))
 
     def finish(self, summary: RunSummary) -> None:
         """The whole summary."""
-        self._say("finish", _fields(summary))
+        self._say(FinishEvent(**values_of(summary)))
 
-    def _say(self, event: str, values: Mapping[str, object]) -> None:
-        print(json_line({"event": event, **values}), file=self._out or sys.stdout, flush=True)
+    def _say(self, event: RunEvent) -> None:
+        print(json_line({"event": event.event, **values_of(event)}), file=self._out or sys.stdout, flush=True)
 
 
 class PlainObserver(Observer):
@@ -99,7 +99,3 @@ class PlainObserver(Observer):
 
     def _say(self, line: str) -> None:
         print(line, file=self._out or sys.stderr, flush=True)
-
-
-def _fields(value: RoundRow | RunSummary) -> dict[str, object]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
