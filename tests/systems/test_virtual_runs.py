@@ -35,6 +35,19 @@ def test_a_fleet_that_all_wait_for_changes_no_bit(tmp_path: Path) -> None:
     assert final_sha256(digits(tmp_path, FLEET, lenient)) == final_sha256(digits(tmp_path))
 
 
+def test_messages_take_the_time_of_their_encoding_and_a_new_client_that_of_the_whole_model(tmp_path: Path) -> None:
+    both = "aggregation.stages=[{name: compress, codec: int8, dense_below: 0}, {name: downlink, codec: sign}]"
+    prepared = prepare_job(digits(tmp_path, FLEET, both))
+    assert prepared.timetable is not None
+    clock = 4 * 2  # the number of bytes sent so far, which clients read
+    up = 5 + prepared.parameters + 4 * -(-prepared.parameters // 512)
+    assert (prepared.timetable.load.down, prepared.timetable.load.up) == (4 * prepared.parameters + clock, up)
+    with pytest.raises(
+        ConfigError, match=f"below one round, which sends {4 * (up + 4 * prepared.parameters + clock):,}"
+    ):
+        prepare_job(digits(tmp_path, both, f"stop.wire_bytes={4 * up}"))
+
+
 def test_virtual_time_energy_and_money_are_columns_of_rounds_and_clients(tmp_path: Path) -> None:
     directory, _ = finished(digits(tmp_path, FLEET, COSTS))
     prepared = prepare_job(digits(tmp_path, FLEET, COSTS))

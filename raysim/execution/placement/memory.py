@@ -127,6 +127,13 @@ class Skeleton:
         return _FLOAT32 * (model + self._shared.values)
 
     @property
+    def most_down(self) -> int:
+        """The most bytes that a federation would send to a client before it trains: those of a client that has never
+        taken part, who is sent the whole model."""
+        whole = self.layout.values(self.layout.size) if self.aggregation.sends_model else 0
+        return self.wire_down + _FLOAT32 * whole
+
+    @property
     def transport_down(self) -> int:
         """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
         return _FLOAT32 * (self.layout.size + self._shared.values)

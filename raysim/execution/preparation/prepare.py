@@ -209,7 +209,7 @@ def prepare_job(
     job = Job(experiment, spec, chosen.engine, model)
     timetable = None
     if experiment.systems != SystemsConfig() or experiment.stop.wire_bytes is not None:
-        down = Skeleton.of(job).wire_down
+        down = Skeleton.of(job).most_down
         timetable = build_timetable(experiment, federation, work, selection, aggregation, down, privacy)
         check_wire_budget(experiment, aggregation, clients, down)
     counts = layout.count, layout.size

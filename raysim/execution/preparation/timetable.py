@@ -57,7 +57,7 @@ def build_timetable(
         return None
     _check(experiment, work, selection, privacy)
     clients = np.zeros(1, dtype=np.int64)
-    up = max(int(np.sum(aggregation.dense(number, clients))) for number in (1, 2))
+    up = max(int(aggregation.most_bytes(number, clients)[0].sum()) for number in (1, 2))
     load = trip_load(work, federation.sizes("train"), down, up, samples=config.unit == "samples")
     fleet = build_fleet(config, experiment.seed, federation.population)
     timetable = _timetable(experiment, federation, work, selection, fleet, load)
@@ -219,7 +219,8 @@ def check_wire_budget(experiment: Experiment, aggregation: Aggregation, clients:
     budget = experiment.stop.wire_bytes
     if budget is None:
         return
-    needed = clients * (down + int(np.sum(aggregation.dense(1, np.zeros(1, dtype=np.int64)))))
+    up, _ = aggregation.most_bytes(1, np.zeros(1, dtype=np.int64))
+    needed = clients * (down + int(up.sum()))
     if budget < needed:
         raise ConfigError(f"stop.wire_bytes: {budget:,} are below one round, which sends {needed:,}; raise it")
 
