@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,13 @@ def test_structured_choices_are_words_and_axes_have_plain_numbers(
 
 def test_several_objectives_show_their_front_and_a_study_may_be_young(tunable: Tunable, tmp_path: Path) -> None:
     space = {"client.steps": {"low": 1, "high": 6}}
-    tuning = {"space": space, "objective": ["validation/accuracy", "total/steps"], "trials": 1}
+    soon = {"metric": "validation/accuracy", "of": "rounds_to", "target": 0.01}
+    tuning = {"space": space, "objective": ["validation/accuracy", "total/steps", soon], "trials": 1}
     tuned = tune(tunable(tuning), directory=tmp_path / "study")
     page = write_study_report(tuned.directory, tmp_path / "out.html")
     assert page == tmp_path / "out.html"
     assert (tmp_path / "out-figures" / "pareto.png").is_file()
+    assert re.search(r"<dt>rounds to [^<]+</dt>\n<dd>1</dd>", page.read_text()), "rounds are whole"
 
 
 def test_a_report_leaves_the_journal_of_a_study_that_is_being_written_alone(tunable: Tunable, tmp_path: Path) -> None:

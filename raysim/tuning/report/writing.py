@@ -82,10 +82,12 @@ def _tiles(recorded: RecordedStudy) -> Html:
     items = [tile("trials", quantity(len(recorded.trials)), ", ".join(states))]
     if recorded.best is not None:
         for index, name in enumerate(recorded.names):
-            items.append(tile(name, figure(recorded.best.values[index]), f"trial {recorded.best.number}"))
+            items.append(
+                tile(name, _shown(recorded, recorded.best.values[index], index), f"trial {recorded.best.number}")
+            )
     first = next((trial for trial in recorded.complete if trial.user_attrs.get("default")), None)
     if first is not None:
-        items.append(tile("as it stands", figure(value_of(first)), f"trial {first.number}"))
+        items.append(tile("as it stands", _shown(recorded, value_of(first)), f"trial {first.number}"))
     items.append(
         tile("local steps", quantity(sum(recorded.attribute("steps"))), size(sum(recorded.attribute("bytes"))))
     )
@@ -105,7 +107,13 @@ def _best(recorded: RecordedStudy) -> Html:
 def _row(recorded: RecordedStudy, trial: FrozenTrial, keys: list[str]) -> list[Content]:
     picked = [spoken(trial.params[key]) if key in trial.params else "–" for key in keys]
     costs = [quantity(float(trial.user_attrs.get(name, 0))) for name in ("rounds", "steps")]
-    return [str(trial.number), *picked, *(figure(value) for value in trial.values), *costs]
+    return [str(trial.number), *picked, *(_shown(recorded, value, i) for i, value in enumerate(trial.values)), *costs]
+
+
+def _shown(recorded: RecordedStudy, value: float, objective: int = 0) -> str:
+    """A value of an objective; rounds, bytes and steps to a target are whole numbers."""
+    whole = recorded.experiment.tuning.objective[objective].of.endswith("_to")
+    return quantity(value) if whole else figure(value)
 
 
 def _failures(recorded: RecordedStudy) -> Html:
