@@ -182,6 +182,7 @@ def _grid(axes: Axes, text: Callable[[float], str]) -> list[str]:
     for tick in _ticks(*axes.x, 6, whole=True):
         place = f'x="{axes.across(tick):.1f}" y="{BOTTOM + 16}"'
         drawn.append(f'<text {place} text-anchor="middle">{_plain(tick)}</text>')
+    drawn.append(f'<text x="{LEFT - 6}" y="{BOTTOM + 16}" text-anchor="end">round</text>')
     return drawn
 
 

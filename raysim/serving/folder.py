@@ -75,11 +75,7 @@ class RunsFolder:
         study = name.partition("/trials/")[0]
         if name not in self.names() and name not in self.trials(study):
             raise RunError(f"{name}: no such run here")
-        run = RunDirectory(self.path if self._one else self.path / name)
-        for file in _files(run):
-            if file.is_symlink() and not self._inside(file):
-                raise RunError(f"{name}: {file.name} is a link that leads out of the folder; it is not shown")
-        return run
+        return self._found(name)
 
     def study(self, name: str) -> Path:
         """A study by its name.
@@ -92,7 +88,7 @@ class RunsFolder:
         return self.path / name
 
     def past(self, names: Sequence[str], filters: Sequence[str] = ()) -> list[tuple[str, PastRun]]:
-        """These runs at a glance, newest first (see `past_runs`).
+        """These runs, whose names were found here, at a glance, newest first (see `past_runs`).
 
         Raises:
             ConfigError: a filter names a key that no run has.
@@ -101,9 +97,17 @@ class RunsFolder:
         ordered = newest_first([glance for _, glance in glances.values()], filters)
         return [glances[id(glance)] for glance in ordered]
 
+    def _found(self, name: str) -> RunDirectory:
+        """A run whose name was found in the folder."""
+        run = RunDirectory(self.path if self._one else self.path / name)
+        for file in _files(run):
+            if file.is_symlink() and not self._inside(file):
+                raise RunError(f"{name}: {file.name} is a link that leads out of the folder; it is not shown")
+        return run
+
     def _glance(self, name: str) -> PastRun:
         try:
-            run = self.run(name)
+            run = self._found(name)
         except RunError as error:
             return PastRun(self.path / name, None, "damaged", str(error))
         signature = signature_of(run)

@@ -14,14 +14,12 @@ from urllib.parse import quote, urlencode
 from raysim.errors import RaysimError, RunError
 from raysim.serving.folder import RunsFolder, Signature, signature_of
 from raysim.serving.gallery import Gallery
-from raysim.serving.listing import SHOWN, link, list_parts, runs_table
+from raysim.serving.listing import SHOWN, Listing, link, list_parts, runs_table
 from raysim.serving.live import Moment, parts
 from raysim.serving.responses import Response, Watched, message, page, placed, values
 from raysim.tracking import RunDirectory, read_rounds
-from raysim.tracking.report.bands import bands
 from raysim.tracking.report.comparison import comparison
-from raysim.tracking.report.groups import compare
-from raysim.tracking.report.markup import Html, element, join, section, table
+from raysim.tracking.report.markup import Html, element, join, section
 from raysim.tracking.report.recorded import read_run
 from raysim.tracking.report.sections import single_run
 
@@ -29,6 +27,8 @@ SHARE = 10.0
 """Reading a run takes at most one part of so many of the time; the training beside it needs the rest."""
 SOONEST, LATEST = 1.0, 60.0
 """Seconds between two looks at a run."""
+KEPT = 32
+"""Runs whose pages are kept until they change."""
 
 Query: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -89,15 +89,18 @@ class Site:
     # The list
 
     def _list(self, query: Query) -> Response:
-        filters = _filters(query)
-        found = list_parts(self._folder, filters, _limit(query))
-        asked = urlencode({"filter": filters, "limit": _limit(query)}, doseq=True)
-        watched = Watched(f"/parts?{asked}", _version(found.parts), 2 * SOONEST, found.running)
+        found, again = self._listed(query)
+        asked = urlencode({"filter": _filters(query), "limit": _limit(query)}, doseq=True)
+        watched = Watched(f"/parts?{asked}", _version(found.parts), again, found.running)
         return page(found.title, join([found.head, placed(found.parts), found.foot]), watched=watched)
 
     def _list_parts(self, query: Query) -> Response:
-        found = list_parts(self._folder, _filters(query), _limit(query))
-        return _newer(query, _version(found.parts), found.parts, found.title, 2 * SOONEST)
+        found, again = self._listed(query)
+        return _newer(query, _version(found.parts), found.parts, found.title, again)
+
+    def _listed(self, query: Query) -> tuple[Listing, float]:
+        began = time.perf_counter()
+        return list_parts(self._folder, _filters(query), _limit(query)), _pace(began)
 
     # One run
 
@@ -118,6 +121,8 @@ class Site:
             known = self._reads.get(name)
             if known is None or known.signature != signature:
                 known = self._reads[name] = self._read_anew(name, run, signature)
+                while len(self._reads) > KEPT:
+                    del self._reads[next(iter(self._reads))]
             return known
 
     def _read_anew(self, name: str, run: RunDirectory, signature: Signature) -> _Read:
@@ -125,7 +130,7 @@ class Site:
         ((_, glance),) = self._folder.past([name])
         moment = Moment.of(name, glance, run)
         found = parts(moment)
-        again = min(LATEST, max(SOONEST, SHARE * (time.perf_counter() - began)))
+        again = _pace(began)
         title = f"{moment.run.rounds} rounds · {name}" if glance.state == "running" else name
         return _Read(signature, found, _version(found), title, glance.state == "running", again)
 
@@ -143,14 +148,8 @@ class Site:
             raise RunError("nothing to compare: choose runs in the list")
         runs = [self._folder.run(name) for name in names]
         place = self._gallery.place(_fingerprint("compare", *names, *map(signature_of, runs)))
-        try:
-            found = compare([run.path for run in runs], query.get("metric", (None,))[0])
-            grouped = [table(found.head, found.rows()), place([bands(found)])]
-        except RunError as error:
-            grouped = [element("p", f"No means over seeds: {error}.", kind="faint")]
         recorded = [read_run(run.path, name) for run, name in zip(runs, names, strict=True)]
-        by_seeds = section("Means over seeds, with 95 % intervals", *grouped)
-        return page(f"{len(runs)} runs", join([comparison(recorded, place), by_seeds]), trail="/ comparison")
+        return page(f"{len(runs)} runs", comparison(recorded, place), trail="/ comparison")
 
     def _study(self, name: str, query: Query) -> Response:
         from raysim.tuning.report import study_content  # Optuna takes seconds to import
@@ -193,6 +192,11 @@ def _newer(query: Query, version: str, found: Mapping[str, Html], title: str, ag
         return Response(b"", "application/json", HTTPStatus.NO_CONTENT)
     parts = {name: part.text for name, part in found.items()}
     return values({"version": version, "again": again, "title": f"{title} · raysim", "parts": parts})
+
+
+def _pace(began: float) -> float:
+    """Seconds until one may look again, after a look that began then."""
+    return min(LATEST, max(SOONEST, SHARE * (time.perf_counter() - began)))
 
 
 def _raw(name: str) -> Html:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raysim.errors import RunError
 from raysim.tracking.configuration import ABSENT
 from raysim.tracking.report.attacks import attacks
+from raysim.tracking.report.bands import bands
 from raysim.tracking.report.bars import time_by_run
 from raysim.tracking.report.by_class import class_pictures
 from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.groups import compare_read
 from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.sections import Place, configuration, fairness, standing, written
@@ -30,6 +33,7 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
     parts = [
         element("h1", title),
         element("p", f"{len(runs)} runs side by side", kind="lead"),
+        _over_seeds(runs, place),
         section("Results", _results(runs)),
         section("What differs", _differences(runs)),
     ]
@@ -44,9 +48,23 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
     return join([*parts, *(folded(f"{run.label}: configuration", configuration(run)) for run in runs)])
 
 
+def _over_seeds(runs: Sequence[RecordedRun], place: Place) -> Html:
+    """Runs that differ in their seeds alone as one: means and intervals, where there are several."""
+    try:
+        found = compare_read(runs)
+    except RunError:  # no common metric, or the same seed twice
+        return Html("")
+    if all(len(group.seeds) == 1 for group in found.groups):
+        return Html("")
+    numbers = table(found.head, found.rows())
+    return section(
+        "Means over seeds, with 95 % intervals", element("div", join([place([bands(found)]), numbers]), kind="side")
+    )
+
+
 def _results(runs: Sequence[RecordedRun]) -> Html:
     headline = next((run.headline for run in runs if run.headline), None)
-    head = ["run", "standing", headline or "metric", "best", "in round", "rounds", "time", "clients/s", "traffic"]
+    head = ["run", headline or "metric", "best", "in round", "rounds", "time", "clients/s", "traffic", "standing"]
     rows: list[list[Content]] = []
     for index, run in enumerate(runs):
         curve = run.curve(headline) if headline else None
@@ -54,7 +72,6 @@ def _results(runs: Sequence[RecordedRun]) -> Html:
         rows.append(
             [
                 join([swatch(index % len(LIGHT.series)), run.label]),
-                standing(run)[0],
                 figure(float(curve.values[-1]) if curve and len(curve.values) else None),
                 figure(best[1] if best else None),
                 str(best[0]) if best else "–",
@@ -62,9 +79,10 @@ def _results(runs: Sequence[RecordedRun]) -> Html:
                 duration(run.time),
                 rate(run.clients_per_second),
                 size(run.total("transport_up") + run.total("transport_down")),
+                standing(run)[0],
             ]
         )
-    return table(head, rows, text_columns=2)
+    return table(head, rows)
 
 
 def _differences(runs: Sequence[RecordedRun]) -> Html:

@@ -126,7 +126,15 @@ def compare(runs: Sequence[str | Path], metric: str | None = None, at: At = "las
     paths = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not paths:
         raise RunError("nothing to compare: give run directories")
-    read = [read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)]
+    return compare_read([read_run(path, label) for path, label in zip(paths, labels(paths), strict=True)], metric, at)
+
+
+def compare_read(read: Sequence[RecordedRun], metric: str | None = None, at: At = "last") -> Compared:
+    """As `compare`, of runs that were read.
+
+    Raises:
+        RunError: a run has not measured the metric, or a seed is there twice in a group.
+    """
     metric = metric or read[0].headline
     if metric is None:
         raise RunError(f"{read[0].label}: has measured nothing; give --metric")
