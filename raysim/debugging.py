@@ -91,7 +91,8 @@ def debug(
     say(f"training client {client} of round {round}")
     executor, server = replay.executor, replay.server
     states = executor.states(server, round)
-    train = partial(executor.worker.train, replay.lease(task, client), server.model, server.shared, states)
+    lease = replay.lease(task, client)
+    train = partial(executor.worker.train, lease, replay.model(lease), server.shared, states)
     report = _under_debugger(train) if debugger else train()[1]
     (facts,) = report.facts.to_pylist()
     return Debugged(

@@ -7,24 +7,29 @@ is only read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from raysim.arrays import Int64
+from raysim.arrays import Float32, Int64
 from raysim.errors import RunError
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import prepare_job
 from raysim.rounds.lease import Lease
+from raysim.rounds.plan import Timetable
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.selection import State, load_state
 from raysim.selection.cohort import draw_round, without
+from raysim.selection.waves import planned_rounds
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
+from raysim.training import round_rates
 
 Say = Callable[[str], object]
 _SHOWN_CLIENTS = 10
@@ -65,10 +70,14 @@ class Replay:
         Raises:
             RunError: there is no such round, or no such client in it.
         """
-        if not self.prepared.selection.adaptive and client is not None:
+        self._check_round(round)
+        planned = self.prepared.timetable is not None
+        if not self.prepared.selection.adaptive and client is not None and not planned:
             self._check_client(self._task(round), client)
         after, selected = self._nearest(before=round)
         self.replayed, left_out = round - 1 - after, self._left_out(after, round)
+        if self.prepared.timetable is not None:
+            return self._planned(self.prepared.timetable, after, round, client, left_out, say)
         for number in range(after + 1, round):
             say(f"replaying round {number}")
             drawn = self._drawn(number, selected)
@@ -83,8 +92,36 @@ class Replay:
         return task
 
     def lease(self, task: RoundTask, client: int) -> Lease:
-        """The lease of one client of a round."""
-        return Lease.of(task, np.flatnonzero(task.clients == client))
+        """The lease of one client of a round; of one that comes twice, its first trip."""
+        lease = Lease.of(task, np.flatnonzero(task.clients == client)[:1])
+        base = int(task.base[task.clients == client][0])
+        rate, _ = round_rates(self.prepared.experiment, self.prepared.work, base + 1)
+        return replace(lease, round=base + 1, lr=rate)
+
+    def model(self, lease: Lease) -> Float32:
+        """The version of the model that a lease of the round starts from, `[P]`."""
+        older: Float32 | None = self.server.older.get(lease.round - 1)
+        return self.server.model if older is None else older
+
+    def _planned(
+        self,
+        timetable: Timetable,
+        after: int,
+        round: int,
+        client: int | None,
+        left_out: Mapping[int, set[int]],
+        say: Say,
+    ) -> RoundTask:
+        """`before` where a timetable plans the rounds."""
+        given = self.prepared.experiment, self.prepared.federation, self.prepared.work
+        planned = planned_rounds(timetable, *given, after=after, left_out=left_out)
+        works = [one.work for one in islice(planned, round - after)]
+        if client is not None:
+            self._check_client(works[-1].task, client)
+        for done in self.executor.rounds(iter(works[:-1]), self.server):
+            say(f"replayed round {done.facts.row.round}")
+            self.server = done.server
+        return works[-1].task
 
     def _drawn(self, number: int, selected: State) -> RoundTask:
         def measure(ranges: Any) -> Any:
@@ -93,10 +130,12 @@ class Replay:
         return self._task(number, self.prepared.selection.cohort(number, selected, measure))
 
     def _task(self, number: int, clients: Int64 | None = None) -> RoundTask:
+        return draw_round(self.prepared.experiment, self.prepared.federation, self.prepared.work, number, clients)
+
+    def _check_round(self, number: int) -> None:
         last = self.prepared.last_round
         if not 1 <= number <= last:
             raise RunError(f"there is no round {number}; the run's rounds are 1 to {last}")
-        return draw_round(self.prepared.experiment, self.prepared.federation, self.prepared.work, number, clients)
 
     def _check_client(self, task: RoundTask, client: int) -> None:
         population = self.prepared.federation.population

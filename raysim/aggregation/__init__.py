@@ -25,7 +25,7 @@ from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, We
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
 from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, UpdateStage
-from raysim.aggregation.staleness import FULL, Discount
+from raysim.aggregation.staleness import FULL, Discount, discount_of
 from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting
 
@@ -74,6 +74,7 @@ __all__ = [
     "build_aggregation",
     "build_rule",
     "combine",
+    "discount_of",
     "mean",
     "nothing",
     "union",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raysim.config import Experiment
 from raysim.config.staleness import ConstantStalenessConfig, HingeStalenessConfig, StalenessConfig
+from raysim.config.systems import BaseAsynchronousConfig, FedAsyncConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Discount:
     Attributes:
         law: s.
         mixing: α; 1 in a buffer of updates.
+        models: whether the model is mixed with that of the client, and not moved along its update.
 
     Example:
         >>> from raysim.config.staleness import HingeStalenessConfig
@@ -26,6 +29,7 @@ class Discount:
 
     law: StalenessConfig
     mixing: float = 1.0
+    models: bool = False
 
     def of(self, staleness: int) -> float:
         """The factor on an update this many server steps old, from 0."""
@@ -39,3 +43,11 @@ class Discount:
 
 FULL = Discount(ConstantStalenessConfig())
 """Nothing is discounted."""
+
+
+def discount_of(experiment: Experiment) -> Discount:
+    """The discount of old updates in an experiment's timetable."""
+    timetable = experiment.systems.timetable
+    if isinstance(timetable, FedAsyncConfig):
+        return Discount(timetable.staleness, timetable.mixing, models=True)
+    return Discount(timetable.staleness) if isinstance(timetable, BaseAsynchronousConfig) else FULL

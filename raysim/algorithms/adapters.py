@@ -238,6 +238,7 @@ class FfaLora(Adapters):
 class RoLora(Adapters):
     """FedAvg of B in odd rounds and of A in even ones, the other one held: averages of products are exact."""
 
+    together = "its clients train one half of an adapter in even rounds, and the other in odd ones"
     paper = "Chen et al. 2024, arXiv:2409.02346"
     between_rounds = "holds them every other round"
 

@@ -52,6 +52,8 @@ class Algorithm(ABC):
     `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
     broadcast_state: ClassVar[tuple[str, ...]] = ()
     """Vectors of the server's state that travel to the clients beside the model, in float32: `c.server`."""
+    together: ClassVar[str | None] = None
+    """Why all clients of a step must start from the same version of the model, where they must."""
     recorded: tuple[str, ...] = ()
     """Vectors of the server's state, of one value each, that are recorded in rounds.parquet under their names."""
     matrices: int = 0

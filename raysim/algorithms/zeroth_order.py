@@ -38,6 +38,7 @@ _LONGEST = 8.0
 class FedKSeed(Algorithm):
     """w = w_0 + Σ a_s z_s, where a_s adds up how far clients went along the direction of seed s, by losses alone."""
 
+    together = "its clients make the model from the scalars of all rounds before"
     paper = "Qin et al. 2024, arXiv:2312.06353"
     columnwise = False
     matrices = 2

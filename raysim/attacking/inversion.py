@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysim.arrays import Float64, Int64
+from raysim.arrays import Float32, Float64, Int64
 from raysim.attacking.membership import sample_tensors
 from raysim.attacking.messages import change, check_seen, message, without_noise
 from raysim.errors import RunError
@@ -118,7 +118,7 @@ def invert_update(
         raise RunError(f"{run}: inversion is for images or numbers with one class each")
     lease = replay.lease(task, client)
     taken = int(lease.steps.sum())
-    attack = _Attack(replay, method, steps, taken * lease.lr)
+    attack = _Attack(replay, replay.model(lease), method, steps, taken * lease.lr)
     bare = None
     if sees == "message":
         update = message(replay, lease)
@@ -148,15 +148,16 @@ def invert_update(
 
 
 class _Attack:
-    """Makes samples of updates against the model before a round; `length` is the clients' steps times learning rate."""
+    """Makes samples of updates against the model that they started from; `length` is the clients' steps times learning
+    rate."""
 
-    def __init__(self, replay: Replay, method: Method, steps: int, length: float) -> None:
+    def __init__(self, replay: Replay, model: Float32, method: Method, steps: int, length: float) -> None:
         prepared = replay.prepared
         self._info, self._method, self._steps, self._length = prepared.info, method, steps, length
         self._module = prepared.job.build_module(self._info, share_frozen=False).eval()
         self._layout = ParameterLayout(self._module)
         self._loss = resolve_loss(prepared.experiment.training, self._info)
-        self._layout.unpack(torch.from_numpy(replay.server.model.copy()), self._module)
+        self._layout.unpack(torch.from_numpy(model.copy()), self._module)
 
     def samples(self, update: Float64, count: int) -> tuple[Tensor, Tensor]:
         """At least `count` reconstructed samples from an update `[P]`, and the labels that were worked with."""

@@ -34,7 +34,7 @@ def message(replay: Replay, lease: Lease, executor: InProcessExecutor | None = N
     server, round, own = replay.server, lease.round, executor is None
     executor = replay.executor if executor is None else executor
     shared, states = (server.shared, executor.states(server, round)) if own else (None, None)
-    record, report = executor.worker.train(lease, server.model, shared, states)
+    record, report = executor.worker.train(lease, replay.model(lease), shared, states)
     facts = report.facts.to_pylist()[0]
     if not isinstance(record, PartialSum) or facts["dropped"] is not None or not facts["steps"]:
         why = facts["dropped"] or "it has no samples"
@@ -45,6 +45,8 @@ def message(replay: Replay, lease: Lease, executor: InProcessExecutor | None = N
 
 def change(replay: Replay, task: RoundTask) -> Float64:
     """By how much the round changes the model that everybody sees, `[P]`."""
+    if (task.base < task.round - 1).any():
+        raise RunError(f"round {task.round}: its clients started from several versions; attack the message instead")
     before: Float32 = replay.server.model
     done = next(replay.executor.rounds(iter([RoundWork(task, ())]), replay.server))
     found: Float64 = done.server.model.astype(np.float64) - before

@@ -136,11 +136,22 @@ class Aggregator:
         return *self._whole(*self._server().first()), self._life
 
     def apply(
-        self, round_number: int, expected: Any, state: Any, model: Any, opening: SumOpening | None, *records: Record
+        self,
+        round_number: int,
+        expected: Any,
+        state: Any,
+        model: Any,
+        opening: SumOpening | None,
+        version: int | None,
+        begun: Any,
+        *records: Record,
     ) -> Any:
         """The next state, model and what clients may read, facts about the step, this actor's present life, and the
         bytes of each record."""
-        state, model, step = self._server().apply(round_number, expected, state, model, *records, opening=opening)
+        start = None if version is None else (version, begun)
+        state, model, step = self._server().apply(
+            round_number, expected, state, model, *records, opening=opening, begun=start
+        )
         return *self._whole(state, model), (step, self._life, [one.nbytes for one in records])
 
     def combine(self, *records: Record) -> Record:

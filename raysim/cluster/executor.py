@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from raysim.aggregation import discount_of
 from raysim.arrays import Float32
 from raysim.cluster.actors import Aggregator
 from raysim.cluster.availability import AvailableActors
@@ -97,6 +98,7 @@ class RayExecutor(Executor):
             every_round=skeleton.aggregation.every_round,
             states=self._states,
             personal=skeleton.algorithm.personal,
+            mixes=discount_of(job.experiment).models,
             messages=None if protocol is None else Messages(protocol, job.experiment.seed, self._pool.ask),
         )
         self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)

@@ -74,6 +74,7 @@ class SharedRounds:
         states: NodeStates | None = None,
         personal: bool = False,
         messages: Messages | None = None,
+        mixes: bool = False,
     ) -> None:
         """Rounds over a pool.
 
@@ -84,11 +85,13 @@ class SharedRounds:
             states: what clients keep from round to round, where they keep something.
             personal: whether they keep models that are evaluated.
             messages: of the rule's protocol, where it has one.
+            mixes: whether steps mix the model with the one of a client.
         """
         self._pool, self._leasing, self._steps = pool, leasing, steps
         self._costs, self._book, self._down = costs, book, down
         self._states, self._personal, self._messages = states, personal, messages
         self._wire_down, self._every_round = wire_down, every_round
+        self._mixes = mixes
         self._finished_at: float | None = None
         self._ahead: list[Training] = []
         self._flying: list[Training] = []
@@ -164,7 +167,8 @@ class SharedRounds:
         trained = _trained(trainings, number)
         facts = cohort_facts(work.task, trained, empty=self._every_round)
         opening = None if self._messages is None else self._messages.end(work.task, facts.contributed)
-        step = self._steps.ask(number, facts.contributed, server, trained.sums, opening)
+        begun = server.begun(work) if self._mixes else None
+        step = self._steps.ask(number, facts.contributed, server, trained.sums, opening, begun)
         after = replace(step.server, older=older) if older else step.server
         if self._states is not None:
             self._states.write(number, [written for one in trainings for written in one.written(number)])

@@ -79,8 +79,14 @@ class ServerSteps:
         server: ServerHandle,
         sums: Collection[NodeSum],
         opening: SumOpening | None = None,
+        begun: tuple[int, Any] | None = None,
     ) -> StepCall:
-        """Reduce a round's sums, and have them applied to this server; `opening` opens them, where they are masked."""
+        """Reduce a round's sums, and have them applied to this server.
+
+        Args:
+            opening: opens them, where they are masked.
+            begun: see `Server.apply`.
+        """
         began = time.perf_counter()
         reduction = self._tree.reduce(list(sums))
         if self._holder is not None and opening is not None:
@@ -93,6 +99,7 @@ class ServerSteps:
             server.state,
             server.model,
             opening,
+            *(begun or (None, None)),
             *(one.total for one in reduction.sums),
         )
         sources = tuple(one.node for one in reduction.sums)

@@ -22,9 +22,9 @@ from raysim.config.parsing import MOST_BYTES, as_yaml
 from raysim.config.partition import NaturalPartitionConfig
 from raysim.config.privacy import PrivacyConfig
 from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig, TrackingConfig
-from raysim.config.server import AggregationConfig, SelectionConfig, UniformConfig
+from raysim.config.server import AggregationConfig, LawWeightsConfig, SelectionConfig, UniformConfig
 from raysim.config.sources import SyntheticVirtualConfig
-from raysim.config.systems import NoFleetConfig, SystemsConfig
+from raysim.config.systems import BaseAsynchronousConfig, NoFleetConfig, SystemsConfig
 from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 from raysim.files import write_text
@@ -96,6 +96,18 @@ class Experiment(Section):
                 "systems.fleet: client.stragglers makes clients late as well, by another model; remove it (a deadline "
                 "of systems.timetable has its effect)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_stale(self) -> Experiment:
+        weights, timetable = self.aggregation.weights, self.systems.timetable
+        if not isinstance(weights, LawWeightsConfig) or not weights.staleness:
+            return self
+        what = f"aggregation.weights.staleness: {weights.staleness:g} discounts old models, but"
+        if not isinstance(timetable, BaseAsynchronousConfig):
+            raise ValueError(f"{what} rounds wait for all their clients; remove it")
+        if timetable.updates == 1:
+            raise ValueError(f"{what} a step's one update weighs 1; use systems.timetable.staleness")
         return self
 
     def cohort_too_large(self, population: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, ImportString, Section
 from raysim.config.bounds import BYTES
@@ -63,10 +63,10 @@ class ExplicitWeightsConfig(Section):
 
 
 class LawWeightsConfig(Section):
-    """A client counts in proportion to n^samples · exp(-loss · L).
+    """A client counts in proportion to n^samples · exp(-loss · L) · (1 + s)^-staleness.
 
-    n is its number of training samples, L the broadcast model's mean loss on them. As they stand the two numbers give
-    `samples` weights.
+    n is its number of training samples, L the broadcast model's mean loss on them, s how many server steps old the
+    model is that it starts from. As they stand the numbers give `samples` weights.
     """
 
     name: Literal["law"] = "law"
@@ -75,18 +75,11 @@ class LawWeightsConfig(Section):
     loss: float = Field(0.0, ge=-20, le=20)
     """Above 0, clients whose samples the model does not fit count less; below 0, more."""
     staleness: float = Field(0.0, ge=0, le=10)
-    """Exponent of the discount for old models, 0: rounds wait for all their clients, so that no model is old."""
+    """Exponent c of the discount (1 + s)^-c on updates that are s server steps old, in asynchronous timetables."""
     low: float = Field(0.0, ge=0)
     """Losses below are raised to this; such clamps are counted in the metrics."""
     high: float = Field(10.0, gt=0)
     """Losses above are lowered to this; and no loss makes a client count less than a millionth of another."""
-
-    @field_validator("staleness")
-    @classmethod
-    def _nothing_is_stale(cls, staleness: float) -> float:
-        if staleness:
-            raise ValueError(f"{staleness:g} discounts old models, but rounds wait for all their clients; remove it")
-        return staleness
 
     @model_validator(mode="after")
     def _ordered(self) -> LawWeightsConfig:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
 from raysim.config.bounds import SECONDS
+from raysim.config.staleness import PolynomialStalenessConfig, StalenessConfig
 
 Seconds = Annotated[float, Field(ge=0, le=SECONDS)]
 Rate = Annotated[float, Field(gt=0, le=1e15)]
@@ -202,10 +204,19 @@ class OverSelectionConfig(Section):
 class BaseAsynchronousConfig(Section):
     """What every asynchronous timetable takes."""
 
+    name: str
+    staleness: StalenessConfig = PolynomialStalenessConfig()
+    """How much updates of models that are s server steps old count: `constant`, `polynomial` ((1 + s)^-`exponent`, by
+    default 1/√(1 + s)) or `hinge` (in full until `b` steps, then 1 / (`a`·(s - b) + 1))."""
     in_flight: int = Field(30, ge=1)
     """Clients M that train at the same time; when one returns the next one is sent out."""
     max_staleness: int = Field(100, ge=0, le=100_000)
     """Updates of models that are more server steps old than this are lost: so many versions are kept."""
+
+    @property
+    @abstractmethod
+    def updates(self) -> int:
+        """Updates of a step."""
 
 
 class FedBuffConfig(BaseAsynchronousConfig):
@@ -214,6 +225,10 @@ class FedBuffConfig(BaseAsynchronousConfig):
     name: Literal["fedbuff"] = "fedbuff"
     buffer: int = Field(10, ge=1)
     """Updates K of a step; in place of `cohort`."""
+
+    @property
+    def updates(self) -> int:
+        return self.buffer
 
     @model_validator(mode="after")
     def _fills(self) -> FedBuffConfig:
@@ -226,15 +241,23 @@ class FedBuffConfig(BaseAsynchronousConfig):
 
 
 class FedAsyncConfig(BaseAsynchronousConfig):
-    """The server takes a step with every update that arrives (Xie, Koyejo & Gupta 2019)."""
+    """The server mixes its model with every one that arrives (Xie, Koyejo & Gupta 2019)."""
 
     name: Literal["fedasync"] = "fedasync"
+    mixing: float = Field(0.6, gt=0, le=1)
+    """Share of a client's model in the next one, before the discount of an old one."""
+
+    @property
+    def updates(self) -> int:
+        return 1
 
 
 TimetableConfig = Annotated[
     Annotated[SynchronousConfig, Tag("synchronous")]
     | Annotated[DeadlineConfig, Tag("deadline")]
-    | Annotated[OverSelectionConfig, Tag("over_selection")],
+    | Annotated[OverSelectionConfig, Tag("over_selection")]
+    | Annotated[FedBuffConfig, Tag("fedbuff")]
+    | Annotated[FedAsyncConfig, Tag("fedasync")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -38,6 +38,11 @@ class ServerHandle:
         """The model that these clients start from, in a round that begins with this server."""
         return self.model if task.round == work.task.round else self.older[task.round - 1]
 
+    def begun(self, work: RoundWork) -> tuple[int, Any] | None:
+        """Number and model of the version that a step's one client started from; None where that is this one's."""
+        version = int(work.task.base[0])
+        return None if version == work.task.round - 1 else (version, self.older[version])
+
     def kept(self, work: RoundWork) -> dict[int, Any]:
         """What rounds after this one still need of the versions before it, of a round that begins with this server."""
         if not work.needed:

@@ -22,6 +22,7 @@ from raysim.config.server import (
     UniformWeightsConfig,
     WeightsConfig,
 )
+from raysim.config.systems import BaseAsynchronousConfig
 from raysim.data import Federation
 from raysim.errors import ConfigError
 from raysim.rounds.plan import Plan
@@ -31,13 +32,15 @@ from raysim.training import LocalWork, round_rates
 
 
 def cohort_size(experiment: Experiment, population: int) -> int:
-    """Clients of a round (their expected number, for Poisson sampling).
+    """Clients of a round (their expected number, for Poisson sampling); the updates of an asynchronous step.
 
     Raises:
         ConfigError: more clients than there are.
     """
     if isinstance(experiment.algorithm, CentralisedConfig):
         return 1
+    if isinstance(experiment.systems.timetable, BaseAsynchronousConfig):
+        return experiment.systems.timetable.updates
     if isinstance(experiment.cohort, float):
         return max(1, round(experiment.cohort * population))
     if experiment.cohort > population:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+UNEVEN = "systems.fleet={name: log_normal, speed: 10, sigma: 1}; rounds=6; data.partition={name: quantity, clients: 6}"
 BASES = {
     "@csv": "data.source={name: csv, path: <FOLDER>/a.csv, label: label, ignore: [kind]}",
     "@kinds": "data.source={name: csv, path: <FOLDER>/a.csv, label: label}",
@@ -56,6 +57,9 @@ BASES = {
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
     "{name: 'prototype_stages:Accounted', args: {noise_multiplier: 3}}]",
     "@devices": "systems.fleet={name: log_normal, speed: 10, sigma: 1}",
+    "@uneven": UNEVEN,
+    "@fedbuff": f"{UNEVEN}; systems.timetable={{name: fedbuff, buffer: 2, in_flight: 4}}",
+    "@fedasync": f"{UNEVEN}; systems.timetable={{name: fedasync, in_flight: 4}}",
     "@far": "systems.fleet={name: log_normal, speed: 10, sigma: 1, upload: 1000, download: 3000}",
     "@kinds_of_devices": "systems.fleet={name: tiers, tiers: [{share: 0.5, speed: 3}, {share: 0.5, speed: 9}]}",
     "@recorded": "systems.fleet={name: trace, path: <FOLDER>/devices.csv}",
@@ -189,7 +193,7 @@ aggregation.weights=explicit.default | 9 | aggregation.weights={name: explicit, 
 aggregation.weights=law | {name: law, loss: 3} |
 aggregation.weights=law.samples | 3 | @unequal
 aggregation.weights=law.loss | 3 |
-aggregation.weights=law.staleness | 1 |
+aggregation.weights=law.staleness | 1 | @fedbuff
 aggregation.weights=law.low | 1.1 | aggregation.weights.loss=3
 aggregation.weights=law.high | 0.9 | aggregation.weights.loss=3
 aggregation.weights=learned | {name: learned, trials: 3} |
@@ -384,6 +388,26 @@ systems.costs.money_per_byte | 1 | @devices
 systems.timetable=deadline | {name: deadline, seconds: 0.3} | @devices
 systems.timetable=deadline.seconds | 0.2 | @devices; systems.timetable.seconds=0.5
 systems.timetable=deadline.keep_partial | true | @devices; systems.timetable.seconds=0.3
+systems.timetable=fedbuff | {name: fedbuff, buffer: 2, in_flight: 3} | @uneven
+systems.timetable=fedbuff.buffer | 3 | @fedbuff
+systems.timetable=fedbuff.in_flight | 3 | @fedbuff
+systems.timetable=fedbuff.max_staleness | 0 | @fedbuff
+systems.timetable=fedbuff.staleness=constant | constant | @fedbuff
+systems.timetable=fedbuff.staleness=polynomial | polynomial | @fedbuff; systems.timetable.staleness=constant
+systems.timetable=fedbuff.staleness=polynomial.exponent | 3 | @fedbuff; systems.timetable.staleness=polynomial
+systems.timetable=fedbuff.staleness=hinge | {name: hinge, b: 0} | @fedbuff
+systems.timetable=fedbuff.staleness=hinge.a | 1 | @fedbuff; systems.timetable.staleness={name: hinge, b: 0}
+systems.timetable=fedbuff.staleness=hinge.b | 0 | @fedbuff; systems.timetable.staleness=hinge
+systems.timetable=fedasync | {name: fedasync, in_flight: 3} | @uneven
+systems.timetable=fedasync.mixing | 0.3 | @fedasync
+systems.timetable=fedasync.in_flight | 3 | @fedasync
+systems.timetable=fedasync.max_staleness | 0 | @fedasync
+systems.timetable=fedasync.staleness=constant | constant | @fedasync
+systems.timetable=fedasync.staleness=polynomial | polynomial | @fedasync; systems.timetable.staleness=constant
+systems.timetable=fedasync.staleness=polynomial.exponent | 3 | @fedasync; systems.timetable.staleness=polynomial
+systems.timetable=fedasync.staleness=hinge | {name: hinge, b: 0} | @fedasync
+systems.timetable=fedasync.staleness=hinge.a | 1 | @fedasync; systems.timetable.staleness={name: hinge, b: 0}
+systems.timetable=fedasync.staleness=hinge.b | 0 | @fedasync; systems.timetable.staleness=hinge
 systems.timetable=over_selection | over_selection | @devices
 systems.timetable=over_selection.factor | 2 | @devices
 execution.threads_per_client | 2 |

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from raysim.aggregation import Question, Record, Weighting, build_aggregation
+from raysim.aggregation import Question, Record, Weighting, build_aggregation, discount_of
 from raysim.algorithms import build_algorithm
 from raysim.arrays import Bools, Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
@@ -109,7 +109,7 @@ class ClientWorker:
         )
         self._shared = SharedVectors(self.algorithm, aggregation, layout)
         self._whole_sets: dict[str, WholeSet] = {}
-        self._folding = Folding(aggregation, layout, self.device, experiment.seed)
+        self._folding = Folding(aggregation, layout, self.device, experiment.seed, discount_of(experiment))
         self._broadcast = torch.zeros(layout.size, device=self.device)
 
     def train(

@@ -80,9 +80,9 @@ def whole_round(
         trained = waiting.take(task.round, time.perf_counter() - began)
         facts = cohort_facts(task, trained, empty=every_round)
         opening = messages.end(task, facts.contributed)
-        state, model, step = server.apply(
-            task.round, facts.contributed, handle.state, handle.model, *trained.sums, opening=opening
-        )
+        begun = handle.begun(work) if server.mixes else None
+        given = handle.state, handle.model, *trained.sums
+        state, model, step = server.apply(task.round, facts.contributed, *given, opening=opening, begun=begun)
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
         handle = ServerHandle(state, model, server.shared(state), task.round, older)
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down, server.wire_down)

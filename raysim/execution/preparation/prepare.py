@@ -31,6 +31,7 @@ from raysim.execution.clients.local_training import check_client
 from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.placement.memory import Skeleton
+from raysim.execution.preparation.asynchrony import check_asynchronous
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.preparation.privacy import check_stopping, plan_privacy
@@ -182,6 +183,7 @@ def prepare_job(
     aggregation = build_aggregation(experiment.aggregation, algorithm.fields(), layout)
     if aggregation.sends_model and algorithm.values_down is not None:
         raise ConfigError(f"aggregation.stages: {experiment.algorithm.name} sends clients no model; remove downlink")
+    check_asynchronous(experiment, algorithm, aggregation)
     clients = cohort_size(experiment, federation.population)
     weight = expected_weight(experiment, federation) if aggregation.fixed else 1.0
     aggregation.check_run(Setting(experiment, federation.population, clients, weight))

@@ -15,7 +15,6 @@ from raysim.config.algorithms import CentralisedConfig
 from raysim.config.systems import (
     BaseAsynchronousConfig,
     DeadlineConfig,
-    FedBuffConfig,
     NoFleetConfig,
     OverSelectionConfig,
 )
@@ -116,8 +115,7 @@ def _timetable(
                 f"systems.timetable.in_flight: {config.in_flight} clients in flight, but only {federation.population} "
                 "in the population; lower it"
             )
-        buffer = config.buffer if isinstance(config, FedBuffConfig) else 1
-        return Buffered(fleet, load, experiment.seed, buffer, config.in_flight, config.max_staleness)
+        return Buffered(fleet, load, experiment.seed, config.updates, config.in_flight, config.max_staleness)
     if isinstance(config, OverSelectionConfig):
         return _over_selection(experiment, federation, work, config, fleet, load)
     cohorts = _Cohorts(selection)

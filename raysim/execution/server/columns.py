@@ -22,6 +22,9 @@ RANGE = 1 << 15
 
 State = Mapping[str, Float64]
 
+UPDATE = "update"
+"""The field of an algorithm that holds what a client adds to the model that it started from."""
+
 
 class ServerStep:
     """Calls the server halves of stages and an algorithm's `apply` range by range, where all of them allow that, else
@@ -50,13 +53,21 @@ class ServerStep:
         self._part(slice(0, min(self._columns, layout.size)))  # an algorithm that cannot do with a part fails at once
 
     def __call__(
-        self, mean: FieldMeans, fields: Sequence[Field], state: State, model: Float32, context: MeanContext
+        self,
+        mean: FieldMeans,
+        fields: Sequence[Field],
+        state: State,
+        model: Float32,
+        context: MeanContext,
+        mixed: tuple[Float32, float] | None = None,
     ) -> tuple[State, Float32, Mapping[str, float]]:
         """The next state and model, in memory of their own, and the stages' metrics; the arguments are only read.
 
         Args:
             mean: of the fields, each in the format that it was summed in.
             context: of the step; stages get it with the columns of a range.
+            mixed: where the model is mixed with a client's, the version `[P]` that the client started from and the
+                share of its model: the step is then from this model towards the client's, and not along its update.
 
         Raises:
             RunError: the algorithm or a stage returns a state of other names or sizes than it was given.
@@ -74,6 +85,9 @@ class ServerStep:
                 found, kept, metrics = self._stages.server(found, given, replace(context, columns=columns))
                 self._keep(state, kept, columns, next_state)
                 given = self._stages.without_own(given)
+            if mixed is not None:
+                begun, share = mixed[0][columns].astype(np.float64), mixed[1]
+                found = {**found, UPDATE: found[UPDATE] + share * (begun - model[columns])}
             next_model[columns], part = self._part(columns).apply(model[columns], given, found)
             self._keep(state, part, columns, next_state)
         return next_state, next_model, metrics

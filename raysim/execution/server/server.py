@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysim.aggregation import Finished, MeanContext, NoClients, Record, SumOpening, build_aggregation, union
+from raysim.aggregation import (
+    Finished,
+    MeanContext,
+    NoClients,
+    Record,
+    SumOpening,
+    build_aggregation,
+    discount_of,
+    union,
+)
 from raysim.algorithms import build_algorithm
 from raysim.arrays import Float32, Float64, Int32
 from raysim.config.parsing import parse_json
@@ -54,6 +63,7 @@ class Server:
         self._hypothetical = experiment.privacy.hypothetical_cohort
         self._shared = SharedVectors(self.algorithm, self.aggregation, self.layout)
         self._validation: ValidationLoss | None = None
+        self._discount = discount_of(experiment)
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
@@ -63,6 +73,11 @@ class Server:
     def shared(self, state: State) -> Float32 | None:
         """The vectors of the state that clients may read, one after the other in float32."""
         return self._shared.pack(state)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a step mixes the model with the one that a client has trained."""
+        return self._discount.models
 
     @cached_property
     def wire_down(self) -> int:
@@ -82,6 +97,7 @@ class Server:
         model: Float32,
         *records: Record,
         opening: SumOpening | None = None,
+        begun: tuple[int, Float32] | None = None,
     ) -> tuple[State, Float32, StepFacts]:
         """The next state and model, and facts about the step.
 
@@ -91,6 +107,8 @@ class Server:
             expected: positions of the cohort that must be in the records, each once: all but the recorded drops.
             records: of the round's rule, from all workers and nodes.
             opening: what the rule's protocol came to, where it has one and there are records.
+            begun: where models are mixed, the number and the model of the version that the step's one client started
+                from; None where that is this model.
 
         Raises:
             RunError: the records do not cover the cohort, do not open, or the weights sum to zero.
@@ -113,7 +131,9 @@ class Server:
         with naming(f"round {round_number}"):
             view = _View(self, context, state, model, opening)
             found = rule.finish(opened, view) if weight else Finished(NoClients())
-            next_state, next_model, metrics = self._step(found.mean, found.fields or rule.fields, state, model, context)
+            mixed = None if begun is None else (begun[1], self._discount.of(round_number - 1 - begun[0]))
+            fields = found.fields or rule.fields
+            next_state, next_model, metrics = self._step(found.mean, fields, state, model, context, mixed)
             if self.aggregation.sends_model:
                 with view.computing():
                     next_model, next_state = self.aggregation.model(model, next_model, next_state, context)

@@ -1,0 +1,116 @@
+"""Asynchronous runs from the configuration: what they record, resume and refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from federations import digits, final_sha256, sha256
+
+from raysim import Experiment, Simulation
+from raysim.debugging import debug
+from raysim.errors import ConfigError, RunError
+from raysim.execution.preparation.prepare import prepare_job
+
+FLEET = "systems.fleet={name: log_normal, speed: 1, sigma: 1}"
+FEDBUFF = "systems.timetable={name: fedbuff, buffer: 3, in_flight: 5, max_staleness: 6}"
+FEDASYNC = "systems.timetable={name: fedasync, in_flight: 4, max_staleness: 8}"
+
+
+def asynchronous(folder: Path, timetable: str, *overrides: str) -> Experiment:
+    return digits(folder, FLEET, "model=softmax", "rounds=8", timetable, *overrides)
+
+
+@pytest.mark.parametrize("timetable", [FEDBUFF, FEDASYNC])
+def test_a_run_is_the_same_after_a_resume_and_records_its_plans(tmp_path: Path, timetable: str) -> None:
+    with Simulation(asynchronous(tmp_path / "whole", timetable)) as whole:
+        whole.run()
+    half = Simulation(asynchronous(tmp_path / "half", timetable, "rounds=5"))
+    half.run()
+    with Simulation.resume(half.directory, overrides=["rounds=8"]) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == sha256(whole.model())
+    prepared = prepare_job(asynchronous(tmp_path, timetable))
+    assert prepared.timetable is not None
+    plans = [plan for plan, _ in zip(prepared.timetable.plans(), range(8), strict=False)]
+    table = pq.read_table(resumed.directory / "rounds.parquet").to_pydict()
+    assert table["virtual/staleness"] == pytest.approx([plan.staleness.mean() for plan in plans])
+    assert max(table["virtual/staleness"]) > 0
+    assert table["cohort"] == table["trained"] == [len(plan.clients) for plan in plans]
+    clients = pq.read_table(resumed.directory / "clients.parquet").to_pydict()
+    assert clients["client"] == [client for plan in plans for client in plan.clients.tolist()]
+    assert clients["round"] == [plan.step for plan in plans for _ in plan.clients]
+
+
+def test_a_resume_with_another_timetable_is_refused(tmp_path: Path) -> None:
+    with Simulation(asynchronous(tmp_path, FEDBUFF, "rounds=2")) as simulation:
+        simulation.run()
+    with pytest.raises(RunError, match=r"systems\.timetable\.buffer"):
+        Simulation.resume(simulation.directory, overrides=["systems.timetable.buffer=4"])
+
+
+def test_the_staleness_law_and_the_cap_change_the_model(tmp_path: Path) -> None:
+    kinds = ["constant", "{name: polynomial, exponent: 2}", "{name: hinge, a: 10, b: 0}"]
+    found = {final_sha256(asynchronous(tmp_path, FEDBUFF, f"systems.timetable.staleness={kind}")) for kind in kinds}
+    found |= {final_sha256(asynchronous(tmp_path, FEDBUFF, "systems.timetable.max_staleness=1"))}
+    found |= {final_sha256(asynchronous(tmp_path, FEDASYNC, f"systems.timetable.mixing={share}")) for share in (0.3, 1)}
+    assert len(found) == 6
+
+
+def test_one_client_of_a_step_can_be_trained_again_from_its_version(tmp_path: Path) -> None:
+    with Simulation(asynchronous(tmp_path, FEDBUFF, "training.engine=rows", "training.rows=2")) as simulation:
+        simulation.run()
+    clients = pq.read_table(simulation.directory / "clients.parquet").to_pylist()
+    prepared = prepare_job(simulation.experiment)
+    assert prepared.timetable is not None
+    plan = next(plan for plan in prepared.timetable.plans() if plan.step > 3 and plan.staleness.max() > 1)
+    client = int(plan.clients[plan.staleness.argmax()])
+    found = debug(simulation.directory, client=client, round=plan.step)
+    row = next(row for row in clients if (row["round"], row["client"]) == (plan.step, client))
+    assert (found.loss, found.steps) == (row["loss"], row["steps"])
+
+
+REFUSED: list[tuple[list[str], str]] = [
+    (["algorithm=scaffold"], "clients keep 'control' from round to round"),
+    (["client.optimizer={name: adam, state: keep}"], "from round to round"),
+    (["algorithm=mimelite"], "clients of mimelite use 'mime' of the server"),
+    (["algorithm=ditto"], "ditto keeps a model of each client's own"),
+    (["aggregation.protection=secagg", "aggregation.weights=uniform"], "train at different times"),
+    (["aggregation.stages=[{name: clip, max_norm: 1}, {name: gaussian, noise_multiplier: 1}]"], "drawn for a round"),
+    (["aggregation.stages=[{name: adaptive_clip}]"], "tells clients what belongs to one round"),
+    (["aggregation.stages=[{name: downlink, codec: int8}]"], "models of different ages"),
+    (["aggregation.stages=[{name: compress, codec: sign, feedback: ef14}]"], "keeps something of each client"),
+    (["selection=power_of_choice"], "virtual time must not depend"),
+    (["selection=poisson"], "each equally likely"),
+    (["systems.timetable.buffer=6"], r"buffer \(6\) is above in_flight \(5\)"),
+    (["systems.timetable.in_flight=7"], "7 clients in flight, but only 6"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "reason"), REFUSED, ids=[" ".join(one)[:40] for one, _ in REFUSED])
+def test_what_needs_one_version_of_the_model_is_refused(tmp_path: Path, overrides: list[str], reason: str) -> None:
+    uniform = ["aggregation.weights=uniform"] if "stages" in overrides[0] else []
+    with pytest.raises(ConfigError, match=reason) as refused:
+        prepare_job(asynchronous(tmp_path, FEDBUFF, *uniform, *overrides))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["aggregation.protection=secagg", "aggregation.weights=uniform"], "the sum of one update is that update"),
+        (["aggregation.weights={name: law, staleness: 1}"], "a step's one update weighs 1"),
+        (["algorithm=fedkseed"], "fedkseed"),
+    ],
+)
+def test_a_step_of_one_update_refuses_more(tmp_path: Path, overrides: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        prepare_job(asynchronous(tmp_path, FEDASYNC, *overrides))
+
+
+def test_a_law_for_old_models_is_refused_where_none_is_old(tmp_path: Path) -> None:
+    given: Any = "aggregation.weights={name: law, staleness: 1}"
+    with pytest.raises(ConfigError, match="rounds wait for all their clients; remove it"):
+        digits(tmp_path, given)
