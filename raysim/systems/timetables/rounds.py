@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raysim import keyed
 from raysim.arrays import Bools, Float64, Int64
 from raysim.rounds.plan import Plan
 from raysim.systems.fleet import Fleet, Trips
@@ -53,7 +54,8 @@ class Rounds(FleetTimetable):
         start, there = self._there(cohort, began)
         out = cohort[there]
         trips = self.fleet.trips(out, self.load, np.full(len(out), step), start)
-        at, arrived = self._closing(start, trips)
+        sent = np.argsort(keyed.bits(self.fleet.seed, keyed.Purpose.DISPATCH, step, out), kind="stable")
+        at, arrived = self._closing(start, trips, np.argsort(sent))
         steps, computes, seconds = self.load.steps_of(out), trips.computes, trips.ends - trips.begins
         if self.partial and self.deadline is not None:
             cut = ~arrived & ~trips.lost
@@ -82,13 +84,13 @@ class Rounds(FleetTimetable):
         start = max(began, float(opens.min()))
         return start, windows.there(cohort, np.full(len(cohort), start))
 
-    def _closing(self, start: float, trips: Trips) -> tuple[float, Bools]:
-        """When the round ends, and which of its trips have arrived by then."""
+    def _closing(self, start: float, trips: Trips, dispatch: Int64) -> tuple[float, Bools]:
+        """When the round ends, and which of its trips have arrived by then; ties by the number of their dispatch."""
         if not len(trips.ends):
             return start, trips.lost
         arrived, at = ~trips.lost, float(trips.ends.max())
         if self.needed is not None and np.count_nonzero(arrived) >= self.needed:
-            first = np.lexsort((np.arange(len(trips.ends)), np.where(arrived, trips.ends, np.inf)))[: self.needed]
+            first = np.lexsort((dispatch, np.where(arrived, trips.ends, np.inf)))[: self.needed]
             arrived = np.zeros(len(arrived), dtype=bool)
             arrived[first] = True
             at = float(trips.ends[first].max())
