@@ -121,14 +121,18 @@ class ObjectiveConfig(Section):
 
     metric: str | None = None
     """A recorded metric: `validation/accuracy`, `clients/accuracy/worst10`, …, or a total: `total/bytes` (models sent
-    to clients and back), `total/steps`, `total/samples`. By default what the server's validation set is judged by."""
-    of: Literal["last", "best", "mean", "rounds_to", "bytes_to", "steps_to"] = "last"
+    to clients and back), `total/wire_bytes` (their encoded messages), `total/steps`, `total/samples`,
+    `total/virtual_seconds`. By default what the server's validation set is judged by."""
+    of: Literal["last", "best", "mean", "rounds_to", "bytes_to", "wire_bytes_to", "steps_to", "virtual_seconds_to"] = (
+        "last"
+    )
     """Of the metric over the rounds: the last value, the best, the mean of the `last` ones; or what it takes until the
-    metric reaches `target`: rounds, bytes, or local steps."""
+    metric reaches `target`: rounds, bytes, bytes of encoded messages, local steps, or virtual seconds.
+    `virtual_seconds@0.9` in place of an objective is short for `{of: virtual_seconds_to, target: 0.9}`."""
     last: int = Field(5, ge=1)
     """Values that the `mean` is taken over."""
     target: float | None = None
-    """What must be reached, for `rounds_to`, `bytes_to` and `steps_to`."""
+    """What must be reached, for `rounds_to` and the others that end in `_to`."""
     direction: Literal["auto", "minimise", "maximise"] = "auto"
     """Which way is better; `auto` knows: losses, errors and totals are small, everything else is large."""
 
@@ -137,14 +141,20 @@ class ObjectiveConfig(Section):
         if self.of.endswith("_to") and self.target is None:
             raise ValueError(f"{self.of} needs a target")
         if not self.of.endswith("_to") and self.target is not None:
-            raise ValueError(f"target is only used by rounds_to, bytes_to and steps_to, not by {self.of}")
+            raise ValueError(f"target is only used by rounds_to and others that end in _to, not by {self.of}")
         return self
 
 
 def _listed(value: Any) -> Any:
     """One objective, or just its metric, where a list is expected."""
     values = value if isinstance(value, list | tuple) else [value]
-    return [{"metric": one} if isinstance(one, str) else one for one in values]
+    return [_spelled(one) if isinstance(one, str) else one for one in values]
+
+
+def _spelled(short: str) -> dict[str, str]:
+    """`wire_bytes@0.9` is what it takes to reach 0.9; anything else is a metric."""
+    what, at, target = short.partition("@")
+    return {"of": f"{what}_to", "target": target} if at else {"metric": short}
 
 
 class TpeConfig(Section):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from raysim.config.tuning import ObjectiveConfig
 from raysim.errors import ConfigError
+from raysim.systems.recording import SECONDS
 from raysim.tracking import OVER_CLIENTS, headline_metric, smaller_is_better
 
-TOTALS = ("total/bytes", "total/steps", "total/samples")
+TOTALS = ("total/bytes", "total/wire_bytes", "total/steps", "total/samples", "total/virtual_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class TrialRound:
         steps: local steps of its clients.
         samples: training samples of its clients.
         bytes: of the models sent to its clients and of the updates that they sent back.
+        wire_bytes: of the same messages as a federation would encode them.
+        virtual_seconds: since the round before.
     """
 
     number: int
@@ -28,6 +31,8 @@ class TrialRound:
     steps: int
     samples: int
     bytes: int
+    wire_bytes: int = 0
+    virtual_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ def resolve_goals(objectives: Sequence[ObjectiveConfig], available: Sequence[str
 def _resolve(objective: ObjectiveConfig, available: Sequence[str], rounds: int) -> Goal:
     tests = ("test/", OVER_CLIENTS["test"])
     usable = [name for name in available if name.startswith(("validation/", "clients/")) and not name.startswith(tests)]
+    if "virtual_seconds" in f"{objective.of} {objective.metric}" and SECONDS not in available:
+        raise ConfigError("tuning.objective: there is no virtual time without devices; set systems.fleet")
     metric = objective.metric or headline_metric([name for name in usable if name.startswith("validation/")])
     if metric is None:
         raise ConfigError(

@@ -13,6 +13,7 @@ from torch import nn
 
 from raysim.config import Experiment
 from raysim.simulation import Round, Simulation
+from raysim.systems.recording import SECONDS
 from raysim.tracking import RunDirectory
 from raysim.tuning.objective import TrialRound
 
@@ -46,6 +47,7 @@ class TrialRun:
         self._simulation = Simulation(experiment, model=model, data=data, directory=directory)
         self._bytes = CLIENT_BYTES * self._simulation.parameters
         self._rounds: Iterator[Round] = iter(self._simulation)
+        self._at = 0.0
 
     def advance(self, seconds: float) -> TrialProgress:
         """Go on until a round was evaluated and `seconds` are over.
@@ -58,7 +60,10 @@ class TrialRun:
         for one in self._rounds:
             row = one.row
             traffic = self._bytes * (row.cohort + row.trained)
-            done.append(TrialRound(one.number, dict(one.metrics), row.steps, row.samples, traffic))
+            at = one.metrics.get(SECONDS, 0.0)
+            sent, took = row.wire_up + row.wire_down, at - self._at
+            done.append(TrialRound(one.number, dict(one.metrics), row.steps, row.samples, traffic, sent, took))
+            self._at = at
             if len(one.metrics) > 1 and time.monotonic() >= until:
                 return TrialProgress(tuple(done), finished=False)
         self.close()

@@ -257,7 +257,7 @@ def _open_engine(experiment: Experiment, directory: StudyDirectory) -> Experimen
 def _goals(prepared: Prepared) -> tuple[Goal, ...]:
     experiment = prepared.experiment
     plan = EvaluationPlan.of(experiment, prepared.federation, prepared.metrics)
-    return resolve_goals(experiment.tuning.objective, ["train/loss", *plan.names], experiment.rounds)
+    return resolve_goals(experiment.tuning.objective, ["train/loss", *plan.names, *prepared.virtual], experiment.rounds)
 
 
 def _confirmed_metric(prepared: Prepared, goal: Goal) -> str:

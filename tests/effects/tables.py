@@ -341,7 +341,7 @@ stop.target | 0.01 |
 stop.patience | 1 | client.optimizer.lr=0
 stop.seconds | 0.000001 |
 stop.virtual_seconds | 1 | @devices
-stop.wire_bytes | 500 |
+stop.wire_bytes | 300 |
 systems.fleet=none | none | @devices
 systems.timetable=synchronous | synchronous | @devices; systems.timetable={name: deadline, seconds: 0.3}
 systems.fleet=log_normal | {name: log_normal, speed: 10} |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 from federations import digits, final_sha256, sha256
 
 from raysim import Experiment, Simulation
+from raysim.cli.timetable import forecast_of, timetable_facts
 from raysim.errors import ConfigError, RunError
 from raysim.execution.preparation.prepare import prepare_job
+from raysim.tracking.report.markup import Html
+from raysim.tracking.report.recorded import read_run
+from raysim.tracking.report.style import LIGHT, Picture
+from raysim.tracking.report.virtual import cost_curves, virtual_time
 
 FLEET = "systems.fleet={name: log_normal, speed: 10, sigma: 1, upload: 20000, latency: 0.5}"
 COSTS = "systems.costs={joules_per_second: 2, money_per_byte: 0.001}"
@@ -213,3 +219,34 @@ def test_a_resume_with_another_fleet_timetable_or_record_is_refused(tmp_path: Pa
     path.write_text("device,speed\n0,10\n1,4\n")
     with pytest.raises(RunError, match=r"systems\.fleet\.path was"):
         Simulation.resume(directory, overrides=["rounds=2"])
+
+
+def test_reports_show_what_a_model_cost_in_virtual_time_and_bytes(tmp_path: Path) -> None:
+    runs = [read_run(finished(digits(tmp_path, "rounds=2", *more))[0]) for more in ((FLEET, COSTS), ())]
+    placed: list[str] = []
+
+    def place(pictures: Iterable[Picture]) -> Html:
+        placed.extend(one.name for one in pictures)
+        return Html("")
+
+    text = virtual_time(runs[0], place).text
+    assert all(said in text for said in ("Virtual time", "devices in use", "joules", "of money"))
+    assert placed == ["cost-virtual-seconds", "cost-mib"] == [one.name for one in cost_curves(runs)]
+    assert not virtual_time(runs[1], place).text
+    assert cost_curves(runs[1:]) == []
+    drawn = cost_curves(runs[:1])[0].draw(LIGHT)
+    assert np.allclose(drawn.axes[0].lines[0].get_xdata(), runs[0].columns["virtual/seconds"])
+
+
+def test_a_plan_shows_the_timetable(tmp_path: Path) -> None:
+    deadline = "systems.timetable={name: deadline, seconds: 3}"
+    prepared = prepare_job(digits(tmp_path, FLEET, deadline))
+    lines = [line for _, line in timetable_facts(prepared)]
+    assert lines[0].startswith("deadline on log_normal devices: ")
+    assert any("drawn are late, gone or dropped; never in time: client" in line for line in lines)
+    assert lines[-1].endswith("% of the clients can do their work before the deadline")
+    found = forecast_of(prepared)
+    assert found is not None
+    at = rounds(finished(digits(tmp_path, FLEET, deadline))[0])["virtual/seconds"]
+    assert (found.steps, found.seconds) == (4, at[-1])
+    assert timetable_facts(prepare_job(digits(tmp_path))) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raysim.config.tuning import ObjectiveConfig
+from raysim.config.tuning import ObjectiveConfig, TuningConfig
 from raysim.errors import ConfigError
 from raysim.tuning.objective import Goal, TrialRound, resolve_goals
 
@@ -18,13 +18,14 @@ NAMES = [
     "test/accuracy",
     "clients/accuracy/worst10",
     "clients/test/loss/mean",
+    "virtual/seconds",
 ]
 ACCURACY = [0.2, 0.8, 0.6, 0.7]
 
 
 def rounds(values: list[float | None] = ACCURACY) -> list[TrialRound]:
     return [
-        TrialRound(number, {} if value is None else {"validation/accuracy": value}, 10, 100, 1000)
+        TrialRound(number, {} if value is None else {"validation/accuracy": value}, 10, 100, 1000, 300, 0.5)
         for number, value in enumerate(values, start=1)
     ]
 
@@ -44,6 +45,10 @@ def goal(**keys: Any) -> Goal:
         ({"of": "steps_to", "target": 0.1}, 10, False),
         ({"of": "rounds_to", "target": 0.9}, 5, False),
         ({"of": "bytes_to", "target": 0.9}, 5000, False),
+        ({"of": "virtual_seconds_to", "target": 0.75}, 1.0, False),
+        ({"of": "wire_bytes_to", "target": 0.9}, 1500, False),
+        ({"metric": "total/virtual_seconds"}, 2.0, False),
+        ({"metric": "total/wire_bytes"}, 1200, False),
         ({"metric": "total/bytes"}, 4000, False),
         ({"metric": "total/samples"}, 400, False),
         ({"direction": "minimise", "of": "best"}, 0.2, False),
@@ -87,6 +92,12 @@ def test_a_trial_may_end_when_its_target_is_reached() -> None:
         ({"metric": "validation/acuracy"}, NAMES, "'validation/acuracy' is not recorded; recorded are validation/loss"),
         ({"metric": "validation/loss"}, ["test/loss"], "not recorded; set data.validation, e.g. to 0.1"),
         ({}, ["train/loss", "test/loss"], "there is no validation set to judge trials by; set data.validation"),
+        ({"of": "virtual_seconds_to", "target": 0.9}, NAMES[:-1], "there is no virtual time without devices; set sys"),
+        (
+            {"metric": "total/virtual_seconds"},
+            NAMES[:-1],
+            "there is no virtual time without devices; set systems.fleet",
+        ),
         ({"metric": "total/bytes", "of": "best"}, NAMES, "total/bytes is a sum over the rounds"),
     ],
 )
@@ -94,3 +105,12 @@ def test_what_a_study_may_not_look_at_is_refused(keys: dict[str, Any], names: li
     with pytest.raises(ConfigError) as caught:
         resolve_goals([ObjectiveConfig.model_validate(keys)], names, 4)
     assert message in str(caught.value)
+
+
+def test_what_it_takes_to_reach_a_target_has_a_short_form() -> None:
+    found = TuningConfig.model_validate({"objective": ["virtual_seconds@0.9", "wire_bytes@0.9", "validation/loss"]})
+    assert [(one.of, one.target, one.metric) for one in found.objective] == [
+        ("virtual_seconds_to", 0.9, None),
+        ("wire_bytes_to", 0.9, None),
+        ("last", None, "validation/loss"),
+    ]

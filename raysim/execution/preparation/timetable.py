@@ -217,8 +217,8 @@ def check_wire_budget(experiment: Experiment, aggregation: Aggregation, clients:
     budget = experiment.stop.wire_bytes
     if budget is None:
         return
-    up, _ = aggregation.most_bytes(1, np.zeros(1, dtype=np.int64))
-    needed = clients * (down + int(up.sum()))
+    up, known = aggregation.most_bytes(1, np.zeros(1, dtype=np.int64))
+    needed = clients * (down + (int(up.sum()) if known else 0))  # of what is not known a round may send less
     if budget < needed:
         raise ConfigError(f"stop.wire_bytes: {budget:,} are below one round, which sends {needed:,}; raise it")
 

@@ -17,6 +17,7 @@ from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.sections import Place, configuration, fairness, standing, written
 from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import LIGHT
+from raysim.tracking.report.virtual import cost_curves
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
 # Where and how a run writes and computes; seldom what one compares.
@@ -38,7 +39,7 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
         section("What differs", _differences(runs)),
     ]
     if any(run.metrics for run in runs):
-        pictures = [*learning_curves(runs), *client_curves(runs), *sorted_clients(runs)]
+        pictures = [*learning_curves(runs), *cost_curves(runs), *client_curves(runs), *sorted_clients(runs)]
         parts.append(section("Learning", place(pictures), *fairness(runs)))
     parts.append(attacks(runs, place))
     if by_class := class_pictures(runs):

@@ -20,6 +20,7 @@ from raysim.tracking.report.privacy import privacy
 from raysim.tracking.report.recorded import RecordedRun
 from raysim.tracking.report.spread import sorted_clients
 from raysim.tracking.report.style import Picture
+from raysim.tracking.report.virtual import virtual_time
 from raysim.tracking.units import duration, figure, quantity, rate, size
 
 Place = Callable[[Iterable[Picture]], Html]
@@ -37,6 +38,7 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             heading(run),
             numbers(run),
             learning(run, place),
+            virtual_time(run, place),
             privacy(run, place),
             attacks([run], place),
             classes(run, place),
