@@ -21,6 +21,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # Torch takes seconds to import: only for those who simulate, not for `raysim --help`.
     if name in ("Round", "Simulation"):

@@ -22,6 +22,8 @@ from raysim.selection.cohort import draw_round
 from raysim.selection.waves import planned_rounds
 from raysim.systems import VirtualClock
 from raysim.tracking import GeneratedText
+from raysim.tracking.report.markup import table
+from raysim.tracking.units import figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,10 @@ class Round:
     metrics: Mapping[str, float]
     row: RoundRow
     clients: pa.RecordBatch
+
+    def _repr_html_(self) -> str:
+        rows = [(name, figure(value)) for name, value in self.metrics.items()]
+        return table((f"round {self.number}", f"{self.row.trained} clients"), rows).text
 
 
 class RoundLoop:

@@ -25,10 +25,13 @@ from raysim.tracking import (
     GeneratedText,
     NoteLevel,
     Observing,
+    ResultTable,
     RunDirectory,
     open_observers,
+    past_run,
     read_generated,
 )
+from raysim.tracking.report.result_table import TableName, run_table
 from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
 from raysim.training import ParameterLayout
 
@@ -220,6 +223,13 @@ class Simulation:
     def generated(self) -> tuple[GeneratedText, ...]:
         """What models of the run wrote so far (`evaluation.generate`), round by round from 0, the first model."""
         return read_generated(self._recorder.run)
+
+    def table(self, name: TableName = "rounds") -> ResultTable:
+        """The rounds so far, a row each, or the `clients`, a row for each client of each round."""
+        return run_table(self._recorder.run, name)
+
+    def _repr_html_(self) -> str:
+        return past_run(self.directory)._repr_html_()
 
     @property
     def parameters(self) -> int:

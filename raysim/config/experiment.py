@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -181,6 +182,11 @@ class Experiment(Section):
         """This experiment with `key.sub=value` overrides."""
         return Experiment.parse(apply_overrides(self.to_dict(), overrides), where="overrides")
 
+    def _repr_html_(self) -> str:
+        chosen = escape(as_yaml(_differing(self.to_dict(), Experiment().to_dict())))
+        every = f"<details><summary>every key</summary><pre>{escape(self.to_yaml())}</pre></details>"
+        return f"<strong>{escape(self.name)}</strong><pre>{chosen}</pre>{every}"
+
     def to_yaml(self, path: str | Path | None = None) -> str:
         """The resolved configuration as YAML, written to `path` if given.
 
@@ -196,3 +202,15 @@ class Experiment(Section):
                 )
             write_text(path, text)
         return text
+
+
+def _differing(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """What of nested values differs from others; a section that is chosen by another name as a whole."""
+    found = {}
+    for key, value in values.items():
+        other = others.get(key)
+        if value == other:
+            continue
+        alike = isinstance(value, Mapping) and isinstance(other, Mapping) and value.get("name") == other.get("name")
+        found[key] = _differing(value, other or {}) if alike else value
+    return found

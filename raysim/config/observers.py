@@ -10,7 +10,7 @@ from raysim.config.base import BY_NAME, SHORTHAND, CustomConfig, Section
 
 
 class TerminalObserverConfig(Section):
-    """A live table in a terminal, a line a round elsewhere; on the standard error."""
+    """A live table in a terminal, a live display in a notebook, a line a round elsewhere; on the standard error."""
 
     name: Literal["terminal"] = "terminal"
 

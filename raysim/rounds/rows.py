@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,12 @@ class RunSummary:
     """Its report, if one was written."""
     tokens: int = 0
     """Trained on in this sitting; 0 where samples have none."""
+
+    def _repr_html_(self) -> str:
+        shown = {"ended": self.reason, "rounds": self.rounds, **{k: f"{v:.4g}" for k, v in self.metrics.items()}}
+        shown |= {name: path for name, path in (("run", self.run), ("report", self.report)) if path is not None}
+        rows = (f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
+        return f"<table>{''.join(rows)}</table>"
 
 
 ROUND_FIELDS: tuple[pa.Field, ...] = (

@@ -7,12 +7,21 @@ from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
-from raysim.tracking.observers import Fanout, NoteLevel, Observer, Observing, QuietObserver, open_observers
-from raysim.tracking.past import PastRun, past_runs
+from raysim.tracking.observers import (
+    Fanout,
+    NotebookObserver,
+    NoteLevel,
+    Observer,
+    Observing,
+    QuietObserver,
+    open_observers,
+)
+from raysim.tracking.past import PastRun, PastRuns, past_run, past_runs
 from raysim.tracking.places import CheckpointPlace
 from raysim.tracking.reading import read_clients, read_rounds
 from raysim.tracking.recorder import Recorder
 from raysim.tracking.report import write_report
+from raysim.tracking.report.result_table import ResultTable
 from raysim.tracking.stopping import Stopping
 from raysim.tracking.tables import RunTables
 
@@ -31,11 +40,14 @@ __all__ = [
     "Fanout",
     "GeneratedText",
     "NoteLevel",
+    "NotebookObserver",
     "Observer",
     "Observing",
     "PastRun",
+    "PastRuns",
     "QuietObserver",
     "Recorder",
+    "ResultTable",
     "RunDirectory",
     "RunTables",
     "Stopping",
@@ -44,6 +56,7 @@ __all__ = [
     "is_vacant",
     "measure",
     "open_observers",
+    "past_run",
     "past_runs",
     "read_clients",
     "read_events",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysim.config import Experiment, read_yaml
@@ -23,6 +24,9 @@ from raysim.tracking.headline import headline_metric, improves
 from raysim.tracking.log import read_events, reason_after
 from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import read_batches, stored_schema
+from raysim.tracking.report import markup
+from raysim.tracking.report.glance import glance
+from raysim.tracking.report.result_table import ResultTable, TableName, run_table
 from raysim.tracking.units import duration, figure
 
 State = Literal["running", "finished", "unfinished", "damaged"]
@@ -83,6 +87,18 @@ class PastRun:
             "best": figure(self.best),
         }
 
+    def table(self, name: TableName = "rounds") -> ResultTable:
+        """Its rounds, a row each, or its `clients`, a row for each client of each round.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        return run_table(RunDirectory(self.path), name)
+
+    def _repr_html_(self) -> str:
+        facts = {**self.cells(), "run": str(self.path)}
+        return glance(RunDirectory(self.path), self.path.name, self.metric, list(facts.items()))
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for programs."""
         values = {name: getattr(self, name) for name in _PLAIN}
@@ -90,7 +106,28 @@ class PastRun:
         return {"run": str(self.path), "began": began, **values, "config": dict(self.config)}
 
 
-def past_runs(folder: str | Path, filters: Sequence[str] = ()) -> list[PastRun]:
+class PastRuns(list[PastRun]):
+    """Runs in a list, which a notebook shows as a table."""
+
+    def table(self) -> ResultTable:
+        """A row a run: its values but the configuration."""
+        rows = [{name: value for name, value in run.to_dict().items() if name != "config"} for run in self]
+        return ResultTable(pa.Table.from_pylist(rows))
+
+    def to_pandas(self) -> Any:
+        """The same as a `pandas.DataFrame`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return self.table().to_pandas()
+
+    def _repr_html_(self) -> str:
+        cells = [run.cells() for run in self]
+        return markup.table(list(cells[0]), [list(one.values()) for one in cells], text_columns=6).text if cells else ""
+
+
+def past_runs(folder: str | Path, filters: Sequence[str] = ()) -> PastRuns:
     """The runs in a folder, newest first.
 
     Args:
@@ -109,7 +146,7 @@ def past_runs(folder: str | Path, filters: Sequence[str] = ()) -> list[PastRun]:
         if (place / "config.yaml").is_file():
             raise RunError(f"{folder}: is a run itself; give the folder that it is in")
         found = [past_run(path) for path in place.iterdir() if (path / "config.yaml").is_file()]
-    return newest_first(found, filters)
+    return PastRuns(newest_first(found, filters))
 
 
 def newest_first(runs: Sequence[PastRun], filters: Sequence[str] = ()) -> list[PastRun]:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from optuna import Study
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
@@ -19,7 +20,8 @@ from raysim.errors import LostError, RunError, StorageError
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up, storing
-from raysim.tracking import headline_metric
+from raysim.tracking import ResultTable, headline_metric
+from raysim.tracking.report.markup import table
 from raysim.tracking.units import figure
 from raysim.tuning.bench import Bench, open_bench
 from raysim.tuning.confirming import Confirmation, Confirmed, confirmation_seeds
@@ -31,6 +33,7 @@ from raysim.tuning.sampling import check_sampling
 from raysim.tuning.searching import Search
 from raysim.tuning.space import Space
 from raysim.tuning.study import TunedStudy
+from raysim.tuning.words import spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,35 @@ class Tuned:
     experiment: Experiment
     weights: Mapping[str, float] | None
     confirmed: Confirmed | None
+
+    def table(self) -> ResultTable:
+        """A row a trial: number, state, values of the objectives, and those of the keys that were varied."""
+        rows = [
+            {
+                "trial": one.number,
+                "state": one.state.name.lower(),
+                **{f"value {i}" if i else "value": value for i, value in enumerate(one.values or ())},
+                **{key: spoken(value) for key, value in one.params.items()},
+            }
+            for one in self.study.get_trials(deepcopy=False)
+        ]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return ResultTable(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]))
+
+    def to_pandas(self) -> Any:
+        """The same as a `pandas.DataFrame`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return self.table().to_pandas()
+
+    def _repr_html_(self) -> str:
+        values = ", ".join(figure(value) for value in self.trial.values or ())
+        facts = [("best", f"trial {self.trial.number}: {values}")]
+        facts += [(key, spoken(value)) for key, value in self.trial.params.items()]
+        facts += [] if self.confirmed is None else [("fresh seeds", self.confirmed.sentence())]
+        return table((), [*facts, ("study", str(self.directory))], text_columns=2).text
 
 
 def tune(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bdb
 import io
 import shutil
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from federations import sha256
 from outcomes import linear
 
-from raysim import Experiment, Simulation, debug, export, tune
+from raysim import Experiment, LivePage, Simulation, debug, export, serve, tune
 from raysim.errors import RaysimError
 from raysim.tracking import QuietObserver
 from raysim.tuning.progress import QuietStudy
@@ -69,6 +70,12 @@ class StudyTold(QuietStudy):
         self.told.append(line.number)
 
 
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 class Place:
     """A folder with runs in it: `run`, `handed` with a module handed over, `strange` of another torch, and a study."""
 
@@ -94,6 +101,17 @@ class Place:
         with Simulation(experiment, **{"data": data(), "directory": self.new()} | given) as simulation:
             simulation.run()
             return simulation.directory.parent, sha256(simulation.model())
+
+    def table(self, *name: str) -> list[str]:
+        """Columns of a table of a run."""
+        with Simulation(self.experiment, data=data(), directory=self.new()) as simulation:
+            simulation.run()
+            return simulation.table(*name).columns
+
+    def served(self, start: Callable[..., LivePage], **given: Any) -> Any:
+        """Where a page is served, whether at the port that was free, and whether it asks for a token."""
+        with start(**{"folder": self.folder, "port": 0} | given) as page:
+            return page.host, page.port == given.get("port"), page.token is None
 
     def resumed(self, run: Path, **given: Any) -> str:
         """The model of a copy of a run that goes on for a round."""
@@ -167,6 +185,7 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "Simulation.data": lambda at: (at.trained(at.experiment), at.trained(at.experiment, data=data(1))),
     "Simulation.directory": lambda at: (at.trained(at.experiment, directory=None), at.trained(at.experiment)),
     "Simulation.progress": lambda at: listened(at.trained, RunTold(), at.experiment),
+    "Simulation.table.name": lambda at: (at.table(), at.table("clients")),
     "Simulation.resume.run": lambda at: (at.resumed(at.run), at.said(at.resumed, at.strange)),
     "Simulation.resume.overrides": lambda at: (at.resumed(at.run), at.resumed(at.run, overrides=["rounds=3"])),
     "Simulation.resume.model": lambda at: (at.resumed(at.handed, model=linear()), at.said(at.resumed, at.handed)),
@@ -176,6 +195,19 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
         at.resumed(at.strange, allow_different_bits=True),
     ),
     "Simulation.resume.progress": lambda at: listened(at.resumed, RunTold(), at.run),
+    **{
+        f"{name}.{argument}": lambda at, start=start, given=given: (
+            at.served(start),
+            at.said(at.served, start, **given()),
+        )
+        for name, start in (("LivePage", LivePage), ("serve", serve))
+        for argument, given in {
+            "folder": lambda: {"folder": "nowhere"},
+            "host": lambda: {"host": "127.0.0.2"},
+            "port": lambda: {"port": free_port()},
+            "token": lambda: {"token": True},
+        }.items()
+    },
     "tune.experiment": lambda at: (at.tuned(at.experiment), at.tuned(at.faster)),
     "tune.directory": lambda at: (at.tuned(at.experiment, directory=None), at.tuned(at.experiment)),
     "tune.model": lambda at: (at.tuned(at.experiment), at.tuned(at.experiment, model=linear())),

@@ -4,6 +4,7 @@ from raysim.tracking.observers.base import NoteLevel, Observer
 from raysim.tracking.observers.build import OBSERVERS, Observing, open_observers
 from raysim.tracking.observers.fanout import Failure, Fanout
 from raysim.tracking.observers.lines import JsonObserver, PlainObserver, QuietObserver
+from raysim.tracking.observers.notebook import NotebookObserver
 
 __all__ = [
     "OBSERVERS",
@@ -11,6 +12,7 @@ __all__ = [
     "Fanout",
     "JsonObserver",
     "NoteLevel",
+    "NotebookObserver",
     "Observer",
     "Observing",
     "PlainObserver",

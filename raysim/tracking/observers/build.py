@@ -17,6 +17,7 @@ from raysim.tracking.observers.base import METHODS, Observer
 from raysim.tracking.observers.fanout import Fanout
 from raysim.tracking.observers.lines import JsonObserver, PlainObserver, QuietObserver
 from raysim.tracking.observers.mlflow import MlflowObserver
+from raysim.tracking.observers.notebook import NotebookObserver, in_notebook
 from raysim.tracking.observers.tensorboard import TensorBoardObserver
 from raysim.tracking.observers.wandb import WandbObserver
 from raysim.user_code import user_code
@@ -26,6 +27,8 @@ Observing: TypeAlias = Observer | str | Sequence[Observer | str] | None
 
 
 def _terminal() -> Observer:
+    if in_notebook():
+        return NotebookObserver()
     from raysim.tracking.observers.terminal import TerminalObserver  # Rich is for those who see it
 
     return TerminalObserver()
@@ -51,8 +54,8 @@ OBSERVERS: Mapping[str, Callable[..., Observer]] = {**DISPLAYS, **TRACKERS}
 def open_observers(progress: Observing, configured: Sequence[ObserverConfig] = ()) -> Fanout:
     """All observers of a run as one: the built-in ones first, then the caller's, then those of the configuration.
 
-    A built-in observer that is named twice is made once, `terminal` is `plain` where the standard error is no terminal,
-    and `quiet` is left out beside either of them, which print warnings, too.
+    A built-in observer that is named twice is made once, `terminal` is a `NotebookObserver` in a notebook and `plain`
+    where the standard error is no terminal, and `quiet` is left out beside any of them, which show warnings, too.
 
     Args:
         progress: what the caller asks for.
@@ -86,7 +89,7 @@ def _as_list(progress: Observing) -> list[Observer | str]:
 
 def _displays(names: Sequence[str]) -> list[str]:
     """The displays to make, each once."""
-    live = sys.stderr.isatty()
+    live = in_notebook() or sys.stderr.isatty()
     displays = [name for name in names if name in DISPLAYS]
     found = dict.fromkeys("plain" if name == "terminal" and not live else name for name in displays)
     if "plain" in found or "terminal" in found:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from raysim.arrays import Float64
 from raysim.errors import RunError
+from raysim.tracking.report.markup import table
 from raysim.tracking.report.recorded import RecordedRun, labels, read_run
+from raysim.tracking.report.result_table import ResultTable
 
 At = Literal["last", "best"]
 LEVEL = 0.95
@@ -103,6 +106,33 @@ class Compared:
             pairs = f", {contrast.paired} pairs" if contrast.paired else ""
             verdict = {True: "yes", False: "no", None: "unknown: one run"}[contrast.more_than_seeds]
             yield [*row, _shown(contrast.difference, contrast.half, sign, signed=True), verdict + pairs]
+
+    def table(self) -> ResultTable:
+        """A row a group, with its difference from the first."""
+        rows = [
+            {
+                "group": group.label,
+                "seeds": len(group.seeds),
+                "mean": group.mean,
+                "half": group.half,
+                "difference": None if contrast is None else contrast.difference,
+                "difference_half": None if contrast is None else contrast.half,
+                "more_than_seeds": None if contrast is None else contrast.more_than_seeds,
+            }
+            for group, contrast in zip(self.groups, (None, *self.contrasts), strict=True)
+        ]
+        return ResultTable(pa.Table.from_pylist(rows))
+
+    def to_pandas(self) -> Any:
+        """The same as a `pandas.DataFrame`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return self.table().to_pandas()
+
+    def _repr_html_(self) -> str:
+        return table(self.head, self.rows()).text
 
 
 def interval(values: Float64, level: float = LEVEL) -> float:
