@@ -3,6 +3,7 @@
 from raysim.aggregation.buffers import Buffers
 from raysim.aggregation.building import PROTECTIONS, STAGES, build_aggregation, build_rule
 from raysim.aggregation.chain import Aggregation
+from raysim.aggregation.contexts import Bound, IntegerContext, MeanContext, SendContext, Setting
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import WeightChooser
@@ -24,7 +25,7 @@ from raysim.aggregation.rows import ClientRows, KeptRows, weighed
 from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView, WeightedMean
 from raysim.aggregation.running_sum import RunningSum
 from raysim.aggregation.server_optimizer import ServerAdaptive, ServerSgd
-from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, UpdateStage
+from raysim.aggregation.stages import UpdateStage
 from raysim.aggregation.staleness import FULL, Discount, discount_of
 from raysim.aggregation.vectors import ClientVector
 from raysim.aggregation.weights import Weighting

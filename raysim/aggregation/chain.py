@@ -9,28 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from raysim.aggregation.chain_checks import check_chain
+from raysim.aggregation.contexts import Bound, IntegerContext, MeanContext, SendContext, Setting
 from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.protocol import Peers
 from raysim.aggregation.records import Field, nothing
 from raysim.aggregation.rules import Rule, field_bytes
-from raysim.aggregation.stages import Bound, IntegerContext, MeanContext, SendContext, Setting, Trait, UpdateStage
+from raysim.aggregation.stages import Trait, UpdateStage
 from raysim.aggregation.vectors import ClientVector
 from raysim.arrays import Array, Float32, Float64, Int64
 from raysim.errors import ConfigError
 from raysim.user_code import user_code
-
-REMEDIES: Mapping[Trait, str] = {
-    "bounded": "records of bounded norm where they are folded; put a stage that bounds them before it, e.g. "
-    "{name: clip, max_norm: 1.0}, and none that unbounds them behind it",
-    "bounded_l1": "records of bounded sum of magnitudes; put {name: clip, max_norm: 1.0, order: 1} before it",
-    "steady": "a bound that is the same in every round, as its noise in a round takes away that of others; use clip or "
-    "layer_clip",
-    "memoryless": "records of this round alone: what a stage with error feedback keeps acts in later rounds; remove it",
-    "uniform_weights": "clients of equal weight; set aggregation.weights to uniform",
-    "bounded_weights": "clients whose weight is at most 1 and depends on no other client; set aggregation.weights to "
-    "uniform, or to {name: samples, cap: …}",
-}
-"""What a stage asks for, and what to do where it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,60 +59,7 @@ class Aggregation:
         Raises:
             ConfigError: names the stage, what it needs and the remedy.
         """
-        for i, stage in enumerate(self.stages):
-            key = f"aggregation.stages[{i}]"
-            if self.rule.road not in stage.roads:
-                why = "this aggregation.protection" if self.rule.road == "modular" else "these aggregation.weights"
-                raise ConfigError(
-                    f"{key}: {stage.label} works on the road {' or '.join(sorted(stage.roads))}, but with {why} "
-                    f"records travel as {self.rule.road}; remove it, or use other {why.rpartition('.')[2]}"
-                )
-            if stage.codes:
-                self._check_coded(i)
-            if "bounded" in stage.needs:
-                self._check_exposed(stage)
-            broken = {trait for later in self.stages[i + 1 :] for trait in _broken(later)}
-            for trait in sorted(stage.needs):
-                if trait not in traits or trait in broken:
-                    raise ConfigError(f"{key}: {stage.label} needs {REMEDIES[trait]}")
-            if "bounded" in stage.gives and type(stage).bound is UpdateStage.bound:
-                raise ConfigError(f"{key}: {stage.label} gives bounded records, but not their bound; override bound")
-            if stage.mechanism is not None and stage.mechanism.adds == "server":
-                self._check_inside(i)
-            traits = (traits - _broken(stage)) | stage.gives
-
-    def _check_inside(self, place: int) -> None:
-        """Refuse what may not stand between noise and the sum."""
-        noise = self.stages[place]
-        for i, inner in enumerate(self.stages[place + 1 :], place + 1):
-            if inner.mechanism is not None:
-                raise ConfigError(
-                    f"aggregation.stages[{i}]: {inner.label}: {noise.label} adds noise already; remove one"
-                )
-            if inner.gives:
-                raise ConfigError(
-                    f"aggregation.stages[{i}]: {inner.label} stands inside of the noise, whose size goes by the bound "
-                    f"outside of it; put it before {noise.label}"
-                )
-
-    def _check_coded(self, place: int) -> None:
-        """Refuse what would change a message that is encoded."""
-        outer = self.stages[place]
-        for i, inner in enumerate(self.stages[place + 1 :], place + 1):
-            if type(inner).client is not UpdateStage.client and not inner.observes:
-                raise ConfigError(
-                    f"aggregation.stages[{i}]: {inner.label} changes what {outer.label} has encoded; put it before "
-                    f"{outer.label}, or remove one"
-                )
-
-    def _check_exposed(self, noise: UpdateStage) -> None:
-        """Refuse noise on records of which something gets past it."""
-        for i, stage in enumerate(self.stages):
-            if stage.exposes is not None:
-                raise ConfigError(
-                    f"aggregation.stages[{i}]: {stage.label}: {stage.exposes}: {noise.label} needs another, such as "
-                    "randk, or none"
-                )
+        check_chain(self.rule.road, self.stages, traits)
 
     def check_run(self, setting: Setting) -> None:
         """Refuse an experiment that one of the stages is not made for.
@@ -321,11 +257,6 @@ ARRIVED = Field("stages.arrived", 1, FixedPoint(32), summed=True, constant=True,
 V = TypeVar("V")
 
 _PREFIX = "stages."
-
-
-def _broken(stage: UpdateStage) -> frozenset[Trait]:
-    """What does not hold any more after a client half."""
-    return stage.breaks | {"memoryless"} if stage.client_state() else stage.breaks
 
 
 def _vectors_of(stage: UpdateStage, server: Mapping[str, V]) -> dict[str, V]:

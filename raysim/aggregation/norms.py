@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysim.aggregation.contexts import Bound, MeanContext, SendContext
 from raysim.aggregation.records import Field
-from raysim.aggregation.stages import Bound, MeanContext, ModelColumns, SendContext, UpdateStage
+from raysim.aggregation.stages import ModelColumns, UpdateStage
 from raysim.arrays import Array, Bools, Float64
 
 MARGIN = 1 - 2.0**-21

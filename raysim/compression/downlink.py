@@ -33,6 +33,7 @@ class Downlink(UpdateStage):
     """
 
     roads = frozenset({"sum", "rows", "modular"})
+    observes = True
     broadcast = ("sent",)
 
     def __init__(

@@ -14,10 +14,10 @@ from math import ceil, log2, sqrt
 import numpy as np
 
 from raysim import keyed
-from raysim.aggregation import FixedPoint, IntegerNoise, MeanContext, Mechanism, Setting, UpdateStage
+from raysim.aggregation import FixedPoint, IntegerContext, IntegerNoise, MeanContext, Mechanism, Setting, UpdateStage
 from raysim.aggregation.mechanism import MechanismKind
 from raysim.aggregation.norms import of_data
-from raysim.aggregation.stages import IntegerContext, ModelColumns
+from raysim.aggregation.stages import ModelColumns
 from raysim.arrays import Float64, Int64
 from raysim.config.protection import MaskedConfig
 from raysim.config.server import PoissonConfig

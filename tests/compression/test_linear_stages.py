@@ -102,6 +102,7 @@ def test_clips_masks_and_noise_go_with_random_columns_and_rotations() -> None:
         aggregation = chain(clip, stage, noise)
         assert (sent(aggregation, rows(2, scale=9.0))["update"].norm(dim=1) < 1.0001).all()
         assert chain(stage, protection="secagg").rule.road == "modular"
+        assert chain(clip, {"name": "downlink", "codec": "int8", "dense_below": 0}, noise).sends_model
     with pytest.raises(ConfigError, match="gaussian needs records of bounded norm where they are folded"):
         chain(clip, SKETCH, noise)
     assert chain(SKETCH, clip, noise).stages[0].label == "sketch"

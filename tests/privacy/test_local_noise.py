@@ -13,8 +13,7 @@ from chains import LAYOUT, chain, rows, sent
 from federations import digits, final_sha256
 
 from raysim import Simulation, keyed
-from raysim.aggregation import Field, FixedPoint
-from raysim.aggregation.stages import Bound, IntegerContext
+from raysim.aggregation import Bound, Field, FixedPoint, IntegerContext
 from raysim.errors import ConfigError
 from raysim.privacy.distributed import DiscreteGaussian, DistributedNoise, Skellam
 
