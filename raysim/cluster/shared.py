@@ -165,14 +165,14 @@ class SharedRounds:
         for training in trainings:
             self._pool.wait(training, until=partial(training.there, number))
         trained = _trained(trainings, number)
-        facts = cohort_facts(work.task, trained, empty=self._every_round)
+        facts = cohort_facts(work.task, trained, empty=self._every_round, wire_down=self._wire_down)
         opening = None if self._messages is None else self._messages.end(work.task, facts.contributed)
         begun = server.begun(work) if self._mixes else None
         step = self._steps.ask(number, facts.contributed, server, trained.sums, opening, begun)
         after = replace(step.server, older=older) if older else step.server
         if self._states is not None:
             self._states.write(number, [written for one in trainings for written in one.written(number)])
-        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down, self._wire_down)
+        row = round_row(work.task, facts, trained, Applied(step.server, 0.0, 0.0), self._down)
         return _Applying(work, server, trainings, row, facts.clients, after, step)
 
     def _finish(self, applying: _Applying) -> RoundDone:

@@ -17,7 +17,7 @@ from raysim.rounds.results import Applied, RoundFacts, StepFacts, Trained
 from raysim.rounds.rows import CLIENT_SCHEMA, PARTS, RoundRow
 from raysim.rounds.task import RoundTask
 
-_WEIGHT = CLIENT_SCHEMA.get_field_index("weight")
+_WEIGHT, _DOWN = (CLIENT_SCHEMA.get_field_index(name) for name in ("weight", "wire_down"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,12 @@ class CohortFacts:
     contributed: Int32
 
 
-def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False) -> CohortFacts:
+def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False, wire_down: int = 0) -> CohortFacts:
     """Put the leases' facts together.
 
     Args:
         empty: whether the server takes a step without clients, too.
+        wire_down: bytes of what a federation would send to a client, beside what leases report.
 
     Raises:
         RunError: every client was dropped; names the first.
@@ -62,7 +63,11 @@ def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False) -> C
     weights = clients["weight"].to_numpy()
     total = math.fsum(weights.tolist())
     share = pa.array(weights / total if total else weights)
-    return CohortFacts(clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), share), took_part, contributed)
+    clients = clients.set_column(_WEIGHT, CLIENT_SCHEMA.field(_WEIGHT), share)
+    if wire_down:
+        sent = pa.array(clients["wire_down"].to_numpy() + wire_down)
+        clients = clients.set_column(_DOWN, CLIENT_SCHEMA.field(_DOWN), sent)
+    return CohortFacts(clients, took_part, contributed)
 
 
 def _took_part(clients: pa.RecordBatch) -> Bools:
@@ -141,15 +146,8 @@ def after_step(row: RoundRow, clients: pa.RecordBatch, step: StepFacts) -> tuple
     return replace(row, metrics=metrics, wire_up=up, wire_down=down), clients
 
 
-def round_row(
-    task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int, wire_down: int = 0
-) -> RoundRow:
-    """What is recorded of a round, before it is evaluated.
-
-    Args:
-        model_bytes: of what travels to a worker.
-        wire_down: bytes of what a federation would send to a client, beside what leases report.
-    """
+def round_row(task: RoundTask, facts: CohortFacts, trained: Trained, applied: Applied, model_bytes: int) -> RoundRow:
+    """What is recorded of a round, before it is evaluated; `model_bytes` is the length of what travels to a worker."""
     took_part = facts.took_part
     names = ("broadcast", "train", *PARTS)
     spent = {name: sum(report.seconds[name] for report in trained.reports) / trained.workers for name in names}
@@ -165,8 +163,8 @@ def round_row(
         transport_up=sum(report.transport_up for report in trained.reports),
         transport_down=trained.broadcasts * model_bytes,
         tokens=sum(report.tokens for report in trained.reports),
-        wire_up=sum(report.wire_up for report in trained.reports),
-        wire_down=len(task.clients) * wire_down + sum(report.wire_down for report in trained.reports),
+        wire_up=int(facts.clients["wire_up"].to_numpy().sum()),
+        wire_down=int(facts.clients["wire_down"].to_numpy().sum()),
         lr=task.lr,
         seconds={
             **spent,

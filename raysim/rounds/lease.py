@@ -91,15 +91,13 @@ class LeaseReport:
 
     Attributes:
         facts: a row for each client (`raysim.rounds.rows.CLIENT_SCHEMA`), in the order of `positions`; `weight` is
-            not yet normalised.
+            not yet normalised, `wire_down` without what a federation sends to all clients alike.
         positions: positions of these clients in the cohort.
         clamped: clients whose weight was clamped to the stated range.
         seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
             (`raysim.rounds.rows.PARTS`).
         transport_up: bytes of the partial sum.
         keepers: clients with a new state.
-        wire_up: bytes that the clients would send in a federation.
-        wire_down: bytes of the model that they would be sent, where a stage encodes it.
         tokens: in the batches of the clients that were not dropped.
         into: the step.
     """
@@ -110,7 +108,5 @@ class LeaseReport:
     seconds: Mapping[str, float]
     transport_up: int
     keepers: Int64 = field(default_factory=lambda: NO_CLIENTS)
-    wire_up: int = 0
-    wire_down: int = 0
     tokens: int = 0
     into: int = 0

@@ -146,10 +146,12 @@ CLIENT_SCHEMA = pa.schema(
         pa.field("loss", pa.float64()),
         pa.field("seconds", pa.float32(), nullable=False),
         pa.field("worker", pa.int32(), nullable=False),
+        *(pa.field(name, pa.int64()) for name in WIRE),
         pa.field("dropped", pa.string()),
     ]
 )
 """A row for each client of a round. `weight` is its normalised share; `loss` the mean training loss over its steps;
+`wire_up` and `wire_down` its own bytes of the round's, null in runs of versions that did not record them;
 `dropped` the reason why its update is not in the model, null where it is; `worker` is -1 for a client that was dropped
 before anybody had trained it."""
 
@@ -200,9 +202,12 @@ def client_batch(
     loss: npt.ArrayLike,
     seconds: npt.ArrayLike,
     worker: npt.ArrayLike,
+    wire_up: npt.ArrayLike = 0,
+    wire_down: npt.ArrayLike = 0,
     dropped: Sequence[str | None] | None = None,
 ) -> pa.RecordBatch:
-    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`); `dropped=None` is none."""
+    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`), bytes also from one number
+    for all; `dropped=None` is none."""
     clients = np.asarray(client, np.int64)
     numbers = [
         np.full(len(clients), round, np.int32),
@@ -213,6 +218,7 @@ def client_batch(
         np.asarray(loss, np.float64),
         np.asarray(seconds, np.float32),
         np.asarray(worker, np.int32),
+        *(np.broadcast_to(np.asarray(one, np.int64), len(clients)) for one in (wire_up, wire_down)),
     ]
     # Arrow takes an array of the type that it has; to convert one takes it several times as long as NumPy.
     columns = [pa.array(one) for one in numbers]

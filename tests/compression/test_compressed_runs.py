@@ -47,6 +47,21 @@ def test_a_resume_comes_to_the_bits_of_one_run(tmp_path: Path, chain: str) -> No
     assert all(0 < row["wire_up"] < row["cohort"] * 4 * 1210 for row in rows)
 
 
+def test_bytes_are_recorded_of_each_client_and_add_up_to_those_of_the_round(tmp_path: Path) -> None:
+    with Simulation(digits(tmp_path, stages("both ways")), directory=tmp_path / "run") as simulation:
+        simulation.run()
+    table = pq.read_table(tmp_path / "run" / "rounds.parquet").to_pylist()
+    clients = pq.read_table(tmp_path / "run" / "clients.parquet").to_pylist()
+    seen: set[int] = set()
+    for row in table:
+        own = [client for client in clients if client["round"] == row["round"]]
+        for name in ("wire_up", "wire_down"):
+            assert sum(client[name] for client in own) == row[name]
+        for client in own:
+            assert (client["wire_down"] == 4 * 1210 + 8) == (client["client"] not in seen)
+        seen |= {client["client"] for client in own}
+
+
 def rounds(experiment: Any) -> list[Any]:
     with Simulation(experiment) as simulation:
         return [committed.row for committed in simulation]

@@ -79,6 +79,8 @@ def _handed_over(
         loss=notes.loss,
         seconds=notes.seconds,
         worker=np.full(len(lease.clients), worker),
+        wire_up=fold.wire_up,
+        wire_down=fold.wire_down,
         dropped=fold.dropped,
     )
     trained = int(notes.tokens[[why is None for why in fold.dropped]].sum())
@@ -90,8 +92,6 @@ def _handed_over(
         seconds,
         record.nbytes,
         keepers,
-        wire_up=int(fold.wire_up.sum()),
-        wire_down=int(fold.wire_down.sum()),
         tokens=trained,
         into=int(lease.into[0]),
     )

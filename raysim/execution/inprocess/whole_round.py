@@ -78,14 +78,14 @@ def whole_round(
     waiting.begins = False
     if len(task.clients) or every_round:
         trained = waiting.take(task.round, time.perf_counter() - began)
-        facts = cohort_facts(task, trained, empty=every_round)
+        facts = cohort_facts(task, trained, empty=every_round, wire_down=server.wire_down)
         opening = messages.end(task, facts.contributed)
         begun = handle.begun(work) if server.mixes else None
         given = handle.state, handle.model, *trained.sums
         state, model, step = server.apply(task.round, facts.contributed, *given, opening=opening, begun=begun)
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
         handle = ServerHandle(state, model, server.shared(state), task.round, older)
-        row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down, server.wire_down)
+        row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
         row, clients = after_step(row, facts.clients, step)
     else:
         row, clients, handle = empty_row(task), empty_batch(), replace(handle, older=older)
