@@ -107,9 +107,17 @@ def take(browser: Browser, url: str, stem: Path) -> None:
         browser.open(url, width, height)
         browser.screenshot(file)
         with Image.open(file) as image:
-            small = image.convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            small = with_palette(image.convert("RGB"))
         small.save(file, optimize=True)
         print(f"{file} {file.stat().st_size / 1000:.0f} kB")
+
+
+def with_palette(image: Image.Image) -> Image.Image:
+    """In the picture's most frequent colours: those of the page and of its curves, to the bit."""
+    counts = sorted(image.getcolors(image.width * image.height) or [], reverse=True)[:COLORS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for _, color in counts for part in color])
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ class Moment:
         Raises:
             RunError: one of its files is damaged.
         """
-        return cls(name, glance, read_run(run.path, name), _last_cohort(run), last_events(run.log, LOG_LINES))
+        read = read_run(run.path, name)
+        return cls(name, glance, read, _cohort(run, read.rounds), last_events(run.log, LOG_LINES))
 
 
 def parts(moment: Moment) -> dict[str, Html]:
@@ -69,8 +70,9 @@ def parts(moment: Moment) -> dict[str, Html]:
         "numbers": _numbers(moment),
         "learning": _learning(moment.run),
         "clients": _clients(moment),
+        "faults": _faults(moment.run),
         "time": time_spent(moment.run, partial(_time, moment.run)),
-        "faults": join([_faults(moment.run), warnings(moment.run)]),
+        "warnings": warnings(moment.run),
         "log": _log(moment.events),
         "configuration": folded("Configuration", configuration(moment.run)),
     }
@@ -226,11 +228,8 @@ def _log(events: Sequence[Mapping[str, Any]]) -> Html:
     return section("Log, newest first", element("ol", join(lines), kind="log"))
 
 
-def _last_cohort(run: RunDirectory) -> pa.Table | None:
-    last: list[pa.RecordBatch] = []
-    for batch in read_clients(run):
-        newest = pc.max(batch["round"]).as_py()
-        if last and last[-1]["round"][-1].as_py() < newest:
-            last.clear()
-        last.append(batch.filter(pc.equal(batch["round"], newest)))
-    return pa.Table.from_batches(last) if last else None
+def _cohort(run: RunDirectory, number: int) -> pa.Table | None:
+    """The rows of one round; None where there are none."""
+    batches = (batch.filter(pc.equal(batch["round"], number)) for batch in read_clients(run))
+    found = [batch for batch in batches if batch.num_rows]
+    return pa.Table.from_batches(found) if found else None

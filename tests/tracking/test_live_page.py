@@ -112,6 +112,13 @@ def test_a_running_run_shows_its_curves_clients_faults_time_and_log(tmp_path: Pa
     assert "<b>not</b>" not in page
 
 
+def test_the_clients_shown_are_those_of_the_round_that_is_shown(tmp_path: Path) -> None:
+    with running(tmp_path, 2) as run:
+        assert run.tables._clients is not None
+        run.tables._clients.append(make_clients(3))  # which are written before their round
+        assert "Clients of round 2" in show(Site(RunsFolder(tmp_path)), "/runs/now")
+
+
 def test_parts_are_sent_again_only_when_the_run_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
     of = Moment.of

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from raysim.files import replacing, storing
 from raysim.outputs import PICTURES
-from raysim.tracking.metric_names import words
+from raysim.tracking.metric_names import parts_of, words
 from raysim.tracking.report.groups import Compared, interval
 from raysim.tracking.report.style import LIGHT, Picture, Theme, axes, color, legend, settings, whole_numbers
 
@@ -36,12 +36,12 @@ def write_bands(found: Compared, path: Path) -> Path:
 
 def bands(found: Compared) -> Picture:
     """The picture, for a page."""
-    alt = f"{words(found.metric)} over the rounds: a mean and its interval for each group"
+    alt = f"{_title(found.metric)} over the rounds: a mean and its interval for each group"
     return Picture("bands", alt, partial(_drawn, found))
 
 
 def _drawn(found: Compared, theme: Theme) -> Figure:
-    picture, ax = axes(theme, words(found.metric), "round")
+    picture, ax = axes(theme, _title(found.metric), "round")
     for index, group in enumerate(found.groups):
         rounds, values = group.curves
         shade = color(theme, index)
@@ -54,3 +54,9 @@ def _drawn(found: Compared, theme: Theme) -> Figure:
     whole_numbers(ax)
     legend(picture, ax, columns=1)
     return picture
+
+
+def _title(metric: str) -> str:
+    """`test/accuracy` as `Accuracy, test`."""
+    parts = parts_of(metric)
+    return ", ".join(filter(None, (words(parts.what), parts.where, parts.summary)))

@@ -58,9 +58,7 @@ def _over_seeds(runs: Sequence[RecordedRun], place: Place) -> Html:
     if all(len(group.seeds) == 1 for group in found.groups):
         return Html("")
     numbers = table(found.head, found.rows())
-    return section(
-        "Means over seeds, with 95 % intervals", element("div", join([place([bands(found)]), numbers]), kind="side")
-    )
+    return section("Means over seeds, with 95 % intervals", numbers, place([bands(found)]))
 
 
 def _results(runs: Sequence[RecordedRun]) -> Html:
