@@ -98,6 +98,7 @@ class RayExecutor(Executor):
             every_round=skeleton.aggregation.every_round,
             states=self._states,
             personal=skeleton.algorithm.personal,
+            in_rows=job.engine.rows > 1,
             mixes=discount_of(job.experiment).models,
             messages=None if protocol is None else Messages(protocol, job.experiment.seed, self._pool.ask),
         )

@@ -57,7 +57,8 @@ class SharedRounds:
     node that had some of its sums, their leases are trained again, and the next round's given out once more.
 
     Where steps take in clients who start from several versions, everybody who starts from a version is given out when
-    the version is there, or about to be; those whom its first step takes in go before all who can wait.
+    the version is there, or about to be. Workers that train one client at a time begin with those whom the next step
+    takes in, and are not waited for because of the others.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class SharedRounds:
         personal: bool = False,
         messages: Messages | None = None,
         mixes: bool = False,
+        in_rows: bool = False,
     ) -> None:
         """Rounds over a pool.
 
@@ -85,13 +87,14 @@ class SharedRounds:
             states: what clients keep from round to round, where they keep something.
             personal: whether they keep models that are evaluated.
             messages: of the rule's protocol, where it has one.
+            in_rows: whether a worker trains several clients at once, so that leases had better be large.
             mixes: whether steps mix the model with the one of a client.
         """
         self._pool, self._leasing, self._steps = pool, leasing, steps
         self._costs, self._book, self._down = costs, book, down
         self._states, self._personal, self._messages = states, personal, messages
         self._wire_down, self._every_round = wire_down, every_round
-        self._mixes = mixes
+        self._mixes, self._in_rows = mixes, in_rows
         self._finished_at: float | None = None
         self._ahead: list[Training] = []
         self._flying: list[Training] = []
@@ -145,7 +148,7 @@ class SharedRounds:
         trainings: list[Training] = []
         for task in work.starts(begins=begins):
             now = task.into == number
-            parts = [task] if now.all() else [task.only(some) for some in (now, ~now) if some.any()]
+            parts = [task] if self._in_rows or now.all() else [task.only(some) for some in (now, ~now) if some.any()]
             trainings += [self._pool.train(part, server.of(work, task), *given) for part in parts]
         self._flying += trainings
         self._costs.workers = self._pool.size

@@ -52,12 +52,13 @@ def test_two_actors_in_another_order_of_which_one_dies_and_the_server_come_to_th
     assert final_sha256(troubled(tmp_path / "peace", FEDBUFF, [lost])) == found
 
 
-@pytest.mark.parametrize(("actors", "timetable"), [(1, FEDASYNC), (4, FEDBUFF)])
+@pytest.mark.parametrize(("actors", "timetable", "engine"), [(1, FEDASYNC, "sequential"), (4, FEDBUFF, "rows")])
 def test_a_run_that_goes_on_in_mid_buffer_on_other_workers_comes_to_the_bits_of_an_unbroken_one(
-    tmp_path: Path, ray_session: Any, actors: int, timetable: str
+    tmp_path: Path, ray_session: Any, actors: int, timetable: str, engine: str
 ) -> None:
-    expected = final_sha256(troubled(tmp_path / "whole", timetable, []))
-    with Simulation(troubled(tmp_path / "broken", timetable, [], "rounds=3")) as simulation:
+    trained = "training.engine=" + engine, "training.compile=false"
+    expected = final_sha256(troubled(tmp_path / "whole", timetable, [], *trained))
+    with Simulation(troubled(tmp_path / "broken", timetable, [], *trained, "rounds=3")) as simulation:
         simulation.run()
     assert list(simulation.directory.glob("checkpoints/*/older.safetensors")), "versions are in flight"
     with Simulation.resume(simulation.directory, overrides=["rounds=8", *on_ray(actors)]) as resumed:
