@@ -19,7 +19,7 @@ from raysim.rounds.results import ServerHandle
 from raysim.rounds.rows import WIRE
 from raysim.selection import Selection, State, load_state
 from raysim.systems import trace_bits
-from raysim.tracking import Checkpoint, Fanout, NoteLevel, Recorder, RunDirectory, Stopping, read_rounds
+from raysim.tracking import Checkpoint, Fanout, NoteLevel, Recorder, RunDirectory, Stopping, read_rounds, write_holdings
 from raysim.tracking.resuming import refuse_other_bits
 
 
@@ -113,6 +113,7 @@ def open_run(
         recorded |= {} if privacy is None else {"privacy": asdict(privacy.facts())}
         recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about, **recorded})
         if checkpoint is None:
+            write_holdings(run, federation)
             for one in left_out:
                 recorder.note(str(one), "warning" if one.grave else "info")
         if prepared.engine.replaced:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from raysim.evaluation.confused import confusion
 from raysim.evaluation.ranges import own_metrics, summarise
 from raysim.execution.preparation.prepare import Prepared
 from raysim.opening import Opening
@@ -150,7 +151,8 @@ class RoundLoop:
         row = replace(facts.row, seconds=self._seconds(done), metrics=metrics)
         cohort = facts.clients["client"].to_numpy()
         selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
-        self._recorder.commit(row, clients, measured)
+        confused = confusion(facts.evaluated, self._prepared.info.classes)
+        self._recorder.commit(row, clients, measured, confused)
         self._read(row.round, facts.evaluated)
         # Only now: an interrupt leaves the last committed round.
         self.number, self.server, self._selected = row.round, done.server, selected

@@ -61,14 +61,14 @@ class LabelCounts:
         return shares
 
 
-def describe(federation: Federation) -> Summary:
-    """Sizes and label skew of a federation.
+def describe(federation: Federation, limit: int = INSPECTED) -> Summary:
+    """Sizes and label skew of a federation; the skew from at most `limit` clients.
 
     Raises:
         DataError: a shard cannot be read.
     """
     sizes = federation.sizes("train")
-    labels = count_labels(federation)
+    labels = count_labels(federation, limit)
     skew = classes = None
     if labels is not None:
         counts = labels.counts[labels.counts.sum(axis=1) > 0]

@@ -21,7 +21,7 @@ from raysim.evaluation.fairness import LocalBaseline, gini, jain
 from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, PromptRange, ServerRange, TrainRange
 from raysim.tracking import OVER_CLIENTS, ClientMetrics, ClientSet
 from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
-from raysim.training.metrics import Counted, Scores, merged
+from raysim.training.metrics import Counted, Scores, added_pairs, merged
 
 DISTRIBUTION = ("mean", "worst10", "best10", "std", "gini", "jain")
 """How a metric is summarised over the clients: worst and best are means of a tenth of the clients, `gini` and
@@ -197,7 +197,8 @@ def together(results: Iterable[Evaluated]) -> list[Evaluated]:
         else:
             sums = add_exact([each.sums for each in (known, one) if isinstance(each.sums, tuple)])
             scores = merged([each.scores for each in (known, one) if each.scores is not None])
-            counted[one.part] = Evaluated(one.part, sums, scores=scores)
+            confused = added_pairs(each.confused for each in (known, one) if each.confused is not None)
+            counted[one.part] = Evaluated(one.part, sums, scores=scores, confused=confused)
     return [*found, *counted.values()]
 
 

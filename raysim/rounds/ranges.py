@@ -8,7 +8,7 @@ from typing import Literal
 
 from raysim.arrays import Float64, Int64
 from raysim.training import ExactSums
-from raysim.training.metrics import Scores
+from raysim.training.metrics import PairCounts, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +100,16 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, and
-    `scores` where a metric looks at their order; for a `ClientRange`, for each set of the clients' own, a row of the
-    metrics' values for each client that has it, and another as it was `untuned` where models are fine-tuned; for a
-    `TrainRange` each client's mean and mean squared loss; for a `PromptRange` no sums, but what was `written`."""
+    """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, `scores`
+    where a metric looks at their order, and which classes were `confused` with which where samples have one each; for
+    a `ClientRange`, for each set of the clients' own, a row of the metrics' values for each client that has it, and
+    another as it was `untuned` where models are fine-tuned; for a `TrainRange` each client's mean and mean squared
+    loss; for a `PromptRange` no sums, but what was `written`."""
 
     part: Literal["validation", "test", "holdout", "client test", "train", "text"]
     sums: ExactSums | Float64
     clients: Int64 | None = None
     untuned: Float64 | None = None
     scores: Scores | None = None
+    confused: PairCounts | None = None
     written: Continuation | None = None

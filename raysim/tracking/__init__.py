@@ -1,10 +1,12 @@
 """What a run leaves behind and says on the way: its directory, tables, checkpoints, log, observers and report."""
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
+from raysim.tracking.confusion import Confusion, read_confusion
 from raysim.tracking.directory import RunDirectory, is_vacant
 from raysim.tracking.evidence import Evidence, read_evidence, write_evidence
 from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
+from raysim.tracking.holdings import Holdings, read_holdings, write_holdings
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import FINISHED, STARTED, EventLog, read_events
 from raysim.tracking.observers import (
@@ -34,11 +36,13 @@ __all__ = [
     "CheckpointPlace",
     "ClientMetrics",
     "ClientSet",
+    "Confusion",
     "Damaged",
     "EventLog",
     "Evidence",
     "Fanout",
     "GeneratedText",
+    "Holdings",
     "NoteLevel",
     "NotebookObserver",
     "Observer",
@@ -59,12 +63,15 @@ __all__ = [
     "past_run",
     "past_runs",
     "read_clients",
+    "read_confusion",
     "read_events",
     "read_evidence",
     "read_generated",
+    "read_holdings",
     "read_holdouts",
     "read_rounds",
     "smaller_is_better",
     "write_evidence",
+    "write_holdings",
     "write_report",
 ]

@@ -148,6 +148,16 @@ class RunDirectory:
         """Folder of what attacks on the run found."""
         return self.path / "attacks"
 
+    @property
+    def confusion(self) -> Path:
+        """Which classes the last evaluation took for which."""
+        return self.path / "confusion.json"
+
+    @property
+    def holdings(self) -> Path:
+        """Who holds what."""
+        return self.path / "holdings.json"
+
     def own_table(self, of: ClientSet) -> Path:
         """The table of the last evaluation on these samples of the clients' own."""
         return self.holdouts if of == "holdout" else self.client_tests

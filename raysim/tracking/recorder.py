@@ -18,10 +18,12 @@ from raysim.errors import StorageError
 from raysim.files import storing, sync_replace, temporary_for
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.checkpoints import CheckpointFolder
+from raysim.tracking.confusion import Confusion
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.generated import GeneratedText, drop_later_generated, write_generated
 from raysim.tracking.headline import ClientSet
-from raysim.tracking.holdouts import ClientMetrics, drop_later_holdouts, over_clients, write_holdouts
+from raysim.tracking.holdouts import ClientMetrics, over_clients
+from raysim.tracking.last_evaluation import LastEvaluation
 from raysim.tracking.log import EventLog
 from raysim.tracking.observers import Failure, Fanout, NoteLevel
 from raysim.tracking.report import write_report
@@ -58,7 +60,7 @@ class Recorder:
         try:
             kept, virtual = experiment.tracking.clients, experiment.systems.fleet.name != "none"
             self._tables = RunTables(run, metrics, clients=kept, virtual=virtual, after_round=after_round)
-            drop_later_holdouts(run, after_round)
+            self._last = LastEvaluation(run, after_round, clients=kept)
             drop_later_generated(run, after_round)
             self._log = EventLog(run.log)
             self._checkpoints = CheckpointFolder(run, experiment.tracking.checkpoints)
@@ -70,7 +72,6 @@ class Recorder:
             raise
         self._latest: dict[str, float] = {}
         self._spread: Mapping[str, Float64] = {}
-        self._measured: dict[ClientSet, tuple[int, ClientMetrics]] = {}
         self._rounds, self._tokens = after_round, 0
         self._open = True
         observers.log_failures(self._log_failure)
@@ -102,7 +103,11 @@ class Recorder:
         self.observers.note(text, "warning")
 
     def commit(
-        self, row: RoundRow, clients: pa.RecordBatch, measured: Mapping[ClientSet, ClientMetrics] | None = None
+        self,
+        row: RoundRow,
+        clients: pa.RecordBatch,
+        measured: Mapping[ClientSet, ClientMetrics] | None = None,
+        confusion: Confusion | None = None,
     ) -> None:
         """Record a round and name the clients that were dropped. `tell` follows once the round counts.
 
@@ -110,6 +115,7 @@ class Recorder:
             row: the round.
             clients: its cohort.
             measured: on the clients' own sets that were evaluated; the last of each goes to disk with checkpoints.
+            confusion: of classes, where the server's sets were evaluated; the last goes to disk likewise.
         """
         try:
             if row.dropped:
@@ -117,8 +123,7 @@ class Recorder:
             self._tables.append(row, clients)
         except StorageError as error:
             raise self._resumable(error) from error
-        if self.experiment.tracking.clients:
-            self._measured |= {of: (row.round, one) for of, one in (measured or {}).items()}
+        self._last.see(row.round, measured or {}, confusion)
         self._spread = over_clients(clients, measured or {}) if self.observers.sees_clients else {}
         self._latest |= row.metrics
         self._rounds = row.round
@@ -159,7 +164,7 @@ class Recorder:
             return
         try:
             self._tables.save()
-            self._save_measured()
+            self._last.save()
             self._checkpoints.write(round, fill, keep=self.experiment.tracking.keep)
         except StorageError as error:
             if last:
@@ -193,7 +198,7 @@ class Recorder:
         """
         try:
             self._log.info("finished", reason=reason, rounds=self._rounds)
-            self._save_measured()
+            self._last.save()
             if not self.run.config.is_file():  # it was removed, and without it nothing else can be read
                 self.run.write_config(self.experiment)
             self.close()
@@ -250,12 +255,6 @@ class Recorder:
             else:
                 with EventLog(self.run.log) as log:
                     log.warning("observer dropped", **event, traceback=failure.traceback)
-
-    def _save_measured(self) -> None:
-        while self._measured:
-            of = next(iter(self._measured))
-            write_holdouts(self.run, *self._measured[of], of)
-            del self._measured[of]
 
     def _put_off(self, round: int, error: StorageError) -> None:
         """Say that a checkpoint could not be written."""

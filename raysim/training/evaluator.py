@@ -15,7 +15,16 @@ from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, element_weight
-from raysim.training.metrics import Collector, Metric, RankMetric, Scores, WholeSet, total_of, values_of
+from raysim.training.metrics import (
+    Collector,
+    ConfusionCounts,
+    Metric,
+    RankMetric,
+    Scores,
+    WholeSet,
+    total_of,
+    values_of,
+)
 from raysim.user_code import user_code
 
 SUM_BITS = 40
@@ -65,7 +74,7 @@ class Evaluator:
 
     def sums(self, samples: Samples) -> Float64:
         """Sums of every metric's contributions, float64 `[width]`."""
-        return self._measured(samples, None)
+        return self._measured(samples)
 
     def values(self, samples: Samples) -> Float64:
         """Every metric of these samples alone, `[metrics]`; NaN where there is nothing to measure."""
@@ -73,19 +82,22 @@ class Evaluator:
         sums = self._measured(samples, scores)
         return np.array(list(values_of(self.metrics, sums, None if scores is None else scores.scores()).values()))
 
-    def exact_sums(self, samples: Samples, whole: WholeSet | None = None) -> tuple[ExactSums, Scores | None]:
+    def exact_sums(
+        self, samples: Samples, whole: WholeSet | None = None, confusion: ConfusionCounts | None = None
+    ) -> tuple[ExactSums, Scores | None]:
         """What adds up over ranges of a set, in any order, to the same bits.
 
         Args:
             samples: a range of the set.
             whole: the set; by default the range is all of it.
+            confusion: counts the samples, too, where it is given.
 
         Returns:
             The sums as integers in units of 2^-40, None where one is not finite; and the scores, where a metric looks
             at their order.
         """
         scores = self._collector(samples, whole)
-        sums = self._measured(samples, scores)
+        sums = self._measured(samples, scores, confusion)
         exact = tuple(round(s * 2.0**SUM_BITS) if math.isfinite(s) else None for s in sums.tolist())
         return exact, None if scores is None else scores.scores()
 
@@ -94,7 +106,9 @@ class Evaluator:
             return None
         return Collector(self._ranked, WholeSet.of(samples) if whole is None else whole, self.device)
 
-    def _measured(self, samples: Samples, scores: Collector | None) -> Float64:
+    def _measured(
+        self, samples: Samples, scores: Collector | None = None, confusion: ConfusionCounts | None = None
+    ) -> Float64:
         # A module that draws random numbers even now draws the same ones, independent of what was evaluated before.
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
@@ -104,6 +118,8 @@ class Evaluator:
             total += total_of(self.metrics, output, y, elements, weight)  # on the device: nothing waits for a batch
             if scores is not None:
                 scores.add(output, y, weight)
+            if confusion is not None:
+                confusion.add(output, y, weight)
         return total.cpu().numpy()
 
     def mean_loss(self, samples: Samples) -> float:

@@ -41,8 +41,8 @@ def test_the_pictures_are_files_too(run: RunDirectory) -> None:
     write_report([run.path])
     figures = sorted((run.path / "figures").iterdir())
     assert [file.name for file in figures] == [
-        "clients-accuracy.png", "curve-accuracy.png", "curve-loss.png", "dropped.png", "participation.png",
-        "sizes.png", "time.png",
+        "clients-accuracy.png", "curve-accuracy.png", "curve-loss.png", "dropped.png", "extremes.png",
+        "participation.png", "sizes.png", "time.png",
     ]  # fmt: skip
     for file in figures:
         data = file.read_bytes()

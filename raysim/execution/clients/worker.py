@@ -51,7 +51,7 @@ from raysim.training import (
     to_device,
     torch_threads,
 )
-from raysim.training.metrics import WholeSet
+from raysim.training.metrics import ConfusionCounts, WholeSet
 from raysim.user_code import passes, user_code
 
 
@@ -273,8 +273,10 @@ class ClientWorker:
         if part.part not in self._whole_sets:
             self._whole_sets[part.part] = WholeSet.of(samples)
         whole = self._whole_sets[part.part]
-        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole)
-        return [Evaluated(part.part, sums, scores=scores)]
+        confusion = ConfusionCounts.of(self.federation.info)
+        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole, confusion)
+        confused = None if confusion is None else confusion.counts()
+        return [Evaluated(part.part, sums, scores=scores, confused=confused)]
 
     @contextmanager
     def _own_setting(self) -> Iterator[None]:

@@ -16,14 +16,17 @@ from raysim.config import Experiment, read_yaml
 from raysim.errors import ConfigError
 from raysim.rounds.rows import PARTS, PHASES, ROUND_FIELDS, TOTAL
 from raysim.tracking.configuration import chosen_keys, flatten
+from raysim.tracking.confusion import Confusion, read_confusion
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.evidence import Evidence, read_evidence
 from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves
+from raysim.tracking.holdings import Holdings, read_holdings
 from raysim.tracking.holdouts import ClientMetrics, read_holdouts
 from raysim.tracking.log import read_events, reason_after
 from raysim.tracking.metric_names import has_best
 from raysim.tracking.reading import gathered, read_clients, read_rounds
+from raysim.tracking.report.extremes import Extremes, read_extremes
 
 SHOWN_WARNINGS = 50
 
@@ -77,6 +80,12 @@ class RecordedRun:
     """What its models wrote, round by round."""
     evidence: tuple[Evidence, ...] = ()
     """What attacks on the run found."""
+    confusion: tuple[int, Confusion] | None = None
+    """Round of the last evaluation of the server's sets, and which classes it took for which."""
+    holdings: Holdings | None = None
+    """Who holds what."""
+    extremes: Extremes | None = None
+    """The clients that are served best and worst."""
 
     @property
     def rounds(self) -> int:
@@ -173,6 +182,7 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
     except ConfigError:
         experiment = None
     config = experiment.to_dict() if experiment else read_yaml(run.config)
+    measured = {of: found for of in OVER_CLIENTS if (found := read_holdouts(run, of)) is not None}
     warnings: deque[dict[str, Any]] = deque(maxlen=SHOWN_WARNINGS)
     warning_count, reason = 0, None
     for event in read_events(run.log):
@@ -189,13 +199,16 @@ def read_run(path: str | Path, label: str | None = None) -> RecordedRun:
         environment=run.read_environment(),
         columns={name: _floats(table[name]) for name in table.schema.names},
         participation=_participation(run),
-        measured={of: found for of in OVER_CLIENTS if (found := read_holdouts(run, of)) is not None},
+        measured=measured,
         warnings=tuple(warnings),
         warning_count=warning_count,
         closed=run.rounds.exists() and not run.rounds.with_suffix(".arrows").exists(),
         reason=reason,
         generated=read_generated(run),
         evidence=read_evidence(run),
+        confusion=read_confusion(run),
+        holdings=read_holdings(run),
+        extremes=read_extremes(run, measured),
     )
 
 

@@ -13,8 +13,13 @@ from raysim.tracking.headline import over_clients
 from raysim.tracking.metric_names import parts_of
 from raysim.tracking.report.attacks import attacks
 from raysim.tracking.report.bars import PHASE_COLORS, client_sizes, dropped_over_rounds, time_over_rounds, times_sampled
+from raysim.tracking.report.baselines import baselines
 from raysim.tracking.report.by_class import class_pictures, class_table
+from raysim.tracking.report.bytes_sent import bytes_sent
+from raysim.tracking.report.confused import confused
 from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.extremes import extreme_curves
+from raysim.tracking.report.holdings import data
 from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table, tile, tiles
 from raysim.tracking.report.privacy import privacy
 from raysim.tracking.report.recorded import RecordedRun
@@ -42,10 +47,13 @@ def single_run(run: RecordedRun, place: Place) -> Html:
             privacy(run, place),
             attacks([run], place),
             classes(run, place),
+            confused(run, place),
+            baselines(run),
+            data(run, place),
             generated(run),
             time_spent(run, place),
             taking_part(run, place),
-            left_out(run),
+            bytes_sent(run),
             warnings(run),
             configuration(run),
             environment(run),
@@ -96,11 +104,9 @@ def numbers(run: RecordedRun) -> Html:
         shown.append(tile("Took part", quantity(len(run.participation.clients)), of))
     elif isinstance(population, int):
         shown.append(tile("Population", quantity(population), "clients"))
-    traffic = f"{size(run.total('transport_up'))} up, {size(run.total('transport_down'))} down"
-    across = sum(run.total(f"transport_{what}_across") for what in ("up", "down", "state"))
-    if across:
-        traffic += f"; {size(across)} between nodes"
-    shown.append(tile("Traffic", size(run.total("transport_up") + run.total("transport_down")), traffic))
+    up, down = run.total("wire_up"), run.total("wire_down")
+    if up or down:
+        shown.append(tile("Sent by the federation", size(up + down), f"{size(up)} up, {size(down)} down"))
     return tiles(shown)
 
 
@@ -125,7 +131,8 @@ def learning(run: RecordedRun, place: Place) -> Html:
         ends = [figure(float(curve.values[0])), figure(float(curve.values[-1]))]
         rows.append([name, *ends, figure(best[1] if best else None), str(best[0]) if best else "–"])
     every = folded("All metrics in numbers", table(["metric", "first", "last", "best", "in round"], rows))
-    shown = place([*learning_curves([run]), *client_curves([run]), *sorted_clients([run])])
+    outer = [extreme_curves(run.extremes)] if run.extremes is not None else []
+    shown = place([*learning_curves([run]), *client_curves([run]), *sorted_clients([run]), *outer])
     return section("Learning", shown, *fairness([run]), every)
 
 
@@ -222,18 +229,6 @@ def taking_part(run: RecordedRun, place: Place) -> Html:
         text = f"{quantity(lost)} calls to actors were lost and {quantity(hung)} given up as hung; "
         parts.append(element("p", f"{text}{quantity(again)} pieces of work were given out again."))
     return section("Who took part", *parts)
-
-
-def left_out(run: RecordedRun) -> Html:
-    """What the source had and no client trains on, or no evaluation sees."""
-    entries = run.environment.get("left_out") or []
-    rows: list[list[Content]] = [
-        [f"{one['part']} {one['unit']}", one["step"], one["why"], f"{quantity(one['count'])} of {quantity(one['of'])}"]
-        for one in entries
-    ]
-    return (
-        section("Data left out", table(["what", "by", "why", "left out"], rows, text_columns=3)) if rows else Html("")
-    )
 
 
 _NOT_SHOWN = frozenset({"time", "level", "event", "traceback"})
