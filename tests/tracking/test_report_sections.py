@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,18 @@ from raysim.tracking.report.confused import confused
 from raysim.tracking.report.holdings import partition_words
 from raysim.tracking.report.markup import Html
 from raysim.tracking.report.recorded import read_run
-from raysim.tracking.report.style import LIGHT, Picture
+from raysim.tracking.report.style import LIGHT, Picture, Theme
+
+TELEPHONE = """<!doctype html><p id="out"></p>
+<iframe id="page" src="REPORT" style="width:390px;height:900px;border:0"></iframe>
+<script>document.getElementById("page").onload = () => {
+  const page = document.getElementById("page").contentDocument, tables = ".scroll, pre";
+  const beyond = [...page.querySelectorAll("body *")].filter(
+    one => one.getBoundingClientRect().right > 391 && !one.closest(tables));
+  document.getElementById("out").textContent = JSON.stringify({
+    width: page.documentElement.scrollWidth, beyond: beyond.map(one => one.tagName), pictures: page.images.length,
+    broken: [...page.images].filter(one => one.complete && !one.naturalWidth).length});
+};</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +77,22 @@ def test_the_confusions_of_the_last_evaluation_have_its_accuracy(whole: Path) ->
     assert np.trace(matrix) / matrix.sum() == pytest.approx(accuracy)
 
 
-def test_the_whole_report_is_small_and_says_who_holds_what(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def report(whole: Path) -> Path:
+    """Its report, each picture drawn once: the dark one is as large as the light one."""
     drawn, original = dict[str, bytes](), Picture.png
-    monkeypatch.setattr(  # the dark picture is as large as the light one
-        Picture, "png", lambda self, theme: drawn.get(self.name) or drawn.setdefault(self.name, original(self, LIGHT))
-    )
-    file = write_report([whole])
-    assert file.stat().st_size < 600_000
-    page = Page(file)
+
+    def once(self: Picture, theme: Theme) -> bytes:
+        return drawn.get(self.name) or drawn.setdefault(self.name, original(self, LIGHT))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Picture, "png", once)
+        return write_report([whole])
+
+
+def test_the_whole_report_is_small_and_says_who_holds_what(whole: Path, report: Path) -> None:
+    assert report.stat().st_size < 600_000
+    page = Page(report)
     run = read_run(whole)
     assert run.holdings is not None
     summary = run.holdings.summary
@@ -82,6 +103,25 @@ def test_the_whole_report_is_small_and_says_who_holds_what(whole: Path, monkeypa
         assert word in page.text, word
     assert {"confusion.png", "labels.png", "extremes.png"} <= {one.name for one in (whole / "figures").iterdir()}
     assert "Baselines" not in page.text
+
+
+def test_a_telephone_shows_it_without_scrolling_sideways_and_all_pictures(report: Path, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    page = tmp_path / "telephone.html"
+    page.write_text(TELEPHONE.replace("REPORT", report.as_uri()), encoding="utf-8")
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+               "--disable-web-security", "--virtual-time-budget=20000")  # fmt: skip
+    command = [chromium, *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = re.search(r'<p id="out">(.*?)</p>', shown)
+    assert said is not None
+    found = json.loads(said[1])
+    assert found["width"] <= 390
+    assert found["beyond"] == []
+    assert found["pictures"] > 8
+    assert found["broken"] == 0
 
 
 def test_words_say_what_the_partitioner_does(run: RunDirectory) -> None:

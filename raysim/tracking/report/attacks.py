@@ -35,7 +35,7 @@ def attacks(runs: Sequence[RecordedRun], place: Callable[[Iterable[Picture]], Ht
     parts: list[Content] = []
     if measured:
         head: list[Content] = ["told apart", *(["run"] if named else []), "the attacker had", "AUC (95 %)", "advantage",
-                               "ε shown, at least", "ε accounted for", "largest advantage at this ε"]  # fmt: skip
+                               "ε at least", "ε accounted for", "largest advantage at this ε"]  # fmt: skip
         rows = [[_WHAT[one.kind], *([run.label] if named else []), one.saw, *_numbers(run, one)]
                 for run, one in measured]  # fmt: skip
         parts.append(table(head, rows, text_columns=3 if named else 2))
@@ -98,12 +98,11 @@ def _picture(run: RecordedRun, found: Evidence, *, named: bool) -> Picture:
     epsilon, whose = _epsilon(run, facts.get("round"))
     promised = "" if epsilon is None else f" The run has spent an epsilon of {epsilon:.4g} for its {whose} by then."
     note = f"The attacker had {found.saw}.{promised}"
-    title = (
-        f"{where}client {facts.get('client', '?')} in round {facts.get('round', '?')}, by {facts.get('method', '?')}"
-    )
+    client, round, method = (facts.get(key, "?") for key in ("client", "round", "method"))
+    title = f"{where or 'Samples of '}client {client} in round {round}, by {method}"
 
     def draw(theme: Theme) -> Figure:
-        return reconstructed(theme, title[:1].upper() + title[1:], found.images, psnr)
+        return reconstructed(theme, title, found.images, psnr)
 
     name = f"{run.label.replace('/', '-')}-{found.name}" if named else found.name
     return Picture(f"attack-{name}", f"{where}samples of a client above what {found.saw} gives away", draw, note)
