@@ -96,7 +96,9 @@ def line_chart(title: str, lines: Sequence[Line], text: Callable[[float], str]) 
     return _figure(title, drawn, legend, spots)
 
 
-def bar_chart(title: str, edges: Float64, layers: Sequence[Layer], text: Callable[[float], str]) -> Html:
+def bar_chart(
+    title: str, edges: Float64, layers: Sequence[Layer], text: Callable[[float], str], *, whole: bool = False
+) -> Html:
     """Stacked bars over rounds.
 
     Args:
@@ -104,6 +106,7 @@ def bar_chart(title: str, edges: Float64, layers: Sequence[Layer], text: Callabl
         edges: `[n + 1]`, the rounds at which bars begin and end: 1, 4, 7 for the bars of rounds 1 to 3 and 4 to 6.
         layers: from below; those without height are left out.
         text: a height in words.
+        whole: heights are counts.
     """
     layers = [layer for layer in layers if layer.heights.any()]
     total: Float64 = np.sum([layer.heights for layer in layers], axis=0) if layers else np.zeros(len(edges) - 1)
@@ -111,7 +114,7 @@ def bar_chart(title: str, edges: Float64, layers: Sequence[Layer], text: Callabl
     usual = float(total[1:].max()) if len(total) > 1 else 0.0
     top = usual * 1.3 if 0 < usual < total[0] / 3 else float(total.max())
     axes = Axes((float(edges[0]) - 0.5, float(edges[-1]) - 0.5), (0.0, top * 1.04 or 1.0))
-    drawn = [*_grid(axes, text)]
+    drawn = [*_grid(axes, text, whole=whole)]
     spots = []
     for number in range(len(total)):
         left, right = axes.across(float(edges[number]) - 0.5), axes.across(float(edges[number + 1]) - 0.5)
@@ -172,10 +175,10 @@ def _figure(
     return Html(f'<figure class="chart">{escape(caption)}<svg {shape}{hover}>{"".join(drawn)}</svg></figure>')
 
 
-def _grid(axes: Axes, text: Callable[[float], str]) -> list[str]:
+def _grid(axes: Axes, text: Callable[[float], str], *, whole: bool = False) -> list[str]:
     """Lines at heights, which `text` names, and whole numbers below."""
     drawn = []
-    for tick in _ticks(*axes.y, 5):
+    for tick in _ticks(*axes.y, 5, whole=whole):
         y = axes.up(tick)
         drawn.append(f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text(tick)}</text>')

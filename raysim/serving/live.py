@@ -31,6 +31,12 @@ PIECES = 500
 """Clients of a round that are drawn one by one."""
 PACE = 20
 """Rounds by whose time the rest of a run is estimated."""
+_FAULTS = {
+    "lost": "calls to actors that were lost",
+    "hung": "calls to actors that were given up as hung",
+    "retries": "pieces of work that were given out again",
+    "dropped": "clients that were left out of a round",
+}
 FAULT_COLORS = {"dropped": 1, **dict(zip(FAULTS, (3, 4, 5), strict=True))}
 
 
@@ -155,15 +161,16 @@ def _time(run: RecordedRun, pictures: Iterable[Picture]) -> Html:
 
 
 def _faults(run: RecordedRun) -> Html:
-    counts = {name: run.columns[name] for name in ("dropped", *FAULTS) if run.columns.get(name, np.zeros(1)).any()}
+    counts = {name: run.columns[name] for name in _FAULTS if run.columns.get(name, np.zeros(1)).any()}
     if not counts:
         return Html("")
     starts = round_groups(run)[0]
     layers = [Layer(name, np.add.reduceat(count, starts), FAULT_COLORS[name]) for name, count in counts.items()]
-    chart = bar_chart("Clients dropped, calls lost or hung, work given out again", _edges(run), layers, quantity)
+    chart = bar_chart("Faults by round", _edges(run), layers, quantity, whole=True)
+    rows: list[list[Content]] = [[_FAULTS[name], quantity(float(count.sum()))] for name, count in counts.items()]
     reasons = list(run.participation.reasons.items())[:SHOWN_CLIENTS] if run.participation else []
-    why = table(["dropped because", "times"], [[reason, quantity(count)] for reason, count in reasons])
-    return section("Faults", element("div", join([chart, why if reasons else ""]), kind="side"))
+    rows += [[f"– {reason}", quantity(count)] for reason, count in reasons]
+    return section("Faults", element("div", join([chart, table(["what", "times"], rows)]), kind="side"))
 
 
 def _edges(run: RecordedRun) -> Any:
