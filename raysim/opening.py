@@ -12,6 +12,7 @@ from raysim.config import Experiment
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import Prepared
+from raysim.execution.preparation.timetable import timetable_text
 from raysim.privacy import EpsilonCurve
 from raysim.rounds.executor import Executor
 from raysim.rounds.job import Job
@@ -157,6 +158,7 @@ def _facts(prepared: Prepared, executor: Executor, run: RunDirectory) -> dict[st
         "workers": f"{executor.workers} ({executor.name}, {engine.name} engine{together}{compiled})",
         "engine": prepared.engine.reason,
         **({} if prepared.privacy is None else {"privacy": prepared.privacy.sentence}),
+        **({} if prepared.timetable is None else {"timetable": timetable_text(experiment, prepared.timetable)}),
     }
 
 

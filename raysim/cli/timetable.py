@@ -18,16 +18,15 @@ def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
     found = forecast_of(prepared)
     if found is None:
         return []
-    systems = prepared.experiment.systems
-    lines = [f"{systems.timetable.name} on {systems.fleet.name} devices: {found.sentence}"]
+    from raysim.execution.preparation.timetable import timetable_text
+
+    assert prepared.timetable is not None
+    lines = [f"{timetable_text(prepared.experiment, prepared.timetable)}", found.sentence]
     whole = "all" if found.steps == prepared.last_round else f"the first {found.steps:,}"
     lines.append(f"{whole} steps take {_time(found.seconds)} of virtual time and {_bytes(found.bytes)} of messages")
     if found.joules or found.money:
         lines.append(f"{found.joules:,.4g} J, {found.money:,.4g} of money")
     lines.append(_left_out(found))
-    if found.in_time is not None:
-        partly = "a step of their work" if getattr(systems.timetable, "keep_partial", False) else "their work"
-        lines.append(f"{found.in_time:.0%} of the clients can do {partly} before the deadline")
     return [("timetable" if not place else "", line) for place, line in enumerate(lines)]
 
 

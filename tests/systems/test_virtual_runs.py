@@ -15,6 +15,7 @@ from raysim import Experiment, Simulation
 from raysim.cli.timetable import forecast_of, timetable_facts
 from raysim.errors import ConfigError, RunError
 from raysim.execution.preparation.prepare import prepare_job
+from raysim.tracking.log import read_events
 from raysim.tracking.report.markup import Html
 from raysim.tracking.report.recorded import read_run
 from raysim.tracking.report.style import LIGHT, Picture
@@ -242,11 +243,13 @@ def test_a_plan_shows_the_timetable(tmp_path: Path) -> None:
     deadline = "systems.timetable={name: deadline, seconds: 3}"
     prepared = prepare_job(digits(tmp_path, FLEET, deadline))
     lines = [line for _, line in timetable_facts(prepared)]
-    assert lines[0].startswith("deadline on log_normal devices: ")
+    assert lines[0].startswith("deadline on log_normal devices; ")
+    assert lines[0].endswith("% of the clients can do their work before the deadline")
     assert any("drawn are late, gone or dropped; never in time: client" in line for line in lines)
-    assert lines[-1].endswith("% of the clients can do their work before the deadline")
     found = forecast_of(prepared)
     assert found is not None
-    at = rounds(finished(digits(tmp_path, FLEET, deadline))[0])["virtual/seconds"]
-    assert (found.steps, found.seconds) == (4, at[-1])
+    directory, _ = finished(digits(tmp_path, FLEET, deadline))
+    assert (found.steps, found.seconds) == (4, rounds(directory)["virtual/seconds"][-1])
+    started = next(one for one in read_events(directory / "log.jsonl") if one["event"] == "started")
+    assert started["timetable"] == lines[0]
     assert timetable_facts(prepare_job(digits(tmp_path))) == []

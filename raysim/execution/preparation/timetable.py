@@ -87,6 +87,17 @@ def last_step(experiment: Experiment, timetable: FleetTimetable | None) -> int:
     return rounds
 
 
+def timetable_text(experiment: Experiment, timetable: FleetTimetable) -> str:
+    """The timetable in a line, with the share of the clients that could meet its deadline."""
+    systems = experiment.systems
+    text = f"{systems.timetable.name} on {systems.fleet.name} devices"
+    share = share_in_time(timetable)
+    if share is None:
+        return text
+    what = "a step of their work" if getattr(systems.timetable, "keep_partial", False) else "their work"
+    return f"{text}; {share:.0%} of the clients can do {what} before the deadline"
+
+
 def share_in_time(timetable: FleetTimetable) -> float | None:
     """Share of the clients that could meet a deadline if they were always there; None without one.
 
