@@ -20,9 +20,7 @@ from raysim.errors import ClientError
 from raysim.execution.clients.contract import ContractError, check_program
 from raysim.execution.preparation.prepare import Prepared
 from raysim.replaying import Replay
-from raysim.rounds.environment import bits_fingerprint
 from raysim.rounds.lease import LeaseReport
-from raysim.tracking import RunDirectory
 from raysim.user_code import told
 
 
@@ -104,7 +102,7 @@ def debug(
         facts["dropped"],
         report.seconds["train"],
         replay.replayed,
-        _different(replay.directory, replay.prepared),
+        replay.different(replay.directory.read_environment().get("bits") or {}),
         _broken_contract(replay.prepared, executor.worker.algorithm),
     )
 
@@ -136,13 +134,3 @@ def _broken_contract(prepared: Prepared, algorithm: Algorithm) -> str | None:
         what = str(error) if isinstance(error, ContractError) else f"it fails on made-up clients ({told(error)})"
         return f"algorithm {experiment.algorithm.name}: {what}"
     return None
-
-
-def _different(directory: RunDirectory, prepared: Prepared) -> tuple[str, ...]:
-    recorded = directory.read_environment().get("bits") or {}
-    here = {**bits_fingerprint(prepared.job), "data": prepared.federation.fingerprint}
-    return tuple(
-        f"{key} was {recorded[key]!r} and is {value!r} here"
-        for key, value in here.items()
-        if key in recorded and recorded[key] != value
-    )

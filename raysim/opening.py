@@ -74,11 +74,10 @@ def open_run(
     privacy = prepared.privacy
     evaluation = EvaluationPlan.of(experiment, federation, prepared.metrics, prompts, last=prepared.last_round)
     names = ["train/loss", *evaluation.names, *prepared.aggregation.metrics, *prepared.recorded, *prepared.virtual]
-    epsilon = None
     if privacy is not None and privacy.account is not None and privacy.metric is not None:
         observers.preparing("computing epsilon by round")
-        epsilon = privacy.account.curve(privacy.last)
         names.append(privacy.metric)
+    epsilon = epsilon_curve(prepared)
     stopping = Stopping(experiment, names)
     with ExitStack() as undo:
         if experiment.execution.executor == "ray":
@@ -112,7 +111,8 @@ def open_run(
         recorded: dict[str, Any] = {"left_out": [asdict(one) for one in left_out]} if left_out else {}
         recorded |= {} if prepared.adapters is None else {"adapters": prepared.adapters}
         recorded |= {} if privacy is None else {"privacy": asdict(privacy.facts())}
-        recorder.start(_facts(prepared, executor, run), {**environment, "bits": bits, **counts, **about, **recorded})
+        environment |= {"bits": bits, **counts, **about, **recorded}
+        recorder.start(_facts(prepared, executor, run), environment, server.digest)
         if checkpoint is None:
             write_holdings(run, federation)
             for one in left_out:
@@ -135,6 +135,14 @@ def open_run(
             recorder.note(f"stage {label}: noise is {why}", "info")
         undo.pop_all()
     return Opening(executor, server, selection, selected, evaluation, stopping, recorder, epsilon)
+
+
+def epsilon_curve(prepared: Prepared) -> EpsilonCurve | None:
+    """Epsilon by round, where the run is accounted for."""
+    privacy = prepared.privacy
+    if privacy is None or privacy.account is None or privacy.metric is None:
+        return None
+    return privacy.account.curve(privacy.last)
 
 
 def _inexact(experiment: Experiment) -> tuple[str, str] | None:

@@ -1,38 +1,47 @@
-"""Rounds of a recorded run, computed once more in this process: the state before any of them.
+"""Rounds of a recorded run, computed once more in this process.
 
 A round is a pure function of the state before it: that comes from the newest usable checkpoint before the round, or
-from the start, and from computing the rounds in between again, without clients that the run left out. The run directory
+from the start, and from computing the rounds in between again, without clients that the run lost. The run directory
 is only read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from raysim.arrays import Float32, Int64
+from raysim.arrays import Float32
+from raysim.config import Experiment
 from raysim.errors import RunError
 from raysim.execution.inprocess.executor import InProcessExecutor
 from raysim.execution.preparation.prepare import prepare_job
+from raysim.rounds.environment import bits_fingerprint
+from raysim.rounds.faults import NO_WORKER
 from raysim.rounds.lease import Lease
-from raysim.rounds.plan import Timetable
-from raysim.rounds.results import ServerHandle
+from raysim.rounds.ranges import EvaluationRange
+from raysim.rounds.results import RoundDone, ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.selection import State, load_state
-from raysim.selection.cohort import draw_round, without
+from raysim.selection.cohort import draw_round
 from raysim.selection.waves import planned_rounds
+from raysim.systems import trace_bits
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
 from raysim.training import round_rates
 
-Say = Callable[[str], object]
 _SHOWN_CLIENTS = 10
+
+Say = Callable[[str], object]
+"""Is told what is being done, a line at a time."""
+
+Accept = Callable[[int, ServerHandle], bool]
+"""Whether the server of a round's checkpoint is to be gone on from."""
 
 
 class Replay:
@@ -42,54 +51,93 @@ class Replay:
         directory: of the run; it may be going on, be finished, or have failed.
         prepared: its job, in this process.
         executor: of the job.
-        server: after the last round that was computed.
+        number: the last round that was computed, or whose checkpoint was loaded; 0 for the start.
+        server: after it.
         replayed: rounds that were computed again by the last call of `before`.
     """
 
-    def __init__(self, run: str | Path, *, model: nn.Module | None = None, data: Any = None) -> None:
+    def __init__(
+        self, run: str | Path, *, experiment: Experiment | None = None, model: nn.Module | None = None, data: Any = None
+    ) -> None:
         """Prepare the run's job.
 
         Args:
+            experiment: what the run ran with, where that is not to be read from its configuration.
             model: the module that the run was started with, if it was handed over.
             data: the arrays that the run was started with, if they were handed over.
         """
         self.directory = RunDirectory.open(run)
-        experiment = self.directory.experiment().updated(["execution.executor=inprocess"])
-        self.prepared = prepare_job(experiment, model=model, data=data)
+        experiment = experiment or self.directory.experiment()
+        self.prepared = prepare_job(experiment.updated(["execution.executor=inprocess"]), model=model, data=data)
         self.executor = InProcessExecutor(self.prepared.job)
         self.server: ServerHandle = self.executor.first()
-        self.replayed = 0
+        self.number = self.replayed = 0
+        self._selected: State = self.prepared.selection.first()
+        self._lost: dict[tuple[int, int], str] | None = None
+        self._rounds: Iterator[RoundDone] | None = None
+        self._ranges: tuple[EvaluationRange, ...] = ()
 
     def before(self, round: int, client: int | None, say: Say = lambda text: None) -> RoundTask:
         """Compute what comes before a round; the round's task.
 
         Args:
             client: of the round's cohort, where the caller wants one of them.
-            say: is told what is being done, a line at a time.
 
         Raises:
             RunError: there is no such round, or no such client in it.
         """
         self._check_round(round)
-        planned = self.prepared.timetable is not None
-        if not self.prepared.selection.adaptive and client is not None and not planned:
-            self._check_client(self._task(round), client)
-        after, selected = self._nearest(before=round)
-        self.replayed, left_out = round - 1 - after, self._left_out(after, round)
-        if self.prepared.timetable is not None:
-            return self._planned(self.prepared.timetable, after, round, client, left_out, say)
-        for number in range(after + 1, round):
-            say(f"replaying round {number}")
-            drawn = self._drawn(number, selected)
-            again = without(drawn, left_out.get(number, set()))
-            work = RoundWork(again, self.prepared.selection.ranges(drawn.clients))
-            done = next(self.executor.rounds(iter([work]), self.server))
-            self.server = done.server
-            selected = self.prepared.selection.after(number, selected, drawn.clients, done.facts.evaluated)
-        task = self._drawn(round, selected)
+        if not self.prepared.selection.adaptive and client is not None:
+            self._check_client(next(self._drawn(round)).task, client)
+        self.replayed = round - 1 - self.nearest(round - 1)
+        self.to(round - 1, say)
+        task = next(self._drawn(round)).task
         if client is not None:
             self._check_client(task, client)
         return task
+
+    def nearest(self, number: int, accept: Accept = lambda number, server: True) -> int:
+        """Go to the newest usable checkpoint up to a round, to the start, or stay, whichever is nearest; its round."""
+        with CheckpointFolder(self.directory, self.prepared.experiment.tracking.checkpoints) as folder:
+            least = self.number if self.number <= number else 0
+            for found in reversed([one for one in folder.rounds() if least < one <= number]):
+                try:
+                    checkpoint = folder.open(found)
+                except RunError:  # a damaged one: the rounds from the one before come to the same
+                    continue
+                server = self.executor.load(str(checkpoint.path.resolve()))
+                if not accept(found, server):
+                    continue
+                self.number, self.server, self._rounds = found, server, None
+                self._selected = load_state(checkpoint.path, self.prepared.selection)
+                return found
+        if self.number > number or not self.number:
+            self.number, self.server, self._rounds = 0, self.executor.first(), None
+            self._selected = self.prepared.selection.first()
+        return self.number
+
+    def to(self, number: int, say: Say = lambda text: None) -> None:
+        """Compute all rounds up to this one."""
+        while self.number < number:
+            say(f"replaying round {self.number + 1}")
+            self.step()
+
+    def step(self, ranges: tuple[EvaluationRange, ...] = ()) -> RoundDone:
+        """Compute the next round, and evaluate these ranges besides those that its selection looks at."""
+        self._ranges = ranges
+        if self._rounds is None:
+            self._rounds = self.executor.rounds(self._works(), self.server)
+        done = next(self._rounds)
+        self.number, self.server = self.number + 1, done.server
+        cohort = done.facts.clients["client"].to_numpy()
+        self._selected = self.prepared.selection.after(self.number, self._selected, cohort, done.facts.evaluated)
+        return done
+
+    def _works(self) -> Iterator[RoundWork]:
+        """The rounds that follow, drawn when they are worked on."""
+        for work in self._drawn(self.number + 1):
+            ranges = self._ranges + self.prepared.selection.ranges(work.task.clients)
+            yield replace(work, ranges=ranges, lost=self._lost_ones())
 
     def lease(self, task: RoundTask, client: int) -> Lease:
         """The lease of one client of a round; of one that comes twice, its first trip."""
@@ -103,34 +151,30 @@ class Replay:
         older: Float32 | None = self.server.older.get(lease.round - 1)
         return self.server.model if older is None else older
 
-    def _planned(
-        self,
-        timetable: Timetable,
-        after: int,
-        round: int,
-        client: int | None,
-        left_out: Mapping[int, set[int]],
-        say: Say,
-    ) -> RoundTask:
-        """`before` where a timetable plans the rounds."""
-        given = self.prepared.experiment, self.prepared.federation, self.prepared.work
-        planned = planned_rounds(timetable, *given, after=after, left_out=left_out)
-        works = [one.work for one in islice(planned, round - after)]
-        if client is not None:
-            self._check_client(works[-1].task, client)
-        for done in self.executor.rounds(iter(works[:-1]), self.server):
-            say(f"replayed round {done.facts.row.round}")
-            self.server = done.server
-        return works[-1].task
+    def different(self, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+        """What the bits depend on here and is not as it was recorded, each as a phrase."""
+        here = {**bits_fingerprint(self.prepared.job), "data": self.prepared.federation.fingerprint}
+        here |= trace_bits(self.prepared.experiment.systems)
+        return tuple(
+            f"{key} was {recorded[key]!r} and is {value!r} here"
+            for key, value in here.items()
+            if key in recorded and recorded[key] != value
+        )
 
-    def _drawn(self, number: int, selected: State) -> RoundTask:
+    def _drawn(self, first: int) -> Iterator[RoundWork]:
+        """Rounds from this one on, without what is evaluated; those of a selection that looks at the model only while
+        the replay is at the round before."""
+        prepared = self.prepared
+        given = prepared.experiment, prepared.federation, prepared.work
+        if prepared.timetable is not None:
+            yield from (one.work for one in planned_rounds(prepared.timetable, *given, after=first - 1))
+            return
+
         def measure(ranges: Any) -> Any:
             return self.executor.evaluate(list(ranges), self.server)
 
-        return self._task(number, self.prepared.selection.cohort(number, selected, measure))
-
-    def _task(self, number: int, clients: Int64 | None = None) -> RoundTask:
-        return draw_round(self.prepared.experiment, self.prepared.federation, self.prepared.work, number, clients)
+        for number in count(first):
+            yield RoundWork(draw_round(*given, number, prepared.selection.cohort(number, self._selected, measure)))
 
     def _check_round(self, number: int) -> None:
         last = self.prepared.last_round
@@ -148,26 +192,14 @@ class Replay:
                 f"client {client} is not in the cohort of round {task.round}, which is {shown or 'empty'}{more}"
             )
 
-    def _nearest(self, *, before: int) -> tuple[int, State]:
-        """Go to the newest usable checkpoint of an earlier round, or to the start: its round, and what the selection
-        remembers."""
-        directory, selection = self.directory, self.prepared.selection
-        with CheckpointFolder(directory, directory.experiment().tracking.checkpoints) as folder:
-            for number in reversed([number for number in folder.rounds() if number < before]):
-                try:
-                    checkpoint = folder.open(number)
-                except RunError:  # a damaged one: the rounds from the one before come to the same
-                    continue
-                self.server = self.executor.load(str(checkpoint.path.resolve()))
-                return number, load_state(checkpoint.path, selection)
-        self.server = self.executor.first()
-        return 0, selection.first()
-
-    def _left_out(self, after: int, before: int) -> dict[int, set[int]]:
-        """Clients that the run left out of the rounds in between: why, it may not happen again."""
-        found: dict[int, set[int]] = {}
-        for batch in read_clients(self.directory, ["client", "dropped"]):
-            for row in batch.filter(batch["dropped"].is_valid()).to_pylist():
-                if after < row["round"] < before:
-                    found.setdefault(row["round"], set()).add(row["client"])
-        return found
+    def _lost_ones(self) -> dict[tuple[int, int], str]:
+        """Why the run lost clients, by round and position there: it may not happen again."""
+        if self._lost is None:
+            self._lost, before, rows = {}, 0, 0
+            for batch in read_clients(self.directory, ["dropped", "worker"]):
+                rounds, here = batch["round"].to_numpy(), np.arange(len(batch))
+                begins = np.maximum.accumulate(np.where(np.diff(rounds, prepend=before) != 0, here, -rows))
+                for row in np.flatnonzero(batch["worker"].to_numpy() == NO_WORKER).tolist():
+                    self._lost[int(rounds[row]), int(row - begins[row])] = str(batch["dropped"][row].as_py())
+                before, rows = int(rounds[-1]), len(batch) - int(begins[-1])
+        return self._lost

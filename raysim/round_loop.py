@@ -14,15 +14,16 @@ from raysim.evaluation.confused import confusion
 from raysim.evaluation.ranges import own_metrics, summarise
 from raysim.execution.preparation.prepare import Prepared
 from raysim.opening import Opening
+from raysim.privacy import EpsilonCurve
 from raysim.rounds.ranges import Evaluated, EvaluationRange
-from raysim.rounds.results import RoundDone
+from raysim.rounds.results import RoundDone, RoundFacts
 from raysim.rounds.rows import RoundRow, with_virtual
 from raysim.rounds.task import RoundWork
 from raysim.selection import save_state
 from raysim.selection.cohort import draw_round
 from raysim.selection.waves import planned_rounds
 from raysim.systems import VirtualClock
-from raysim.tracking import GeneratedText
+from raysim.tracking import ClientMetrics, ClientSet, GeneratedText
 from raysim.tracking.report.markup import table
 from raysim.tracking.units import figure
 
@@ -46,6 +47,31 @@ class Round:
     def _repr_html_(self) -> str:
         rows = [(name, figure(value)) for name, value in self.metrics.items()]
         return table((f"round {self.number}", f"{self.row.trained} clients"), rows).text
+
+
+def metrics_of(
+    facts: RoundFacts, measured: Mapping[ClientSet, ClientMetrics], prepared: Prepared, epsilon: EpsilonCurve | None
+) -> dict[str, float]:
+    """All that is recorded as measured in a round: by the server's step, by its evaluation, and epsilon after it.
+
+    Args:
+        measured: `own_metrics` of what was evaluated.
+    """
+    found = {**facts.row.metrics, **summarise(facts.evaluated, prepared.metrics, measured, prepared.local)}
+    if prepared.privacy is None or prepared.privacy.metric is None or epsilon is None:
+        return found
+    return {**found, prepared.privacy.metric: epsilon.at(facts.row.round)}
+
+
+def timed(clock: VirtualClock | None, clients: pa.RecordBatch) -> tuple[dict[str, float], pa.RecordBatch]:
+    """What the clock's next round took in virtual time, and its clients with what their trips did."""
+    if clock is None:
+        return {}, clients
+    step, metrics = clock.next()
+    trips = clock.of_clients(step)
+    if not clients.num_rows:  # nobody who returned has weight
+        trips = {name: values[:0] for name, values in trips.items()}
+    return metrics, with_virtual(clients, trips)
 
 
 class RoundLoop:
@@ -145,14 +171,13 @@ class RoundLoop:
     def _commit(self, done: RoundDone) -> Round:
         facts = done.facts
         measured = own_metrics(facts.evaluated, self._prepared.metrics)
-        summary = summarise(facts.evaluated, self._prepared.metrics, measured, self._prepared.local)
-        virtual, clients = self._timed(facts.clients)
-        metrics = {**facts.row.metrics, **summary, **self._spent(facts.row.round), **virtual}
+        virtual, clients = timed(self._clock, facts.clients)
+        metrics = {**metrics_of(facts, measured, self._prepared, self._epsilon), **virtual}
         row = replace(facts.row, seconds=self._seconds(done), metrics=metrics)
         cohort = facts.clients["client"].to_numpy()
         selected = self._selection.after(row.round, self._selected, cohort, facts.evaluated)
         confused = confusion(facts.evaluated, self._prepared.info.classes)
-        self._recorder.commit(row, clients, measured, confused)
+        self._recorder.commit(row, clients, measured, confused, done.server.digest)
         self._read(row.round, facts.evaluated)
         # Only now: an interrupt leaves the last committed round.
         self.number, self.server, self._selected = row.round, done.server, selected
@@ -160,16 +185,6 @@ class RoundLoop:
         self._stopping.sent(row.wire_up + row.wire_down)
         self._recorder.tell(row)  # a round that people see is one that an interrupt saves
         return Round(row.round, metrics, row, clients)
-
-    def _timed(self, clients: pa.RecordBatch) -> tuple[dict[str, float], pa.RecordBatch]:
-        """What the next committed round took in virtual time, and its clients with what their trips did."""
-        if self._clock is None:
-            return {}, clients
-        step, metrics = self._clock.next()
-        trips = self._clock.of_clients(step)
-        if not clients.num_rows:  # nobody who returned has weight
-            trips = {name: values[:0] for name, values in trips.items()}
-        return metrics, with_virtual(clients, trips)
 
     def _seconds(self, done: RoundDone) -> dict[str, float]:
         """The phases of a round that is about to be committed, with the time since the commit before."""
@@ -180,13 +195,6 @@ class RoundLoop:
         phases = {**done.facts.row.seconds, "checkpoint": self._checkpoint_seconds, "total": self._share + spent}
         self._since, self._checkpoint_seconds = now, 0.0
         return phases
-
-    def _spent(self, number: int) -> dict[str, float]:
-        """Epsilon after a round, where there is one."""
-        privacy = self._prepared.privacy
-        if privacy is None or privacy.metric is None or self._epsilon is None:
-            return {}
-        return {privacy.metric: self._epsilon.at(number)}
 
     def _reason_to_stop(self) -> str | None:
         if self.number >= self._prepared.experiment.rounds:

@@ -23,6 +23,7 @@ from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.inprocess.whole_round import whole_rounds
 from raysim.execution.placement.memory import gpu_fraction
 from raysim.execution.server.server import Server
+from raysim.rounds.digests import ServerDigest
 from raysim.rounds.environment import bits_fingerprint
 from raysim.rounds.facts import PackedFacts
 from raysim.rounds.job import Job
@@ -78,18 +79,21 @@ class ClientActor:
 
     def train_rounds(
         self, works: Sequence[RoundWork], state: Any, model: Any
-    ) -> tuple[PackedFacts, list[tuple[Any, Any]], Any, Any]:
+    ) -> tuple[tuple[PackedFacts, list[ServerDigest | None]], list[tuple[Any, Any]], Any, Any]:
         """Whole rounds, one after the other, from the server's state and model; fewer where a later one fails.
 
-        Four objects: the rounds' facts; state and model after each of them; and those after the last one once more, so
-        that the next call need not read the others.
+        Four objects: the rounds' facts and the digests of the servers after them; state and model after each of them;
+        and those after the last one once more, so that the next call need not read the others.
         """
         if self._built_server is None:
             with building(f"actor {self._index}"):
                 self._built_server = Server(self._worker().job)
-        start = ServerHandle(state, model, self._built_server.shared(state))
-        facts, handles = whole_rounds(self._worker(), self._built_server, works, start)
-        return PackedFacts.of(facts), [(one.state, one.model) for one in handles], handles[-1].state, handles[-1].model
+        server = self._built_server
+        start = ServerHandle(state, model, server.shared(state), digest=server.digest(state, model))
+        facts, handles = whole_rounds(self._worker(), server, works, start)
+        digests = [None if one.digest is None else one.digest.result() for one in handles]
+        history = [(one.state, one.model) for one in handles]
+        return (PackedFacts.of(facts), digests), history, handles[-1].state, handles[-1].model
 
     def _states(self, kept: Sequence[StateRows]) -> CarriedStates | None:
         width = self._worker().states.width
@@ -170,6 +174,10 @@ class Aggregator:
     def pick(self, history: Sequence[tuple[Any, Any]], index: int) -> tuple[Any, Any, Any]:
         """State, model and what clients may read after one of several rounds, as objects of their own."""
         return self._whole(*history[index])
+
+    def digest(self, state: Any, model: Any) -> ServerDigest:
+        """The digest of a server."""
+        return ServerDigest.of(state, model)
 
     def shared(self, state: Any) -> Any:
         """What clients may read of the server's state."""

@@ -14,6 +14,7 @@ from raysim.cluster.runtime import Runtime
 from raysim.errors import LostError, RaysimError, RunError
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.execution.scheduling.upcoming import Upcoming
+from raysim.rounds.digests import Known, ServerDigest
 from raysim.rounds.facts import PackedFacts
 from raysim.rounds.faults import CallFailure, Fault, reason_of, to_blame
 from raysim.rounds.ranges import passes
@@ -48,12 +49,13 @@ class _BatchCall:
     size: int
     limit: float
 
-    def server(self, index: int) -> ServerHandle:
+    def server(self, index: int, digest: ServerDigest | None) -> ServerHandle:
         """The server after one of its rounds."""
+        known = None if digest is None else Known(digest)
         if index == len(self.works) - 1:
-            return self.last
+            return replace(self.last, digest=known)
         element = Element(self.history, index)
-        return ServerHandle(element, element)
+        return ServerHandle(element, element, digest=known)
 
 
 class Batches:
@@ -98,7 +100,7 @@ class Batches:
                     return
                 batch = flying.popleft()
                 try:
-                    facts = self._facts(batch)
+                    facts, digests = self._facts(batch)
                 except LostError:
                     raise
                 except (self._runtime.ray.exceptions.RayError, RaysimError) as error:
@@ -122,9 +124,9 @@ class Batches:
                     flying.clear()
                 else:
                     self._fill(flying, worker, upcoming, batch.last)
-                for index, one in enumerate(facts):
+                for index, (one, digest) in enumerate(zip(facts, digests, strict=True)):
                     self._costs.saw_alone(one, passes(batch.works[index].ranges))
-                    server = batch.server(index)
+                    server = batch.server(index, digest)
                     row = self._book.counted(one.row)
                     yield RoundDone(replace(one, row=row), server, arrived=0 if index else len(facts))
                     upcoming.finished()
@@ -150,12 +152,13 @@ class Batches:
         limit = self._pool.deadlines.of("whole rounds", size)
         return _BatchCall(works, facts, history, ServerHandle(state, model), size, limit)
 
-    def _facts(self, batch: _BatchCall) -> list[RoundFacts]:
+    def _facts(self, batch: _BatchCall) -> tuple[list[RoundFacts], list[ServerDigest | None]]:
         began = time.monotonic()
         with unwrapped(self._runtime.ray):
-            packed: PackedFacts = self._runtime.get(batch.facts, timeout=batch.limit)
+            packed: PackedFacts
+            packed, digests = self._runtime.get(batch.facts, timeout=batch.limit)
         self._pool.deadlines.saw("whole rounds", time.monotonic() - began, batch.size)
-        return packed.unpacked()
+        return packed.unpacked(), digests
 
     def _failure(self, error: Exception, batch: _BatchCall) -> CallFailure:
         if isinstance(error, self._runtime.ray.exceptions.GetTimeoutError):

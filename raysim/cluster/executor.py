@@ -84,13 +84,20 @@ class RayExecutor(Executor):
         self._reads_server = down > 4 * columns
         self._ahead = rounds_ahead(job.experiment)
         self._own_actors = own or bool(execution.classes)
-        steps = ServerSteps(
-            self._runtime, self._aggregator, self._tree, self._pool.deadlines, self._book, columns, holder
+        self._steps = ServerSteps(
+            self._runtime,
+            self._aggregator,
+            self._tree,
+            self._pool.deadlines,
+            self._book,
+            columns,
+            holder,
+            chained=job.experiment.tracking.chain,
         )
         self._shared = SharedRounds(
             self._pool,
             leasing,
-            steps,
+            self._steps,
             self._costs,
             self._book,
             down=down,
@@ -146,7 +153,7 @@ class RayExecutor(Executor):
     def first(self) -> ServerHandle:
         state, model, shared, there = self._aggregator.first.options(num_returns=4).remote()
         self._wait(there)  # what is wrong with the server is found out here, before there is a run directory
-        return ServerHandle(state, model, shared)
+        return ServerHandle(state, model, shared, digest=self._steps.digest(state, model))
 
     def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
         upcoming = Upcoming(works, self._ahead)
@@ -186,7 +193,7 @@ class RayExecutor(Executor):
         older = {one: self._aggregator.load_older.remote(folder, one) for one in self._wait(versions)}
         if self._states is not None:
             self._states.load(folder)
-        return ServerHandle(state, model, shared, older=older)
+        return ServerHandle(state, model, shared, older=older, digest=self._steps.digest(state, model))
 
     def export(self, path: str, server: ServerHandle) -> None:
         self._wait(self._aggregator.export.remote(path, self._resolved(server).model))
@@ -224,7 +231,8 @@ class RayExecutor(Executor):
                 return server
             return replace(server, shared=self._aggregator.shared.remote(server.state))  # after rounds on one actor
         one = server.state
-        return ServerHandle(*self._aggregator.pick.options(num_returns=3).remote(one.history, one.index))
+        picked = self._aggregator.pick.options(num_returns=3).remote(one.history, one.index)
+        return replace(ServerHandle(*picked), digest=server.digest)
 
     def _wait(self, reference: Any) -> Any:
         """Wait for files to be written or read; what a disk refuses to the actor is raised as it was there."""

@@ -6,7 +6,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from raysim.rounds.digests import ServerDigest
+
+if TYPE_CHECKING:
+    from raysim.cluster.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -45,3 +50,16 @@ class Reference(Generic[T]):
 
         self.enter()
         return cast(T, ray.get(ray.cloudpickle.loads(self.pickled)))
+
+
+@dataclass(frozen=True, slots=True)
+class AskedDigest:
+    """A digest that an actor makes (`raysim.rounds.digests.Digesting`)."""
+
+    runtime: Runtime
+    reference: Any
+
+    def result(self) -> ServerDigest:
+        """The digest; waits for it."""
+        found: ServerDigest = self.runtime.get(self.reference)
+        return found

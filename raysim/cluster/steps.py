@@ -12,6 +12,7 @@ from raysim.arrays import Int32
 from raysim.cluster.deadlines import Deadlines
 from raysim.cluster.faults import FaultBook, failure_of, unwrapped
 from raysim.cluster.reduction import Hop, NodeSum, ReductionTree, Traffic
+from raysim.cluster.references import AskedDigest
 from raysim.cluster.runtime import Runtime
 from raysim.errors import RunError
 from raysim.rounds.faults import Fault
@@ -66,8 +67,16 @@ class ServerSteps:
         book: FaultBook,
         columns: int,
         holder: Any = None,
+        *,
+        chained: bool = False,
     ) -> None:
-        """`holder` is an aggregator of its own that holds the keys of encrypted sums, where they are encrypted."""
+        """Steps of an aggregator.
+
+        Args:
+            holder: an aggregator of its own that holds the keys of encrypted sums, where they are encrypted.
+            chained: whether the run has a chain, for which servers are hashed.
+        """
+        self._chained = chained
         self._runtime, self._aggregator, self._tree, self._holder = runtime, aggregator, tree, holder
         self._deadlines, self._book, self._columns = deadlines, book, columns
         self._lives: dict[str, str] = {}
@@ -103,8 +112,12 @@ class ServerSteps:
             *(one.total for one in reduction.sums),
         )
         sources = tuple(one.node for one in reduction.sums)
-        after = ServerHandle(state, model, shared, round_number)
+        after = ServerHandle(state, model, shared, round_number, digest=self.digest(state, model))
         return StepCall(round_number, after, facts, reduction.hops, sources, began)
+
+    def digest(self, state: Any, model: Any) -> AskedDigest | None:
+        """Have a server hashed, behind the call that it comes from and in front of the next step."""
+        return AskedDigest(self._runtime, self._aggregator.digest.remote(state, model)) if self._chained else None
 
     def wait(self, step: StepCall) -> tuple[StepFacts, Traffic]:
         """What is known of a step, once it is taken, and what it moved.

@@ -157,6 +157,8 @@ class TrackingConfig(Section):
     kept, below the name of the run directory; by default in the run directory."""
     report: bool = True
     """Write `report.html` at the end."""
+    chain: bool = True
+    """Write `chain.jsonl`, digests of the model and of what was recorded after every round, for `raysim verify`."""
     observers: tuple[ObserverConfig, ...] = ()
     """What follows the run besides the terminal, by name or import string. An observer that fails is dropped with a
     warning, and the run goes on."""

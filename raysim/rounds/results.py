@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysim.arrays import Float64
+from raysim.rounds.digests import Digesting
 from raysim.rounds.lease import LeaseReport
 from raysim.rounds.ranges import Evaluated
 from raysim.rounds.rows import RoundRow
@@ -26,6 +27,7 @@ class ServerHandle:
             none.
         version: the round whose client states go with it.
         older: earlier versions of the model that later rounds still need, by their number.
+        digest: of state and model; None where `tracking.chain` is off, and of handles that no round leads to.
     """
 
     state: Any
@@ -33,6 +35,7 @@ class ServerHandle:
     shared: Any = None
     version: int = 0
     older: Mapping[int, Any] = field(default_factory=dict)
+    digest: Digesting | None = None
 
     def of(self, work: RoundWork, task: RoundTask) -> Any:
         """The model that these clients start from, in a round that begins with this server."""

@@ -136,6 +136,12 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
     *(pa.field(f"seconds/{phase}", pa.float64(), nullable=False) for phase in (*PHASES, *PARTS, TOTAL)),
 )
 
+EXACT = ("round", "cohort", "trained", "dropped", "clamped", "samples", "steps", *WIRE, "tokens", "lr")
+"""Fixed columns that are a function of configuration and data, as all metrics are: the others say how it was done."""
+
+EXACT_OF_CLIENTS = ("client", "samples", "steps", "weight", "loss", "dropped")
+"""The same of a client's row; what its trip took in virtual time is, too."""
+
 CLIENT_SCHEMA = pa.schema(
     [
         pa.field("round", pa.int32(), nullable=False),
@@ -166,6 +172,14 @@ def round_schema(metrics: Sequence[str]) -> pa.Schema:
     return pa.schema([*ROUND_FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
 
 
+def round_values(row: RoundRow) -> dict[str, float | None]:
+    """The row by column, without metrics that were not measured."""
+    values: dict[str, float | None] = {name: getattr(row, name) for name in _COUNTS}
+    values |= _NO_SECONDS
+    values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
+    return values | dict(row.metrics)
+
+
 class RoundBatches:
     """Rows of a rounds table as batches of one."""
 
@@ -178,10 +192,7 @@ class RoundBatches:
         Raises:
             ValueError: a metric or phase that the schema does not declare.
         """
-        values: dict[str, float | None] = {name: getattr(row, name) for name in _COUNTS}
-        values |= _NO_SECONDS
-        values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
-        values |= row.metrics
+        values = round_values(row)
         if undeclared := values.keys() - self._names:
             raise ValueError(f"round {row.round}: columns {sorted(undeclared)} were not declared")
         # One conversion for all columns: one each takes three times as long.

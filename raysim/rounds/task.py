@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,6 +91,8 @@ class RoundWork:
         in_flight: who started from older versions, by version, and is taken in by this step or a later one: trained
             again by an executor that has not trained them, because it begins here.
         needed: older versions than its own that rounds after it still need.
+        lost: why clients stay untrained, as they did when a recorded run was worked on, by the step that would have
+            taken them in and their position there; in process only.
     """
 
     task: RoundTask
@@ -98,6 +101,7 @@ class RoundWork:
     start: RoundTask | None = None
     in_flight: tuple[RoundTask, ...] = ()
     needed: frozenset[int] = field(default_factory=frozenset)
+    lost: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @property
     def starting(self) -> RoundTask:

@@ -127,7 +127,7 @@ class CheckpointFolder:
         """
         damaged: list[Damaged] = []
         for round in reversed(self.rounds()):
-            found = self._examined(round)
+            found = self.examine(round)
             if isinstance(found, Checkpoint):
                 return found, tuple(damaged)
             damaged.append(found)
@@ -144,7 +144,7 @@ class CheckpointFolder:
         Raises:
             RunError: it is missing or damaged.
         """
-        found = self._examined(round)
+        found = self.examine(round)
         if isinstance(found, Checkpoint):
             return found
         known = ", ".join(map(str, self.rounds())) or "none"
@@ -175,8 +175,8 @@ class CheckpointFolder:
             if later > round:
                 self._storage.remove(_name(later))
 
-    def _examined(self, round: int) -> Checkpoint | Damaged:
-        """The checkpoint, read whole; where it has no folder, as a copy."""
+    def examine(self, round: int) -> Checkpoint | Damaged:
+        """The checkpoint of this round, read whole, where it is usable; what has no folder is copied for that."""
         name, where = _name(round), self.location(round)
         if round not in self.rounds():
             return Damaged(round, where, "no such checkpoint")

@@ -173,6 +173,11 @@ class RunDirectory:
         return self.path / "model.safetensors"
 
     @property
+    def chain(self) -> Path:
+        """A line for each round with the digests of what it left, each line bound to the one before."""
+        return self.path / "chain.jsonl"
+
+    @property
     def log(self) -> Path:
         """One event a line."""
         return self.path / "log.jsonl"

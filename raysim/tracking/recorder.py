@@ -16,6 +16,7 @@ from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.errors import StorageError
 from raysim.files import storing, sync_replace, temporary_for
+from raysim.rounds.digests import Digesting
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.checkpoints import CheckpointFolder
 from raysim.tracking.confusion import Confusion
@@ -58,9 +59,10 @@ class Recorder:
         self._began = self._until = time.monotonic()
         self._lock = run.lock()
         try:
-            kept, virtual = experiment.tracking.clients, experiment.systems.fleet.name != "none"
-            self._tables = RunTables(run, metrics, clients=kept, virtual=virtual, after_round=after_round)
-            self._last = LastEvaluation(run, after_round, clients=kept)
+            kept = {name: getattr(experiment.tracking, name) for name in ("clients", "chain")}
+            virtual = experiment.systems.fleet.name != "none"
+            self._tables = RunTables(run, metrics, **kept, virtual=virtual, after_round=after_round)
+            self._last = LastEvaluation(run, after_round, clients=experiment.tracking.clients)
             drop_later_generated(run, after_round)
             self._log = EventLog(run.log)
             self._checkpoints = CheckpointFolder(run, experiment.tracking.checkpoints)
@@ -86,9 +88,12 @@ class Recorder:
         """Wall-clock time of this sitting until its last commit or checkpoint."""
         return self._until - self._began
 
-    def start(self, facts: Mapping[str, object], environment: Mapping[str, Any]) -> None:
-        """The run is about to begin its first round of this sitting."""
+    def start(
+        self, facts: Mapping[str, object], environment: Mapping[str, Any], server: Digesting | None = None
+    ) -> None:
+        """The run is about to begin its first round of this sitting, from this server."""
         self.run.write_environment(environment)
+        self._tables.begin(self.experiment, environment, server)
         self._log.info("started", after_round=self._rounds, **facts)
         self.observers.start(self.experiment, facts, after_round=self._rounds)
 
@@ -108,19 +113,21 @@ class Recorder:
         clients: pa.RecordBatch,
         measured: Mapping[ClientSet, ClientMetrics] | None = None,
         confusion: Confusion | None = None,
+        server: Digesting | None = None,
     ) -> None:
-        """Record a round and name the clients that were dropped. `tell` follows once the round counts.
+        """Record a round and its cohort, and name the clients that were dropped. `tell` follows once the round counts.
 
         Args:
             row: the round.
             clients: its cohort.
             measured: on the clients' own sets that were evaluated; the last of each goes to disk with checkpoints.
             confusion: of classes, where the server's sets were evaluated; the last goes to disk likewise.
+            server: what came of the round, for the chain.
         """
         try:
             if row.dropped:
                 self._name_drops(row, clients)
-            self._tables.append(row, clients)
+            self._tables.append(row, clients, server)
         except StorageError as error:
             raise self._resumable(error) from error
         self._last.see(row.round, measured or {}, confusion)

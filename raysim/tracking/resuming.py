@@ -8,7 +8,7 @@ from typing import Any
 from raysim.config import Experiment
 from raysim.config.client import CosineConfig, StepScheduleConfig
 from raysim.errors import RunError
-from raysim.tracking import RunDirectory
+from raysim.tracking.directory import RunDirectory
 
 ALLOW = "pass --allow-different-bits (allow_different_bits=True) to go on all the same"
 

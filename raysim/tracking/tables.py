@@ -8,18 +8,21 @@ removed; a resume makes the stream again. `raysim.tracking.reading` reads either
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raysim.config import Experiment
 from raysim.files import storing, sweep, sync_replace, temporary_for
+from raysim.rounds.digests import Digesting
 from raysim.rounds.rows import CLIENT_SCHEMA, VIRTUAL_SCHEMA, RoundBatches, RoundRow, round_schema
+from raysim.tracking.chain import ChainWriter, cut
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
 
@@ -29,7 +32,7 @@ SMALL_STREAM = 1024 * 1024
 
 
 class RunTables:
-    """The rounds table and the clients table of a run that is being written."""
+    """The rounds table and the clients table of a run that is being written, and the chain that binds their rows."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class RunTables:
         *,
         clients: bool = True,
         virtual: bool = False,
+        chain: bool = False,
         after_round: int = 0,
     ) -> None:
         """Open the tables for writing, keeping rows up to `after_round` and dropping the rest.
@@ -47,6 +51,7 @@ class RunTables:
             metrics: names of the metric columns; columns that a resumed table has besides are kept.
             clients: whether to keep a clients table.
             virtual: whether it has what trips took in virtual time.
+            chain: whether to go on with the chain; otherwise it ends after `after_round`.
             after_round: round of the checkpoint that the run continues from; 0 starts empty.
 
         Raises:
@@ -59,9 +64,28 @@ class RunTables:
             self._rows = RoundBatches(self._rounds.schema)
             of_clients = pa.schema([*CLIENT_SCHEMA, *VIRTUAL_SCHEMA]) if virtual else CLIENT_SCHEMA
             self._clients = TableWriter(run.clients, of_clients, after_round) if clients else None
+            self._chain: ChainWriter | None = None
+            if chain:
+                self._chain = ChainWriter(run.chain, after_round=after_round)
+            else:
+                cut(run.chain, after_round)
 
-    def append(self, row: RoundRow, clients: pa.RecordBatch | None = None) -> None:
-        """Add a round; once this returns, a kill of this process cannot lose it.
+    def begin(self, experiment: Experiment, environment: Mapping[str, Any], server: Digesting | None) -> None:
+        """A sitting begins in this environment, from this server.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        if self._chain is not None and server is not None:
+            self._chain.begin(experiment, environment["bits"], server)
+
+    def append(self, row: RoundRow, clients: pa.RecordBatch | None = None, server: Digesting | None = None) -> None:
+        """Add a round; once this returns, a kill of this process cannot lose its rows.
+
+        Args:
+            row: the round.
+            clients: its cohort.
+            server: what came of it, for the chain, which has it from the next `save` on.
 
         Raises:
             ValueError: the row has a metric that was not declared, or the batch another schema than its table.
@@ -70,15 +94,19 @@ class RunTables:
         if self._clients is not None and clients is not None:
             self._clients.append(clients)
         self._rounds.append(self._rows.of(row))
+        if self._chain is not None and clients is not None and server is not None:
+            self._chain.append(row, clients, server)
 
     def save(self) -> None:
-        """Make every row durable; call it before the checkpoint that relies on the rows.
+        """Make every row durable, and the chain to the last of them; call it before the checkpoint that relies on them.
 
         Raises:
             StorageError: the disk refuses; no row is lost.
         """
         for table in self._tables():
             table.save()
+        if self._chain is not None:
+            self._chain.save()
 
     def close(self) -> None:
         """Fold everything into Parquet and remove the streams. Does nothing the second time.
@@ -86,9 +114,11 @@ class RunTables:
         Raises:
             StorageError: the disk refuses; the streams stay, and no row is lost.
         """
-        with ExitStack() as both:
+        with ExitStack() as each:
             for table in self._tables():
-                both.callback(table.close)
+                each.callback(table.close)
+            if self._chain is not None:
+                each.callback(self._chain.close)
 
     def _tables(self) -> Iterator[TableWriter]:
         if self._clients is not None:

@@ -417,6 +417,7 @@ tracking.keep | 3 | tracking.checkpoint_every=1
 tracking.checkpoints | <FOLDER>/kept |
 tracking.report | true |
 tracking.clients | false |
+tracking.chain | false |
 """
 
 

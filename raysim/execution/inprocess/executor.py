@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from raysim.arrays import Float32
@@ -36,8 +37,7 @@ class InProcessExecutor(Executor):
         return environment(bits_fingerprint(self.job))
 
     def first(self) -> ServerHandle:
-        state, model = self.server.first()
-        return ServerHandle(state, model, self.server.shared(state))
+        return self._handle(*self.server.first())
 
     def rounds(self, works: Iterator[RoundWork], server: ServerHandle) -> Generator[RoundDone]:
         if self._store is not None:
@@ -66,7 +66,7 @@ class InProcessExecutor(Executor):
             self._store.clear()
             for piece in load_pieces(folder, self.worker.states.width):
                 self._store.write(0, piece.clients, piece.rows)
-        return ServerHandle(state, model, self.server.shared(state), older=self.server.load_older(folder))
+        return replace(self._handle(state, model), older=self.server.load_older(folder))
 
     def export(self, path: str, server: ServerHandle) -> None:
         self.server.export(path, server.model)
@@ -77,3 +77,7 @@ class InProcessExecutor(Executor):
 
     def close(self) -> None:
         return
+
+    def _handle(self, state: Any, model: Float32) -> ServerHandle:
+        """The server before a round of this executor."""
+        return ServerHandle(state, model, self.server.shared(state), digest=self.server.digest(state, model))

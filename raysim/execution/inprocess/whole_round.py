@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -74,6 +74,7 @@ def whole_round(
     task, older, began = work.task, handle.kept(work), time.perf_counter()
     for some in work.starts(begins=waiting.begins):
         states = None if store is None else StoredStates(store, handle.version, task.round)
+        some = _without_lost(worker, some, work.lost, waiting)
         _train(worker, some, handle.of(work, some), handle.shared, states, waiting)
     waiting.begins = False
     if len(task.clients) or every_round:
@@ -84,7 +85,8 @@ def whole_round(
         given = handle.state, handle.model, *trained.sums
         state, model, step = server.apply(task.round, facts.contributed, *given, opening=opening, begun=begun)
         down = handle.model.nbytes + (0 if handle.shared is None else handle.shared.nbytes)
-        handle = ServerHandle(state, model, server.shared(state), task.round, older)
+        digest = server.digest(state, model)
+        handle = ServerHandle(state, model, server.shared(state), task.round, older, digest)
         row = round_row(task, facts, trained, Applied(handle, step.check, step.apply), down)
         row, clients = after_step(row, facts.clients, step)
     else:
@@ -108,6 +110,8 @@ def _train(
     waiting: Waiting,
 ) -> None:
     """These clients as one lease, without some that fail where the configuration leaves those out."""
+    if not len(task.clients):
+        return
     faults = worker.job.experiment.execution.faults
     lease = Lease.of(task, np.arange(len(task.clients)))
     while True:
@@ -128,6 +132,20 @@ def _train(
             for record, report in found:
                 waiting.add(record, report)
             return
+
+
+def _without_lost(
+    worker: ClientWorker, task: RoundTask, lost: Mapping[tuple[int, int], str], waiting: Waiting
+) -> RoundTask:
+    """The clients that are not lost; the facts of the others go to what waits."""
+    if not lost:
+        return task
+    whys = [lost.get(key) for key in zip(task.into.tolist(), task.positions.tolist(), strict=True)]
+    for index, why in enumerate(whys):
+        if why is not None:
+            for report in left_out(Lease.of(task, [index]), partial(worker.federation.sizes, "train"), why):
+                waiting.add(None, report)
+    return task.only(np.array([why is None for why in whys], dtype=np.bool_))
 
 
 def whole_rounds(

@@ -31,8 +31,10 @@ from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.execution.clients.broadcast import SharedVectors
 from raysim.execution.server.columns import ServerStep, State
+from raysim.execution.server.hashing import Hashing
 from raysim.execution.server.validation import ValidationLoss
 from raysim.models import BASE, base_fingerprint, exclusive_torch
+from raysim.rounds.digests import Digesting
 from raysim.rounds.job import Job
 from raysim.rounds.results import StepFacts
 from raysim.rounds.vectors import read_vectors, save_tensors, save_vectors
@@ -64,6 +66,7 @@ class Server:
         self._shared = SharedVectors(self.algorithm, self.aggregation, self.layout)
         self._validation: ValidationLoss | None = None
         self._discount = discount_of(experiment)
+        self._hashing = Hashing() if experiment.tracking.chain else None
 
     def first(self) -> tuple[State, Float32]:
         """State and model before the first round."""
@@ -78,6 +81,10 @@ class Server:
     def mixes(self) -> bool:
         """Whether a step mixes the model with the one that a client has trained."""
         return self._discount.models
+
+    def digest(self, state: State, model: Float32) -> Digesting | None:
+        """The digest of a server, which may be made in another thread; None where the run has no chain."""
+        return None if self._hashing is None else self._hashing.of(state, model)
 
     @cached_property
     def wire_down(self) -> int:
