@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from raysim.serving import LivePage, serve
     from raysim.simulation import Round, Simulation
     from raysim.tuning import Tuned, tune
+    from raysim.verifying import verify
 
 __all__ = [
     "Experiment", "LivePage", "RaysimError", "Round", "Simulation", "Tuned", "__version__", "debug", "export", "serve",
-    "tune",
+    "tune", "verify",
 ]  # fmt: skip
 
 
@@ -47,4 +48,8 @@ def __getattr__(name: str) -> Any:
         from raysim import exporting
 
         return exporting.export
+    if name == "verify":
+        from raysim import verifying
+
+        return verifying.verify
     raise AttributeError(f"module 'raysim' has no attribute {name!r}")

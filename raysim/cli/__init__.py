@@ -3,8 +3,8 @@
 # Importing a family registers its commands, in the order in which `raysim --help` lists them.
 # Nothing else uses the names, and their order is not that of the alphabet.
 from raysim.cli import (  # noqa: F401, I001
-    runs, past, compare, serve, debugging, plan, privacy, attacks, tune, data, catalogue, schema, doctor, init,
-    completion,
+    runs, past, compare, verify, serve, debugging, plan, privacy, attacks, tune, data, catalogue, schema, doctor,
+    init, completion,
 )  # fmt: skip
 from raysim.cli.app import app
 

@@ -139,7 +139,7 @@ ROUND_FIELDS: tuple[pa.Field, ...] = (
 EXACT = ("round", "cohort", "trained", "dropped", "clamped", "samples", "steps", *WIRE, "tokens", "lr")
 """Fixed columns that are a function of configuration and data, as all metrics are: the others say how it was done."""
 
-EXACT_OF_CLIENTS = ("client", "samples", "steps", "weight", "loss", "dropped")
+EXACT_OF_CLIENTS = ("client", "samples", "steps", "weight", "loss", *WIRE, "dropped")
 """The same of a client's row; what its trip took in virtual time is, too."""
 
 CLIENT_SCHEMA = pa.schema(

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 from federations import digits, final_sha256, sha256
 
-from raysim import Experiment, Simulation
+from raysim import Experiment, Simulation, verify
 from raysim.cluster.batches import Batches
 from raysim.cluster.pool import ClientPool
 from raysim.errors import ClientError, RunError
 from raysim.execution.scheduling import round_costs
 from raysim.execution.scheduling.round_costs import RoundCosts
+from raysim.tracking.chain import read_chain
 
 pytestmark = pytest.mark.ray
 
 EIGHT = ["rounds=8", "tracking.checkpoint_every=0", "algorithm.server_momentum=0.9"]
 """Rounds 1–3, 4–6 and 7–8 go into a call each."""
+SHARED = "execution.rounds_ahead=0"
 
 
 @pytest.fixture
@@ -58,6 +60,19 @@ def test_every_round_of_a_call_has_the_model_that_it_has_in_process(
     assert not calls
     assert final_sha256(on_ray(tmp_path, *EIGHT, "tracking.checkpoint_every=2")) == expected[-1][2]
     assert calls == [[1, 2], [3, 4], [5, 6], [7, 8]], "a call ends with a checkpoint's round"
+
+
+def test_a_run_on_ray_has_the_chain_of_one_in_process_and_is_verified_there(
+    tmp_path: Path, ray_session: Any, calls: list[list[int]]
+) -> None:
+    chains = []
+    for experiment in (digits(tmp_path, *EIGHT), on_ray(tmp_path, *EIGHT), on_ray(tmp_path, *EIGHT, SHARED)):
+        with Simulation(experiment) as simulation:
+            simulation.run()
+        chains.append([one.link for one in read_chain(simulation.directory / "chain.jsonl").links])
+        assert verify(simulation.directory, rounds=[5, 8]).same
+    assert calls == [[1, 2, 3], [4, 5, 6], [7, 8]]
+    assert chains == [chains[0]] * 3
 
 
 def test_the_first_round_of_a_call_says_how_many_came_with_it(

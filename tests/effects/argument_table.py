@@ -20,7 +20,7 @@ import torch
 from federations import sha256
 from outcomes import linear
 
-from raysim import Experiment, LivePage, Simulation, debug, export, serve, tune
+from raysim import Experiment, LivePage, Simulation, debug, export, serve, tune, verify
 from raysim.errors import RaysimError
 from raysim.tracking import QuietObserver
 from raysim.tuning.progress import QuietStudy
@@ -77,7 +77,8 @@ def free_port() -> int:
 
 
 class Place:
-    """A folder with runs in it: `run`, `handed` with a module handed over, `strange` of another torch, and a study."""
+    """A folder with runs in it: `run`, `handed` with a module handed over, `strange` of another torch, `longer` of
+    three rounds, and a study."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,8 +90,11 @@ class Place:
         for run, module in ((self.run, None), (self.handed, linear()), (self.strange, None)):
             with Simulation(self.experiment, data=data(), model=module, directory=run) as simulation:
                 simulation.run()
-        environment = self.strange / "environment.json"
-        environment.write_text(environment.read_text().replace(torch.__version__, "0.1"))
+        for file in (self.strange / "environment.json", self.strange / "chain.jsonl"):
+            file.write_text(file.read_text().replace(torch.__version__, "0.1"))
+        self.longer = folder / "longer"
+        with Simulation(self.experiment.updated(["rounds=3"]), data=data(), directory=self.longer) as simulation:
+            simulation.run()
         self.study = tune(self.experiment, data=data(), directory=folder / "study").directory
 
     def new(self) -> Path:
@@ -124,6 +128,11 @@ class Place:
     def debugged(self, run: Path, **given: Any) -> Any:
         found = debug(run, **{"client": 0, "round": 1, "data": data()} | given)
         return found.client, found.round, found.loss, found.different
+
+    def verified(self, run: Path, **given: Any) -> Any:
+        """The rounds that were computed again, and whether they were the same."""
+        found = verify(run, **{"data": data()} | given)
+        return [one.round for one in found.rounds], found.same
 
     def exported(self, run: Path, **given: Any) -> str:
         """What is said of a model that is no transformer: all of these runs have one."""
@@ -162,9 +171,9 @@ def listened(work: Callable[..., Any], listener: Any, *arguments: Any) -> tuple[
     return before, listener.told
 
 
-def told_of_debugging(place: Place) -> list[str]:
+def told_of(work: Callable[..., Any], place: Place) -> list[str]:
     lines: list[str] = []
-    place.debugged(place.run, tell=lines.append)
+    work(place.run, tell=lines.append)
     return lines
 
 
@@ -225,5 +234,14 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "debug.debugger": lambda at: ("", debugged_by_hand(at)),
     "debug.model": lambda at: (at.debugged(at.handed, model=linear()), at.said(at.debugged, at.handed)),
     "debug.data": lambda at: (at.debugged(at.run), at.said(at.debugged, at.run, data=None)),
-    "debug.tell": lambda at: ([], told_of_debugging(at)),
+    "debug.tell": lambda at: ([], told_of(at.debugged, at)),
+    "verify.run": lambda at: (at.verified(at.run), at.said(at.verified, at.strange)),
+    "verify.rounds": lambda at: (at.verified(at.longer), at.verified(at.longer, rounds=[1])),
+    "verify.random": lambda at: (at.verified(at.longer), at.verified(at.longer, random=2)),
+    "verify.seed": lambda at: (at.verified(at.longer, random=1), at.verified(at.longer, random=1, seed=1)),
+    "verify.all": lambda at: (at.verified(at.longer), at.verified(at.longer, all=True)),
+    "verify.anyway": lambda at: (at.said(at.verified, at.strange), at.verified(at.strange, anyway=True)),
+    "verify.model": lambda at: (at.verified(at.handed, model=linear()), at.said(at.verified, at.handed)),
+    "verify.data": lambda at: (at.verified(at.run), at.said(at.verified, at.run, data=None)),
+    "verify.tell": lambda at: ([], told_of(at.verified, at)),
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 import typer
 from outcomes import write_files
 
@@ -118,6 +119,8 @@ class CommandLines:
         environment = json.loads((self._template / "strange" / "environment.json").read_text())
         environment["bits"]["torch"] = "0.1"
         (self._template / "strange" / "environment.json").write_text(json.dumps(environment))
+        chain = self._template / "strange" / "chain.jsonl"
+        chain.write_text(chain.read_text().replace(torch.__version__, "0.1"))
 
     def _outcome(self, line: str) -> str:
         """What the command prints, its exit code, and the files that it leaves."""

@@ -60,6 +60,14 @@ init FOLDER | init torch project | init torch other | other/experiment\.yaml
 init --json | init torch project | init torch project --json | "template": "torch"
 completion SHELL | completion bash | completion fish | COMPREPLY
 completion --json | completion bash | completion bash --json | "script":
+verify RUN | verify done | verify nowhere | exit code 0
+verify --round | verify done | verify done --round 1 | \n +1 +\d\.\d+ +yes
+verify --random | verify done | verify done --random 2 | \n +1 +\d\.\d+ +yes
+verify --seed | verify done --random 1 | verify done --random 1 --seed 3 | \n +1 +\d\.\d+ +yes
+verify --all | verify done | verify done --all | \n +1 +\d\.\d+ +yes
+verify --anyway | verify strange | verify strange --anyway | exit code 0
+verify --json | verify done | verify done --json | "seconds_per_round"
+verify --debug | verify nowhere | verify nowhere --debug | Traceback
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
 debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9

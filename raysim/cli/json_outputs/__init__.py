@@ -23,6 +23,7 @@ OUTPUTS: Mapping[str, str] = {
     "rebuild": f"{_HERE}.files:RebuildOutput",
     "runs": f"{_HERE}.past:RunsOutput",
     "compare": f"{_HERE}.past:CompareOutput",
+    "verify": f"{_HERE}.verified:VerifyOutput",
     "debug": "raysim.debugging:Debugged",
     "plan": f"{_HERE}.plan:PlanOutput",
     "privacy curve": f"{_HERE}.privacy:CurveOutput",
