@@ -22,7 +22,7 @@ from turns import Times, in_turns, spent, started, verdict
 IDENTITY = "raysim.aggregation:UpdateStage"
 """A stage as it stands changes nothing."""
 CHAINS: tuple[list[str], ...] = ([], [], [IDENTITY])
-ANEW, TURNS, ROUNDS = 6, 50, 4
+ANEW, TURNS, ROUNDS = 8, 60, 4
 
 
 def main() -> None:

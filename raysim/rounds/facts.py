@@ -48,10 +48,12 @@ def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False, wire
     if not trained.reports and empty:
         return CohortFacts(empty_batch(), np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.int32))
     positions = np.concatenate([report.positions for report in trained.reports])
-    order = np.argsort(positions, kind="stable")
-    clients = _one_batch([report.facts for report in trained.reports]).take(pa.array(order))
+    clients = _one_batch([report.facts for report in trained.reports])
+    if (positions[1:] < positions[:-1]).any():  # those of a single lease are in order
+        order = np.argsort(positions, kind="stable")
+        clients, positions = clients.take(pa.array(order)), positions[order]
     took_part = _took_part(clients)
-    contributed = positions[order][took_part]
+    contributed = positions[took_part]
     if not len(contributed) and not empty:
         reason = clients["dropped"][0].as_py()
         remedy = "lower client.optimizer.lr, set client.clip_norm, or scale features and targets"

@@ -49,11 +49,21 @@ class Lease:
         """The lease of the clients at these places of the task, longest client first."""
         chosen = np.asarray(places, dtype=np.int32)
         chosen = chosen[np.lexsort((chosen, -task.steps[chosen]))]
-        some = task.only(chosen)
-        shared = task.participation, task.total
-        peers = None if task.begun is None else task.begun.peers
-        own = some.positions, some.clients, some.weights, some.steps, some.turn, some.into
-        return cls(task.round, 0, task.lr, *own, *shared, group, peers=peers)
+        return cls(
+            task.round,
+            0,
+            task.lr,
+            positions=task.positions[chosen],
+            clients=task.clients[chosen],
+            weights=task.weights[chosen],
+            steps=task.steps[chosen],
+            turn=task.turn[chosen],
+            into=task.into[chosen],
+            participation=task.participation,
+            total=task.total,
+            group=group,
+            peers=None if task.begun is None else task.begun.peers,
+        )
 
     def cut(self, most: int) -> list[Lease]:
         """Leases of at most `most` clients each."""
@@ -92,7 +102,7 @@ class LeaseReport:
     Attributes:
         facts: a row for each client (`raysim.rounds.rows.CLIENT_SCHEMA`), in the order of `positions`; `weight` is
             not yet normalised, `wire_down` without what a federation sends to all clients alike.
-        positions: positions of these clients in the cohort.
+        positions: positions of these clients in the cohort; ascending where they were trained.
         clamped: clients whose weight was clamped to the stated range.
         seconds: time copying the model into the rows (`broadcast`), training (`train`), and what that goes into
             (`raysim.rounds.rows.PARTS`).

@@ -69,30 +69,21 @@ def handed_over(
 def _handed_over(
     lease: Lease, fold: LeaseFold, notes: LeaseNotes, seconds: Mapping[str, float], worker: int
 ) -> tuple[Record, LeaseReport]:
-    record = fold.seal()
+    record, into, order = fold.seal(), int(lease.into[0]), np.argsort(lease.positions)
     facts = client_batch(
-        round=int(lease.into[0]),
-        client=lease.clients,
-        samples=notes.samples,
-        steps=lease.steps,
-        weight=fold.weights,
-        loss=notes.loss,
-        seconds=notes.seconds,
-        worker=np.full(len(lease.clients), worker),
-        wire_up=fold.wire_up,
-        wire_down=fold.wire_down,
-        dropped=fold.dropped,
+        round=into,
+        client=lease.clients[order],
+        samples=notes.samples[order],
+        steps=lease.steps[order],
+        weight=fold.weights[order],
+        loss=notes.loss[order],
+        seconds=notes.seconds[order],
+        worker=np.full(len(order), worker),
+        wire_up=fold.wire_up[order],
+        wire_down=fold.wire_down[order],
+        dropped=[fold.dropped[i] for i in order.tolist()],
     )
     trained = int(notes.tokens[[why is None for why in fold.dropped]].sum())
-    clamped, keepers = int(notes.clamped.sum()), np.concatenate(notes.keepers)
-    report = LeaseReport(
-        facts,
-        lease.positions,
-        clamped,
-        seconds,
-        record.nbytes,
-        keepers,
-        tokens=trained,
-        into=int(lease.into[0]),
-    )
+    clamped, keepers, positions = int(notes.clamped.sum()), np.concatenate(notes.keepers), lease.positions[order]
+    report = LeaseReport(facts, positions, clamped, seconds, record.nbytes, keepers, tokens=trained, into=into)
     return record, report

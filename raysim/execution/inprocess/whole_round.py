@@ -69,7 +69,7 @@ def whole_round(
     waiting = Waiting() if waiting is None else waiting
     every_round = server.aggregation.every_round
     messages = Messages(server.aggregation.rule.protocol, server.job.experiment.seed, worker.answer)
-    if len(work.task.clients) or every_round:
+    if messages.protocol is not None:
         work = replace(work, task=messages.begin(work.task))
     task, older, began = work.task, handle.kept(work), time.perf_counter()
     for some in work.starts(begins=waiting.begins):
