@@ -10,20 +10,29 @@ from raysim.compression.layers import LayerChoice, Layers
 from raysim.errors import ConfigError
 
 
-def compressible(columns: ModelColumns, fields: Sequence[Field], choice: LayerChoice) -> list[tuple[Field, Layers]]:
+def compressible(
+    columns: ModelColumns, fields: Sequence[Field], choice: LayerChoice, *, replaced: bool = False
+) -> list[tuple[Field, Layers]]:
     """The fields that have layers to compress, and those: vectors of the clients' data. Numbers about them stay.
 
+    Args:
+        replaced: whether another vector is folded in place of a field.
+
     Raises:
-        ConfigError: there is none, or the server takes a field of every client by itself.
+        ConfigError: there is none, or the server takes something of single clients that would be another.
     """
     found: list[tuple[Field, Layers]] = []
     for field in fields:
         if field.constant or field.statistic or field.size == 1:
             continue
-        if field.kept or field.sent is nothing:
+        if field.sent is nothing:
             raise ConfigError(
-                f"the algorithm's server computes with each client's {field.name!r}, which must be what it trained; "
-                "set algorithm.products to factors, or use another algorithm"
+                f"{field.name!r} is of values that clients do not send, before they are compressed; set "
+                "algorithm.products to rows"
+            )
+        if field.kept and replaced:
+            raise ConfigError(
+                f"the algorithm's server takes {field.name!r} of every client, and there would be none; use compress"
             )
         layers = Layers(columns, field, choice)
         if layers.n:

@@ -50,7 +50,7 @@ class RandomK(UpdateStage):
     def _parts(self) -> Mapping[str, tuple[int, Layers, int]]:
         """Of each field its number, its layers, and k."""
         found = {}
-        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice)):
+        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice, replaced=True)):
             k = round(self._fraction * layers.n)
             k -= sized(k + layers.dense, self.columns)
             if k < 1:

@@ -49,7 +49,7 @@ class Rotate(UpdateStage):
     def _parts(self) -> Mapping[str, tuple[int, Layers, int]]:
         """Of each field its number, its layers, and the values of its rotated vector."""
         found = {}
-        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice)):
+        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice, replaced=True)):
             size = -(-layers.n // self._block) * self._block
             size += self._block * sized(size + layers.dense, self.columns)
             found[field.name] = number, layers, size

@@ -105,7 +105,7 @@ class Sketch(UpdateStage):
     @cached_property
     def _parts(self) -> Mapping[str, _SketchedField]:
         found = {}
-        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice)):
+        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice, replaced=True)):
             if self._rows * self._width >= layers.n:
                 raise ConfigError(
                     f"a table of {self._rows} x {self._width:,} values is no smaller than the {layers.n:,} values of "

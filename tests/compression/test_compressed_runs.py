@@ -104,6 +104,18 @@ def test_a_resume_with_another_codec_is_refused_in_one_line(tmp_path: Path) -> N
         assert "\n" not in str(refused.value)
 
 
+FACTORS = ["model={name: mlp_lora, hidden: [16], rank: 2}", "algorithm={name: fedex_lora}"]
+
+
+def test_products_are_of_the_factors_that_were_sent(tmp_path: Path) -> None:
+    """Cast to 16 bits and back, factors give the products that they have in 16 bits: another model."""
+    found = [
+        final_sha256(digits(tmp_path, "rounds=2", *FACTORS, STAGES + f"[{stage}]"))
+        for stage in ("measure", compress("bf16"))
+    ]
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
@@ -114,6 +126,8 @@ def test_a_resume_with_another_codec_is_refused_in_one_line(tmp_path: Path) -> N
         ([STAGES + "[{name: rotate, block: 100}]"], "expected a power of two"),
         ([STAGES + "[{name: compress, codec: zip}]"], "topk"),
         (["aggregation.protection=secagg", STAGES + "[{name: compress, codec: int8}]"], "works on the road"),
+        ([*FACTORS, "algorithm.products=sums", STAGES + "[{name: compress, codec: int8, dense_below: 17}]"], "to rows"),
+        ([*FACTORS, STAGES + "[{name: randk, dense_below: 17}]"], "takes 'update' of every client"),
         (["algorithm=fedkseed", STAGES + "[{name: downlink, codec: int8}]"], "sends clients no model"),
     ],
     ids=str,
