@@ -9,14 +9,10 @@ its clip chosen of `CLIPS` at each epsilon by the accuracy on 6,000 held-out ima
 which costs privacy that is not counted, and is then run under the seeds of the table. Without privacy nothing is
 clipped.
 
-DP-FedAvg is attacked at some epsilons, without tuning anything anew: is a sample of the training set (by its loss under
-the last model), did a client take part in round 50 (by what it would have sent, and how the model changed), and which
-images does a client give away, to the server and to those who see models alone.
-
     RAYSIM_DATA=… python benchmarks/privacy_utility.py
 
 Every finished run is kept in `benchmarks/results/privacy_utility.json`; the table goes beside it, and the picture to
-`docs/images/privacy-utility.png`, reconstructed images to `docs/images/privacy-inversion.png`.
+`docs/images/privacy-utility.png`, with what `benchmarks/privacy_attacks.py` measured.
 """
 
 from __future__ import annotations
@@ -31,29 +27,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from keeping import Kept, table
 
 from raysim import Experiment, Simulation
 from raysim.aggregation import Mechanism
-from raysim.attacking import attack_model, attack_round, invert_update
 from raysim.config.privacy import PrivacyConfig
 from raysim.privacy import PrivacyAccount, account_for, sampling_of
-from raysim.privacy.attacks import advantage_bound
 from raysim.privacy.blt import Blt, optimal_blt
 from raysim.privacy.factorisation import banded_square_root
-from raysim.tracking import RunDirectory, read_clients
 from raysim.tracking.report.groups import interval
 
 KEPT = Kept("privacy_utility")
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "privacy-utility.png"
-INVERSIONS = PICTURE.with_name("privacy-inversion.png")
 ROUNDS, CLIENTS, COHORT, BANDS = 200, 1000, 50, 20
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)
 CLIPS = (0.1, 0.2, 0.4)
 TUNING_SEED, SEEDS = 100, (1, 2, 3)
 DELTA = 1e-5
-ATTACKED, ATTACKED_ROUND, SHOWN = (math.inf, 8.0, 1.0, 0.25), 50, 8
+ATTACKED = (math.inf, 8.0, 1.0, 0.25)
 FEDAVG = "DP-FedAvg (Poisson)"
 METHODS = {
     FEDAVG: ("poisson", {"name": "gaussian"}),
@@ -73,107 +64,8 @@ def main() -> None:
             clips = (0.0,) if math.isinf(epsilon) else CLIPS
             tuned = {clip: accuracy(method, epsilon, clip, TUNING_SEED)["validation"] for clip in clips}
             accuracy(method, epsilon, max(tuned, key=lambda clip: tuned[clip]), seed)
-        for epsilon in ATTACKED:
-            if (clip := chosen_clip(FEDAVG, epsilon)) is not None:
-                attacked(epsilon, clip, seed)
-    KEPT.page(page() + "\n" + attacks_page())
+    KEPT.page(page())
     draw()
-    if given.seeds:
-        draw_inversions(given.seeds[0])
-
-
-def attacked(epsilon: float, clip: float, seed: int) -> dict[str, float]:
-    """What attacks on a run of DP-FedAvg reach."""
-
-    def measure() -> dict[str, float]:
-        with tempfile.TemporaryDirectory() as folder:
-            run = finished(epsilon, clip, seed, folder)
-            samples, clients = attack_model(run), attack_round(run, round=ATTACKED_ROUND)
-            public = invert_update(run, client=member(run), round=ATTACKED_ROUND, method="linear", sees="model")
-        return {
-            "samples_auc": samples.found.auc, "samples_advantage": samples.found.advantage,
-            "clients_auc": clients.found.auc, "clients_advantage": clients.found.advantage,
-            "clients_members": clients.members, "clients_others": clients.others,
-            "error": float(public.error.mean()), "guess": public.guess,
-        }  # fmt: skip
-
-    found: dict[str, float] = KEPT.of(f"attacks; {key(FEDAVG, epsilon, clip, seed)}", measure)
-    return found
-
-
-def finished(epsilon: float, clip: float, seed: int, folder: str) -> Path:
-    """A run that is attacked, with its table of clients."""
-    experiment = setting(FEDAVG, epsilon, clip, seed, folder).updated(["tracking.clients=true"])
-    with Simulation(experiment) as simulation:
-        simulation.run()
-        return Path(simulation.directory)
-
-
-def member(run: Path) -> int:
-    """The first client of the round that is attacked."""
-    rows = read_clients(RunDirectory.open(run), ["client"])
-    cohorts = (batch.filter(pc.equal(batch["round"], ATTACKED_ROUND))["client"].to_pylist() for batch in rows)
-    return int(min(one for cohort in cohorts for one in cohort))
-
-
-def draw_inversions(seed: int) -> None:
-    """A client's images above what is made of its message, and of the change of the model at each epsilon."""
-    import matplotlib
-    from PIL import Image
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows: list[tuple[str, Any]] = []
-    for epsilon in ATTACKED:
-        clip = chosen_clip(FEDAVG, epsilon)
-        if clip is None:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            run = finished(epsilon, clip, seed, folder)
-            for sees in ("message", "model") if math.isinf(epsilon) else ("model",):
-                found = invert_update(
-                    run, client=member(run), round=ATTACKED_ROUND, method="linear", sees=sees, most=SHOWN
-                )
-                rows += [] if rows else [("the client's images", found.originals)]
-                whose = "its message" if sees == "message" else "the models"
-                rows.append((f"{whose}, ε {'∞' if math.isinf(epsilon) else f'{epsilon:g}'}", found.found))
-    figure, axes = pyplot.subplots(len(rows), SHOWN, figsize=(7.2, 0.8 * len(rows)), layout="constrained")
-    for line, (label, images) in zip(axes, rows, strict=True):
-        for ax, image in zip(line, images, strict=False):
-            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
-        for ax in line:
-            ax.set_axis_off()
-        line[0].text(-0.25, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=9)
-    figure.savefig(INVERSIONS, dpi=110)
-    Image.open(INVERSIONS).convert("L").save(INVERSIONS, optimize=True)
-
-
-def attacks_page() -> str:
-    """The table of attacks."""
-    kept, rows = KEPT.all(), []
-    for epsilon in ATTACKED:
-        clip = chosen_clip(FEDAVG, epsilon)
-        found = [kept[name] for seed in SEEDS
-                 if clip is not None and (name := f"attacks; {key(FEDAVG, epsilon, clip, seed)}") in kept]  # fmt: skip
-        accuracies = chosen(FEDAVG, epsilon)
-        if not found or accuracies is None:
-            continue
-
-        def over_seeds(name: str, digits: int = 3, runs: list[Any] = found) -> str:
-            values = [run[name] for run in runs]
-            half = interval(np.array(values))
-            return f"{statistics.mean(values):.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
-
-        bound = "1" if math.isinf(epsilon) else f"{advantage_bound(epsilon, DELTA):.3f}"
-        rows.append([
-            f"{epsilon:g}", f"{100 * statistics.mean(accuracies[1]):.1f}", over_seeds("samples_auc"),
-            over_seeds("samples_advantage"), over_seeds("clients_auc"), over_seeds("clients_advantage"), bound,
-            over_seeds("error"),
-        ])  # fmt: skip
-    head = ["ε", "test accuracy, %", "AUC, samples", "advantage, samples", "AUC, clients of a round",
-            "advantage, clients", "most that ε allows", "error of images"]  # fmt: skip
-    return table(head, rows)
 
 
 def chosen_clip(method: str, epsilon: float) -> float | None:
@@ -300,7 +192,7 @@ def draw() -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, (axes, attacks) = pyplot.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained", width_ratios=(3, 2))
     finite = [epsilon for epsilon in EPSILONS if math.isfinite(epsilon)]
     for number, method in enumerate(METHODS):
         points = [(epsilon, found[1]) for epsilon in finite if (found := chosen(method, epsilon)) is not None]
@@ -314,7 +206,30 @@ def draw() -> None:
     axes.set_xlabel("ε (δ = 1e-5); dotted: the same clients without noise")
     axes.set_ylabel("test accuracy, %")
     axes.legend(fontsize=8)
+    draw_attacks(attacks)
     figure.savefig(PICTURE, dpi=120)
+
+
+def draw_attacks(axes: Any) -> None:
+    """AUC of attacks on DP-FedAvg, with the interval of the mean over seeds."""
+    shown = [epsilon for epsilon in ATTACKED[::-1] if attacked_runs(epsilon)]
+    for name, label in (("clients_auc", "clients of a round"), ("samples_auc", "samples")):
+        values = [np.array([run[name] for run in attacked_runs(epsilon)]) for epsilon in shown]
+        halves = [np.nan_to_num(interval(one)) for one in values]
+        axes.errorbar(range(len(shown)), [one.mean() for one in values], halves, marker="o", label=label)
+    axes.axhline(0.5, color="0.6", linestyle=":", linewidth=1)
+    axes.set_xticks(range(len(shown)), ["∞" if math.isinf(epsilon) else f"{epsilon:g}" for epsilon in shown])
+    axes.set_ylim(0.4, 1.05)
+    axes.set_xlabel("ε of DP-FedAvg; dotted: chance")
+    axes.set_ylabel("AUC of attacks")
+    axes.legend(fontsize=8)
+
+
+def attacked_runs(epsilon: float) -> list[dict[str, float]]:
+    """What attacks reached, seed by seed."""
+    kept, clip = KEPT.all(), chosen_clip(FEDAVG, epsilon)
+    names = [f"attacks; {key(FEDAVG, epsilon, clip, seed)}" for seed in SEEDS if clip is not None]
+    return [kept[name] for name in names if name in kept]
 
 
 if __name__ == "__main__":
