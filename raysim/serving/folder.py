@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raysim.errors import RunError
-from raysim.files import looked_up, storing
+from raysim.files import is_temporary, looked_up, storing
 from raysim.locks import FolderLock
-from raysim.tracking import OVER_CLIENTS, PastRun, RunDirectory
+from raysim.tracking import PastRun, RunDirectory
 from raysim.tracking.past import newest_first, past_run
 
 Signature = tuple[object, ...]
@@ -81,10 +81,11 @@ class RunsFolder:
         """A study by its name.
 
         Raises:
-            RunError: there is none of this name.
+            RunError: there is none of this name, or one of its files is a link that leads out of the folder.
         """
         if name not in self.studies():
             raise RunError(f"{name}: no such study here")
+        self._refuse_links(name, _entries(self.path / name))
         return self.path / name
 
     def past(self, names: Sequence[str], filters: Sequence[str] = ()) -> list[tuple[str, PastRun]]:
@@ -100,10 +101,13 @@ class RunsFolder:
     def _found(self, name: str) -> RunDirectory:
         """A run whose name was found in the folder."""
         run = RunDirectory(self.path if self._one else self.path / name)
-        for file in _files(run):
+        self._refuse_links(name, _files(run))
+        return run
+
+    def _refuse_links(self, name: str, files: Sequence[Path]) -> None:
+        for file in files:
             if file.is_symlink() and not self._inside(file):
                 raise RunError(f"{name}: {file.name} is a link that leads out of the folder; it is not shown")
-        return run
 
     def _glance(self, name: str) -> PastRun:
         try:
@@ -135,7 +139,7 @@ class RunsFolder:
 
 def signature_of(run: RunDirectory) -> Signature:
     """What a run's files looked like, and whether a process writes them."""
-    return (FolderLock.writer(run.path) is not None, *(_look(file) for file in _files(run)))
+    return (FolderLock.writer(run.path) is not None, *((file.name, _look(file)) for file in _files(run)))
 
 
 def _look(file: Path) -> tuple[int, int] | None:
@@ -147,10 +151,17 @@ def _look(file: Path) -> tuple[int, int] | None:
 
 
 def _files(run: RunDirectory) -> list[Path]:
-    """All files that a page reads."""
-    tables = [run.rounds, run.clients, *(run.own_table(of) for of in OVER_CLIENTS)]
-    streams = [table.with_suffix(".arrows") for table in tables[:2]]
-    return [run.config, run.environment, run.log, run.generated, *tables, *streams]
+    """All that a page may read: what is in the run, its model and checkpoints aside, and in its attacks."""
+    found = [*_entries(run.path), *_entries(run.attacks)]
+    return [file for file in found if file not in (run.checkpoints, run.model)]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order, less what is half-written; nothing if there is none."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not is_temporary(entry.name))
+    except OSError:
+        return []
 
 
 def _is_run(path: Path) -> bool:

@@ -228,14 +228,18 @@ def test_nothing_outside_of_the_folder_is_shown(tmp_path: Path, name: str) -> No
     refused(site, "/compare", run=name)
 
 
-def test_a_file_of_a_run_that_is_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["log.jsonl", "rounds.parquet", "confusion.json", "holdings.json", "attacks"])
+def test_a_file_of_a_run_that_is_a_link_out_of_the_folder_is_not_read(tmp_path: Path, name: str) -> None:
     run = make_run(tmp_path / "runs", "a")
     (tmp_path / "secret").write_text('{"event": "the secret"}\n')
-    (run / "log.jsonl").unlink()
-    (run / "log.jsonl").symlink_to(tmp_path / "secret")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(tmp_path / "secret")
     site = Site(RunsFolder(tmp_path / "runs"))
-    assert "log.jsonl is a link that leads out" in refused(site, "/runs/a")
+    assert f"{name} is a link that leads out" in refused(site, "/runs/a")
     assert "the secret" not in show(site, "/")
+    (run / "study.yaml").touch()
+    (run / "config.yaml").unlink()
+    assert f"{name} is a link that leads out" in refused(site, "/studies/a")
 
 
 def test_a_damaged_run_is_listed_and_says_what_is_damaged(tmp_path: Path) -> None:
