@@ -11,12 +11,15 @@ from pydantic.fields import FieldInfo
 
 from raysim.config import Experiment
 from raysim.config.base import Section
+from raysim.config.compression import CompressStageConfig, DownlinkStageConfig
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.partition import LabelSharesPartitionConfig
 from raysim.config.systems import TiersFleetConfig
 
 IMPORT_STRING = "some.package:thing"
 _SPECIAL: dict[type[Section], dict[str, Any]] = {
+    CompressStageConfig: {"codec": "int8"},
+    DownlinkStageConfig: {"codec": "int8"},
     HuggingFaceConfig: {"config": {"model_type": "gpt2"}},  # one of three keys
     LabelSharesPartitionConfig: {"shares": [0.25, 0.75]},
     TiersFleetConfig: {"tiers": [{"share": 1.0, "speed": 1.5}]},
