@@ -49,7 +49,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(BIN)/.installed-test: $(BIN)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb,onnx]'
 	touch $@
 
 $(BIN)/.installed-docs: $(BIN)/.installed
@@ -57,5 +57,5 @@ $(BIN)/.installed-docs: $(BIN)/.installed
 	touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,llm,dp,secagg,he,tensorboard,mlflow,wandb,onnx,dev]'
 	touch $@

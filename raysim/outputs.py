@@ -76,6 +76,8 @@ SCHEMA = OutputKind("a schema of raysim", ".json", _is_schema)
 REBUILT = OutputKind("a rebuilt model", ".safetensors", lambda content: False)
 """Nothing tells an earlier one from another file of weights, so that it must be a new file."""
 
+ONNX = OutputKind("an ONNX model", ".onnx", lambda content: False)
+
 PICTURES = {
     one.suffix: one
     for one in (

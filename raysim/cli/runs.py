@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,14 @@ from raysim.files import looked_up
 
 if TYPE_CHECKING:
     from raysim.simulation import Simulation
+
+
+class ExportFormat(StrEnum):
+    """What a model is written as."""
+
+    HUGGING_FACE = "hugging_face"
+    ONNX = "onnx"
+
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only warnings, and the run directory at the end.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Print a line a round, also in a terminal.")]
@@ -149,25 +158,28 @@ def report(
     epilog=examples(
         "raysim export runs/smollm2_roles_lora-20250102-030405 --merged --to smollm2-roles",
         "raysim export runs/minilm_spam_lora-20250102-030405 --to spam-adapters",
+        "raysim export runs/quickstart-20250102-030405 --format onnx --to quickstart.onnx",
     ),
 )
 def export(
     run: Run,
-    to: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="The folder to write, or the .onnx file.", show_default=False)],
+    format: Annotated[ExportFormat, typer.Option(help="What is written.")] = ExportFormat.HUGGING_FACE,
     merged: Annotated[
         bool, typer.Option("--merged", help="The whole model, adapters merged into its weights.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the transformer of a finished run as a folder of the Hugging Face library, and print where it is.
+    """Write the model of a finished run as other programs open it, and print where it is.
 
-    Its adapters for `PeftModel.from_pretrained`, or with --merged the whole model for `from_pretrained`.
+    A transformer as a folder of the Hugging Face library: its adapters for `PeftModel.from_pretrained`, or with
+    --merged the whole model for `from_pretrained`. With --format onnx any model of one input, as an ONNX file.
     """
     from raysim.exporting import export as write
 
-    folder = write(run, to, merged=merged)
-    answer(ExportOutput(folder, merged), folder, json=json)
+    written = write(run, to, format=format.value, merged=merged)
+    answer(ExportOutput(written, format.value, merged), written, json=json)
 
 
 @app.command(

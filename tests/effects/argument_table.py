@@ -225,6 +225,7 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "tune.progress": lambda at: listened(at.tuned, StudyTold(), at.experiment),
     "export.run": lambda at: (at.exported(at.run), at.exported(at.folder / "nowhere")),
     "export.to": lambda at: (at.exported(at.run), at.exported(at.run, to=at.run)),
+    "export.format": lambda at: (at.exported(at.run), at.exported(at.run, format="onnx", to=at.run)),
     "export.merged": lambda at: (at.exported(at.run), at.exported(at.run, merged=True)),
     "export.model": lambda at: (at.exported(at.handed, model=linear()), at.exported(at.handed)),
     "export.data": lambda at: (at.exported(at.run), at.exported(at.run, data=None)),

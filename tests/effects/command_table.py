@@ -35,6 +35,7 @@ report --json | report done | report done --json | "report": "done/report.html"
 report --debug | report nowhere | report nowhere --debug | Traceback
 export RUN | export adapted --to new | export done --to new | new/adapter_model
 export --to | export adapted --to new | export adapted --to other | other/adapter_model
+export --format | export done --to new.onnx | export done --to new.onnx --format onnx | needs onnx|\nnew\.onnx
 export --merged | export adapted --to new | export adapted --to new --merged | new/model\.safetensors
 export --json | export adapted --to new | export adapted --to new --json | "merged": false
 export --debug | export nowhere --to new | export nowhere --to new --debug | Traceback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformer_models import LENGTH, VOCABULARY, federation, info_of, plain, s
 
 from raysim import Simulation, export
 from raysim.config.hugging_face import HuggingFaceConfig
+from raysim.data import DataInfo
 from raysim.errors import RaysimError
 
 IDS = np.random.default_rng(9).integers(0, VOCABULARY, (3, LENGTH))
@@ -143,3 +145,40 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         simulation.run()
     with pytest.raises(RaysimError, match="is no transformer of the Hugging Face library"):
         export(simulation.directory, tmp_path / "out", merged=True)
+
+
+def test_an_onnx_file_computes_what_the_model_does(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    with Simulation(digits(tmp_path, "rounds=1")) as simulation:
+        simulation.run()
+        model = simulation.model().eval()
+    result = invoke("export", str(simulation.directory), "--format", "onnx", "--to", str(tmp_path / "model.onnx"))
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'model.onnx'}\n")
+    evaluator = ReferenceEvaluator(str(tmp_path / "model.onnx"))
+    for batch in (1, 5):
+        x = np.random.default_rng(batch).random((batch, 1, 8, 8), np.float32)
+        (found,) = evaluator.run(None, {"x": x})
+        np.testing.assert_allclose(found, model(torch.from_numpy(x)).detach().numpy(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(RaysimError, match="exists already and is not an ONNX model; give another name"):
+        export(simulation.directory, tmp_path / "model.onnx", format="onnx")
+
+
+def test_what_cannot_be_an_onnx_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raysim.models import onnx
+
+    class Branching(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if float(x.sum()) > 0 else -x
+
+    info = DataInfo("classification", (3,), "real", classes=3)
+    monkeypatch.setattr(onnx, "find_spec", lambda library: None)
+    with pytest.raises(RaysimError, match=r"^an ONNX file needs onnx; run `pip install 'raysim-fl\[onnx\]'`$"):
+        onnx.save_onnx(Branching(), info, tmp_path / "model.onnx")
+    monkeypatch.setattr(onnx, "find_spec", lambda library: object())
+    with pytest.raises(RaysimError, match=r"takes several inputs$"):
+        onnx.save_onnx(Branching(), replace(info, input_kind="record"), tmp_path / "model.onnx")
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    with pytest.raises(RaysimError, match="torch cannot write the model as ONNX"):
+        onnx.save_onnx(Branching(), info, tmp_path / "model.onnx")

@@ -20,14 +20,16 @@ class ReportOutput:
 
 @dataclass(frozen=True, slots=True)
 class ExportOutput:
-    """The transformer of a run was written.
+    """The model of a run was written.
 
     Attributes:
-        folder: that the Hugging Face library loads.
-        merged: whether it holds the whole model, not the adapters alone.
+        path: the folder that the Hugging Face library loads, or the ONNX file.
+        format: `hugging_face` or `onnx`.
+        merged: whether a folder holds the whole model, not the adapters alone.
     """
 
-    folder: Path
+    path: Path
+    format: str
     merged: bool
 
 
