@@ -19,7 +19,12 @@ _SENTENCE_END = re.compile(r"(?<!\bal)\.\s")
 
 def bundled_configs() -> dict[str, str]:
     """Name and one line on every bundled configuration: the first sentence of its first comment."""
-    return {name: _sentence(file) for name, file in sorted(_files().items())}
+    return {name: textwrap.shorten(described(name), 140, placeholder=" …") for name in sorted(_files())}
+
+
+def described(name: str) -> str:
+    """The first sentence of a bundled configuration's first comment, in full, without its full stop."""
+    return _sentence(_files()[name])
 
 
 def _files() -> dict[str, Path]:
@@ -58,5 +63,4 @@ def _sentence(file: Path) -> str:
         if not line.startswith("#"):
             break
         comment.append(line.lstrip("# ").strip())
-    first = _SENTENCE_END.split(" ".join(comment), maxsplit=1)[0].rstrip(".")
-    return textwrap.shorten(first, 140, placeholder=" …")
+    return _SENTENCE_END.split(" ".join(comment), maxsplit=1)[0].rstrip(".")

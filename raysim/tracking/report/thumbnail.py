@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 24, 24
 """Room for the labels around the curve."""
 _TEXT, _GRID, _LINE = "#767676", "#9a9a9a", "#0072b2"
 """Legible on light and on dark pages."""
-_MOST = 300
+_MOST = 150
 """Points that are drawn."""
 
 
