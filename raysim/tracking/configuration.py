@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysim.config import Experiment
+from raysim.config.parsing import as_yaml
 
 ABSENT = "(absent)"
+_SHOWN = 3
 
 
 class Difference(NamedTuple):
@@ -42,6 +44,12 @@ def differences(
     )
 
 
+def in_words(found: Sequence[Difference]) -> str:
+    """The first differences in a sentence, of a recorded configuration from the one that is asked for."""
+    shown = ", ".join(f"{key} is {_brief(own)} there and {_brief(new)} here" for key, own, new in found[:_SHOWN])
+    return shown + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+
+
 def chosen_keys(experiment: Experiment) -> frozenset[str]:
     """Dotted keys whose values differ from the defaults: those of raysim, or of the component that was chosen."""
     chosen = set(flatten(experiment.model_dump(mode="json", exclude_defaults=True)))
@@ -50,3 +58,8 @@ def chosen_keys(experiment: Experiment) -> frozenset[str]:
     # A component's own name is its default, so the dump leaves it out where the choice itself is the difference.
     chosen |= {key for key, value in resolved.items() if key.endswith(".name") and defaults.get(key) != value}
     return frozenset(chosen & resolved.keys())
+
+
+def _brief(value: Any) -> str:
+    text = as_yaml(value, one_line=True)
+    return text if len(text) <= 40 else f"{text[:37]}…"

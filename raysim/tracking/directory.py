@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from raysim.config import Experiment
-from raysim.config.parsing import as_yaml, parse_json
+from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError, StorageError
 from raysim.files import is_temporary, looked_up, remove, storing, sweep, write_text
 from raysim.locks import LOCK, FolderLock
-from raysim.tracking.configuration import differences
+from raysim.tracking.configuration import differences, in_words
 from raysim.tracking.headline import ClientSet
 
-_SHOWN_DIFFERENCES = 3
 _BYSTANDERS = frozenset({LOCK, "lost+found"})
 """What an empty folder may have in it: a lock, and what ext file systems put into the root of every volume."""
 
@@ -251,9 +250,7 @@ class RunDirectory:
         found = differences(self.experiment().to_dict(), experiment.to_dict(), ignore=ignore)
         if not found:
             return
-        shown = ", ".join(f"{key} is {_brief(own)} there and {_brief(new)} here" for key, own, new in found[:3])
-        more = f" and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
-        raise RunError(f"{self.path}: belongs to another configuration: {shown}{more}; start a new run instead")
+        raise RunError(f"{self.path}: belongs to another configuration: {in_words(found)}; start a new run instead")
 
     def write_environment(self, values: Mapping[str, Any]) -> None:
         """Record what this run ran on."""
@@ -298,8 +295,3 @@ def _made(folder: Path) -> bool:
             raise
         return False
     return True
-
-
-def _brief(value: Any) -> str:
-    text = as_yaml(value, one_line=True)
-    return text if len(text) <= 40 else f"{text[:37]}…"

@@ -11,11 +11,13 @@ import numpy as np
 
 from raysim.config import Experiment
 from raysim.errors import RunError
+from raysim.evaluation.ranges import EvaluationPlan
+from raysim.execution.preparation.prepare import Prepared
 from raysim.keyed import Purpose, integer
-from raysim.tracking import smaller_is_better
+from raysim.tracking import headline_metric, smaller_is_better
 from raysim.tuning.bench import Bench
 from raysim.tuning.directory import StudyDirectory
-from raysim.tuning.objective import TrialRound
+from raysim.tuning.objective import Goal, TrialRound
 from raysim.tuning.progress import StudyProgress
 from raysim.tuning.searching import trial_experiment
 
@@ -154,3 +156,20 @@ def _final(rounds: Sequence[TrialRound], metric: str) -> float:
 
 def _figures(confirmed: Confirmed) -> Mapping[str, Any]:
     return {"difference": confirmed.difference, "interval": list(confirmed.interval), "gains": confirmed.gains}
+
+
+def confirmed_metric(prepared: Prepared, goal: Goal) -> str:
+    """On the test set what the objective is on the validation set.
+
+    Raises:
+        RunError: there is no test set.
+    """
+    plan = EvaluationPlan.of(prepared.experiment, prepared.federation, prepared.metrics)
+    metric = goal.metric
+    if metric.startswith("validation/"):
+        metric = "test/" + metric.removeprefix("validation/")
+    elif metric.startswith("total/"):
+        metric = headline_metric([name for name in plan.names if name.startswith("test/")]) or "test/loss"
+    if prepared.experiment.tuning.confirm.seeds and metric not in plan.names:
+        raise RunError("tuning.confirm: there is no test set to confirm on; set data.test, or tuning.confirm.seeds=0")
+    return metric

@@ -20,11 +20,11 @@ from raysim.errors import LostError, RunError, StorageError
 from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up, storing
-from raysim.tracking import ResultTable, headline_metric
+from raysim.tracking import ResultTable
 from raysim.tracking.report.markup import table
 from raysim.tracking.units import figure
 from raysim.tuning.bench import Bench, open_bench
-from raysim.tuning.confirming import Confirmation, Confirmed, confirmation_seeds
+from raysim.tuning.confirming import Confirmation, Confirmed, confirmation_seeds, confirmed_metric
 from raysim.tuning.directory import StudyDirectory
 from raysim.tuning.groups import form_groups
 from raysim.tuning.objective import Goal, resolve_goals
@@ -151,7 +151,7 @@ class _Tuning:
         self._groups = form_groups(config.tuning.weights, federation, config.aggregation.weights, self._seed)
         self._space = Space(self._experiment, self._groups)
         check_sampling(config.tuning.sampler, config.tuning.pruner, self._space, len(self._goals))
-        self._metric = _confirmed_metric(self._prepared, self._goals[0])
+        self._metric = confirmed_metric(self._prepared, self._goals[0])
         if self._directory.is_study(self._directory.path):
             self._directory.check_same(self._experiment)
 
@@ -290,20 +290,3 @@ def _goals(prepared: Prepared) -> tuple[Goal, ...]:
     experiment = prepared.experiment
     plan = EvaluationPlan.of(experiment, prepared.federation, prepared.metrics)
     return resolve_goals(experiment.tuning.objective, ["train/loss", *plan.names, *prepared.virtual], experiment.rounds)
-
-
-def _confirmed_metric(prepared: Prepared, goal: Goal) -> str:
-    """On the test set what the objective is on the validation set.
-
-    Raises:
-        RunError: there is no test set.
-    """
-    plan = EvaluationPlan.of(prepared.experiment, prepared.federation, prepared.metrics)
-    metric = goal.metric
-    if metric.startswith("validation/"):
-        metric = "test/" + metric.removeprefix("validation/")
-    elif metric.startswith("total/"):
-        metric = headline_metric([name for name in plan.names if name.startswith("test/")]) or "test/loss"
-    if prepared.experiment.tuning.confirm.seeds and metric not in plan.names:
-        raise RunError("tuning.confirm: there is no test set to confirm on; set data.test, or tuning.confirm.seeds=0")
-    return metric
