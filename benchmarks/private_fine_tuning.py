@@ -2,8 +2,8 @@
 
 `privacy/dp_lora_spam`: four mailboxes with 10, 30, 70 and 90 % spam, 753 mails each, fine-tune MiniLM by LoRA of rank 8
 and a new head, with DP-SGD in each mailbox. delta is 1e-5, neighbours differ in one mail that is there or not. The
-noise multiplier is the smallest that keeps the last round's epsilon. The rates were chosen with seed 100, which the
-table does not have, by the test accuracy: a tuning whose privacy is not counted.
+noise multiplier is the smallest that keeps the last round's epsilon. Optimiser and rates are those of
+`llm/minilm_spam_lora`: nothing was tuned.
 
     RAYSIM_DATA=… python private_fine_tuning.py [SEED …]      # by default 0 1 2; -: only the page
 
