@@ -56,7 +56,9 @@ TIMETABLES: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Measure what is missing, and write the page."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("what", nargs="*", choices=["plans", "training"], default=[], help="none: only the page")
+    arguments.add_argument(
+        "what", nargs="+", choices=["plans", "training", "page"], help="what to measure, or to write"
+    )
     arguments.add_argument("--only", nargs="+", choices=list(TIMETABLES), default=list(TIMETABLES))
     given = arguments.parse_args()
     if "plans" in given.what:
