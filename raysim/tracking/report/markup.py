@@ -7,9 +7,12 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from raysim.tracking.report.style import DARK, LIGHT, Picture
+from raysim.tracking.report.themes import DARK, LIGHT
+
+if TYPE_CHECKING:
+    from raysim.tracking.report.style import Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,44 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from raysim.tracking.report.themes import DARK as DARK
+from raysim.tracking.report.themes import LIGHT as LIGHT
+from raysim.tracking.report.themes import Theme as Theme
+
 WIDTH, HEIGHT, DPI = 5.6, 3.4, 180
 _PALETTE = 128
 """Colours of a picture: a few series and the edges of letters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours of a picture; the series are those of Okabe & Ito (2008), ordered and lightened for the background."""
-
-    name: str
-    background: str
-    text: str
-    faint: str
-    grid: str
-    series: tuple[str, ...]
-
-    @property
-    def colors(self) -> tuple[str, ...]:
-        """The series, and after them the grid's colour for what is beside the point."""
-        return (*self.series, self.grid)
-
-
-LIGHT = Theme(
-    name="light",
-    background="#ffffff",
-    text="#1c2330",
-    faint="#687182",
-    grid="#e6e9ee",
-    series=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280"),
-)
-DARK = Theme(
-    name="dark",
-    background="#171b22",
-    text="#e6e9ef",
-    faint="#98a2b3",
-    grid="#2a303a",
-    series=("#56b4e9", "#ee8042", "#2fc79a", "#dd94bb", "#f0b93a", "#8fd0f5", "#9aa3b2"),
-)
 
 
 @dataclass(frozen=True, slots=True)
