@@ -136,16 +136,14 @@ class Simulation:
         self = cls.__new__(cls)
         with CheckpointFolder.found(directory, place, recorded_place) as checkpoints:
             checkpoint, damaged = checkpoints.latest()
+            notes = [f"{one.where}: passed over ({one.reason}); continuing after {checkpoint.where}" for one in damaged]
             opening = open_run(
                 prepared,
                 lambda: directory,
                 observers,
                 checkpoint=checkpoint,
                 recorded_bits={} if allow_different_bits else recorded,
-                notes=[
-                    (f"{one.where}: passed over ({one.reason}); continuing after {checkpoint.where}", "warning")
-                    for one in damaged
-                ],
+                notes=[(one, "warning") for one in notes],
             )
         self._start(prepared, opening, after_round=checkpoint.round)
         return self

@@ -127,8 +127,7 @@ class ObjectiveConfig(Section):
         "last"
     )
     """Of the metric over the rounds: the last value, the best, the mean of the `last` ones; or what it takes until the
-    metric reaches `target`: rounds, bytes, bytes of encoded messages, local steps, or virtual seconds.
-    `virtual_seconds@0.9` in place of an objective is short for `{of: virtual_seconds_to, target: 0.9}`."""
+    metric reaches `target`: `virtual_seconds@0.9` is short for `{of: virtual_seconds_to, target: 0.9}`."""
     last: int = Field(5, ge=1)
     """Values that the `mean` is taken over."""
     target: float | None = None
