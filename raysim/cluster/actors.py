@@ -54,13 +54,13 @@ class ClientActor:
 
     def train(
         self, lease: Lease, model: Any, shared: Any, *kept: StateRows
-    ) -> tuple[list[LeaseReport], StateRows | None, *tuple[Record, ...]]:
-        """Reports for the steps that take in some of the clients, ascending; and what stays in the object store: what
-        the clients keep, and a record for each report."""
+    ) -> tuple[*tuple[Record, ...], StateRows | None, list[LeaseReport]]:
+        """What stays in the object store: a record for each step that takes in some of the clients, ascending, and what
+        the clients keep; and a report for each record, last, so that none arrives where a record found no room."""
         states = self._states(kept)
         found = self._worker().train_into(lease, model, shared, states)
         written = None if states is None else states.written()
-        return [report for _, report in found], written, *(record for record, _ in found)
+        return *(record for record, _ in found), written, [report for _, report in found]
 
     def answer(self, question: Question) -> list[bytes]:
         """What clients answer to a question of the rule's protocol."""

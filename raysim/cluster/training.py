@@ -112,7 +112,7 @@ class Training(Flight):
             actor.prefetch.options(num_returns=0).remote(piece.clients)
         kept = [] if self._kept is None else self._kept.read(piece.clients, node)
         train = actor.train.options(num_returns=2 + len(piece.steps_into))
-        reports, rows, *totals = train.remote(piece, self.model, self._shared, *kept)
+        *totals, rows, reports = train.remote(piece, self.model, self._shared, *kept)
         return reports, (totals, rows)
 
     def receive(self, call: Call, result: list[LeaseReport]) -> bool:
