@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from raysim.aggregation import Field, nothing
-from raysim.algorithms.base import Algorithm
+from raysim.algorithms.base import Algorithm, one_version_only
 from raysim.algorithms.factors import PairMeans, from_rows, from_sums, gap, single_thread
 from raysim.algorithms.lora_pairs import ClientRanks, columns, lora_pairs, products, truncate, unpaired
 from raysim.arrays import Float32, Float64, Int64
@@ -238,9 +238,12 @@ class FfaLora(Adapters):
 class RoLora(Adapters):
     """FedAvg of B in odd rounds and of A in even ones, the other one held: averages of products are exact."""
 
-    together = "its clients train one half of an adapter in even rounds, and the other in odd ones"
     paper = "Chen et al. 2024, arXiv:2409.02346"
     between_rounds = "holds them every other round"
+
+    def check(self, experiment: Experiment) -> None:
+        super().check(experiment)
+        one_version_only(experiment, "its clients train one half of an adapter in even rounds, the other in odd ones")
 
     def halves(self, round_number: int) -> tuple[Half, ...]:
         return ("up",) if round_number % 2 else ("down",)

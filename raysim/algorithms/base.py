@@ -15,6 +15,7 @@ from raysim.config import Experiment
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig
 from raysim.config.client import ClientConfig, OptimizerConfig, SgdConfig, StepScheduleConfig
 from raysim.config.fine_tuning import FineTuneConfig
+from raysim.config.systems import BaseAsynchronousConfig
 from raysim.errors import ConfigError
 from raysim.training import Clients, Correction, FeatureLoss, LocalWork, ParameterLayout
 
@@ -52,8 +53,6 @@ class Algorithm(ABC):
     `layout` is the range's, of which it has but `size` and `trainable`. False: called once, on whole vectors."""
     broadcast_state: ClassVar[tuple[str, ...]] = ()
     """Vectors of the server's state that travel to the clients beside the model, in float32: `c.server`."""
-    together: ClassVar[str | None] = None
-    """Why all clients of a step must start from the same version of the model, where they must."""
     recorded: tuple[str, ...] = ()
     """Vectors of the server's state, of one value each, that are recorded in rounds.parquet under their names."""
     matrices: int = 0
@@ -159,6 +158,21 @@ def plain_sgd_only(experiment: Experiment, reason: str) -> None:
         raise ConfigError(f"{reason}; set client.optimizer to sgd, without momentum and weight_decay")
     if any(group.weight_decay for group in experiment.client.groups):
         raise ConfigError(f"{reason}; leave weight_decay out of client.groups")
+
+
+def one_version_only(experiment: Experiment, reason: str) -> None:
+    """Refuse timetables in which the clients of a step start from different versions of the model.
+
+    Raises:
+        ConfigError: there is one; says the reason.
+    """
+    timetable = experiment.systems.timetable
+    if isinstance(timetable, BaseAsynchronousConfig):
+        name = experiment.algorithm.name
+        raise ConfigError(
+            f"systems.timetable: {timetable.name} lets clients start from different versions of the model, and with "
+            f"{name} {reason}; use another algorithm"
+        )
 
 
 def one_rate_only(experiment: Experiment, reason: str) -> None:

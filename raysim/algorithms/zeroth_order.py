@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raysim import keyed
 from raysim.aggregation import Field
-from raysim.algorithms.base import Algorithm, plain_sgd_only
+from raysim.algorithms.base import Algorithm, one_version_only, plain_sgd_only
 from raysim.arrays import Bools, Float32, Float64
 from raysim.config import Experiment
 from raysim.config.algorithms import FedKSeedConfig
@@ -38,7 +38,6 @@ _LONGEST = 8.0
 class FedKSeed(Algorithm):
     """w = w_0 + Σ a_s z_s, where a_s adds up how far clients went along the direction of seed s, by losses alone."""
 
-    together = "its clients make the model from the scalars of all rounds before"
     paper = "Qin et al. 2024, arXiv:2312.06353"
     columnwise = False
     matrices = 2
@@ -48,6 +47,7 @@ class FedKSeed(Algorithm):
         self.seeds, self.epsilon, self.seed, self.lr = config.seeds, config.epsilon, config.seed, config.server_lr
 
     def check(self, experiment: Experiment) -> None:
+        one_version_only(experiment, "its clients make the model from the scalars of all rounds before")
         plain_sgd_only(experiment, "algorithm: fedkseed takes steps of its own along random directions")
         if experiment.client.clip_norm is not None or any(one.clip_norm for one in experiment.client.groups):
             raise ConfigError("client.clip_norm: fedkseed takes no gradients that could be clipped; leave it out")

@@ -47,8 +47,6 @@ def _check_algorithm(experiment: Experiment, algorithm: Algorithm, timetable: Ba
             f"{where} clients of {name} use {algorithm.broadcast_state[0]!r} of the server, which belongs to one of "
             "them; use another algorithm"
         )
-    if algorithm.together is not None:
-        raise ConfigError(f"{where} with {name} {algorithm.together}; use another algorithm")
     if experiment.algorithm.versions or any(field.kept for field in algorithm.fields()):
         raise ConfigError(f"{where} {name} puts products of what clients send into one frozen base; use fedit")
 
