@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_GONE = "Inspected target navigated or closed"
+"""What waits for something in a page is told when the browser goes to another."""
 MISSING = "Chromium is missing; install it: apt-get install chromium"
 
 
@@ -75,10 +77,16 @@ class Browser:
         return found["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Until a JavaScript expression is true in the page."""
-        self.run(
-            f"new Promise((done) => {{ const look = () => {condition} ? done() : setTimeout(look, 50); look(); }})"
-        )
+        """Until a JavaScript expression is true in the page, or in the one that it goes to meanwhile."""
+        look = f"new Promise((done) => {{ const look = () => {condition} ? done() : setTimeout(look, 50); look(); }})"
+        while True:
+            try:
+                self.run(look)
+            except RuntimeError as error:
+                if _GONE not in str(error):
+                    raise
+            else:
+                return
 
     def screenshot(self, file: Path) -> None:
         """What is in the view, as PNG."""

@@ -68,12 +68,14 @@ def test_ciphertexts_of_two_actors_have_the_bits_of_one_process_and_the_aggregat
     holders: list[Any] = []
     ask = ServerSteps.ask
 
-    def see(self: ServerSteps, number: int, expected: Any, server: Any, sums: Any, opening: Any = None) -> StepCall:
+    def see(
+        self: ServerSteps, number: int, expected: Any, server: Any, sums: Any, opening: Any, *more: Any
+    ) -> StepCall:
         assert opening.secret
         aggregator = self._aggregator
         self._aggregator = Watched(aggregator, holders)
         try:
-            return ask(self, number, expected, server, sums, opening)
+            return ask(self, number, expected, server, sums, opening, *more)
         finally:
             self._aggregator = aggregator
 

@@ -133,5 +133,5 @@ def test_a_run_tells_what_its_data_left_out_at_its_start_in_its_records_and_in_i
     warned = [event["event"] for event in events if event["level"] == "warning"]
     assert any(text.startswith("missing: drop: ") and "all of class no" in text for text in warned)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Data left out" in page
+    assert "Left out before training, and why:" in page
     assert "column &#x27;rare&#x27; is empty in" in page

@@ -74,10 +74,17 @@ def test_the_server_gets_masked_sums_and_only_what_opens_them(tmp_path: Path, mo
     apply = Server.apply
 
     def spy(
-        self: Server, number: int, expected: Any, state: Any, model: Any, *records: Any, opening: Any = None
+        self: Server,
+        number: int,
+        expected: Any,
+        state: Any,
+        model: Any,
+        *records: Any,
+        opening: Any = None,
+        **more: Any,
     ) -> Any:
         seen.append(([{name: one.copy() for name, one in record.totals.items()} for record in records], opening))
-        return apply(self, number, expected, state, model, *records, opening=opening)
+        return apply(self, number, expected, state, model, *records, opening=opening, **more)
 
     monkeypatch.setattr(Server, "apply", spy)
     final_sha256(digits(tmp_path, "rounds=1"))
