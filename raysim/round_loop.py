@@ -69,7 +69,7 @@ def timed(clock: VirtualClock | None, clients: pa.RecordBatch) -> tuple[dict[str
         return {}, clients
     step, metrics = clock.next()
     trips = clock.of_clients(step)
-    if not clients.num_rows:  # nobody who returned has weight
+    if not clients.num_rows:  # no client that returned has weight
         trips = {name: values[:0] for name, values in trips.items()}
     return metrics, with_virtual(clients, trips)
 

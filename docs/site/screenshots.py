@@ -73,7 +73,7 @@ class running(subprocess.Popen[bytes]):
 
 
 def wait_for_round(run: Path, number: int) -> None:
-    """Until the run has committed so many rounds."""
+    """Wait until the run has committed this number of rounds."""
     while not (run / "config.yaml").is_file() or read_rounds(RunDirectory(run)).num_rows < number:
         time.sleep(0.2)
 

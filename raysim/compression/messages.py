@@ -19,7 +19,7 @@ HEADER = _HEADER.size
 
 
 def message_bytes(coded: int, dense: int) -> int:
-    """Bytes of a field's message with so many bytes of the codec, and so many other values."""
+    """Length of a field's message in bytes: those of the codec, and those of the values that are sent as they are."""
     return HEADER + coded + 4 * dense
 
 

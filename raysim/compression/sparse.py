@@ -122,4 +122,4 @@ def _candidates(size: Float32 | Float64, k: int) -> Int64 | None:
 
 
 _EVERY = 61
-"""One of so many values is in the sample; prime, so that it is no column of a matrix."""
+"""The stride of the sample, in values; prime, so that it is no column of a matrix."""

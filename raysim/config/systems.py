@@ -211,7 +211,7 @@ class BaseAsynchronousConfig(Section):
     in_flight: int = Field(30, ge=1)
     """Clients M that train at the same time; when one returns the next one is sent out."""
     max_staleness: int = Field(100, ge=0, le=100_000)
-    """Updates of models that are more server steps old than this are lost: so many versions are kept."""
+    """Updates from models more than this many server steps old are lost, so at most this many old versions are kept."""
 
     @property
     @abstractmethod

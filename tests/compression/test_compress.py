@@ -66,7 +66,7 @@ def test_a_record_is_what_the_codec_makes_of_all_layers_together_and_as_long_as_
 
 
 def codec_config(codec: Any) -> Any:
-    return AggregationConfig.model_validate({"stages": [compress(codec)]}).stages[0].codec  # type: ignore[union-attr]
+    return AggregationConfig.model_validate({"stages": [compress(codec)]}).stages[0].codec  # type: ignore[union-attr]  # it is that of compress
 
 
 def never() -> np.random.Generator:

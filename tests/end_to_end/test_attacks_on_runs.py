@@ -76,7 +76,7 @@ def test_the_server_s_noise_hides_a_client_from_those_who_see_models_alone(tmp_p
         run = finished(tmp_path / name, *alone, f"aggregation.stages={stages}")
         client = in_round(run, 1)
         for sees in ("message", "model"):
-            found = invert_update(run, client=client, round=1, method="linear", sees=sees)  # type: ignore[arg-type]
+            found = invert_update(run, client=client, round=1, method="linear", sees=sees)  # type: ignore[arg-type]  # a str here
             errors[name, sees] = float(found.error.mean())
             assert found.unprotected is None
     assert errors["plain", "model"] == pytest.approx(errors["plain", "message"], rel=1e-3)

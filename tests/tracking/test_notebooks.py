@@ -155,7 +155,7 @@ def test_the_runs_of_a_folder_are_a_table_and_each_has_its_curve(tmp_path: Path)
     assert len(run.table()) == run.rounds
     assert set(run.table("clients")["round"]) <= set(run.table()["round"])
     with pytest.raises(ConfigError, match="unknown table 'steps'; valid are rounds and clients"):
-        run.table("steps")  # type: ignore[arg-type]
+        run.table("steps")  # type: ignore[arg-type]  # what is refused
 
 
 def test_a_comparison_is_a_table() -> None:

@@ -30,7 +30,7 @@ class Waiting:
     """What is trained and waits for its step: records and reports, by the step that takes them in.
 
     Attributes:
-        begins: whether nobody has been trained yet.
+        begins: whether no client has been trained yet.
     """
 
     begins: bool = True
