@@ -94,7 +94,7 @@ def other_tensor(expected: Path, path: Path) -> str:
         return ""
     try:
         found, right = load_file(path), load_file(expected)
-    except Exception as error:
+    except Exception as error:  # damaged bytes make the library raise several kinds
         return f"cannot be read as safetensors ({error})"
     for name in (*right, *found):
         one, other = right.get(name), found.get(name)
