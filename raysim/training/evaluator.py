@@ -22,6 +22,7 @@ from raysim.training.metrics import (
     RankMetric,
     Scores,
     WholeSet,
+    contributions_of,
     total_of,
     values_of,
 )
@@ -46,6 +47,35 @@ def merge_exact(parts: Sequence[ExactSums]) -> Float64:
 def _total(column: tuple[int | None, ...]) -> int | None:
     values = [value for value in column if value is not None]
     return sum(values) if len(values) == len(column) else None
+
+
+def fitting(sets: Sequence[Samples], room: int) -> Iterator[list[Samples]]:
+    """The sets in their order, in groups of at most `room` samples; a larger set is a group of its own."""
+    group: list[Samples] = []
+    taken = 0
+    for one in sets:
+        if group and taken + len(one) > room:
+            yield group
+            group, taken = [], 0
+        group.append(one)
+        taken += len(one)
+    if group:
+        yield group
+
+
+def side_by_side(sets: Sequence[Samples]) -> Samples:
+    """The samples of these sets, one set after the other, copied."""
+    weights = [one.weight for one in sets if one.weight is not None]
+    x, y = (np.concatenate([getattr(one, name) for one in sets]) for name in ("x", "y"))
+    return Samples(x, y, np.concatenate(weights) if weights else None)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two outputs `[n, *output_shape]` differ by no more than rounding."""
+    if one.shape != other.shape:
+        return False
+    largest = other.nan_to_num(posinf=0, neginf=0).abs().max().item() if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-4 * largest, equal_nan=True)
 
 
 class Evaluator:
@@ -81,6 +111,46 @@ class Evaluator:
         scores = self._collector(samples, None)
         sums = self._measured(samples, scores)
         return np.array(list(values_of(self.metrics, sums, None if scores is None else scores.scores()).values()))
+
+    def each(self, sets: Sequence[Samples]) -> list[Float64]:
+        """The metrics of each of these sets alone, as `values` gives them: `[metrics]` each.
+
+        Small sets go through the model side by side, as many as a batch holds. Should the model's output for the
+        largest of them then be another than when it is alone, beyond rounding, samples of one batch affect each
+        other, or the model draws random numbers: these sets go through one by one. That depends on the sets and the
+        model, never on what was evaluated before.
+        """
+        found: list[Float64] = []
+        for group in fitting(sets, self.batch_size):
+            found += self._side_by_side(group) or [self.values(one) for one in group]
+        return found
+
+    def _side_by_side(self, sets: Sequence[Samples]) -> list[Float64] | None:
+        """The metrics of each; None where they have to be alone, or there is but one."""
+        sizes = [len(one) for one in sets]
+        if len(sets) < 2 or sum(sizes) > self.batch_size:
+            return None
+        self._generator.manual_seed(0)
+        ((output, y, weight),) = self._outputs(side_by_side(sets))
+        largest = sizes.index(max(sizes))
+        start = sum(sizes[:largest])
+        self._generator.manual_seed(0)
+        ((alone, _, _),) = self._outputs(sets[largest])
+        if not _same(output[start : start + len(alone)], alone):
+            return None
+        with user_code("training.loss"):
+            elements = self.loss(output, y)
+        rows = contributions_of(self.metrics, output, y, elements, weight)
+        sums = torch.stack([of_set.sum(dim=0) for of_set in rows.split_with_sizes(sizes)]).cpu().numpy()
+        scores: list[Scores | None] = [None] * len(sets)
+        if self._ranked is not None:
+            weights = [None] * len(sets) if weight is None else weight.split_with_sizes(sizes)
+            batches = zip(output.split_with_sizes(sizes), y.split_with_sizes(sizes), weights, strict=True)
+            for i, batch in enumerate(batches):
+                collector = Collector(self._ranked, WholeSet.of(sets[i]), self.device)
+                collector.add(*batch)
+                scores[i] = collector.scores()
+        return [np.array(list(values_of(self.metrics, *one).values())) for one in zip(sums, scores, strict=True)]
 
     def exact_sums(
         self, samples: Samples, whole: WholeSet | None = None, confusion: ConfusionCounts | None = None

@@ -157,3 +157,48 @@ def test_a_model_that_is_not_finite_has_no_loss_but_can_be_counted(value: float)
     found = values_of(evaluator.metrics, merge_exact([evaluator_of(start).exact_sums(images(9))[0][:4], exact]))
     assert math.isnan(found["loss"])
     assert 0 <= found["accuracy"] <= 1
+
+
+class Standardised(nn.Module):
+    """Standardises each batch by itself, in evaluation, too: its samples affect each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer(x.flatten(1))
+        return z - z.mean(dim=0)
+
+
+class Noisy(Standardised):
+    """Draws random numbers in evaluation, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer(x.flatten(1))
+        return z + torch.randn_like(z)
+
+
+SIZES = (3, 1, 9, 2, 20, 5, 4, 7, 1)
+"""Of sets: in batches of 16 there are groups of several, of one, and a set that is larger than a batch."""
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["softmax", "cnn", "batch_norm", "dropout", "diverged", "standardised", "noisy"])
+def test_sets_that_go_through_the_model_side_by_side_are_measured_as_each_alone(kind: str, weighted: bool) -> None:
+    own = {"standardised": Standardised, "noisy": Noisy}
+    start = own[kind]() if kind in own else module("softmax" if kind == "diverged" else kind)
+    evaluator = evaluator_of(start, 16, "accuracy", "top3", "balanced_accuracy", "roc_auc", "ece")
+    if kind == "diverged":
+        evaluator.load(torch.full_like(evaluator._row, torch.nan))
+    sets = [images(size, weighted=weighted, seed=size) for size in SIZES]
+    shapes: list[int] = []
+    evaluator.module.register_forward_hook(lambda module, given, output: shapes.append(len(output)))
+
+    found = evaluator.each(sets)
+    if kind in own:
+        assert shapes[:6] == [15, 9, 3, 1, 9, 2], "together, the largest alone, then each alone"
+    else:
+        assert shapes == [15, 9, 16, 4, 16, 7, 1], "together and the largest alone; the one that is larger; the last"
+    for one, alone in zip(found, sets, strict=True):
+        np.testing.assert_allclose(one, evaluator.values(alone), rtol=1e-6, equal_nan=True)

@@ -94,10 +94,14 @@ class Holdouts:
 
     def _values(self, clients: Int64, models: Tensor, rows: list[list[Float64]]) -> None:
         """To the rows of each set, add one for each client that has it."""
-        shared = models.stride(0) == 0
-        for i, client in enumerate(clients.tolist()):
-            if not (i and shared):
-                self.evaluator.load(models[i])
+        if models.stride(0) == 0:  # one model for all
+            self.evaluator.load(models[0])
+            for of, of_set in zip(self.sets, rows, strict=True):
+                shards = (self.federation.shard(client, of) for client in clients.tolist())
+                of_set += self.evaluator.each([samples for samples in shards if len(samples)])
+            return
+        for client, model in zip(clients.tolist(), models, strict=True):
+            self.evaluator.load(model)
             for of, of_set in zip(self.sets, rows, strict=True):
                 if len(samples := self.federation.shard(client, of)):
                     of_set.append(self.evaluator.values(samples))

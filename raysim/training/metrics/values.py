@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from raysim.arrays import Float64
 from raysim.training.metrics.metric import Metric, value_of
 from raysim.training.metrics.ranking import RankMetric, Scores
@@ -20,8 +18,9 @@ def values_of(metrics: Sequence[Metric], sums: Float64, scores: Scores | None = 
         scores: of the same samples, where one of the metrics is a `RankMetric`; it is NaN without.
     """
     curves = scores.curves() if scores is not None else []
-    ends = np.cumsum([metric.width for metric in metrics])
-    return {
-        one.name: one.of_curves(curves) if isinstance(one, RankMetric) else value_of(one, sums[end - one.width : end])
-        for one, end in zip(metrics, ends, strict=True)
-    }
+    values: dict[str, float] = {}
+    end = 0
+    for one in metrics:
+        start, end = end, end + one.width
+        values[one.name] = one.of_curves(curves) if isinstance(one, RankMetric) else value_of(one, sums[start:end])
+    return values
