@@ -12,6 +12,7 @@ from raysim.data.partition import PARTITIONERS, Partition
 from raysim.data.pooled import PooledFederation, PooledSpec
 from raysim.data.sources import SOURCES, from_arrays
 from raysim.data.sources.corpus import TextCodec
+from raysim.data.sources.ragged import padded
 from raysim.data.store import ArrowFederation, StoreSpec
 from raysim.data.summary import Summary, describe
 from raysim.data.virtual import VirtualFederation, VirtualSpec
@@ -40,5 +41,6 @@ __all__ = [
     "describe",
     "from_arrays",
     "import_dataset",
+    "padded",
     "prepare",
 ]

@@ -93,7 +93,7 @@ def test_a_pair_of_arrays_is_still_features_and_targets() -> None:
     ("data", "message"),
     [
         (Pairs({3: (X[0], 1, 2)}), r"data: train: sample 3 is a tuple of 3; expected a map-style dataset"),
-        (Pairs({0: {"image": X[0]}}), r"data: train: sample 0 is a dict of 1; expected a map-style dataset"),
+        (Pairs({0: {"image": X[0]}}), r"data: train: sample 0 has the entries 'image'; name its target by 'label'"),
         (Pairs({2: (X[0, :3], 1)}), r"data: train: sample 2: x is float32 \(3,\), of sample 0 float32 \(4,\)"),
         (Pairs({2: (torch.from_numpy(X[0]), 0.5)}), r"data: train: sample 2: y is float64 \(\), of sample 0 int64"),
         (Pairs({1: ("a word", 1)}), r"data: train: sample 1: x has type <U6; expected numbers"),
@@ -103,7 +103,10 @@ def test_a_pair_of_arrays_is_still_features_and_targets() -> None:
         ((Pairs(), Pairs({4: (X[0],)})), r"data: test: sample 4 is a tuple of 1"),
         ({"train": 3}, r"data: train: expected a map-style dataset.*; or a pair \(x, y\) of arrays; got int"),
         ({"train": Pairs(), "tset": Pairs()}, r"data: unknown array 'tset'"),
-        (DataLoader(TENSORS), r"data: expected a pair .* or a map-style dataset, got DataLoader"),
+        (
+            DataLoader(TENSORS),
+            r"data: a DataLoader makes batches in an order of its own.*; give what it reads: loader.dataset",
+        ),
     ],
 )
 def test_a_dataset_that_cannot_be_read_is_one_line(data: Any, message: str) -> None:

@@ -144,15 +144,29 @@ def to_numpy(value: Any, place: Place) -> Array:
     if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU, told without importing torch
         value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value)
+        array = image_array(value) if hasattr(value, "getbands") else np.asarray(value)
     except ValueError:
-        raise place.error(" is ragged: every sample must have the same shape") from None
+        raise place.error(
+            " is ragged: every sample must have the same shape; sequences are filled up by 'padding' beside the arrays"
+        ) from None
     numeric = array.dtype.kind in "biuf"
     if not numeric and not (place.key.startswith(("client", "classes")) and array.dtype.kind in "UO"):
         remedy = "; number classes by np.unique(y, return_inverse=True)" if place.key.startswith("y") else ""
         what = "numbers or text" if place.key.startswith(("client", "classes")) else "numbers"
         raise place.error(f" has type {array.dtype}; expected {what}{remedy}")
     return array
+
+
+def image_array(image: Any) -> Array:
+    """An image of Pillow, channels first as torch has them: uint8 `[bands, h, w]` of pixels, float32 of other numbers.
+
+    Palettes and images of one bit are converted to colours and greys.
+    """
+    if image.mode in ("1", "P", "CMYK", "YCbCr", "HSV", "LAB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    values = np.asarray(image)
+    values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    return values if values.dtype == np.uint8 else values.astype(np.float32)
 
 
 def _pool(values: dict[str, Any], suffix: str, task: Task, kind: InputKind | None, origin: str, floats: bool) -> Pool:

@@ -9,7 +9,7 @@ from raysim.config import load
 from raysim.config.base import CustomConfig
 from raysim.data.dataset import Dataset, Pool
 from raysim.data.sources.arrays import from_arrays
-from raysim.data.sources.indexed import as_arrays
+from raysim.data.sources.forms import as_arrays
 from raysim.data.sources.targets import Task
 from raysim.errors import ConfigError, DataError
 from raysim.user_code import user_code

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,34 @@ from raysim.data.sources.targets import Place
 from raysim.errors import DataError
 from raysim.user_code import user_code
 
-_EXPECTED = "expected a map-style dataset: len(dataset) samples, dataset[i] a pair (x, y)"
+EXPECTED = (
+    "expected a map-style dataset: len(dataset) samples, dataset[i] a pair (x, y), or a mapping of inputs and a target"
+)
+TARGETS = ("label", "labels", "target", "targets", "y")
+"""Entries of a sample that are taken for its target where none is named."""
+_OWNER = "client"
+
+Sample = Mapping[str | tuple[str, str], Any]
+"""What a sample has: `x`, or `("x", name)` for each of several inputs, `y`, and perhaps `client` and `weight`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFields:
+    """Which entries of samples that are mappings are what."""
+
+    label: str | None = None
+    """The target; by default the only one of `TARGETS`."""
+    inputs: tuple[str, ...] | None = None
+    """What a model is given; by default all that is left."""
+    client: str | None = None
+    """Whose sample it is."""
+    weight: str | None = None
+    """What it weighs."""
+
+    @property
+    def named(self) -> bool:
+        """Whether one of them is named, which only samples that are mappings can follow."""
+        return self != SampleFields()
 
 
 def is_indexed(data: Any) -> bool:
@@ -23,90 +51,196 @@ def is_indexed(data: Any) -> bool:
     )
 
 
-def as_arrays(data: Any, origin: str) -> Any:
-    """What `from_arrays` takes, of what a user gave; arrays stay as they are.
-
-    Args:
-        data: a map-style dataset, a tuple (training, test), or a mapping of `train` and perhaps `test`, each a dataset
-            or a pair (x, y) of arrays, beside the arrays `client` and `weight`. A list of datasets is refused: it may
-            as well be one a client.
-        origin: for error messages.
-
-    Raises:
-        DataError: a dataset has no length or no samples, one cannot be read, is no pair (x, y), or has another shape
-            than the first.
-    """
-    if is_indexed(data):
-        data = {"train": data}
-    elif isinstance(data, tuple | list) and data and all(is_indexed(one) or _is_pair(one) for one in data):
-        if isinstance(data, list) or len(data) != 2:
-            what = f"a {type(data).__name__} of {len(data)} data sets"
-            raise DataError(
-                f"{origin}: {what} is ambiguous; give (training, test) as a tuple, and data sets of clients "
-                "joined, with an array of whose each sample is: {'train': joined, 'client': owners}, partition: natural"
-            )
-        data = dict(zip(("train", "test"), data, strict=True))
-    if not isinstance(data, Mapping) or "train" not in data:
-        return data
-    arrays = dict(data)
-    for part, suffix in (("train", ""), ("test", "_test")):
-        if (given := arrays.pop(part, None)) is not None:
-            arrays["x" + suffix], arrays["y" + suffix] = _pair(given, f"{origin}: {part}")
-            if part == "train" and (names := _own_names(given, arrays["y"])) is not None:
-                arrays.setdefault("classes", names)
-    return arrays
-
-
-def _is_pair(data: Any) -> bool:
+def is_pair(data: Any) -> bool:
     """Whether it is a pair (x, y) of arrays."""
     return isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(one, "__array__") for one in data)
 
 
-def _own_names(data: Any, y: Any) -> list[str] | None:
-    """Names in the attribute `classes`, as torchvision's datasets have them, where there is one for each label."""
-    names = getattr(data, "classes", None)
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        return None
-    labels = to_numpy(y, Place("", "y"))
-    suits = labels.dtype.kind in "iu" and len(set(names)) == len(names) == int(labels.max(initial=-1)) + 1
-    return list(names) if suits else None
+def read_parts(
+    parts: Sequence[tuple[Any, str]], fields: SampleFields, *, ragged: bool
+) -> tuple[dict[str, Any], list[int]]:
+    """The samples of data sets, one after another.
+
+    Args:
+        parts: data sets or pairs of arrays, each with the name by which errors call it.
+        fields: what the entries of samples that are mappings are.
+        ragged: whether samples may differ in their first dimension; such values are lists of arrays.
+
+    Returns:
+        What `from_arrays` takes: `x`, `y`, and perhaps `client` and `weight`; and how many samples each part has.
+
+    Raises:
+        DataError: a part has no length or no samples, or a sample cannot be read, or has other entries, another type or
+            another shape than the first.
+    """
+    plain = [_as_pair(data, origin) for data, origin in parts]
+    if not fields.named and all(pair is not None for pair in plain):
+        pairs = [pair for pair in plain if pair is not None]
+        if len(pairs) == 1:
+            return dict(zip("xy", pairs[0], strict=True)), [len(pairs[0][1])]
+        columns = ([pair[i] for pair in pairs] for i in range(2))
+        joined = {key: _joined(key, values, parts) for key, values in zip("xy", columns, strict=True)}
+        return joined, [len(pair[1]) for pair in pairs]
+    sources = [data if pair is None else _Zipped(*pair) for (data, _), pair in zip(parts, plain, strict=True)]
+    counts = [_length(data, origin) for data, (_, origin) in zip(sources, parts, strict=True)]
+    collected = _Collected(sum(counts), ragged)
+    number = 0
+    for data, count, (_, origin) in zip(sources, counts, parts, strict=True):
+        for i in range(count):
+            collected.put(number, _sample(data, i, origin, fields), f"{origin}: sample {i}")
+            number += 1
+    return collected.arrays(), counts
 
 
-def _pair(data: Any, origin: str) -> tuple[Any, Any]:
+class _Zipped:
+    """A pair of arrays, sample by sample."""
+
+    def __init__(self, x: Any, y: Any) -> None:
+        self._x, self._y = x, y
+
+    def __len__(self) -> int:
+        return len(self._y)
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        return self._x[i], self._y[i]
+
+
+class _Collected:
+    """The values of so many samples, in arrays that are made when the first one is put in."""
+
+    def __init__(self, count: int, ragged: bool) -> None:
+        self._count, self._ragged = count, ragged
+        self._values: dict[Any, Any] = {}
+
+    def put(self, number: int, sample: Sample, where: str) -> None:
+        if not self._values:
+            for key, value in sample.items():
+                lists = key == _OWNER or self._ragged
+                self._values[key] = [None] * self._count if lists else np.empty(
+                    (self._count, *value.shape), value.dtype
+                )  # fmt: skip
+        if sample.keys() != self._values.keys():
+            raise DataError(f"{where} has {_listed(sample)}, sample 0 has {_listed(self._values)}; give all the same")
+        for key, value in sample.items():
+            whole = self._values[key]
+            if isinstance(whole, np.ndarray) and (value.shape != whole.shape[1:] or value.dtype != whole.dtype):
+                longer = value.shape[1:] == whole.shape[2:] and value.ndim == whole.ndim - 1 and value.ndim > 0
+                remedy = "; sequences of different lengths need 'padding' beside 'train' (e.g. 0)" if longer else ""
+                raise DataError(
+                    f"{where}: {_name(key)} is {value.dtype} {value.shape}, of sample 0 {whole.dtype} "
+                    f"{whole.shape[1:]}; all samples must have the same type and shape{remedy}"
+                )
+            whole[number] = value
+
+    def arrays(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, values in self._values.items():
+            if isinstance(values, list):
+                same = key == _OWNER or len({(value.shape, value.dtype) for value in values}) == 1
+                values = np.array([value.item() for value in values]) if key == _OWNER else values
+                values = np.stack(values) if same and key != _OWNER else values
+            if isinstance(key, tuple):
+                found.setdefault("x", {})[key[1]] = values
+            else:
+                found[key] = values
+        return found
+
+
+def _listed(sample: Mapping[Any, Any]) -> str:
+    return ", ".join(_name(key) for key in sample)
+
+
+def _name(key: str | tuple[str, str]) -> str:
+    return key if isinstance(key, str) else f"x[{key[1]!r}]"
+
+
+def _as_pair(data: Any, origin: str) -> tuple[Any, Any] | None:
+    """A pair of whole arrays, where there is one without reading sample by sample."""
     if isinstance(data, tuple | list) and len(data) == 2:
         return data[0], data[1]
     if not is_indexed(data):
-        raise DataError(f"{origin}: {_EXPECTED}; or a pair (x, y) of arrays; got {type(data).__name__}")
+        raise DataError(f"{origin}: {EXPECTED}; or a pair (x, y) of arrays; got {type(data).__name__}")
     if type(data).__name__ == "TensorDataset" and len(data.tensors) == 2:
         x, y = data.tensors
         return x, y
-    return _read(data, origin)
+    return None
 
 
-def _read(data: Any, origin: str) -> tuple[Array, Array]:
+def _joined(key: str, values: list[Any], parts: Sequence[tuple[Any, str]]) -> Array:
+    arrays = [to_numpy(one, Place(origin, key)) for one, (_, origin) in zip(values, parts, strict=True)]
+    for array, (_, origin) in zip(arrays, parts, strict=True):
+        if array.ndim == 0 or array.shape[1:] != arrays[0].shape[1:] or array.dtype != arrays[0].dtype:
+            raise DataError(
+                f"{origin}: {key} is {array.dtype} {array.shape[1:]} a sample, in the first part {arrays[0].dtype} "
+                f"{arrays[0].shape[1:]}; all samples must have the same type and shape"
+            )
+        if len(array) == 0:
+            raise DataError(f"{origin}: has no samples; leave it out")
+    return np.concatenate(arrays)
+
+
+def _length(data: Any, origin: str) -> int:
     try:
         count = len(data)
     except (TypeError, NotImplementedError):
-        raise DataError(f"{origin}: {type(data).__name__} has no length; {_EXPECTED}") from None
+        raise DataError(f"{origin}: {type(data).__name__} has no length; {EXPECTED}") from None
     if count == 0:
         raise DataError(f"{origin}: {type(data).__name__} has no samples")
-    x, y = (np.empty((count, *part.shape), part.dtype) for part in _sample(data, 0, origin))
-    for i in range(count):
-        for key, whole, part in zip("xy", (x, y), _sample(data, i, origin), strict=True):
-            if part.shape != whole.shape[1:] or part.dtype != whole.dtype:
-                raise DataError(
-                    f"{origin}: sample {i}: {key} is {part.dtype} {part.shape}, of sample 0 {whole.dtype} "
-                    f"{whole.shape[1:]}; all samples must have the same type and shape"
-                )
-            whole[i] = part
-    return x, y
+    return count
 
 
-def _sample(data: Any, i: int, origin: str) -> tuple[Array, Array]:
+def _sample(data: Any, i: int, origin: str, fields: SampleFields) -> Sample:
     with user_code(f"{origin}: sample {i} cannot be read", DataError):
         sample = data[i]
+        if isinstance(sample, Mapping):
+            sample = dict(sample)
+    where = f"{origin}: sample {i}"
+    if isinstance(sample, dict):
+        return _of_mapping(sample, where, fields)
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         found = f"{type(sample).__name__} of {len(sample)}" if hasattr(sample, "__len__") else type(sample).__name__
-        raise DataError(f"{origin}: sample {i} is a {found}; {_EXPECTED}")
-    x, y = (to_numpy(part, Place(f"{origin}: sample {i}", key)) for key, part in zip("xy", sample, strict=True))
-    return x, y
+        more = "; give several inputs as a mapping, ({'a': …, 'b': …}, y)" if isinstance(sample, tuple | list) else ""
+        raise DataError(f"{where} is a {found}; {EXPECTED}{more}")
+    if fields.named:
+        raise DataError(f"{where} is a pair, whose entries have no names; leave out 'label', 'inputs' and the like")
+    x, y = sample
+    given = {("x", str(name)): one for name, one in x.items()} if isinstance(x, Mapping) else {"x": x}
+    return _converted({**given, "y": y}, where)
+
+
+def _of_mapping(sample: dict[Any, Any], where: str, fields: SampleFields) -> Sample:
+    rest = dict(sample)
+    label = fields.label
+    if label is None:
+        candidates = [name for name in TARGETS if name in rest]
+        if len(candidates) != 1:
+            found = f"both {candidates[0]!r} and {candidates[1]!r}" if candidates else f"{_entries(rest)}"
+            raise DataError(f"{where} has {found}; name its target by 'label' beside 'train'")
+        label = candidates[0]
+    found: dict[Any, Any] = {}
+    named = {"y": label, "client": fields.client, "weight": fields.weight}
+    for key, name in named.items():
+        if name is not None:
+            if name not in rest:
+                raise DataError(f"{where} has no {name!r}, which {key} is; it has {_entries(sample)}")
+            found[key] = rest.pop(name)
+    for name in fields.inputs or ():
+        if name not in rest:
+            raise DataError(f"{where} has no {name!r}, which 'inputs' names; it has {_entries(sample)}")
+    if fields.inputs is not None:
+        rest = {name: rest[name] for name in fields.inputs}
+    if not rest:
+        raise DataError(f"{where} has a target and no inputs; it has {_entries(sample)}")
+    if len(rest) == 1:
+        (found["x"],) = rest.values()
+    else:
+        found |= {("x", str(name)): value for name, value in rest.items()}
+    return _converted(found, where)
+
+
+def _entries(sample: Mapping[Any, Any]) -> str:
+    return "the entries " + ", ".join(map(repr, sample)) if sample else "no entries"
+
+
+def _converted(sample: Mapping[Any, Any], where: str) -> Sample:
+    return {key: to_numpy(value, Place(where, _name(key))) for key, value in sample.items()}
