@@ -21,7 +21,7 @@ TARGETS = ("label", "labels", "target", "targets", "y")
 """Entries of a sample that are taken for its target where none is named."""
 _OWNER = "client"
 
-Sample = Mapping[str | tuple[str, str], Any]
+Sample = Mapping[Any, Any]
 """What a sample has: `x`, or `("x", name)` for each of several inputs, `y`, and perhaps `client` and `weight`."""
 
 
@@ -204,7 +204,9 @@ def _sample(data: Any, i: int, origin: str, fields: SampleFields) -> Sample:
     if fields.named:
         raise DataError(f"{where} is a pair, whose entries have no names; leave out 'label', 'inputs' and the like")
     x, y = sample
-    given = {("x", str(name)): one for name, one in x.items()} if isinstance(x, Mapping) else {"x": x}
+    given: dict[Any, Any] = {"x": x}
+    if isinstance(x, Mapping):
+        given = {("x", str(name)): one for name, one in x.items()}
     return _converted({**given, "y": y}, where)
 
 
@@ -214,8 +216,8 @@ def _of_mapping(sample: dict[Any, Any], where: str, fields: SampleFields) -> Sam
     if label is None:
         candidates = [name for name in TARGETS if name in rest]
         if len(candidates) != 1:
-            found = f"both {candidates[0]!r} and {candidates[1]!r}" if candidates else f"{_entries(rest)}"
-            raise DataError(f"{where} has {found}; name its target by 'label' beside 'train'")
+            several = f"both {candidates[0]!r} and {candidates[1]!r}" if candidates else _entries(rest)
+            raise DataError(f"{where} has {several}; name its target by 'label' beside 'train'")
         label = candidates[0]
     found: dict[Any, Any] = {}
     named = {"y": label, "client": fields.client, "weight": fields.weight}
