@@ -135,14 +135,15 @@ class _Collected:
     def arrays(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, values in self._values.items():
-            if isinstance(values, list):
-                same = key == _OWNER or len({(value.shape, value.dtype) for value in values}) == 1
-                values = np.array([value.item() for value in values]) if key == _OWNER else values
-                values = np.stack(values) if same and key != _OWNER else values
+            if key == _OWNER:
+                found[key] = np.array([value.item() for value in values])
+                continue
+            even = isinstance(values, list) and len({(value.shape, value.dtype) for value in values}) == 1
+            whole: Any = np.stack(values) if even else values
             if isinstance(key, tuple):
-                found.setdefault("x", {})[key[1]] = values
+                found.setdefault("x", {})[key[1]] = whole
             else:
-                found[key] = values
+                found[key] = whole
         return found
 
 
