@@ -20,7 +20,7 @@ from raysim.cluster.runtime import import_ray
 from raysim.errors import PlacementError
 from raysim.execution.clients.state import CarriedStates, StateRows
 from raysim.execution.clients.worker import ClientWorker
-from raysim.execution.inprocess.whole_round import whole_rounds
+from raysim.execution.inprocess.whole_round import evaluated_rounds, whole_rounds
 from raysim.execution.placement.memory import gpu_fraction
 from raysim.execution.server.server import Server
 from raysim.rounds.digests import ServerDigest
@@ -94,6 +94,13 @@ class ClientActor:
         digests = [None if one.digest is None else one.digest.result() for one in handles]
         history = [(one.state, one.model) for one in handles]
         return (PackedFacts.of(facts), digests), history, handles[-1].state, handles[-1].model
+
+    def evaluate_rounds(
+        self, rounds: Sequence[tuple[int, Sequence[EvaluationRange]]], history: Sequence[tuple[Any, Any]]
+    ) -> list[tuple[tuple[Evaluated, ...], float]]:
+        """What the models that `train_rounds` left behind measure over each round's ranges, and the seconds of each;
+        fewer where that failed early, or where a later one fails here."""
+        return evaluated_rounds(self._worker(), rounds, [model for _, model in history])
 
     def _states(self, kept: Sequence[StateRows]) -> CarriedStates | None:
         width = self._worker().states.width

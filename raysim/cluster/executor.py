@@ -109,7 +109,15 @@ class RayExecutor(Executor):
             mixes=discount_of(job.experiment).models,
             messages=None if protocol is None else Messages(protocol, job.experiment.seed, self._pool.ask),
         )
-        self._batches = Batches(self._runtime, self._pool, self._costs, columns, self._book, self._resolved)
+        self._batches = Batches(
+            self._runtime,
+            self._pool,
+            self._costs,
+            columns,
+            self._book,
+            self._resolved,
+            personal=skeleton.algorithm.personal,
+        )
         self._metrics = run_metrics(
             execution.metrics, self._runtime.owned, job.experiment.name, self._runtime.home, self._pool.node_of
         )

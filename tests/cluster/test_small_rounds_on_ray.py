@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from federations import digits, final_sha256, sha256
 from raysim import Experiment, Simulation, verify
 from raysim.cluster.batches import Batches
 from raysim.cluster.pool import ClientPool
-from raysim.errors import ClientError, RunError
+from raysim.errors import ClientError, RunError, UserCodeError
 from raysim.execution.scheduling import round_costs
 from raysim.execution.scheduling.round_costs import RoundCosts
 from raysim.tracking.chain import read_chain
@@ -106,12 +108,12 @@ def test_an_actor_killed_with_two_calls_in_flight_changes_nothing(
 ) -> None:
     facts, killed = Batches._facts, []
 
-    def kill_and_wait(self: Batches, batch: Any) -> Any:
+    def kill_and_wait(self: Batches, batch: Any, limit: float) -> Any:
         if not killed:
             pool: ClientPool = self._pool
             killed.append(1)
             ray_session.kill(pool.actors.roster.actor(0), no_restart=False)
-        return facts(self, batch)
+        return facts(self, batch, limit)
 
     monkeypatch.setattr(Batches, "_facts", kill_and_wait)
     assert final_sha256(on_ray(tmp_path, *EIGHT)) == final_sha256(digits(tmp_path, *EIGHT))
@@ -171,3 +173,90 @@ def test_within_a_call_bad_clients_are_left_out_empty_cohorts_pass_and_errors_co
         simulation.run()
     assert simulation.number == 4
     assert calls == [[1, 2, 3], [4, 5, 6], [7, 8], [5, 6, 7], [8]]
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Of every call, the other actor that evaluates; it evaluates all ranges but the first."""
+    others: list[int | None] = []
+    measured = Batches._measured
+
+    def noted(self: Batches, batch: Any, limit: float) -> Any:
+        others.append(None if batch.measured is None else self._other)
+        return measured(self, batch, limit)
+
+    monkeypatch.setattr(Batches, "_measured", noted)
+    monkeypatch.setattr(RoundCosts, "own_ranges", lambda self, work: min(1, len(work.ranges)))
+    return others
+
+
+EVALUATED = [*EIGHT, "evaluation.batch_size=100", "evaluation.every=2", "data.holdout=0.2"]
+
+
+def test_another_actor_evaluates_what_a_call_leaves_behind(
+    tmp_path: Path, ray_session: Any, calls: list[list[int]], beside: list[int | None]
+) -> None:
+    with Simulation(digits(tmp_path, *EVALUATED)) as simulation:
+        expected = [(r.number, r.metrics) for r in simulation]
+    assert not beside
+    with Simulation(on_ray(tmp_path, *EVALUATED)) as simulation:
+        found = [(r.number, r.metrics) for r in simulation]
+        idle = simulation._executor._pool.actors.idle
+    assert found == expected
+    assert beside == [1, 1, 1]
+    assert idle == {0, 1}
+    assert calls == [[1, 2, 3], [4, 5, 6], [7, 8]]
+
+
+def test_the_actor_that_evaluates_dies_and_nothing_changes(
+    tmp_path: Path,
+    ray_session: Any,
+    calls: list[list[int]],
+    beside: list[int | None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measured, died = Batches._measured, []
+
+    def die_and_wait(self: Batches, batch: Any, limit: float) -> Any:
+        if not died:
+            assert self._other is not None
+            died.append(self._other)
+            actor = self._pool.actors.roster.actor(self._other)
+            batch = replace(batch, measured=actor.__ray_call__.remote(lambda actor: os._exit(1)))
+        return measured(self, batch, limit)
+
+    monkeypatch.setattr(Batches, "_measured", die_and_wait)
+    with Simulation(digits(tmp_path, *EVALUATED)) as simulation:
+        expected = [(r.number, r.metrics) for r in simulation]
+    with Simulation(on_ray(tmp_path, *EVALUATED)) as simulation:
+        assert [(r.number, r.metrics) for r in simulation] == expected
+    assert died == [1]
+    assert "actor 1 with rounds 1 to 3: the actor died; made again" in capsys.readouterr().err
+    assert calls == [[1, 2, 3], [4, 5, 6], [7, 8]] * 2
+
+
+def test_a_metric_that_fails_beside_comes_after_the_rounds_before(
+    tmp_path: Path, ray_session: Any, calls: list[list[int]], beside: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RoundCosts, "own_ranges", lambda self, work: 0)
+    every = [*EIGHT, "evaluation.batch_size=2000", "evaluation.sets=[test]"]
+    with Simulation(digits(tmp_path, *every)) as simulation:
+        losses = [r.metrics["test/loss"] for r in simulation]
+    assert min(losses[:4]) > losses[4]
+    (tmp_path / "choosy.py").write_text(
+        "from raysim.training.metrics import MeanMetric\n"
+        "class Choosy(MeanMetric):\n"
+        "    name, higher_is_better = 'choosy', True\n"
+        "    def measure(self, output, target, losses):\n"
+        f"        if losses.mean() < {(losses[4] + min(losses[:4])) / 2}:\n"
+        "            raise ValueError('such a small loss')\n"
+        "        return losses\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(UserCodeError, match=r"round 5.*such a small loss"),
+        Simulation(on_ray(tmp_path, *every, "evaluation.metrics=[choosy:Choosy]")) as simulation,
+    ):
+        simulation.run()
+    assert simulation.number == 4

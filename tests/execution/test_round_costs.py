@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from raysim.execution.scheduling.round_costs import RoundCosts
+from raysim.rounds.ranges import ServerRange
 from raysim.rounds.rows import client_batch
 from raysim.rounds.task import RoundTask, RoundWork
 
@@ -48,3 +49,20 @@ def test_a_prediction_is_never_below_nothing() -> None:
     costs = after(*[0.001] * 5)
     few = RoundWork(RoundTask.synchronous(8, 0.1, np.arange(1), np.ones(1), STEPS[3:]), (), kept=False)
     assert costs.shared(few) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ranges", "own", "alone"),
+    [(0, 0, 0.0415), (30, 0, 0.0415), (41, 0, 0.0415), (60, 9, 0.051), (100, 29, 0.071)],
+)
+def test_two_workers_split_a_small_rounds_evaluation_so_that_both_take_about_as_long(
+    ranges: int, own: int, alone: float
+) -> None:
+    costs = after(*[0.04] * 5)  # its steps take 40 ms, the server's 1.5
+    costs.evaluation, costs.step = 1e-3, 1.5e-3
+    work = RoundWork(WORK.task, tuple(ServerRange("test", i, i + 1) for i in range(ranges)))
+    assert costs.own_ranges(work) == ranges, "nobody evaluates beside"
+    assert costs.alone(work) == pytest.approx(0.0415 + 1e-3 * ranges)
+    costs.beside = True
+    assert costs.own_ranges(work) == own
+    assert costs.alone(work) == pytest.approx(alone)

@@ -20,6 +20,7 @@ from raysim.rounds.facts import after_step, cohort_facts, empty_batch, empty_row
 from raysim.rounds.faults import CallFailure, judge, left_out, reason_of, to_blame
 from raysim.rounds.lease import Lease, LeaseReport
 from raysim.rounds.messages import Messages
+from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.rounds.results import Applied, RoundFacts, ServerHandle, Trained
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.user_code import naming
@@ -167,3 +168,24 @@ def whole_rounds(
         facts.append(one)
         handles.append(handle)
     return facts, handles
+
+
+def evaluated_rounds(
+    worker: ClientWorker, rounds: Sequence[tuple[int, Sequence[EvaluationRange]]], models: Sequence[Float32]
+) -> list[tuple[tuple[Evaluated, ...], float]]:
+    """What the models after several rounds measure over some ranges, and the seconds that each took.
+
+    For algorithms whose clients use the model as it is. Stops before a round that fails, unless it is the first.
+    """
+    found: list[tuple[tuple[Evaluated, ...], float]] = []
+    for (number, ranges), model in zip(rounds, models, strict=False):
+        began = time.perf_counter()
+        try:
+            with naming(f"round {number}"):
+                evaluated = tuple(worker.evaluate(ranges, model)) if ranges else ()
+        except Exception:
+            if not found:
+                raise
+            break
+        found.append((evaluated, time.perf_counter() - began))
+    return found

@@ -73,6 +73,7 @@ class RoundCosts:
         lone: the same, where one worker trains them all.
         evaluation: seconds of a forward pass of an evaluation, that is of a range, or of a token of a text.
         step: seconds of the server's step.
+        beside: whether another worker can evaluate whole rounds beside the one that trains them.
     """
 
     workers: int
@@ -80,6 +81,7 @@ class RoundCosts:
     lone: CostModel | None = None
     evaluation: float = 1e-3
     step: float = 3e-4
+    beside: bool = False
     _overheads: deque[float] = field(default_factory=lambda: deque(maxlen=5))
 
     @property
@@ -95,8 +97,26 @@ class RoundCosts:
 
     def alone(self, work: RoundWork) -> float:
         """Seconds of a whole round on one worker."""
-        clients = float((self.lone or self.clients).seconds(work.task.steps).sum())
-        return clients + self.evaluation * passes(work.ranges) + self.step
+        own = work.ranges[: self.own_ranges(work)]
+        other = self.evaluation * (passes(work.ranges) - passes(own))
+        return max(self._trained(work) + self.evaluation * passes(own), other)
+
+    def own_ranges(self, work: RoundWork) -> int:
+        """How many of a round's ranges, the first of them, the worker that trains it evaluates: all of them, or where
+        another one evaluates the rest beside it, so many that both take about as long."""
+        count = len(work.ranges) * (not self.beside)
+        own = self._trained(work) + self.evaluation * passes(work.ranges[:count])
+        other = self.evaluation * passes(work.ranges[count:])
+        while count < len(work.ranges) and own < other:
+            passed = self.evaluation * passes(work.ranges[count : count + 1])
+            if own + passed > other:
+                break
+            own, other, count = own + passed, other - passed, count + 1
+        return count
+
+    def _trained(self, work: RoundWork) -> float:
+        """Seconds of clients and server's step on one worker."""
+        return float((self.lone or self.clients).seconds(work.task.steps).sum()) + self.step
 
     def shared(self, work: RoundWork) -> float:
         """Seconds of a round that is cut over the workers, if they get equal shares."""
@@ -159,7 +179,7 @@ class RoundCosts:
         seconds = facts.row.seconds
         if facts.row.cohort:
             self.saw_step(seconds["reduce"] + seconds["apply"])
-        self.saw_evaluation(ranges, seconds["evaluate"])
+        self.saw_evaluation(ranges, seconds.get("evaluate", 0.0))
 
     def saw_step(self, seconds: float) -> None:
         """Learn from a server's step."""
