@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from raysim.arrays import Float32
 from raysim.compression.bits import pack, packed_bytes, unpack
@@ -44,6 +46,7 @@ class Quantised(Codec[Levels]):
         super().__init__(n)
         self._most_level, self._block = levels, min(block, n)
         self._blocks = -(-n // self._block)
+        self._at_once = max(1, _PIECE // self._block)
         self._width = (2 * levels).bit_length()
 
     @abstractmethod
@@ -54,37 +57,44 @@ class Quantised(Codec[Levels]):
         generator = draw().bit_generator
         levels = np.empty(self.n, dtype=np.uint8)
         units = np.empty(self._blocks, dtype=np.float32)
-        at_once = max(1, _PIECE // self._block)
-        piece, other = np.empty((2, at_once * self._block), dtype=np.float32)
-        for first in range(0, self._blocks, at_once):
-            left, right = first * self._block, min((first + at_once) * self._block, self.n)
-            size, count = right - left, -(-(right - left) // self._block)
-            piece[:size], piece[size:] = x[left:right], 0
-            blocks, room = (one[: count * self._block].reshape(count, -1) for one in (piece, other))
-            unit = self._sizes(blocks, room) / np.float32(self._most_level)
-            units[first : first + count] = unit
-            blocks *= np.divide(1, unit, out=np.zeros_like(unit), where=unit >= _SMALLEST)[:, None]
-            shift = other[:size]
-            np.copyto(shift, generator.random_raw(-(-size // 4)).view(np.uint16)[:size])
-            shift *= np.float32(2.0**-16)
-            shift += np.float32(2.0**-17 + self._most_level)
-            shift += piece[:size]
-            np.copyto(levels[left:right], shift, casting="unsafe")  # of positive numbers it is the floor
-        np.minimum(levels, np.uint8(2 * self._most_level), out=levels)
-        levels -= np.uint8(self._most_level)
+        most, half = 2 * self._most_level, np.float32(0.5 + 2**16 * self._most_level)
+        scaled, shift = np.empty((2, min(self._at_once, self._blocks) * self._block), dtype=np.float32)
+        for blocks, values in self._pieces():
+            found = levels[values]
+            size, count = len(found), blocks.stop - blocks.start
+            own, room = (one[: count * self._block].reshape(count, -1) for one in (scaled, shift))
+            if size == own.size:
+                piece = x[values].reshape(own.shape)
+            else:
+                scaled[:size], scaled[size:] = x[values], 0
+                piece = own
+            unit = np.divide(self._sizes(piece, room), np.float32(self._most_level), out=units[blocks])
+            _times(piece, np.divide(1, unit, out=np.zeros_like(unit), where=unit >= _SMALLEST), own)
+            shifted = shift[:size]
+            np.copyto(shifted, generator.random_raw(-(-size // 4)).view(np.uint16)[:size])
+            shifted += half
+            _add(scaled[:size], shifted, 2.0**-16)
+            np.copyto(found, scaled[:size], casting="unsafe")  # of positive numbers it is the floor
+            if found.max() > most:
+                np.minimum(found, np.uint8(most), out=found)
+            found -= np.uint8(self._most_level)
         return Levels(levels.view(np.int8), units)
+
+    def _pieces(self) -> Iterator[tuple[slice, slice]]:
+        """Blocks and their values, as many at once as stay in the cache; the last block may be shorter."""
+        for first in range(0, self._blocks, self._at_once):
+            last = min(first + self._at_once, self._blocks)
+            yield slice(first, last), slice(first * self._block, min(last * self._block, self.n))
 
     def restore(self, code: Levels) -> Float32:
         found = np.empty(self.n, dtype=np.float32)
-        whole, at_once = self.n // self._block, max(1, _PIECE // self._block)
-        for first in range(0, whole, at_once):
-            blocks = slice(first, min(first + at_once, whole))
-            values = slice(blocks.start * self._block, blocks.stop * self._block)
-            levels, out = (one[values].reshape(-1, self._block) for one in (code.levels, found))
-            np.multiply(levels, code.units[blocks, None], out=out)
-        rest = whole * self._block
-        if rest < self.n:
-            np.multiply(code.levels[rest:], code.units[-1], out=found[rest:])
+        for blocks, values in self._pieces():
+            out, units = found[values], code.units[blocks]
+            np.copyto(out, code.levels[values])
+            whole = len(out) // self._block
+            rows = out[: whole * self._block].reshape(whole, self._block)
+            _times(rows, units[:whole], rows)
+            out[whole * self._block :] *= units[-1]
         return found
 
     def encode(self, code: Levels) -> bytes:
@@ -127,8 +137,19 @@ class Integers(Quantised):
         super().__init__(n, 2 ** (bits - 1) - 1, block)
 
     def _sizes(self, blocks: Float32, room: Float32) -> Float32:
-        found: Float32 = np.abs(blocks, out=room).max(1)
+        magnitudes = torch.from_numpy(np.abs(blocks, out=room).view(np.int32))  # in the same order, and sooner compared
+        found: Float32 = torch.amax(magnitudes, 1).numpy().view(np.float32)
         return found
+
+
+def _times(blocks: Float32, factors: Float32, out: Float32) -> None:
+    """Each block of `[b, block]` times its factor of `[b]`. PyTorch takes half of NumPy's time."""
+    torch.mul(torch.from_numpy(blocks), torch.from_numpy(factors)[:, None], out=torch.from_numpy(out))
+
+
+def _add(values: Float32, others: Float32, factor: float) -> None:
+    """Add `factor` times the others to the values, in one pass."""
+    torch.from_numpy(values).add_(torch.from_numpy(others), alpha=factor)
 
 
 _SQUARES = 1e-30, 1e30
