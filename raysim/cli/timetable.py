@@ -24,6 +24,9 @@ def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
     lines = [f"{timetable_text(prepared.experiment, prepared.timetable)}", found.sentence]
     whole = "all" if found.steps == prepared.last_round else f"the first {found.steps:,}"
     lines.append(f"{whole} steps take {_time(found.seconds)} of virtual time and {_bytes(found.bytes)} of messages")
+    if found.versions:
+        kept = _bytes(4 * prepared.columns * found.versions)
+        lines.append(f"up to {found.versions:,} older versions of the model are kept for those in flight, {kept}")
     if found.joules or found.money:
         lines.append(f"{found.joules:,.4g} J, {found.money:,.4g} of money")
     lines.append(_left_out(found))

@@ -103,6 +103,7 @@ class RayExecutor(Executor):
             down=down,
             wire_down=skeleton.wire_down,
             every_round=skeleton.aggregation.every_round,
+            asynchronous=job.experiment.systems.asynchronous,
             states=self._states,
             personal=skeleton.algorithm.personal,
             in_rows=job.engine.rows > 1,

@@ -72,6 +72,7 @@ class SharedRounds:
         down: int,
         wire_down: int = 0,
         every_round: bool = False,
+        asynchronous: bool = False,
         states: NodeStates | None = None,
         personal: bool = False,
         messages: Messages | None = None,
@@ -84,6 +85,7 @@ class SharedRounds:
             down: bytes of what travels to a worker.
             wire_down: bytes of what a federation would send to a client.
             every_round: whether the server takes a step in rounds without clients, too.
+            asynchronous: whether a step that is left without clients keeps the model, and the run goes on.
             states: what clients keep from round to round, where they keep something.
             personal: whether they keep models that are evaluated.
             messages: of the rule's protocol, where it has one.
@@ -94,6 +96,7 @@ class SharedRounds:
         self._costs, self._book, self._down = costs, book, down
         self._states, self._personal, self._messages = states, personal, messages
         self._wire_down, self._every_round = wire_down, every_round
+        self._empty = every_round or asynchronous
         self._mixes, self._in_rows = mixes, in_rows
         self._finished_at: float | None = None
         self._ahead: list[Training] = []
@@ -168,7 +171,7 @@ class SharedRounds:
         for training in trainings:
             self._pool.wait(training, until=partial(training.there, number))
         trained = _trained(trainings, number)
-        facts = cohort_facts(work.task, trained, empty=self._every_round, wire_down=self._wire_down)
+        facts = cohort_facts(work.task, trained, empty=self._empty, wire_down=self._wire_down)
         opening = None if self._messages is None else self._messages.end(work.task, facts.contributed)
         begun = server.begun(work) if self._mixes else None
         step = self._steps.ask(number, facts.contributed, server, trained.sums, opening, begun)

@@ -280,6 +280,11 @@ class SystemsConfig(Section):
     """How the server waits for its clients."""
 
     @property
+    def asynchronous(self) -> bool:
+        """Whether clients of a step may start from different versions of the model."""
+        return isinstance(self.timetable, BaseAsynchronousConfig)
+
+    @property
     def without_devices(self) -> str | None:
         """A key that is for devices, where there are none; None where nothing is wrong."""
         if not isinstance(self.fleet, NoFleetConfig):

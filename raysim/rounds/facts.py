@@ -39,7 +39,7 @@ def cohort_facts(task: RoundTask, trained: Trained, *, empty: bool = False, wire
     """Put the leases' facts together.
 
     Args:
-        empty: whether the server takes a step without clients, too.
+        empty: whether a step may be left without clients: the server takes it all the same, or keeps the model.
         wire_down: bytes of what a federation would send to a client, beside what leases report.
 
     Raises:

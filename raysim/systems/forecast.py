@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -25,6 +26,7 @@ class Forecast:
         staleness: mean and largest.
         trips: that contributed.
         late: trips whose work was lost, and clients of a cohort who were not there.
+        versions: older versions of the model that are kept for those in flight, at most.
         left_out: clients who were drawn and never contributed, ascending.
         took_part: clients who contributed at least once.
         joules, money: of all trips.
@@ -39,6 +41,7 @@ class Forecast:
     staleness: tuple[float, int]
     trips: int
     late: int
+    versions: int
     left_out: tuple[int, ...]
     took_part: int
     joules: float
@@ -61,6 +64,7 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
     contributed = np.zeros(timetable.load.population, dtype=bool)
     drawn = np.zeros(timetable.load.population, dtype=bool)
     lengths, useful, out, old, oldest, trips, late, at = [], 0.0, 0.0, 0, 0, 0, 0, 0.0
+    last: dict[int, int] = {}
     for step in islice(timetable.steps(), steps):
         plan = step.plan
         contributed[plan.clients] = True
@@ -68,6 +72,7 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
         lengths.append(plan.at - step.began)
         useful += float(step.seconds.sum())
         out += step.sent * lengths[-1]
+        last |= dict.fromkeys(np.unique(plan.base).tolist(), plan.step)
         old += int(plan.staleness.sum())
         oldest = max(oldest, int(plan.staleness.max(initial=0)))
         trips, late, at = trips + len(plan.clients), late + len(plan.late), plan.at
@@ -81,6 +86,7 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
         staleness=(old / trips if trips else 0.0, oldest),
         trips=trips,
         late=late,
+        versions=_kept_at_once(last),
         left_out=tuple(left_out.tolist()),
         took_part=int(np.count_nonzero(contributed)),
         joules=clock.joules,
@@ -88,3 +94,18 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
         bytes=trips * (timetable.load.up + timetable.load.down),
         in_time=in_time,
     )
+
+
+def _kept_at_once(last: Mapping[int, int]) -> int:
+    """The most versions that are kept at the same time beside the newest one.
+
+    Args:
+        last: the last step that takes in somebody who started from a version, by its number; version v is the newest
+            one until step v + 1 is taken.
+    """
+    change = np.zeros(max(last.values(), default=0) + 2, dtype=np.int64)
+    for version, step in last.items():
+        if step > version + 1:
+            change[version + 1] += 1
+            change[step] -= 1
+    return int(np.cumsum(change).max(initial=0))

@@ -22,6 +22,7 @@ CHAINS = {
     "blt": (UNIFORM, [CLIP, "{name: blt, noise_multiplier: 1.0, output_scale: [0.3], buf_decay: [0.9]}"]),
     "local": (UNIFORM, [CLIP_1, "{name: local_laplace, noise_multiplier: 0.1}"]),
     "distributed": (MASKED, [CLIP, "{name: skellam, noise_multiplier: 0.01}"]),
+    "random columns": (UNIFORM, [CLIP, "{name: randk, dense_below: 17}", "{name: gaussian, noise_multiplier: 0.1}"]),
     "compressed both ways": ([], [POWER, DOWN]),
     "sketch": ([], ["{name: rotate, block: 32}", "{name: sketch, rows: 3, width: 150, fraction: 0.01}"]),
 }

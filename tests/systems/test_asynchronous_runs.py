@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from federations import digits, final_sha256, sha256
 
 from raysim import Experiment, Simulation
+from raysim.cli.timetable import forecast_of, timetable_facts
 from raysim.debugging import debug
 from raysim.errors import ConfigError, RunError
 from raysim.execution.preparation.prepare import prepare_job
+from raysim.selection.waves import planned_rounds
 
 FLEET = "systems.fleet={name: log_normal, speed: 1, sigma: 1}"
 FEDBUFF = "systems.timetable={name: fedbuff, buffer: 3, in_flight: 5, max_staleness: 6}"
@@ -42,6 +45,53 @@ def test_a_run_is_the_same_after_a_resume_and_records_its_plans(tmp_path: Path, 
     clients = pq.read_table(resumed.directory / "clients.parquet").to_pydict()
     assert clients["client"] == [client for plan in plans for client in plan.clients.tolist()]
     assert clients["round"] == [plan.step for plan in plans for _ in plan.clients]
+
+
+@pytest.mark.parametrize("timetable", [FEDASYNC, "systems.timetable={name: fedbuff, buffer: 1, in_flight: 4}"])
+def test_a_step_whose_clients_are_all_left_out_keeps_the_model_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timetable: str
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1] / "cluster")
+    plain = prepare_job(asynchronous(tmp_path, timetable))
+    assert plain.timetable is not None
+    lost = int(next(plain.timetable.plans()).clients[0])
+    fault = {"what": "nothing", "at": "send", "round": 1, "client": lost}
+    algorithm = {"name": "trouble:Trouble", "args": {"folder": str(tmp_path), "faults": [fault]}}
+    experiment = asynchronous(tmp_path / "whole", timetable).updated([f"algorithm={algorithm}"])
+    with Simulation(experiment) as whole:
+        first = sha256(whole.model())
+        assert next(iter(whole)).number == 1
+        assert sha256(whole.model()) == first
+        whole.run()
+        assert sha256(whole.model()) != first
+    table = pq.read_table(whole.directory / "rounds.parquet").to_pydict()
+    assert (table["dropped"], table["trained"]) == ([1] + 7 * [0], [0] + 7 * [1])
+    assert "not finite" in pq.read_table(whole.directory / "clients.parquet")["dropped"][0].as_py()
+    with Simulation(experiment.updated(["rounds=1"])) as half:
+        half.run()
+    with Simulation.resume(half.directory, overrides=["rounds=8"]) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == sha256(whole.model())
+
+
+def test_a_plan_counts_the_versions_that_are_kept_for_those_in_flight(tmp_path: Path) -> None:
+    prepared = prepare_job(asynchronous(tmp_path, FEDBUFF))
+    assert prepared.timetable is not None
+    given = prepared.timetable, prepared.experiment, prepared.federation, prepared.work
+    needed = [len(one.work.needed) for one in islice(planned_rounds(*given), 8)]
+    found = forecast_of(prepared)
+    assert found is not None
+    plans = list(islice(prepared.timetable.plans(), 8))
+    bases = {int(base) for plan in plans for base in plan.base}
+    last = {base: max(plan.step for plan in plans if base in plan.base) for base in bases}
+    kept = [sum(base < step < last[base] for base in bases) for step in range(9)]
+    assert found.versions == max(kept) > 1
+    assert max(needed) >= found.versions, "those of later steps beside those of the eight"
+    size = 4 * prepared.columns * found.versions
+    said = next(line for _, line in timetable_facts(prepared) if "older versions" in line)
+    assert said.startswith(f"up to {found.versions} older versions of the model are kept")
+    assert f"{size / 1024:.0f}" in said
+    assert not any("older" in line for _, line in timetable_facts(prepare_job(digits(tmp_path, FLEET))))
 
 
 def test_a_resume_with_another_timetable_is_refused(tmp_path: Path) -> None:

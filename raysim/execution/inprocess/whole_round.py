@@ -80,7 +80,8 @@ def whole_round(
     waiting.begins = False
     if len(task.clients) or every_round:
         trained = waiting.take(task.round, time.perf_counter() - began)
-        facts = cohort_facts(task, trained, empty=every_round, wire_down=server.wire_down)
+        empty = every_round or server.job.experiment.systems.asynchronous
+        facts = cohort_facts(task, trained, empty=empty, wire_down=server.wire_down)
         opening = messages.end(task, facts.contributed)
         begun = handle.begun(work) if server.mixes else None
         given = handle.state, handle.model, *trained.sums

@@ -111,7 +111,8 @@ class Server:
         Adding up the last few sums is part of applying: it is done range of columns by range.
 
         Args:
-            expected: positions of the cohort that must be in the records, each once: all but the recorded drops.
+            expected: positions of the cohort that must be in the records, each once: all but the recorded drops. An
+                asynchronous step that is left without any changes nothing.
             records: of the round's rule, from all workers and nodes.
             opening: what the rule's protocol came to, where it has one and there are records.
             begun: where models are mixed, the number and the model of the version that the step's one client started
@@ -124,6 +125,8 @@ class Server:
         began = time.perf_counter()
         rule = self.aggregation.rule.in_round(round_number)
         every_round = self.aggregation.every_round
+        if not len(expected) and not every_round and self.job.experiment.systems.asynchronous:
+            return state, model, StepFacts(0.0, 0.0)
         if records or len(expected) or not every_round:
             _check_cover(round_number, expected, records)
         opened = rule.opened(records, opening, self.job.experiment.seed) if len(expected) else records
