@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -21,6 +22,7 @@ from raysim.errors import ConfigError
 from raysim.files import looked_up
 
 if TYPE_CHECKING:
+    from raysim.config import Experiment
     from raysim.simulation import Simulation
 
 
@@ -73,6 +75,8 @@ def run(
     _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
 
+    if seeds > 1:
+        experiment = _grouped(experiment, f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     for seed in range(experiment.seed, experiment.seed + seeds):
         one = experiment if seeds == 1 else experiment.updated([f"seed={seed}"])
         place = directory if seeds == 1 or directory is None else directory / f"seed-{seed}"
@@ -202,6 +206,15 @@ def rebuild(
 
     model = write_rebuilt(run, to, round=round)
     answer(RebuildOutput(model), model, json=json)
+
+
+def _grouped(experiment: Experiment, group: str) -> Experiment:
+    """With this group for the trackers that know groups and have none."""
+    values = experiment.to_dict()
+    for observer in values["tracking"]["observers"]:
+        if "group" in observer:
+            observer["group"] = observer["group"] or group
+    return type(experiment).parse(values)
 
 
 def _train(start: Callable[[], Simulation], *, quiet: bool, json: bool, profile: bool) -> None:

@@ -50,8 +50,10 @@ class MlflowObserverConfig(Section):
     runs."""
     experiment: str | None = None
     """The experiment of MLflow; by default this one's name."""
+    group: str | None = Field(None, min_length=1)
+    """Runs of a group are children of one run with this name, as the trials of a study are of theirs."""
     artifacts: bool = True
-    """Whether the model and the report are copied there at the end."""
+    """Whether the model and the report are copied there at the end; those of trials are not."""
 
 
 class WandbObserverConfig(Section):
@@ -64,8 +66,10 @@ class WandbObserverConfig(Section):
     """User or team; by default that of the key."""
     mode: Literal["offline", "online"] = "offline"
     """`online` needs a key (`wandb login`)."""
+    group: str | None = Field(None, min_length=1)
+    """Its group; by default trials of a study are a group with the study's name."""
     artifacts: bool = True
-    """Whether the model and the report are logged at the end."""
+    """Whether the model and the report are logged at the end; those of trials are not."""
 
 
 ObserverConfig = Annotated[

@@ -16,6 +16,7 @@ from raysim.files import looked_up, storing, write_text
 from raysim.locks import FolderLock
 from raysim.tracking import is_vacant
 from raysim.tracking.configuration import Difference, differences
+from raysim.tracking.observers.trackers import TRIALS
 
 MAY_CHANGE = (
     "name",
@@ -79,7 +80,7 @@ class StudyDirectory:
 
     def trial(self, number: int) -> Path:
         """Run directory of a trial."""
-        return self.path / "trials" / f"{number:05d}"
+        return self.path / TRIALS / f"{number:05d}"
 
     def experiment(self) -> Experiment:
         """What was asked for.

@@ -158,6 +158,9 @@ def trial_experiment(experiment: Experiment, *, tests: bool = False, seed: int |
     """
     values = experiment.to_dict()
     values["tracking"] |= {"checkpoint_every": 0, "report": False, "clients": False}
+    for observer in values["tracking"]["observers"]:
+        if "artifacts" in observer:  # a study has many trials, and keeps no model of theirs either
+            observer["artifacts"] = False
     values["tuning"] = {}
     values["evaluation"]["generate"] = None
     values["data"]["seed"] = experiment.data_seed

@@ -21,6 +21,7 @@ from raysim.evaluation.ranges import EvaluationPlan
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up, storing
 from raysim.tracking import ResultTable
+from raysim.tracking.observers.build import check_trackers
 from raysim.tracking.report.markup import table
 from raysim.tracking.units import figure
 from raysim.tuning.bench import Bench, open_bench
@@ -33,6 +34,7 @@ from raysim.tuning.sampling import check_sampling
 from raysim.tuning.searching import Search
 from raysim.tuning.space import Space
 from raysim.tuning.study import TunedStudy
+from raysim.tuning.tracked import TrackedStudy
 from raysim.tuning.words import spoken
 
 
@@ -139,7 +141,8 @@ class _Tuning:
         data: Any,
         progress: StudyProgress,
     ) -> None:
-        self._model, self._data, self._progress = model, data, progress
+        self._model, self._data = model, data
+        check_trackers(experiment.tracking.observers)
         found = StudyDirectory.new(experiment.tracking.directory, experiment.name)
         self._directory = found if directory is None else StudyDirectory(Path(directory))
         self._directory.refuse_taken()
@@ -154,6 +157,7 @@ class _Tuning:
         self._metric = confirmed_metric(self._prepared, self._goals[0])
         if self._directory.is_study(self._directory.path):
             self._directory.check_same(self._experiment)
+        self._progress = TrackedStudy(progress, self._experiment, self._directory.path)
 
     def run(self) -> Tuned:
         """Search, confirm, report.
@@ -163,7 +167,8 @@ class _Tuning:
         """
         again = f"then: raysim tune {self._directory.path}"
         try:
-            return self._run()
+            with self._progress:
+                return self._run()
         except KeyboardInterrupt as error:
             if self._directory.is_study(self._directory.path):
                 error.add_note(f"continue with: raysim tune {self._directory.path}")

@@ -72,10 +72,12 @@ tracking.observers=mlflow | [mlflow] |
 tracking.observers=mlflow.uri | [{name: mlflow, uri: "http://127.0.0.1:5000"}] | tracking.observers=[mlflow]
 tracking.observers=mlflow.experiment | [{name: mlflow, experiment: other}] | tracking.observers=[mlflow]
 tracking.observers=mlflow.artifacts | [{name: mlflow, artifacts: false}] | tracking.observers=[mlflow]
+tracking.observers=mlflow.group | [{name: mlflow, group: seeds}] | tracking.observers=[mlflow]
 tracking.observers=wandb | [wandb] |
 tracking.observers=wandb.project | [{name: wandb, project: other}] | tracking.observers=[wandb]
 tracking.observers=wandb.entity | [{name: wandb, entity: team}] | tracking.observers=[wandb]
 tracking.observers=wandb.mode | [{name: wandb, mode: online}] | tracking.observers=[wandb]
+tracking.observers=wandb.group | [{name: wandb, group: seeds}] | tracking.observers=[wandb]
 tracking.observers=wandb.artifacts | [{name: wandb, artifacts: false}] | tracking.observers=[wandb]
 """,
     "ahead": """

@@ -145,7 +145,7 @@ def tracked(lab: Lab, overrides: tuple[str, ...]) -> Any:
         observers = open_observers(None, experiment.tracking.observers)
         observers.start(experiment, {"run": str(run)})
         observers.finish(RunSummary(1, "all rounds are done", 1.0, {}, run))
-    named = ("tracking_uri", "project", "entity", "mode")
+    named = ("tracking_uri", "project", "entity", "mode", "group")
     return [
         (call, [one for one in given if isinstance(one, str)], [by_name.get(key) for key in named])
         for call, given, by_name in calls.mock_calls

@@ -19,6 +19,7 @@ from raysim.tracking.observers.lines import JsonObserver, PlainObserver, QuietOb
 from raysim.tracking.observers.mlflow import MlflowObserver
 from raysim.tracking.observers.notebook import NotebookObserver, in_notebook
 from raysim.tracking.observers.tensorboard import TensorBoardObserver
+from raysim.tracking.observers.trackers import needed
 from raysim.tracking.observers.wandb import WandbObserver
 from raysim.user_code import user_code
 
@@ -77,6 +78,17 @@ def open_observers(progress: Observing, configured: Sequence[ObserverConfig] = (
         else:
             names.append(config.name)
     return Fanout([*(DISPLAYS[name]() for name in _displays(names)), *objects])
+
+
+def check_trackers(configured: Sequence[ObserverConfig]) -> None:
+    """See that the libraries of the configured trackers are there, without opening anything.
+
+    Raises:
+        ConfigError: one is not installed.
+    """
+    for config in configured:
+        if config.name in TRACKERS:
+            needed(config.name, config.name)
 
 
 def _as_list(progress: Observing) -> list[Observer | str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,122 +9,92 @@ from typing import Any
 from raysim.config import Experiment
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.observers.base import NoteLevel, Observer
+from raysim.tracking.observers.mlflow_store import GROUP, PATH, MlflowStore, be_impatient, points
 from raysim.tracking.observers.trackers import Pause, configuration, needed, run_path, scalars, study_of
 
-_BATCH = 1000
-"""Metrics that MLflow takes in one call."""
-_PARAMETERS = 100
-"""Parameters that it takes in one call."""
-_LONGEST = 6000
-"""Characters of a parameter."""
+_STATUS = {"failed": "FAILED", "interrupted": "KILLED"}
+"""MLflow's words for how a run ended; all others are finished."""
 
 
 class MlflowObserver(Observer):
     """Logs to a tracking server, or to a folder.
 
     A resumed run goes on in the run of MLflow that it began, which it finds by its directory. The trials of a study are
-    children of one run that stands for the study.
+    children of one run that stands for the study, runs of a group children of one that stands for the group.
 
     In the folder of a metric there can be no other metrics, so names have one slash: `clients/accuracy.mean` for
     `clients/accuracy/mean`.
     """
 
-    def __init__(self, uri: str | None = None, experiment: str | None = None, artifacts: bool = True) -> None:
+    def __init__(
+        self,
+        uri: str | None = None,
+        experiment: str | None = None,
+        group: str | None = None,
+        artifacts: bool = True,
+    ) -> None:
         """Log to `uri`, by default that of MLFLOW_TRACKING_URI, else the folder `mlruns` beside the runs.
 
         Args:
             uri: of a tracking server, or `file:…`, `sqlite:…`.
             experiment: of MLflow, by default the experiment's name; it is made where it is missing.
+            group: of runs that are children of one run; by default the study, of a run that belongs to one.
             artifacts: whether the model and the report are copied there at the end.
 
         Raises:
             ConfigError: mlflow is not installed.
         """
-        # A server that does not answer is found out about in seconds; the default is minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        be_impatient()
         needed("mlflow", "mlflow")
-        self._uri, self._experiment, self._artifacts = uri, experiment, artifacts
-        self._client: Any = None
+        self._uri, self._experiment, self._group, self._artifacts = uri, experiment, group, artifacts
+        self._store: MlflowStore | None = None
         self._run = ""
+        self._parent: str | None = None
         self._waiting: list[Any] = []
         self._pause = Pause()
 
     def start(self, experiment: Experiment, facts: Mapping[str, object], *, after_round: int = 0) -> None:
         """Find or make the experiment and the run, and log the configuration as parameters."""
-        from mlflow.entities import Param
-        from mlflow.tracking import MlflowClient
-
         path = run_path(facts)
-        self._client = MlflowClient(tracking_uri=self._place(path))
-        name = self._experiment or experiment.name
-        known = self._client.get_experiment_by_name(name)
-        place = known.experiment_id if known is not None else self._client.create_experiment(name)
         study = study_of(path)
-        tags = {"raysim.run": str(path.resolve())}
-        if study is not None:
-            tags["mlflow.parentRunId"] = self._found(place, {"raysim.run": str(study)}, study.name)
-        self._run = self._found(place, tags, path.name)
-        parameters = [Param(key, str(value)[:_LONGEST]) for key, value in configuration(experiment).items()]
+        self._store = store = MlflowStore(self._uri, self._experiment or experiment.name, study or path)
+        parent: str | None = None
+        if self._group is not None:
+            self._parent = parent = store.open(GROUP, self._group, self._group)
+        elif study is not None:  # which its driver closes
+            parent = store.open(PATH, str(study), study.name)
+        self._run = store.open(PATH, str(path.resolve()), path.name, parent=parent)
         if after_round == 0:
-            for i in range(0, len(parameters), _PARAMETERS):
-                self._client.log_batch(self._run, params=parameters[i : i + _PARAMETERS])
+            store.parameters(self._run, configuration(experiment))
 
     def round(self, row: RoundRow) -> None:
-        """Metrics of the round, sent at most once a second; NaN is left out, which stores do not agree on."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._waiting += [
-            Metric(_flat(name), value, now, row.round) for name, value in scalars(row).items() if not math.isnan(value)
-        ]
+        """Metrics of the round, sent at most once a second."""
+        self._waiting += points(scalars(row), row.round)
         if self._pause.over():
             self._send()
 
     def note(self, text: str, level: NoteLevel = "info") -> None:
         """The last warning becomes a tag."""
-        if level != "info" and self._run:
-            self._client.set_tag(self._run, f"raysim.{level}", text[:_LONGEST])
+        if level != "info" and self._store is not None:
+            self._store.tag(self._run, f"raysim.{level}", text)
 
     def finish(self, summary: RunSummary) -> None:
         """Send the rest, the model and the report, and close the run."""
-        if not self._run:
+        store = self._store
+        if store is None:
             return
         self._send()
-        self._client.set_tag(self._run, "raysim.reason", summary.reason)
+        store.tag(self._run, "raysim.reason", summary.reason)
         if self._artifacts and summary.run is not None:
             for file in (summary.run / "model.safetensors", summary.report):
-                if file is not None and Path(file).is_file():
-                    self._client.log_artifact(self._run, str(file))
-        self._client.set_terminated(self._run, "FAILED" if summary.reason == "failed" else "FINISHED")
-
-    def _place(self, run: Path) -> str:
-        """Where to log; a folder needs MLflow's consent, which it asks for since its version 3."""
-        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI")
-        if uri is None:
-            root = study_of(run) or run
-            uri = (root.resolve().parent / "mlruns").as_uri()
-        if uri.startswith("file:"):
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        return uri
-
-    def _found(self, place: str, tags: Mapping[str, str], name: str) -> str:
-        """The run with this directory, opened again if there is one; else a new one with these tags."""
-        own = tags["raysim.run"].replace("'", "\\'")
-        known = self._client.search_runs([place], f"tags.`raysim.run` = '{own}'", max_results=1)
-        if not known:
-            return str(self._client.create_run(place, tags=dict(tags), run_name=name).info.run_id)
-        run: str = known[0].info.run_id
-        self._client.set_terminated(run, "RUNNING")
-        return run
+                if file is not None:
+                    store.file(self._run, Path(file))
+        status = _STATUS.get(summary.reason, "FINISHED")
+        for run in (self._run, self._parent):
+            if run is not None:
+                store.close(run, status)
 
     def _send(self) -> None:
+        assert self._store is not None, "rounds come after the start"
         waiting, self._waiting = self._waiting, []
-        for i in range(0, len(waiting), _BATCH):
-            self._client.log_batch(self._run, metrics=waiting[i : i + _BATCH])
-
-
-def _flat(name: str) -> str:
-    """A metric's name with one slash."""
-    where, _, what = name.partition("/")
-    return f"{where}/{what.replace('/', '.')}" if what else where
+        self._store.metrics(self._run, waiting)

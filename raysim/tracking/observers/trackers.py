@@ -19,6 +19,9 @@ EVERY = 1.0
 OVER_CLIENTS = "over clients/"
 """In front of the name of a quantity whose distribution over clients is shown."""
 
+TRIALS = "trials"
+"""The folder of a study that its trials are in; the runs that confirm its winner are in another."""
+
 _OWN = tuple(field.name for field in ROUND_FIELDS if field.name != "round" and not field.name.startswith("seconds/"))
 
 

@@ -11,13 +11,13 @@ from raysim.arrays import Float64
 from raysim.config import Experiment
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking.observers.base import NoteLevel, Observer
-from raysim.tracking.observers.trackers import OVER_CLIENTS, configuration, needed, run_path, scalars, study_of
+from raysim.tracking.observers.trackers import OVER_CLIENTS, TRIALS, configuration, needed, run_path, scalars, study_of
 
 
 class WandbObserver(Observer):
     """Logs to Weights & Biases; offline its files lie in the run, and `wandb sync` sends them.
 
-    The trials of a study are a group with the study's name.
+    The trials of a study, and the runs that confirm its winner, are a group with the study's name.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class WandbObserver(Observer):
         project: str = "raysim",
         entity: str | None = None,
         mode: Literal["offline", "online"] = "offline",
+        group: str | None = None,
         artifacts: bool = True,
     ) -> None:
         """Log to a project.
@@ -33,13 +34,15 @@ class WandbObserver(Observer):
             project: its name.
             entity: user or team; by default that of the key.
             mode: `online` needs a key (`wandb login`).
+            group: of runs that are shown together; by default the study, of a run that belongs to one.
             artifacts: whether the model and the report are logged at the end.
 
         Raises:
             ConfigError: wandb is not installed.
         """
         self._wandb = needed("wandb", "wandb")
-        self._project, self._entity, self._mode, self._artifacts = project, entity, mode, artifacts
+        self._project, self._entity, self._mode = project, entity, mode
+        self._group, self._artifacts = group, artifacts
         self._run: Any = None
         self._waiting: dict[str, Any] = {}
 
@@ -55,8 +58,8 @@ class WandbObserver(Observer):
             id=hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16],
             resume="allow" if self._mode == "online" else None,
             name=path.name,
-            group=study.name if study is not None else None,
-            job_type="trial" if study is not None else "run",
+            group=self._group or (None if study is None else study.name),
+            job_type=job_type(path, study),
             config=configuration(experiment),
             settings=self._wandb.Settings(silent=True, console="off"),
         )
@@ -88,3 +91,10 @@ class WandbObserver(Observer):
             self._run.log_artifact(artifact)
         self._run.summary["reason"] = summary.reason
         self._run.finish(exit_code=1 if summary.reason == "failed" else 0)
+
+
+def job_type(run: Path, study: Path | None) -> str:
+    """W&B's word for what a run is for: a `run`, a `trial` of a study, or the `confirmation` of its winner."""
+    if study is None:
+        return "run"
+    return "trial" if run.parent.name == TRIALS else "confirmation"
