@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -174,32 +175,14 @@ def round_schema(metrics: Sequence[str]) -> pa.Schema:
 
 def round_values(row: RoundRow) -> dict[str, float | None]:
     """The row by column, without metrics that were not measured."""
-    values: dict[str, float | None] = {name: getattr(row, name) for name in _COUNTS}
+    values: dict[str, float | None] = dict(zip(_COUNTS, _counts_of(row), strict=True))
     values |= _NO_SECONDS
     values |= {f"seconds/{phase}": value for phase, value in row.seconds.items()}
     return values | dict(row.metrics)
 
 
-class RoundBatches:
-    """Rows of a rounds table as batches of one."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._columns, self._names = pa.struct(list(schema)), frozenset(schema.names)
-
-    def of(self, row: RoundRow) -> pa.RecordBatch:
-        """The row; metrics that were not measured are null.
-
-        Raises:
-            ValueError: a metric or phase that the schema does not declare.
-        """
-        values = round_values(row)
-        if undeclared := values.keys() - self._names:
-            raise ValueError(f"round {row.round}: columns {sorted(undeclared)} were not declared")
-        # One conversion for all columns: one each takes three times as long.
-        return pa.RecordBatch.from_struct_array(pa.array([values], self._columns))
-
-
 _COUNTS = tuple(name for name in RoundRow.__dataclass_fields__ if name not in ("seconds", "metrics"))
+_counts_of = attrgetter(*_COUNTS)
 _NO_SECONDS = {f"seconds/{phase}": 0.0 for phase in (*PHASES, *PARTS, TOTAL)}
 
 

@@ -1,8 +1,8 @@
 """The chain of a run: a line for each round with digests of all that the round left, bound to the line before it.
 
 `chain.jsonl` has two kinds of lines. One opens a sitting of the run, with the configuration and the bits that it ran
-with: `{"after": 0, "config": {…}, "bits": {…}}`. One closes a round: the digests of the server (`ServerDigest`), those
-of the rows that were recorded (`RowDigests`), and its `link`,
+with: `{"format": 2, "after": 0, "config": {…}, "bits": {…}}`. One closes a round: the digests of the server
+(`ServerDigest`), those of the rows that were recorded (`RowDigests`), and its `link`,
 
     link = SHA-256(link before ␊ round ␊ model ␊ state ␊ row ␊ clients),
 
@@ -28,12 +28,12 @@ from raysim.config.parsing import parse_json
 from raysim.errors import RunError
 from raysim.files import replacing, storing
 from raysim.rounds.digests import Digesting, ServerDigest
-from raysim.rounds.rows import RoundRow, round_values
 from raysim.tracking.configuration import flatten
 from raysim.tracking.resuming import may_change
 from raysim.tracking.row_digests import RowDigests
 
-FORMAT = 1
+FORMAT = 2
+"""Of the digests. A chain of another is not compared, and a resume begins its own."""
 LAG, HELD = 32, 10_000
 """Rounds, and rows of their clients, that may be held before their lines are written: several in a row take a third of
 the time, as the code is in the cache, and digests have long been made."""
@@ -117,13 +117,18 @@ def read_chain(path: Path) -> Chain:
     """Read a chain; a last line that a kill tore does not count.
 
     Raises:
-        RunError: there is none, or a line is damaged.
+        RunError: there is none, it is of another format, or a line is damaged.
     """
     sittings, links = list[Sitting](), list[Link]()
     for number, line in enumerate(_lines(path), start=1):
         try:
             values = parse_json(line)
             if "after" in values:
+                if (found := values.get("format", 1)) != FORMAT:
+                    raise RunError(
+                        f"{path}: a chain of format {found}, and this version of raysim compares format {FORMAT}; "
+                        "verify the run with the version that wrote it"
+                    )
                 sittings.append(Sitting(int(values["after"]), dict(values["config"]), dict(values["bits"])))
             else:
                 links.append(_link(values))
@@ -140,12 +145,12 @@ class _Waiting:
 
     round: int
     server: Digesting
-    row: RoundRow | None = None
+    row: Mapping[str, Any] | None = None
     clients: pa.RecordBatch | None = None
 
     def link(self, previous: str) -> Link:
         """Its line behind the one with this link."""
-        rows = None if self.row is None else RowDigests.of(round_values(self.row), self.clients)
+        rows = None if self.row is None else RowDigests.of(self.row, self.clients)
         return Link.behind(previous, self.round, self.server.result(), rows)
 
 
@@ -168,14 +173,14 @@ class ChainWriter:
     def begin(self, experiment: Experiment, bits: Mapping[str, Any], server: Digesting) -> None:
         """A sitting begins, from this server."""
         sitting = Sitting(self._after, experiment.to_dict(), dict(bits))
-        self._append(json.dumps(asdict(sitting), default=str) + "\n")
+        self._append(json.dumps({"format": FORMAT, **asdict(sitting)}, default=str) + "\n")
         if self._previous is None:
             self._previous = genesis(experiment, bits)
             self._waiting.append(_Waiting(self._after, server))
 
-    def append(self, row: RoundRow, clients: pa.RecordBatch, server: Digesting) -> None:
-        """A round was committed."""
-        self._waiting.append(_Waiting(row.round, server, row, clients))
+    def append(self, row: Mapping[str, Any], clients: pa.RecordBatch, server: Digesting) -> None:
+        """A round was committed, with this row by column."""
+        self._waiting.append(_Waiting(row["round"], server, row, clients))
         self._held += len(clients)
         if len(self._waiting) > LAG or self._held > HELD:
             self._write()
@@ -219,7 +224,7 @@ class ChainWriter:
 def cut(path: Path, after_round: int) -> str | None:
     """Drop the lines of later rounds, and those of sittings that began later; the link of this round, if it is there.
 
-    Where it is not, the chain is dropped as a whole: what follows could not be bound to it.
+    Where it is not, or in another format, the chain is dropped as a whole: what follows could not be bound to it.
 
     Raises:
         StorageError: the disk refuses.
@@ -230,6 +235,8 @@ def cut(path: Path, after_round: int) -> str | None:
             values = parse_json(line)
             begins = "after" in values  # a sitting behind the round had no round that is kept
             if values["after" if begins else "round"] > after_round or (begins and link is not None):
+                break
+            if begins and values.get("format", 1) != FORMAT:
                 break
             link = values["link"] if values.get("round") == after_round else link
         except (ValueError, KeyError, TypeError, AttributeError):

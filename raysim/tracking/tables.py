@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from raysim.config import Experiment
 from raysim.files import storing, sweep, sync_replace, temporary_for
 from raysim.rounds.digests import Digesting
-from raysim.rounds.rows import CLIENT_SCHEMA, VIRTUAL_SCHEMA, RoundBatches, RoundRow, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, VIRTUAL_SCHEMA, RoundRow, round_schema, round_values
 from raysim.tracking.chain import ChainWriter, cut
 from raysim.tracking.directory import RunDirectory
 from raysim.tracking.reading import aligned, gathered, read_batches, stored_schema, stream_batches
+from raysim.tracking.round_messages import RoundMessages
 
 ROW_GROUP = 1 << 16
 SMALL_STREAM = 1024 * 1024
@@ -61,7 +62,7 @@ class RunTables:
         with storing(run.path):
             sweep(run.path)
             self._rounds = TableWriter(run.rounds, round_schema(metrics), after_round)
-            self._rows = RoundBatches(self._rounds.schema)
+            self._messages = RoundMessages(self._rounds.schema)
             of_clients = pa.schema([*CLIENT_SCHEMA, *VIRTUAL_SCHEMA]) if virtual else CLIENT_SCHEMA
             self._clients = TableWriter(run.clients, of_clients, after_round) if clients else None
             self._chain: ChainWriter | None = None
@@ -93,9 +94,10 @@ class RunTables:
         """
         if self._clients is not None and clients is not None:
             self._clients.append(clients)
-        self._rounds.append(self._rows.of(row))
+        values = round_values(row)
+        self._rounds.write(self._messages.of(values))
         if self._chain is not None and clients is not None and server is not None:
-            self._chain.append(row, clients, server)
+            self._chain.append(values, clients, server)
 
     def save(self) -> None:
         """Make every row durable, and the chain to the last of them; call it before the checkpoint that relies on them.
@@ -147,9 +149,9 @@ class TableWriter:
 
         temporary = temporary_for(self._stream)
         # The file is renamed while it is open, and goes on growing under its final name. Arrow's own file is not
-        # buffered, and writes a batch without a chance for Ctrl-C to leave half of it.
+        # buffered, and writes a message without a chance for Ctrl-C to leave half of it.
         self._sink = pa.OSFile(str(temporary), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, self.schema)
+        self._sink.write(self.schema.serialize())
         if found is not None:
             for batch in read_batches(parquet):
                 kept = batch.filter(pc.less_equal(batch["round"], after_round))
@@ -159,13 +161,23 @@ class TableWriter:
             self.fold()  # otherwise readers would still find the dropped rounds
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Add rows and hand them to the operating system; all of them, or none."""
-        if not batch.num_rows:
-            return
+        """Add rows and hand them to the operating system; all of them, or none.
+
+        Raises:
+            ValueError: the batch has another schema than the table.
+            StorageError: the disk refuses.
+        """
+        if not batch.schema.equals(self.schema):
+            raise ValueError(f"{self._parquet.name}: a batch of the columns {batch.schema.names}")
+        if batch.num_rows:
+            self.write(batch.serialize())
+
+    def write(self, message: bytes | pa.Buffer) -> None:
+        """Add the rows of a message, as `append` does. Arrow's own writer would write each of its buffers by itself."""
         end, self._unfolded = self._sink.tell(), True
         with storing(self._stream):
             try:
-                self._writer.write_batch(batch)
+                self._sink.write(message)
             except OSError:
                 os.ftruncate(self._sink.fileno(), end)
                 os.lseek(self._sink.fileno(), end, os.SEEK_SET)
@@ -196,8 +208,6 @@ class TableWriter:
         if self._sink.closed:
             return
         try:
-            with storing(self._stream):
-                self._writer.close()
             self.fold()
         finally:
             self._sink.close()

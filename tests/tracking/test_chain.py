@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from federations import digits
+from synthetic_runs import make_clients
 
 from raysim import Simulation
 from raysim.errors import RunError
 from raysim.execution.server import hashing
 from raysim.rounds.digests import ServerDigest
-from raysim.rounds.rows import CLIENT_SCHEMA, ROUND_FIELDS, RoundRow, round_values
+from raysim.rounds.rows import CLIENT_SCHEMA, ROUND_FIELDS, VIRTUAL_SCHEMA, RoundRow, round_values, with_virtual
 from raysim.rounds.vectors import read_vectors
 from raysim.tracking import CheckpointFolder, RunDirectory, read_clients, read_rounds
-from raysim.tracking.chain import genesis, read_chain
+from raysim.tracking.chain import cut, genesis, read_chain
 from raysim.tracking.row_digests import RowDigests, of_clients, of_row
 
 ADAM = ["algorithm=fedadam", "rounds=5"]
@@ -48,7 +50,7 @@ def links(run: RunDirectory) -> list[str]:
 
 def test_every_link_is_that_of_its_line_and_the_one_before(run: RunDirectory) -> None:
     sitting, *rounds = lines(run)
-    assert sitting["after"] == 0
+    assert (sitting["format"], sitting["after"]) == (2, 0)
     assert sitting["config"] == run.experiment().to_dict()
     assert sitting["bits"] == run.read_environment()["bits"]
     previous = genesis(run.experiment(), sitting["bits"])
@@ -159,3 +161,43 @@ def test_another_value_of_any_column_of_a_client_is_another_digest(name: str) ->
 
 def test_a_metric_that_was_not_measured_is_no_part_of_a_digest() -> None:
     assert of_row({**ROW, "test/accuracy": None}) == of_row(ROW)
+
+
+def test_the_digests_are_those_of_the_values_one_by_one() -> None:
+    counts = ["round", "cohort", "trained", "dropped", "clamped", "samples", "steps", "wire_up", "wire_down", "tokens"]
+    text = b"".join(struct.pack("<q", ROW[name]) for name in counts) + struct.pack("<ddd", 0.1, 0.3, float("nan"))
+    names = ",".join([*counts, "lr", "test/loss", "x"])
+    assert of_row(ROW)[0] == hashlib.sha256(f"{names}\n".encode() + text).hexdigest()
+    clients = make_clients(3)
+    exact = {"client": "q", "samples": "q", "steps": "q", "weight": "d", "loss": "d", "wire_up": "q", "wire_down": "q"}
+    for some, kinds in ((clients, exact), (clients.slice(1, 2), exact), (make_clients(3, "lost"), exact)):
+        parts = [struct.pack("<" + kind * len(some), *some[name].to_pylist()) for name, kind in kinds.items()]
+        expected = f"{len(some)} {','.join(kinds)}\n".encode() + b"".join(parts)
+        dropped = some["dropped"].to_pylist()
+        expected += f"\n{json.dumps(dropped)}".encode() if any(dropped) else b""
+        assert of_clients(some)[0] == hashlib.sha256(expected).hexdigest()
+    rest = struct.pack("<4f4i", *clients["seconds"].to_pylist(), *clients["worker"].to_pylist())
+    assert of_clients(clients)[1] == hashlib.sha256(b"4 seconds,worker\n" + rest).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_the_same_rows_have_the_same_digests_wherever_they_lie(virtual: bool) -> None:
+    many = pa.Table.from_batches([make_clients(round) for round in range(1, 30)]).combine_chunks().to_batches()[0]
+    if virtual:
+        many = with_virtual(many, {name: np.arange(len(many)) / 7 for name in VIRTUAL_SCHEMA.names})
+    for start, count in ((0, 4), (4, 4), (3, 8), (0, 16), (5, 64), (116 - 9, 9), (8, 0), (0, 116)):
+        piece = many.slice(start, count)
+        alone = pa.RecordBatch.from_pylist(piece.to_pylist(), many.schema)
+        assert of_clients(piece) == of_clients(alone)
+        assert of_clients(piece.set_column(5, "loss", pa.array(piece["loss"].to_pylist()))) == of_clients(alone)
+
+
+def test_a_chain_of_an_older_format_is_refused_and_dropped_by_a_resume(run: RunDirectory, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(run.path, older)
+    chain = RunDirectory(older).chain
+    chain.write_text(chain.read_text().replace('"format": 2, ', "", 1))
+    with pytest.raises(RunError, match=r"chain of format 1, and this version of raysim compares format 2; verify"):
+        read_chain(chain)
+    assert cut(chain, 4) is None
+    assert not chain.exists()

@@ -19,10 +19,11 @@ from synthetic_runs import METRICS, make_clients, make_row
 
 from raysim.config import Experiment
 from raysim.errors import RunError
-from raysim.rounds.rows import CLIENT_SCHEMA, FORMERLY, PHASES, RoundBatches, round_schema
+from raysim.rounds.rows import CLIENT_SCHEMA, FORMERLY, PHASES, round_schema, round_values
 from raysim.tracking import RunDirectory, RunTables, read_clients, read_rounds
 from raysim.tracking.reading import SMALL_BATCHES, gathered
 from raysim.tracking.report.recorded import read_run
+from raysim.tracking.round_messages import RoundMessages
 from raysim.tracking.tables import TableWriter
 
 
@@ -105,8 +106,29 @@ def test_a_metric_that_was_not_declared_is_refused(tables: RunTables) -> None:
 
 
 def test_phases_left_out_took_no_time() -> None:
-    batch = RoundBatches(round_schema([])).of(make_row(1, seconds={}, metrics={}))
-    assert all(batch[f"seconds/{phase}"].to_pylist() == [0.0] for phase in (*PHASES, "total"))
+    values = round_values(make_row(1, seconds={}, metrics={}))
+    assert all(values[f"seconds/{phase}"] == 0.0 for phase in (*PHASES, "total"))
+
+
+def test_a_stream_is_what_arrow_writes_of_the_same_rows(tmp_path: Path) -> None:
+    schema = round_schema(METRICS)
+    writer = TableWriter(tmp_path / "rounds.parquet", schema)
+    messages, sink = RoundMessages(schema), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as arrow:
+        for round in range(1, 6):
+            values = round_values(make_row(round, lr=0.1 / round, samples=2**40 + round))
+            writer.write(messages.of(values))
+            arrow.write_batch(pa.RecordBatch.from_pylist([values], schema))
+    written = (tmp_path / "rounds.arrows").read_bytes()
+    writer.close()
+    assert sink.getvalue().to_pybytes().startswith(written)
+
+
+def test_a_batch_of_other_columns_than_the_table_is_refused(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path / "clients.parquet", CLIENT_SCHEMA)
+    with pytest.raises(ValueError, match=r"clients\.parquet: a batch of the columns \['round', 'client'\]"):
+        writer.append(make_clients(1).select(["round", "client"]))
+    writer.close()
 
 
 def test_nan_and_not_measured_are_different(run: RunDirectory, tables: RunTables) -> None:
@@ -139,7 +161,7 @@ def test_a_stream_torn_anywhere_keeps_every_row_before(tmp_path: Path) -> None:
     stream = tmp_path / "rounds.arrows"
     ends = [stream.stat().st_size]
     for round in (1, 2, 3):
-        writer.append(RoundBatches(schema).of(make_row(round, metrics={})))
+        writer.write(RoundMessages(schema).of(round_values(make_row(round, metrics={}))))
         ends.append(stream.stat().st_size)
     whole = stream.read_bytes()
     writer.close()
@@ -194,7 +216,7 @@ def test_whatever_happens_a_table_has_each_round_once(history: list[tuple[int, b
             writer = TableWriter(run.rounds, schema, after)
             assert rounds_of(run) == list(range(1, after + 1))
             for round in range(after + 1, after + appended + 1):
-                writer.append(RoundBatches(schema).of(make_row(round, metrics={"train/loss": 1.0})))
+                writer.write(RoundMessages(schema).of(round_values(make_row(round, metrics={"train/loss": 1.0}))))
             durable = after + appended if saved else after
             if saved:
                 writer.save()
