@@ -70,6 +70,7 @@ class Purpose(IntEnum):
     AVAILABILITY = 225
     DISPATCH = 226
     EDGE = 227
+    GOSSIP_GRAPH = 228
     CODEC = 240
     RANDOM_COLUMNS = 241
     HADAMARD = 242

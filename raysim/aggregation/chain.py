@@ -128,6 +128,11 @@ class Aggregation:
         """Bytes of each of these clients' records `[k]` where no stage encodes them."""
         return self.rule.message_bytes(self.values, round_number, clients)
 
+    def received(self, round_number: int, clients: Int64) -> Int64 | None:
+        """Bytes that fields say each of these clients is sent `[k]`; None where none does."""
+        found = [field.received(round_number, clients) for field in self.rule.fields if field.received is not None]
+        return 4 * np.sum(found, axis=0) if found else None
+
     def most_bytes(self, round_number: int, clients: Int64) -> tuple[Int64, bool]:
         """The most bytes of each of these clients' records `[k]`, before anything is trained, and whether all who take
         a step send that many. A client without steps never sends more."""
@@ -181,7 +186,7 @@ class Aggregation:
                 in place.
         """
         if not self.stages:
-            return sent, WireBytes(self.dense(block.round, block.clients))
+            return sent, WireBytes(self.dense(block.round, block.clients), self.received(block.round, block.clients))
         encoded: Int64 | None = None
         down: Int64 | None = None
         sent = _apart(sent)
@@ -205,7 +210,7 @@ class Aggregation:
                 )
         if encoded is None or self.rule.encodes:
             encoded = self.dense(block.round, block.clients)
-        return sent, WireBytes(encoded, down)
+        return sent, WireBytes(encoded, self.received(block.round, block.clients) if down is None else down)
 
     def _uncoded(self, coded: Sequence[Field], round_number: int, clients: Int64) -> Int64:
         """Bytes `[k]` of each client's fields that are not among these: inside of what encodes, stages add them."""

@@ -39,6 +39,8 @@ class Field:
             `.rows` added, and their weights under `rows.weights`, `[k]`, normalised.
         sent: of a round and clients `[k]`, how many of its values each would send in a federation, int64 `[k]`; None:
             all of them.
+        received: of a round and clients `[k]`, how many values each would be sent beside the model, or in place of it,
+            int64 `[k]`; None: none.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Field:
     statistic: bool = False
     kept: bool = False
     sent: Callable[[int, Int64], Int64] | None = None
+    received: Callable[[int, Int64], Int64] | None = None
 
     @property
     def nbytes(self) -> int:

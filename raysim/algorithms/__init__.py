@@ -18,6 +18,7 @@ from raysim.algorithms.dual import Cocoa
 from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fair_averaging import QFedAvg, Term
+from raysim.algorithms.gossip import DPsgd, PushSum
 from raysim.algorithms.meta_learning import PerFedAvg
 from raysim.algorithms.mime import Mime, MimeLite
 from raysim.algorithms.mixture import Apfl
@@ -64,6 +65,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "term": Term,
     "afl": Afl,
     "ifca": Ifca,
+    "d_psgd": DPsgd,
+    "push_sum": PushSum,
     "cocoa": Cocoa,
     "fedit": FedIt,
     "ffa_lora": FfaLora,

@@ -95,6 +95,11 @@ class Algorithm(ABC):
         return ()
 
     @property
+    def links(self) -> str | None:
+        """Who sends to whom, in a line, where clients do not all send to one server."""
+        return None
+
+    @property
     def values_down(self) -> int | None:
         """Values that a federation would send to a client in place of the model and of `broadcast_state`; None where it
         sends those."""
@@ -118,7 +123,8 @@ class Algorithm(ABC):
     def client_model(self, broadcast: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         """The models `[k, P]` that clients with these states would use, given the broadcast model `[P]`.
 
-        Beside what they keep, `state` has what they may read of the server's state.
+        Beside what they keep, `state` has what they may read of the server's state, and their ids as `client`, int64
+        `[k, 1]`.
         """
         raise NotImplementedError
 

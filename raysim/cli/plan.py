@@ -102,6 +102,7 @@ def _print(prepared: Prepared, plan: RunPlan) -> None:
             ),
             ("", _pace(experiment, a_round)),
             *([] if prepared.adapters is None else [("adapters", prepared.adapters)]),
+            *([] if prepared.links is None else [("links", prepared.links)]),
             *timetable_facts(prepared),
             *_privacy(prepared),
             ("actor", f"about {size(memory.total)} of memory: {_parts(plan)}"),

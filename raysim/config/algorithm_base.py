@@ -43,6 +43,8 @@ class BaseAlgorithmConfig(Section):
 
     versions: ClassVar[bool] = False
     """Whether it writes versions of a frozen base (`raysim.models.versioned`)."""
+    apart: ClassVar[bool] = False
+    """Whether every client is a node with a model of its own, which is evaluated on the server's sets as well."""
 
     server_lr: float = Field(1.0, gt=0)
     """Server learning rate: the factor on the averaged update."""

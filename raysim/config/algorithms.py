@@ -20,6 +20,7 @@ from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, D
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
 from raysim.config.bounds import SEED, Arguments
 from raysim.config.fair_averaging import AflConfig, QFedAvgConfig, TermConfig
+from raysim.config.gossip import DPsgdConfig, PushSumConfig
 from raysim.config.personal import (
     ApflConfig,
     DittoConfig,
@@ -285,6 +286,8 @@ AlgorithmConfig = Annotated[
     | Annotated[AflConfig, Tag("afl")]
     | Annotated[CentralisedConfig, Tag("centralised")]
     | Annotated[IfcaConfig, Tag("ifca")]
+    | Annotated[DPsgdConfig, Tag("d_psgd")]
+    | Annotated[PushSumConfig, Tag("push_sum")]
     | Annotated[CocoaConfig, Tag("cocoa")]
     | Annotated[FedItConfig, Tag("fedit")]
     | Annotated[FfaLoraConfig, Tag("ffa_lora")]

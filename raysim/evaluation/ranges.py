@@ -18,7 +18,15 @@ from raysim.data import Federation
 from raysim.data.federation import ServerPart
 from raysim.evaluation.client_sets import client_sets, own_sizes
 from raysim.evaluation.fairness import LocalBaseline, gini, jain
-from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, PromptRange, ServerRange, TrainRange
+from raysim.evaluation.nodes import node_names, node_ranges, over_nodes
+from raysim.rounds.ranges import (
+    ClientRange,
+    Evaluated,
+    EvaluationRange,
+    PromptRange,
+    ServerRange,
+    TrainRange,
+)
 from raysim.tracking import OVER_CLIENTS, ClientMetrics, ClientSet
 from raysim.training import ExactSums, Metric, add_exact, merge_exact, values_of
 from raysim.training.metrics import Counted, Scores, added_pairs, merged
@@ -41,7 +49,7 @@ class EvaluationPlan:
     Attributes:
         rounds: the last of them is always evaluated.
         server: ranges of the server's sets, due every `server_every` rounds; 0 is never.
-        clients: ranges of the clients' own sets, due every `clients_every` rounds.
+        clients: ranges of the clients' own sets, and of the models of nodes, due every `clients_every` rounds.
         prompts: that the model writes behind every `prompts_every` rounds.
         names: of all metrics that may come out.
     """
@@ -82,9 +90,11 @@ class EvaluationPlan:
         tuned = evaluation.fine_tune is not None
         local = evaluation.local_baseline is not None
         names = metric_names(metrics, measured, clients=sets, tuned=tuned, local=local)
+        apart = measured if experiment.algorithm.apart and clients_every else []
+        names += node_names(metrics, apart)
         together = tuple(one for ranges in server.values() for one in ranges)
         write_every = 0 if evaluation.generate is None else evaluation.generate.every
-        own = tuple(clients)
+        own: tuple[EvaluationRange, ...] = (*clients, *node_ranges(federation, apart))
         return cls(last or experiment.rounds, together, every, own, clients_every, tuple(names), prompts, write_every)
 
     def due(self, round_number: int) -> tuple[EvaluationRange, ...]:
@@ -251,6 +261,7 @@ def summarise(
     for part, (sums, scores) in sorted(server.items()):
         by_name = values_of(metrics, merge_exact(sums), merged(scores) if scores else None)
         values |= {f"{part}/{name}": value for name, value in by_name.items()}
+    values |= over_nodes(results, metrics)
     measured = own_metrics(results, metrics) if measured is None else measured
     for of, front in OVER_CLIENTS.items():
         if (found := measured.get(of)) is not None:

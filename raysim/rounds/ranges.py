@@ -38,6 +38,19 @@ class ClientRange:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRange:
+    """Evaluate the models of these nodes, `[n]`, each on all of the server's set."""
+
+    part: Literal["validation", "test"]
+    nodes: Int64
+
+    @property
+    def text(self) -> str:
+        """For the line of an error."""
+        return f"evaluating the models of {_some(self.nodes)} on the {self.part} set"
+
+
+@dataclass(frozen=True, slots=True)
 class TrainRange:
     """The loss of the broadcast model on all training samples of these clients, `[n]`, each by itself."""
 
@@ -82,7 +95,7 @@ def _some(clients: Int64) -> str:
     return f"client {clients[0]}" if len(clients) == 1 else f"clients {clients[0]}, …"
 
 
-EvaluationRange = ServerRange | ClientRange | TrainRange | PromptRange
+EvaluationRange = ServerRange | ClientRange | NodeRange | TrainRange | PromptRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +116,13 @@ class Evaluated:
     """What was measured over a range: for a `ServerRange` one row of sums, exact integers in units of 2^-40, `scores`
     where a metric looks at their order, and which classes were `confused` with which where samples have one each; for
     a `ClientRange`, for each set of the clients' own, a row of the metrics' values for each client that has it, and
-    another as it was `untuned` where models are fine-tuned; for a `TrainRange` each client's mean and mean squared
+    another as it was `untuned` where models are fine-tuned; for a `NodeRange` a row of them for each node; for a
+    `TrainRange` each client's mean and mean squared
     loss; for a `PromptRange` no sums, but what was `written`."""
 
-    part: Literal["validation", "test", "holdout", "client test", "train", "text"]
+    part: Literal[
+        "validation", "test", "holdout", "client test", "validation of nodes", "test of nodes", "train", "text"
+    ]
     sums: ExactSums | Float64
     clients: Int64 | None = None
     untuned: Float64 | None = None

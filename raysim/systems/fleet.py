@@ -92,7 +92,7 @@ class Fleet:
             seconds = np.maximum(seconds + deviation * drawn, 0.0)
         return seconds
 
-    def seconds(self, clients: Int64, computes: Float64, down: float, up: float) -> Float64:
+    def seconds(self, clients: Int64, computes: Float64, down: float | Int64, up: float | Int64) -> Float64:
         """Seconds of whole trips that compute for this long, from the model's departure to the update's arrival, `[n]`.
 
         Args:
@@ -118,7 +118,7 @@ class Fleet:
             >>> trips.ends  # seconds
         """
         computes = self.computes(clients, load.work[clients], turn)
-        seconds = self.seconds(clients, computes, load.down, load.up)
+        seconds = self.seconds(clients, computes, load.down_of(clients), load.up_of(clients))
         return self.timed(clients, computes, seconds, self.drops(clients, turn), when)
 
     def timed(self, clients: Int64, computes: Float64, seconds: Float64, lost: Bools, when: npt.ArrayLike) -> Trips:

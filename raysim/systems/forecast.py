@@ -63,7 +63,7 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
     clock = VirtualClock(timetable)
     contributed = np.zeros(timetable.load.population, dtype=bool)
     drawn = np.zeros(timetable.load.population, dtype=bool)
-    lengths, useful, out, old, oldest, trips, late, at = [], 0.0, 0.0, 0, 0, 0, 0, 0.0
+    lengths, useful, out, old, oldest, trips, late, at, sent = [], 0.0, 0.0, 0, 0, 0, 0, 0.0, 0
     last: dict[int, int] = {}
     for step in islice(timetable.steps(), steps):
         plan = step.plan
@@ -76,6 +76,8 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
         old += int(plan.staleness.sum())
         oldest = max(oldest, int(plan.staleness.max(initial=0)))
         trips, late, at = trips + len(plan.clients), late + len(plan.late), plan.at
+        bytes = timetable.load.down_of(plan.clients) + timetable.load.up_of(plan.clients)
+        sent += int(np.broadcast_to(bytes, len(plan.clients)).sum())
         clock.spend(step)
     left_out: Int64 = np.flatnonzero(drawn & ~contributed)
     return Forecast(
@@ -91,7 +93,7 @@ def forecast(timetable: FleetTimetable, steps: int, in_time: float | None = None
         took_part=int(np.count_nonzero(contributed)),
         joules=clock.joules,
         money=clock.money,
-        bytes=trips * (timetable.load.up + timetable.load.down),
+        bytes=sent,
         in_time=in_time,
     )
 

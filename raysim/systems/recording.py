@@ -62,7 +62,8 @@ class VirtualClock:
     def of_clients(self, step: TimedStep) -> dict[str, Float64]:
         """Seconds, joules and money of each contributing trip, `[m]`."""
         fleet, load = self._timetable.fleet, self._timetable.load
-        bytes = load.down + load.up
+        clients = step.plan.clients
+        bytes = load.down_of(clients) + load.up_of(clients)
         return {
             "virtual_seconds": step.seconds,
             "virtual_joules": fleet.energy(step.computes, bytes),
@@ -72,7 +73,9 @@ class VirtualClock:
     def spend(self, step: TimedStep) -> None:
         """Add what a step cost."""
         fleet, load = self._timetable.fleet, self._timetable.load
-        done, vain = load.down + load.up, np.where(step.plan.wasted > 0, load.down, 0)
+        clients, late = step.plan.clients, step.plan.late
+        done = load.down_of(clients) + load.up_of(clients)
+        vain = np.where(step.plan.wasted > 0, load.down_of(late), 0)
         self.joules += float(fleet.energy(step.computes, done).sum() + fleet.energy(step.lost_computes, vain).sum())
         self.money += float(fleet.money(step.computes, done).sum() + fleet.money(step.lost_computes, vain).sum())
 

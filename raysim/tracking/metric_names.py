@@ -9,8 +9,8 @@ PARTS = ("train", "validation", "test")
 SPREADS = frozenset({"std", "gini", "jain"})
 """Summaries over clients that say how unlike they are: no value of them is a best one by itself."""
 UNTUNED = "untuned_"
-ACCOUNTS = ("privacy/", "virtual/")
-"""In front of what is spent, which is no measure of the model."""
+ACCOUNTS = ("privacy/", "virtual/", "gossip/")
+"""In front of what is spent, and of how far nodes are apart, which are no measures of the model."""
 
 _WORDS: Mapping[str, str] = {
     "pr_auc": "PR-AUC", "roc_auc": "ROC-AUC", "ece": "Calibration error", "brier": "Brier score", "f1": "F1",
@@ -22,13 +22,14 @@ class NameParts(NamedTuple):
     """`test/recall/died` is (test, recall, died, ""); `clients/test/loss/mean` is (clients/test, loss, "", mean)."""
 
     where: str
-    """`train`, `validation`, `test`, `clients`, `clients/test`; empty for a user's own metric of no set."""
+    """`train`, `validation`, `test`, `clients`, `clients/test`, `nodes/validation`, `nodes/test`; empty for a metric
+    of no set."""
     family: str
     """What is measured."""
     of_class: str
     """The class that it is of; empty for all of them together."""
     summary: str
-    """Over clients: `mean`, `worst10`, …"""
+    """Over clients or nodes: `mean`, `worst10`, …"""
 
     @property
     def what(self) -> str:
@@ -47,6 +48,11 @@ def parts_of(name: str) -> NameParts:
         own = what.removeprefix("test/")
         family, _, of_class = own.partition("/")
         return NameParts("clients" if own == what else "clients/test", family, of_class, summary)
+    if first == "nodes" and rest.count("/") > 1:
+        part, _, what = rest.partition("/")
+        what, _, summary = what.rpartition("/")
+        family, _, of_class = what.partition("/")
+        return NameParts(f"nodes/{part}", family, of_class, summary)
     return NameParts("", name, "", "")
 
 

@@ -57,7 +57,8 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     known = type(Experiment.parse({"algorithm": request.param}).algorithm).model_fields
     values = {"name": request.param, **{key: value for key, value in wanted.items() if key in known}}
     layout = LINEAR if request.param == "cocoa" else ADAPTED if request.param in RULES else LAYOUT
-    return build_algorithm(Experiment.parse({"algorithm": values}).algorithm.fitted(FACTS), layout)
+    config = Experiment.parse({"algorithm": values}).algorithm
+    return build_algorithm(config.fitted(replace(FACTS, cohort=100) if config.apart else FACTS), layout)
 
 
 def draw(algorithm: Algorithm, size: int, seed: int) -> torch.Tensor:
@@ -73,7 +74,15 @@ def model_and_state(algorithm: Algorithm) -> tuple[Any, dict[str, Any]]:
 
 
 def averaged(algorithm: Algorithm, seed: int = 3) -> dict[str, Any]:
-    return {field.name: draw(algorithm, field.size, seed=seed).double().numpy() for field in algorithm.fields()}
+    return with_rows(
+        algorithm, {field.name: draw(algorithm, field.size, seed=seed).double().numpy() for field in algorithm.fields()}
+    )
+
+
+def with_rows(algorithm: Algorithm, means: dict[str, Any]) -> dict[str, Any]:
+    """The means, and of fields that are kept the one client's that they are of."""
+    kept = {f"{field.name}.rows": means[field.name].astype(np.float32) for field in algorithm.fields() if field.kept}
+    return means | kept | ({"rows.weights": np.ones(1)} if kept else {})
 
 
 def test_it_says_where_it_was_published_and_what_it_does(algorithm: Algorithm) -> None:
@@ -341,7 +350,7 @@ def test_the_state_is_what_a_resume_can_store(algorithm: Algorithm) -> None:
 
 def test_a_mean_of_zeros_moves_nothing_in_the_first_round(algorithm: Algorithm) -> None:
     model, state = model_and_state(algorithm)
-    nothing = {field.name: np.zeros(field.size) for field in algorithm.fields()}
+    nothing = with_rows(algorithm, {field.name: np.zeros(field.size) for field in algorithm.fields()})
     np.testing.assert_array_equal(algorithm.apply(model, state, nothing)[0], model)
 
 

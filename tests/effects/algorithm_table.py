@@ -69,6 +69,36 @@ afl.low | 2 | aggregation.weights=uniform
 afl.high | 0.9 | aggregation.weights=uniform
 ifca.clusters | 3 |
 ifca.spread | 2 | algorithm.clusters=20; algorithm.spread=0.05; cohort=4
+d_psgd | d_psgd | @nodes
+d_psgd.server_lr | 0.5 | algorithm.name=d_psgd; @nodes
+d_psgd.nodes | 3 | algorithm.name=d_psgd; @nodes
+d_psgd.graph=ring | ring | algorithm.name=d_psgd; @nodes; algorithm.graph.name=full
+d_psgd.graph=ring.degree | 4 | algorithm.name=d_psgd; @nodes; data.partition={name: iid, clients: 6}
+d_psgd.graph=torus | torus | algorithm.name=d_psgd; @nodes; algorithm.graph.name=full
+d_psgd.graph=torus.rows | 4 | algorithm.name=d_psgd; @nodes; data.partition={name: iid, clients: 12};
+    algorithm.graph.rows=2
+d_psgd.graph=erdos_renyi | {name: erdos_renyi, degree: 2.9} | algorithm.name=d_psgd; @nodes
+d_psgd.graph=erdos_renyi.degree | 2 | algorithm.name=d_psgd; @nodes; algorithm.graph.degree=2.9
+d_psgd.graph=exponential | exponential | algorithm.name=d_psgd; @nodes
+d_psgd.graph=one_peer | one_peer | algorithm.name=d_psgd; @nodes
+d_psgd.graph=full | full | algorithm.name=d_psgd; @nodes
+d_psgd.seed | 2 | algorithm.name=d_psgd; @nodes; algorithm.graph={name: erdos_renyi, degree: 2}; algorithm.seed=1
+d_psgd.mixing | uniform | algorithm.name=d_psgd; @nodes; algorithm.graph={name: erdos_renyi, degree: 2};
+    algorithm.seed=1
+push_sum | push_sum | @nodes
+push_sum.server_lr | 0.5 | algorithm.name=push_sum; @nodes
+push_sum.nodes | 3 | algorithm.name=push_sum; @nodes
+push_sum.graph=ring | ring | algorithm.name=push_sum; @nodes; algorithm.graph.name=full
+push_sum.graph=ring.degree | 4 | algorithm.name=push_sum; @nodes; data.partition={name: iid, clients: 6}
+push_sum.graph=torus | torus | algorithm.name=push_sum; @nodes; algorithm.graph.name=full
+push_sum.graph=torus.rows | 4 | algorithm.name=push_sum; @nodes; data.partition={name: iid, clients: 12};
+    algorithm.graph.rows=2
+push_sum.graph=erdos_renyi | {name: erdos_renyi, degree: 2.9} | algorithm.name=push_sum; @nodes
+push_sum.graph=erdos_renyi.degree | 2 | algorithm.name=push_sum; @nodes; algorithm.graph.degree=2.9
+push_sum.graph=exponential | exponential | algorithm.name=push_sum; @nodes
+push_sum.graph=one_peer | one_peer | algorithm.name=push_sum; @nodes
+push_sum.graph=full | full | algorithm.name=push_sum; @nodes
+push_sum.seed | 2 | algorithm.name=push_sum; @nodes; algorithm.graph={name: erdos_renyi, degree: 2}; algorithm.seed=1
 cocoa.l2 | 0.1 |
 cocoa.combine | average |
 cocoa.loss | hinge |

@@ -54,6 +54,7 @@ BASES = {
     "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: skellam, noise_multiplier: 0.01}]",
     "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
+    "@nodes": "cohort=1.0; aggregation.weights=uniform",
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
     "{name: 'prototype_stages:Accounted', args: {noise_multiplier: 3}}]",
     "@devices": "systems.fleet={name: log_normal, speed: 10, sigma: 1}",

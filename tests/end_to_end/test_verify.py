@@ -58,6 +58,8 @@ LORA = "model={name: mlp_lora, hidden: [6], rank: 3}"
 SUITABLE = {name: [LORA] for name in RULES} | {
     "fedkseed": ["algorithm.epsilon=0.1"],
     "afl": ["aggregation.weights=uniform"],
+    "d_psgd": ["aggregation.weights=uniform", "cohort=1.0"],
+    "push_sum": ["aggregation.weights=uniform", "cohort=1.0", "algorithm.graph=one_peer"],
     "cocoa": ["model={name: softmax}"],
     "hlora": [LORA, "algorithm.ranks=[1, 2, 3]"],
 }

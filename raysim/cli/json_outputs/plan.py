@@ -118,6 +118,7 @@ class PlanOutput:
         executor: `ray`, or `inprocess` for this process alone.
         engine: how clients are trained.
         adapters: how products of adapters reach the server; null where there are none.
+        links: who sends to whom; null where clients all send to one server.
         privacy: what the run promises; null where no stage adds noise.
         timetable: the first steps in virtual time; null where there are no devices.
         actor_memory: estimated bytes of an actor by what takes them; `total` is what it has for itself.
@@ -135,6 +136,7 @@ class PlanOutput:
     executor: Literal["ray", "inprocess"]
     engine: PlannedEngine
     adapters: str | None
+    links: str | None
     privacy: PrivacyFacts | WithoutEpsilon | None
     timetable: PlannedTimetable | None
     actor_memory: Mapping[str, int]
@@ -156,6 +158,7 @@ class PlanOutput:
             executor=experiment.execution.executor,
             engine=PlannedEngine(**values_of(prepared.job.engine), reason=prepared.engine.reason),
             adapters=prepared.adapters,
+            links=prepared.links,
             privacy=None if prepared.privacy is None else prepared.privacy.facts(),
             timetable=PlannedTimetable.of(prepared),
             actor_memory=values_of(plan.memory) | {"total": plan.memory.total},

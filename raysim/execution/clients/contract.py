@@ -99,7 +99,10 @@ class _Round:
         kept = algorithm.client_state()
         self.state = {one.name: self._vectors(one, seed)[chosen] for seed, one in enumerate(kept)}
         first = algorithm.init(np.zeros(layout.size, np.float32)) if algorithm.broadcast_state else {}
-        self._given = {name: self._draw(len(first[name]), seed=31) for name in algorithm.broadcast_state}
+        self._given = {
+            name: self._draw(len(first[name]), seed=31) + torch.from_numpy(first[name]).float()
+            for name in algorithm.broadcast_state
+        }
         self._given["the broadcast model"] = self._draw(layout.size, seed=30)
         self._before = {name: tensor.clone() for name, tensor in self._given.items()}
         config, broadcast = algorithm.local_optimizer(client), self._given["the broadcast model"]

@@ -24,7 +24,7 @@ from raysim.execution.clients.shards import DeviceShards
 from raysim.execution.clients.state import ClientStates, StateLayout
 from raysim.execution.scheduling.schedule import even_blocks
 from raysim.rounds.job import Job
-from raysim.rounds.ranges import Evaluated
+from raysim.rounds.ranges import Evaluated, NodeRange
 from raysim.tracking import ClientSet
 from raysim.training import (
     CannotCapture,
@@ -35,6 +35,7 @@ from raysim.training import (
     ParameterLayout,
     build_engine,
     resolve_client_loss,
+    to_device,
 )
 
 
@@ -82,14 +83,29 @@ class Holdouts:
                 evaluated.append(Evaluated(part, np.stack(after), having, np.stack(before) if before else None))
         return evaluated
 
+    def of_nodes(
+        self, part: NodeRange, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
+    ) -> list[Evaluated]:
+        """The metrics of the models of nodes on all of the server's set."""
+        samples, rows = self.federation.server(part.part), []
+        assert samples is not None, f"the driver asks only for sets that exist, not for {part.part!r}"
+        for node in part.nodes:
+            self.evaluator.load(self._models(np.array([node]), broadcast, states, server)[0])
+            rows.append(self.evaluator.values(samples))
+        of: Literal["validation of nodes", "test of nodes"] = (
+            "test of nodes" if part.part == "test" else "validation of nodes"
+        )
+        return [Evaluated(of, np.stack(rows), part.nodes)]
+
     def _models(
         self, clients: Int64, broadcast: Tensor, states: ClientStates | None, server: Mapping[str, Tensor]
     ) -> Tensor:
         """The models `[k, P]` that the clients would use, not yet tuned."""
         models = broadcast[None]
-        if self.algorithm.personal and states is not None:
-            rows = self.layout.taken_up(states, clients, broadcast)
-            models = self.algorithm.client_model(broadcast, {**server, **self.layout.views(rows)})
+        if self.algorithm.personal and (states is not None or not self.layout.width):
+            kept = {} if states is None else self.layout.views(self.layout.taken_up(states, clients, broadcast))
+            ids = to_device(clients, broadcast.device)[:, None]
+            models = self.algorithm.client_model(broadcast, {"client": ids, **server, **kept})
         return models.expand(len(clients), -1)
 
     def _values(self, clients: Int64, models: Tensor, rows: list[list[Float64]]) -> None:

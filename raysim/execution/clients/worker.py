@@ -32,7 +32,7 @@ from raysim.rounds.environment import pin_gpu_bits
 from raysim.rounds.faults import client_error
 from raysim.rounds.job import Job
 from raysim.rounds.lease import Lease, LeaseReport
-from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, PromptRange, TrainRange
+from raysim.rounds.ranges import ClientRange, Evaluated, EvaluationRange, NodeRange, PromptRange, TrainRange
 from raysim.rounds.rows import PARTS
 from raysim.training import (
     BlockInputs,
@@ -260,6 +260,8 @@ class ClientWorker:
     def _evaluate(
         self, part: EvaluationRange, states: ClientStates | None, server: Mapping[str, torch.Tensor]
     ) -> list[Evaluated]:
+        if isinstance(part, NodeRange):
+            return self.holdouts.of_nodes(part, self._broadcast, states, server)
         if isinstance(part, ClientRange):
             return self.holdouts.evaluate(part.clients, self._broadcast, states, server)
         self.evaluator.load(self._broadcast)

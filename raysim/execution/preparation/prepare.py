@@ -37,7 +37,7 @@ from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.private_samples import check_private_samples
 from raysim.execution.preparation.prompts import Prompts
-from raysim.execution.preparation.timetable import build_timetable, check_wire_budget, last_step
+from raysim.execution.preparation.timetable import build_timetable, check_wire_budget, last_step, most_down
 from raysim.models import Calling, check_fit, fingerprint, model_on_meta, resolved
 from raysim.privacy import PrivacyPlan
 from raysim.privacy.correlated import with_matrices
@@ -79,6 +79,7 @@ class Prepared:
         aggregation: how their records become one.
         recorded: names of what the algorithm records of a step of the server.
         adapters: how products of adapters reach the server, and why so; None where there are none.
+        links: who sends to whom, where clients do not all send to one server.
         local: what clients reach alone, where `evaluation.local_baseline` says.
         warning: what is worth knowing before the first round.
         prompts: that the model writes behind; None where it writes nothing.
@@ -100,6 +101,7 @@ class Prepared:
     aggregation: Aggregation
     recorded: tuple[str, ...] = ()
     adapters: str | None = None
+    links: str | None = None
     local: LocalBaseline | None = None
     warning: str | None = None
     prompts: Prompts | None = None
@@ -211,14 +213,14 @@ def prepare_job(
     job = Job(experiment, spec, chosen.engine, model)
     timetable = None
     if experiment.systems != SystemsConfig() or experiment.stop.wire_bytes is not None:
-        down = Skeleton.of(job).most_down
+        down = most_down(Skeleton.of(job), federation.population)
         timetable = build_timetable(experiment, federation, work, selection, aggregation, down, privacy)
         check_wire_budget(experiment, aggregation, clients, down)
     counts = layout.count, layout.size
     adapters = algorithm.why if isinstance(algorithm, Adapters) and algorithm.products is not None else None
     return Prepared(
         experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded,
-        adapters, local, warning, prompts, privacy, timetable, last_step(experiment, timetable),
+        adapters, algorithm.links, local, warning, prompts, privacy, timetable, last_step(experiment, timetable),
     )  # fmt: skip
 
 

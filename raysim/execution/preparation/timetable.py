@@ -20,6 +20,7 @@ from raysim.config.systems import (
 )
 from raysim.data import Federation
 from raysim.errors import ConfigError
+from raysim.execution.placement.memory import Skeleton
 from raysim.privacy import PrivacyPlan
 from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.selection import Selection, build_selection
@@ -34,7 +35,7 @@ def build_timetable(
     work: LocalWork,
     selection: Selection,
     aggregation: Aggregation,
-    down: int,
+    down: int | Int64,
     privacy: PrivacyPlan | None,
 ) -> FleetTimetable | None:
     """When the server takes which step, and with whom; None where no devices are configured.
@@ -42,7 +43,7 @@ def build_timetable(
     Args:
         selection: draws the cohorts of rounds.
         aggregation: how large an update is.
-        down: bytes that a client receives.
+        down: bytes that a client receives, the same for all or of each, `[population]`.
         privacy: what the noise of stages is worth.
 
     Raises:
@@ -55,8 +56,7 @@ def build_timetable(
             raise ConfigError(f"systems.{key}: it is for devices; set systems.fleet, or remove systems.{key}")
         return None
     _check(experiment, work, selection, privacy)
-    clients = np.zeros(1, dtype=np.int64)
-    up = max(int(aggregation.most_bytes(number, clients)[0].sum()) for number in (1, 2))
+    up = _most_up(aggregation, down)
     load = trip_load(work, federation.sizes("train"), down, up, samples=config.unit == "samples")
     fleet = build_fleet(config, experiment.seed, federation.population)
     timetable = _timetable(experiment, federation, work, selection, fleet, load)
@@ -64,7 +64,21 @@ def build_timetable(
     return timetable
 
 
-def trip_load(work: LocalWork, sizes: Int64, down: int, up: int, *, samples: bool) -> Load:
+def _most_up(aggregation: Aggregation, down: int | Int64) -> int | Int64:
+    """Bytes that a client sends at most, the same for all or of each, as those that it receives are."""
+    if isinstance(down, int):
+        clients = np.zeros(1, dtype=np.int64)
+        return max(int(aggregation.most_bytes(number, clients)[0].sum()) for number in (1, 2))
+    return aggregation.most_bytes(1, np.arange(len(down)))[0]
+
+
+def most_down(skeleton: Skeleton, population: int) -> int | Int64:
+    """Bytes that a federation would send to a client before it trains at most, the same for all or `[population]`."""
+    received = skeleton.aggregation.received(1, np.arange(population))
+    return skeleton.most_down if received is None else skeleton.most_down + received
+
+
+def trip_load(work: LocalWork, sizes: Int64, down: int | Int64, up: int | Int64, *, samples: bool) -> Load:
     """The work of trips of clients with this many samples, counted in samples or in local steps."""
     steps = work.count(sizes)
     if not samples:
@@ -215,12 +229,12 @@ def _chooses(experiment: Experiment) -> bool:
     return systems.timetable.name != "synchronous" or systems.availability.name != "always" or systems.dropout > 0
 
 
-def check_wire_budget(experiment: Experiment, aggregation: Aggregation, clients: int, down: int) -> None:
+def check_wire_budget(experiment: Experiment, aggregation: Aggregation, clients: int, down: int | Int64) -> None:
     """Refuse a budget of bytes that is below one round.
 
     Args:
         clients: of a round.
-        down: bytes that a client receives.
+        down: bytes that a client receives, the same for all or of each, `[clients]`.
 
     Raises:
         ConfigError: it is.
@@ -228,8 +242,9 @@ def check_wire_budget(experiment: Experiment, aggregation: Aggregation, clients:
     budget = experiment.stop.wire_bytes
     if budget is None:
         return
-    up, known = aggregation.most_bytes(1, np.zeros(1, dtype=np.int64))
-    needed = clients * (down + (int(up.sum()) if known else 0))  # of what is not known a round may send less
+    of = np.zeros(clients, dtype=np.int64) if isinstance(down, int) else np.arange(clients)
+    up, known = aggregation.most_bytes(1, of)
+    needed = int(np.sum(down + (up if known else 0 * up)))  # of what is not known a round may send less
     if budget < needed:
         raise ConfigError(f"stop.wire_bytes: {budget:,} are below one round, which sends {needed:,}; raise it")
 

@@ -161,7 +161,7 @@ class _Dispatches:
 
     def _times(self, clients: Int64, numbers: Int64) -> tuple[Float64, Float64]:
         computes = self._fleet.computes(clients, self._load.work[clients], numbers)
-        return computes, self._fleet.seconds(clients, computes, self._load.down, self._load.up)
+        return computes, self._fleet.seconds(clients, computes, self._load.down_of(clients), self._load.up_of(clients))
 
     def _clients(self, numbers: Int64, attempt: npt.ArrayLike) -> Int64:
         drawn = keyed.bits(self._seed, keyed.Purpose.DISPATCH, numbers, attempt)

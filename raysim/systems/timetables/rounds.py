@@ -101,6 +101,6 @@ class Rounds(FleetTimetable):
 
     def _done(self, out: Int64, trips: Trips, end: float) -> Float64:
         """Share of each trip's work that is done so early that its update arrives by `end`, `[n]`, at most 1."""
-        messages = self.fleet.seconds(out, np.zeros(len(out)), self.load.down, self.load.up)
+        messages = self.fleet.seconds(out, np.zeros(len(out)), self.load.down_of(out), self.load.up_of(out))
         left = np.maximum(end - trips.begins - messages, 0.0)
         return np.divide(left, trips.computes, out=np.ones(len(out)), where=trips.computes > left)
