@@ -38,7 +38,12 @@ def rows(title: str, cell: int = 0) -> list[list[str]]:
 
 def metric_names() -> list[str]:
     """The metrics that the second table defines."""
-    return [name for row in rows("Metrics") for name in row if not name.startswith(("validation", "test", "clients"))]
+    return [
+        name
+        for row in rows("Metrics")
+        for name in row
+        if not name.startswith(("validation", "test", "clients", "nodes"))
+    ]
 
 
 def pattern(name: str) -> str:
@@ -105,6 +110,7 @@ FAMILIES = {
     "personal models": ["algorithm=ditto"],
     "adapters": ["algorithm=flora", "model={name: mlp_lora, hidden: [6], rank: 2}"],
     "a mixture": ["algorithm=apfl"],
+    "nodes": ["algorithm=d_psgd", "cohort=1.0", "aggregation.weights=uniform"],
     "imbalance": ["data.imbalance={ratio: 5}", "training.class_weights=inverse", "evaluation.metrics=[recall]"],
     "selection": ["selection={name: power_of_choice, candidates: 5}"],
     "noise": ["selection=poisson", "aggregation.weights=uniform", "aggregation.stages=[{name: clip, max_norm: 1}, "
