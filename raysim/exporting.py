@@ -38,8 +38,8 @@ def export(
     Args:
         run: the run directory; the run is finished.
         to: the folder, which must be empty or not there; of an ONNX file its name, which ends in `.onnx`.
-        format: `onnx` writes any module of one input, evaluated on batches of any size: `x` is float32, of pixels
-            divided by 255, or int64 token ids.
+        format: `onnx` writes a transformer, or any module of one input, for batches of any size: `input_ids` and
+            `attention_mask`, or `x`, which is float32, of pixels divided by 255, or int64 token ids.
         merged: write the whole model, adapters merged into its weights, for `from_pretrained`; otherwise the adapters
             alone, for `PeftModel.from_pretrained`.
         model: the module that the run was started with, if it was handed over.

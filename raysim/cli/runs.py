@@ -178,7 +178,8 @@ def export(
     """Write the model of a finished run as other programs open it, and print where it is.
 
     A transformer as a folder of the Hugging Face library: its adapters for `PeftModel.from_pretrained`, or with
-    --merged the whole model for `from_pretrained`. With --format onnx any model of one input, as an ONNX file.
+    --merged the whole model for `from_pretrained`. With --format onnx a transformer, or any model of one input, as an
+    ONNX file.
     """
     from raysim.exporting import export as write
 

@@ -103,7 +103,7 @@ class TransformerInputs:
                 positions; or the model is an encoder with a decoder.
         """
         config, name = backbone_config(module), type(module).__name__
-        length, prefix = _length(info, name), module.length if isinstance(module, Prompted) else 0
+        length, prefix = sequence_length(info, name), module.length if isinstance(module, Prompted) else 0
         if getattr(config, "is_encoder_decoder", False):
             raise ModelError(f"model {name}: encoder-decoder models are not supported; use a decoder or an encoder")
         vocabulary = getattr(config, "vocab_size", None)
@@ -229,7 +229,12 @@ def _first_position(module: nn.Module) -> int:
     return 0
 
 
-def _length(info: DataInfo, name: str) -> int:
+def sequence_length(info: DataInfo, name: str) -> int:
+    """Tokens of a sample.
+
+    Raises:
+        ModelError: samples are no sequences of token ids.
+    """
     shapes = {field.name: field.shape for field in info.inputs}
     shape = info.input_shape if info.input_kind == "tokens" else shapes.get(IDS)
     if shape is None or len(shape) != 1:
