@@ -19,6 +19,7 @@ from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.rows import WIRE
 from raysim.selection import Selection, State, load_state
+from raysim.selection.edges import edge_bits
 from raysim.systems import trace_bits
 from raysim.tracking import Checkpoint, Fanout, NoteLevel, Recorder, RunDirectory, Stopping, read_rounds, write_holdings
 from raysim.tracking.resuming import refuse_other_bits
@@ -87,7 +88,7 @@ def open_run(
         bits = {**environment["bits"], "data": federation.fingerprint}
         if (inexact := _inexact(experiment)) is not None:
             bits["sums"] = inexact[1]
-        bits |= trace_bits(experiment.systems)
+        bits |= trace_bits(experiment.systems) | edge_bits(experiment)
         bits |= {f"stages.{label}": why for label, why in prepared.aggregation.inexact.items()}
         refuse_other_bits(recorded_bits or {}, bits)
         selection = prepared.selection

@@ -29,6 +29,7 @@ from raysim.rounds.results import RoundDone, ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.selection import State, load_state
 from raysim.selection.cohort import draw_round
+from raysim.selection.edges import edge_bits
 from raysim.selection.waves import planned_rounds
 from raysim.systems import trace_bits
 from raysim.tracking import CheckpointFolder, RunDirectory
@@ -154,7 +155,7 @@ class Replay:
     def different(self, recorded: Mapping[str, Any]) -> tuple[str, ...]:
         """What the bits depend on here and is not as it was recorded, each as a phrase."""
         here = {**bits_fingerprint(self.prepared.job), "data": self.prepared.federation.fingerprint}
-        here |= trace_bits(self.prepared.experiment.systems)
+        here |= trace_bits(self.prepared.experiment.systems) | edge_bits(self.prepared.experiment)
         return tuple(
             f"{key} was {recorded[key]!r} and is {value!r} here"
             for key, value in here.items()

@@ -110,6 +110,7 @@ FAMILIES = {
     "personal models": ["algorithm=ditto"],
     "adapters": ["algorithm=flora", "model={name: mlp_lora, hidden: [6], rank: 2}"],
     "a mixture": ["algorithm=apfl"],
+    "edges": ["algorithm=hierfavg"],
     "nodes": ["algorithm=d_psgd", "cohort=1.0", "aggregation.weights=uniform"],
     "imbalance": ["data.imbalance={ratio: 5}", "training.class_weights=inverse", "evaluation.metrics=[recall]"],
     "selection": ["selection={name: power_of_choice, candidates: 5}"],

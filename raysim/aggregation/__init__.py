@@ -8,6 +8,7 @@ from raysim.aggregation.fixed_point import FixedPoint
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import WeightChooser
 from raysim.aggregation.mechanism import IntegerNoise, Mechanism
+from raysim.aggregation.parts import OF_PARTS, PART, PART_WEIGHTS
 from raysim.aggregation.protocol import Ask, Begun, Peers, Question, RoundProtocol, SumOpening
 from raysim.aggregation.records import (
     ColumnSums,
@@ -32,6 +33,9 @@ from raysim.aggregation.weights import Weighting
 
 __all__ = [
     "FULL",
+    "OF_PARTS",
+    "PART",
+    "PART_WEIGHTS",
     "PROTECTIONS",
     "STAGES",
     "Accumulator",

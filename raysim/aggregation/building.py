@@ -11,6 +11,7 @@ from raysim.aggregation.chain import ARRIVED, Aggregation
 from raysim.aggregation.each import MeanAndRows
 from raysim.aggregation.float_sum import FloatSum
 from raysim.aggregation.learned import LearnedMean
+from raysim.aggregation.parts import MeanOfParts
 from raysim.aggregation.records import Field
 from raysim.aggregation.returns import RETURNS
 from raysim.aggregation.rules import Rule, WeightedMean
@@ -86,6 +87,8 @@ def build_rule(config: AggregationConfig, sent: Sequence[Field], columns: ModelC
                 "to samples or uniform"
             )
         return MeanAndRows(fields)
+    if any(field.parts for field in fields):
+        return MeanOfParts(fields)
     if isinstance(config.weights, LearnedWeightsConfig):
         return LearnedMean(config.weights, fields)
     return WeightedMean(fields)

@@ -19,6 +19,7 @@ from raysim.algorithms.dynamic_regularisation import FedDyn
 from raysim.algorithms.extrapolation import FedExp
 from raysim.algorithms.fair_averaging import QFedAvg, Term
 from raysim.algorithms.gossip import DPsgd, PushSum
+from raysim.algorithms.hierarchical import HierFavg
 from raysim.algorithms.meta_learning import PerFedAvg
 from raysim.algorithms.mime import Mime, MimeLite
 from raysim.algorithms.mixture import Apfl
@@ -65,6 +66,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "term": Term,
     "afl": Afl,
     "ifca": Ifca,
+    "hierfavg": HierFavg,
     "d_psgd": DPsgd,
     "push_sum": PushSum,
     "cocoa": Cocoa,

@@ -19,6 +19,7 @@ from raysim.config.adapters import (
 from raysim.config.algorithm_base import AveragingConfig, BaseAlgorithmConfig, DataFacts
 from raysim.config.base import BY_NAME, SHORTHAND, ImportString
 from raysim.config.bounds import SEED, Arguments
+from raysim.config.edges import HierFavgConfig
 from raysim.config.fair_averaging import AflConfig, QFedAvgConfig, TermConfig
 from raysim.config.gossip import DPsgdConfig, PushSumConfig
 from raysim.config.personal import (
@@ -286,6 +287,7 @@ AlgorithmConfig = Annotated[
     | Annotated[AflConfig, Tag("afl")]
     | Annotated[CentralisedConfig, Tag("centralised")]
     | Annotated[IfcaConfig, Tag("ifca")]
+    | Annotated[HierFavgConfig, Tag("hierfavg")]
     | Annotated[DPsgdConfig, Tag("d_psgd")]
     | Annotated[PushSumConfig, Tag("push_sum")]
     | Annotated[CocoaConfig, Tag("cocoa")]

@@ -9,6 +9,7 @@ from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
 from raysim.config.bounds import SECONDS
+from raysim.config.edges import BackhaulConfig
 from raysim.config.staleness import PolynomialStalenessConfig, StalenessConfig
 
 Seconds = Annotated[float, Field(ge=0, le=SECONDS)]
@@ -278,6 +279,8 @@ class SystemsConfig(Section):
     """Energy and money of seconds and bytes."""
     timetable: TimetableConfig = SynchronousConfig()
     """How the server waits for its clients."""
+    backhaul: BackhaulConfig = BackhaulConfig()
+    """How fast edges and their cloud reach each other, where `algorithm` is a hierarchy."""
 
     @property
     def asynchronous(self) -> bool:

@@ -25,6 +25,7 @@ class Lease:
         round: the step after the version that they start from.
         positions: of each among the clients that its step takes in, `[n]`.
         into: the step that takes each in, `[n]`; in a synchronous round all are `round`.
+        part: of the clients that each belongs to, `[n]` (see `RoundTask.part`).
         home: id of the node that has most of what they keep from round to round; None where they keep nothing yet.
         peers: what the clients know of one another, where the rule has a protocol.
     """
@@ -43,6 +44,7 @@ class Lease:
     group: int = 0
     home: str | None = None
     peers: Peers | None = None
+    part: Int32 | None = None
 
     @classmethod
     def of(cls, task: RoundTask, places: npt.ArrayLike, group: int = 0) -> Lease:
@@ -63,6 +65,7 @@ class Lease:
             total=task.total,
             group=group,
             peers=None if task.begun is None else task.begun.peers,
+            part=None if task.part is None else task.part[chosen],
         )
 
     def cut(self, most: int) -> list[Lease]:
@@ -82,6 +85,7 @@ class Lease:
             steps=self.steps[chosen],
             turn=self.turn[chosen],
             into=self.into[chosen],
+            part=None if self.part is None else self.part[chosen],
         )
 
     @property

@@ -31,6 +31,8 @@ class RoundTask:
         base: version that each starts from, `[m]`.
         into: the step that takes each in, `[m]`.
         positions: of each among the clients that its step takes in, `[m]`.
+        part: of the clients that each belongs to, with a sum of its own in the step, `[m]`: its edge in a hierarchy;
+            None where there is one sum.
         participation: the cohort's share of the whole population's weight.
         total: Σ of the cohort's weights before they were normalised.
         begun: the protocol of a rule that has one, once it has begun.
@@ -48,6 +50,7 @@ class RoundTask:
     participation: float = 1.0
     total: float = 1.0
     begun: Begun | None = None
+    part: Int32 | None = None
 
     @classmethod
     def synchronous(
@@ -77,6 +80,7 @@ class RoundTask:
             base=self.base[chosen],
             into=self.into[chosen],
             positions=self.positions[chosen],
+            part=None if self.part is None else self.part[chosen],
         )
 
 

@@ -28,6 +28,7 @@ from raysim.errors import ConfigError
 from raysim.rounds.plan import Plan
 from raysim.rounds.task import RoundTask
 from raysim.selection.clusters import clusters_of, draw_stratified
+from raysim.selection.edges import edges_of
 from raysim.training import LocalWork, round_rates
 
 
@@ -116,6 +117,20 @@ def draw_clients(experiment: Experiment, federation: Federation, round_number: i
 
 
 def draw_round(
+    experiment: Experiment,
+    federation: Federation,
+    work: LocalWork,
+    round_number: int,
+    clients: Int64 | None = None,
+    staleness: Int32 | None = None,
+) -> RoundTask:
+    """The round's cohort, its weights, its learning rate and, in a hierarchy, its edges; see `_drawn`."""
+    task = _drawn(experiment, federation, work, round_number, clients, staleness)
+    edges = edges_of(experiment, federation)
+    return task if edges is None else replace(task, part=edges[task.clients])
+
+
+def _drawn(
     experiment: Experiment,
     federation: Federation,
     work: LocalWork,

@@ -10,12 +10,13 @@ from raysim.systems.fleet import Fleet, Trips, build_fleet
 from raysim.systems.forecast import Forecast, forecast
 from raysim.systems.load import Load
 from raysim.systems.recording import VirtualClock, recorded_names, utilisation
-from raysim.systems.timetables import Buffered, FleetTimetable, Rounds, TimedStep
+from raysim.systems.timetables import Buffered, EdgeRounds, FleetTimetable, Rounds, TimedStep
 from raysim.systems.traces import trace_bits
 
 __all__ = [
     "AvailabilityWindows",
     "Buffered",
+    "EdgeRounds",
     "Fleet",
     "FleetTimetable",
     "Forecast",

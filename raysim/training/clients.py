@@ -60,6 +60,7 @@ class Clients(Some):
         self.visit = (setting.round - 1) % means.work.rounds
         self._means, self._block, self._losses_of = means, block, inputs.losses
         self._turn = inputs.turns(setting, k)
+        self._part = inputs.part
         self._loss_sums = torch.zeros(k, dtype=torch.float64, device=rows.device)
         self._counted = np.zeros(k, dtype=np.int64)
         self._outside: dict[str, object] | None = None
@@ -77,6 +78,11 @@ class Clients(Some):
     def turn(self) -> Int64:
         """What keys the random choices of each, int64 `[K]`; in a synchronous round it is the round."""
         return self._turn
+
+    @property
+    def part(self) -> Int64:
+        """Of the round's clients, which each belongs to: its edge in a hierarchy, int64 `[K]`; 0 where there is one."""
+        return np.zeros(self.k, np.int64) if self._part is None else self._part.astype(np.int64)
 
     def batches(self) -> Iterator[Step]:
         """A pass, batch by batch, each of the clients that still train; `break` ends it."""

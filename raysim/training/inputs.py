@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
-from raysim.arrays import Int64
+from raysim.arrays import Int32, Int64
 from raysim.config.client import OptimizerConfig, SgdConfig
 
 PLAIN = SgdConfig()
@@ -47,6 +47,7 @@ class BlockInputs:
         context: what the training loss is told about each, `[K, …]`, where it is a `ClientLoss`.
         losses: of models `[P]`, their mean losses on the training samples of each client, float64 `[K, models]`.
         turn: keys the random choices of each, int64 `[K]`, where it is not the round (`raysim.rounds.task.RoundTask`).
+        part: of the clients that each belongs to, `[K]`, where the round has several (`raysim.rounds.task.RoundTask`).
     """
 
     steps: Int64 | None = None
@@ -55,6 +56,7 @@ class BlockInputs:
     context: Tensor | None = None
     losses: Callable[[Sequence[Tensor]], Tensor] | None = None
     turn: Int64 | None = None
+    part: Int32 | None = None
 
     def turns(self, setting: RoundSetting, k: int) -> Int64:
         """The turn of each of k clients, int64 `[k]`."""
@@ -69,6 +71,7 @@ class BlockInputs:
             state={name: values[one : one + 1] for name, values in self.state.items()},
             losses=None,
             turn=None if self.turn is None else self.turn[one : one + 1],
+            part=None if self.part is None else self.part[one : one + 1],
         )
 
 

@@ -80,9 +80,14 @@ def averaged(algorithm: Algorithm, seed: int = 3) -> dict[str, Any]:
 
 
 def with_rows(algorithm: Algorithm, means: dict[str, Any]) -> dict[str, Any]:
-    """The means, and of fields that are kept the one client's that they are of."""
+    """The means, and of fields that are kept or by parts the one client's, and all parts', that they are of."""
     kept = {f"{field.name}.rows": means[field.name].astype(np.float32) for field in algorithm.fields() if field.kept}
-    return means | kept | ({"rows.weights": np.ones(1)} if kept else {})
+    parts = {
+        f"{field.name}.parts": np.tile(means[field.name], field.parts) for field in algorithm.fields() if field.parts
+    }
+    count = max(field.parts for field in algorithm.fields())
+    weights = {"rows.weights": np.ones(1)} if kept else {"parts.weights": np.full(count, 1 / count)} if parts else {}
+    return means | kept | parts | weights
 
 
 def test_it_says_where_it_was_published_and_what_it_does(algorithm: Algorithm) -> None:

@@ -24,6 +24,7 @@ SUITABLE = {
     "moon": ["model={name: mlp, hidden: [6]}"],
     "pfedme": ["algorithm.strength=5"],
     "fedkseed": ["algorithm.epsilon=0.1"],
+    "hierfavg": ["algorithm.edges=2"],
     "d_psgd": ["cohort=6", "algorithm.graph=exponential"],
     "push_sum": ["cohort=6", "algorithm.graph=one_peer"],
 } | dict.fromkeys(RULES, ADAPTED)

@@ -69,6 +69,20 @@ afl.low | 2 | aggregation.weights=uniform
 afl.high | 0.9 | aggregation.weights=uniform
 ifca.clusters | 3 |
 ifca.spread | 2 | algorithm.clusters=20; algorithm.spread=0.05; cohort=4
+hierfavg | hierfavg | rounds=4; cohort=4
+hierfavg.server_lr | 0.5 | algorithm.edge_rounds=1
+hierfavg.server_momentum | 0.5 | rounds=4
+hierfavg.edges | 2 | algorithm.edges=3; rounds=4; cohort=4
+hierfavg.edge_rounds | 1 | rounds=4
+hierfavg.assign=key | key | algorithm.name=hierfavg; rounds=4; cohort=4; algorithm.edges=2; @unequal;
+    algorithm.assign.name=size
+hierfavg.assign=size | size | algorithm.name=hierfavg; rounds=4; cohort=4; algorithm.edges=2; @unequal
+hierfavg.assign=file | {name: file, path: <FOLDER>/groups.csv, column: one} |
+    algorithm.name=hierfavg; rounds=4; cohort=4; algorithm.edges=2
+hierfavg.assign=file.path | <FOLDER>/other.csv | algorithm.name=hierfavg; rounds=4; cohort=4; algorithm.edges=2;
+    algorithm.assign={name: file, path: <FOLDER>/groups.csv, column: one}
+hierfavg.assign=file.column | two | algorithm.name=hierfavg; rounds=4; cohort=4; algorithm.edges=2;
+    algorithm.assign={name: file, path: <FOLDER>/groups.csv, column: one}
 d_psgd | d_psgd | @nodes
 d_psgd.server_lr | 0.5 | algorithm.name=d_psgd; @nodes
 d_psgd.nodes | 3 | algorithm.name=d_psgd; @nodes

@@ -54,6 +54,7 @@ BASES = {
     "aggregation.stages=[{name: clip, max_norm: 0.1}, {name: skellam, noise_multiplier: 0.01}]",
     "@lora": "model={name: mlp_lora, hidden: [6], rank: 2}",
     "@mlp": "model={name: mlp, hidden: [6]}",
+    "@hierarchy": "algorithm=hierfavg; rounds=4; cohort=4; systems.fleet={name: log_normal, speed: 10}",
     "@nodes": "cohort=1.0; aggregation.weights=uniform",
     "@noise": "selection=poisson; aggregation.weights=uniform; aggregation.stages=[{name: clip, max_norm: 0.1}, "
     "{name: 'prototype_stages:Accounted', args: {noise_multiplier: 3}}]",
@@ -360,6 +361,9 @@ systems.fleet=tiers.tiers.upload | [{share: 1, speed: 3, upload: 10}] | systems.
 systems.fleet=tiers.tiers.download | [{share: 1, speed: 3, download: 10}] | systems.fleet.tiers=[{share: 1, speed: 3}]
 systems.fleet=tiers.tiers.latency | [{share: 1, speed: 3, latency: 1}] | systems.fleet.tiers=[{share: 1, speed: 3}]
 systems.fleet=tiers.tiers.deviation | [{share: 1, speed: 3, deviation: 1}] | systems.fleet.tiers=[{share: 1, speed: 3}]
+systems.backhaul.upload | 900 | @hierarchy
+systems.backhaul.download | 900 | @hierarchy
+systems.backhaul.latency | 9 | @hierarchy
 systems.fleet=trace | {name: trace, path: <FOLDER>/devices.csv} |
 systems.fleet=trace.path | <FOLDER>/slower.csv | @recorded
 systems.fleet=trace.assign | in_order | @recorded

@@ -175,7 +175,8 @@ class ClientWorker:
             if states is not None:
                 state = self.states.taken_up(states, lease.clients[block], self._broadcast)
             kept = {} if state is None else self.states.views(state)
-            inputs = BlockInputs(steps[block], server, kept, turn=lease.turn[block])
+            part = None if lease.part is None else lease.part[block]
+            inputs = BlockInputs(steps[block], server, kept, turn=lease.turn[block], part=part)
             result, factor, clamped = self._block(setting, lease.clients[block], inputs)
             trained = time.perf_counter() - block_began
             notes.loss[block], notes.tokens[block], notes.clamped[block] = result.loss, result.tokens, clamped

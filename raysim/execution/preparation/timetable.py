@@ -12,6 +12,7 @@ from raysim.aggregation import Aggregation
 from raysim.arrays import Bools, Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
+from raysim.config.edges import BackhaulConfig, HierFavgConfig
 from raysim.config.systems import (
     BaseAsynchronousConfig,
     DeadlineConfig,
@@ -25,7 +26,9 @@ from raysim.privacy import PrivacyPlan
 from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import cohort_size
-from raysim.systems import Buffered, Fleet, FleetTimetable, Load, Rounds, build_fleet
+from raysim.selection.edges import edges_of
+from raysim.systems import Buffered, EdgeRounds, Fleet, FleetTimetable, Load, Rounds, build_fleet
+from raysim.systems.timetables.rounds import Cohorts
 from raysim.training import LocalWork
 
 
@@ -144,6 +147,8 @@ def _timetable(
     if isinstance(config, OverSelectionConfig):
         return _over_selection(experiment, federation, work, config, fleet, load)
     cohorts = _Cohorts(selection)
+    if isinstance(experiment.algorithm, HierFavgConfig):
+        return _of_edges(experiment, experiment.algorithm, federation, fleet, load, cohorts)
     if not isinstance(config, DeadlineConfig):
         return Rounds(fleet, load, cohorts)
     timetable = Rounds(fleet, load, cohorts, deadline=config.seconds, partial=config.keep_partial)
@@ -177,6 +182,21 @@ def _over_selection(
     return Rounds(fleet, load, _Cohorts(build_selection(more, federation, work)), needed=needed)
 
 
+def _of_edges(
+    experiment: Experiment,
+    algorithm: HierFavgConfig,
+    federation: Federation,
+    fleet: Fleet,
+    load: Load,
+    cohorts: Cohorts,
+) -> EdgeRounds:
+    edge, link = edges_of(experiment, federation), experiment.systems.backhaul
+    assert edge is not None, "a hierarchy has edges"
+    message = float(np.max(load.down))  # a model, as a client is sent
+    up, down = (link.latency + (0.0 if rate is None else message / rate) for rate in (link.upload, link.download))
+    return EdgeRounds(fleet, load, cohorts, edge, algorithm.edge_rounds, up, down)
+
+
 class _Cohorts:
     """The cohorts of a selection that looks at no result."""
 
@@ -194,6 +214,11 @@ def _no_measure(ranges: Iterable[EvaluationRange]) -> list[Evaluated]:
 def _check(experiment: Experiment, work: LocalWork, selection: Selection, privacy: PrivacyPlan | None) -> None:
     """Refuse what virtual time cannot have."""
     timetable = experiment.systems.timetable
+    if experiment.systems.backhaul != BackhaulConfig() and not isinstance(experiment.algorithm, HierFavgConfig):
+        raise ConfigError(
+            f"systems.backhaul: it links edges and a cloud, and {experiment.algorithm.name} has none; remove it, or "
+            "set algorithm to hierfavg"
+        )
     if isinstance(experiment.algorithm, CentralisedConfig):
         raise ConfigError("systems.fleet: centralised training has no devices; remove systems")
     if work.rounds > 1:
