@@ -15,6 +15,7 @@ from raysim.cli.catalogue import CUSTOM, IN_MEMORY, choices
 from raysim.config import Experiment
 from raysim.config.base import IMPORT_STRING
 from raysim.config.bounds import REAL, TEXT, WHOLE
+from raysim.config.descriptions import descriptions
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -57,17 +58,17 @@ def _section(section: type[BaseModel], path: str, chosen: Choices) -> Iterator[s
     for key, field in section.model_fields.items():
         here = f"{path}.{key}" if path else key
         if here in chosen:
-            yield from _components(here, field, chosen[here])
+            yield from _components(here, descriptions(section)[key], chosen[here])
         elif (below := _below(field)) is not None:
             yield from _section(below, f"{here}.NAME" if _is_named(field) else here, chosen)
         elif (each := _each(field)) is not None:
             yield from _section(each, f"{here}[]", chosen)
 
 
-def _components(path: str, field: FieldInfo, options: dict[str, type[BaseModel]]) -> Iterator[str]:
+def _components(path: str, text: str, options: dict[str, type[BaseModel]]) -> Iterator[str]:
     """The alternatives of a key that is chosen by name; names with one class have one entry."""
     yield f"## `{path}`: chosen by name\n"
-    yield f"{_sentence(field.description)}\n"
+    yield f"{_sentence(text)}\n"
     names: dict[type[BaseModel], list[str]] = {}
     for name, section in options.items():
         if name != IN_MEMORY:
@@ -79,7 +80,7 @@ def _components(path: str, field: FieldInfo, options: dict[str, type[BaseModel]]
 
 
 def _table(section: type[BaseModel], path: str, chosen: Choices, *, without: str = "") -> Iterator[str]:
-    schema = section.model_json_schema()
+    schema, texts = section.model_json_schema(), descriptions(section)
     rows = []
     for key, field in section.model_fields.items():
         if key == without:
@@ -92,7 +93,7 @@ def _table(section: type[BaseModel], path: str, chosen: Choices, *, without: str
             default = "none" if field.default is None else "–"
         else:
             kind, default = _kind(schema["properties"][key]), _default(field)
-        rows.append(f"| `{key}` | {kind} | {default} | {_sentence(field.description).replace('|', chr(92) + '|')} |")
+        rows.append(f"| `{key}` | {kind} | {default} | {_sentence(texts.get(key)).replace('|', chr(92) + '|')} |")
     if rows:
         yield from ("| key | type | default | |", "| --- | --- | --- | --- |", *rows, "")
 

@@ -23,13 +23,13 @@ class Section(BaseModel):
         frozen=True,
         validate_default=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,  # which may hold a secret; `explain` shows values without
     )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        return bounded(handler(source), cls)
+        schema = handler(source)
+        return schema if cls.__pydantic_complete__ else bounded(schema, cls)  # within another section it has them
 
     @model_validator(mode="before")
     @classmethod
@@ -43,6 +43,13 @@ class Section(BaseModel):
             if isinstance(name, str) and isinstance(filled.get(key), dict):
                 filled[key] = {"name": name, **filled[key]}
         return filled
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Pydantic's, with the docstrings below the fields as their descriptions."""
+        from raysim.config.descriptions import DescribedSchema
+
+        return super().model_json_schema(*arguments, **{"schema_generator": DescribedSchema, **options})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, every default spelled out; validating them gives an equal section."""

@@ -41,10 +41,8 @@ _OPPOSITE = {"ge": "gt", "le": "lt"}
 
 def bounded(schema: Any, owner: type[Any]) -> Any:
     """The core schema of `owner` with bounds wherever it has none; sections within it have theirs already."""
-    if isinstance(schema, list | tuple):
-        return type(schema)(bounded(part, owner) for part in schema)
-    if not isinstance(schema, Mapping):
-        return schema
+    if not isinstance(schema, dict):
+        return type(schema)(bounded(part, owner) for part in schema) if isinstance(schema, list | tuple) else schema
     kind = schema.get("type")
     if kind == "model" and schema["cls"] is not owner:
         return schema
