@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from pydantic import Field
 
@@ -10,6 +11,8 @@ from raysim.config.base import Section
 
 _BEYOND = 2.0**-40
 """Chance that a Poisson batch has more samples than the largest one."""
+_KEPT = 1024
+"""Chances and bounds that a process remembers."""
 
 
 class ExamplePrivacyConfig(Section):
@@ -30,6 +33,7 @@ class ExamplePrivacyConfig(Section):
         return batch_bound(batch_size) if self.largest_batch is None else self.largest_batch
 
 
+@lru_cache(_KEPT)  # each round asks for it
 def batch_bound(expected: int) -> int:
     """The number of samples that a Poisson batch exceeds with a chance below 2⁻⁴⁰, whatever the client's size.
 
@@ -41,6 +45,7 @@ def batch_bound(expected: int) -> int:
     return most
 
 
+@lru_cache(_KEPT)
 def poisson_tail(mean: float, most: int) -> float:
     """The chance that a Poisson variable exceeds `most`, which is at least its mean."""
     terms = range(most + 1, most + 1000)
