@@ -68,8 +68,7 @@ class Gossip(Algorithm):
     def __init__(self, config: GossipConfig, layout: ParameterLayout) -> None:
         super().__init__(config, layout)
         assert config.nodes is not None, "made concrete where the data are known"
-        assert config.seed is not None, "made concrete where the data are known"
-        self.graph, self.nodes, self.seed = config.graph, config.nodes, config.seed
+        self.graph, self.nodes = config.graph, config.nodes
 
     def check(self, experiment: Experiment) -> None:
         name, aggregation, timetable = experiment.algorithm.name, experiment.aggregation, experiment.systems.timetable
@@ -107,12 +106,12 @@ class Gossip(Algorithm):
         if parts > 1 and self.graph.name != "one_peer":
             raise ConfigError(
                 f"algorithm.graph: {self.graph.name} of {self.nodes} nodes falls into {parts} parts that never hear of "
-                "each other; raise algorithm.graph.degree, or set another algorithm.seed"
+                "each other; raise algorithm.graph.degree, or set another algorithm.graph.seed"
             )
 
     def edges(self, turn: int) -> Edges:
         """Those of a round, by the rounds before it."""
-        return edges(self.graph, self.nodes, self.seed, turn)
+        return edges(self.graph, self.nodes, turn)
 
     @abstractmethod
     def rows(

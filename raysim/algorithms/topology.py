@@ -71,17 +71,17 @@ class Edges:
 
 
 @lru_cache(maxsize=32)
-def edges(graph: GraphConfig, nodes: int, seed: int, turn: int = 0) -> Edges:
+def edges(graph: GraphConfig, nodes: int, turn: int = 0) -> Edges:
     """The edges of one round of a graph.
 
     Args:
         nodes: n.
-        seed: of a random graph.
         turn: rounds before this one, from 0; only graphs that change look at it (see `period`).
     """
     every = np.arange(nodes)
     if isinstance(graph, ErdosRenyiGraphConfig):
-        return Edges.of(_random(nodes, seed, graph.degree / (nodes - 1)))
+        assert graph.seed is not None, "made concrete where the experiment is known"
+        return Edges.of(_random(nodes, graph.seed, graph.degree / (nodes - 1)))
     if isinstance(graph, TorusGraphConfig):
         columns = nodes // torus_rows(graph, nodes)
         down, along = divmod(every, columns)

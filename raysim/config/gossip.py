@@ -41,6 +41,8 @@ class ErdosRenyiGraphConfig(Section):
     name: Literal["erdos_renyi"] = "erdos_renyi"
     degree: float = Field(6.0, gt=0)
     """Neighbours of a node on average: the chance of an edge is `degree` / (nodes - 1)."""
+    seed: int | None = Field(None, ge=0, le=SEED)
+    """Of the graph; by default that of the experiment."""
 
 
 class ExponentialGraphConfig(Section):
@@ -83,8 +85,6 @@ class GossipConfig(BaseAlgorithmConfig):
     """Who sends to whom."""
     nodes: int | None = Field(None, ge=1)
     """Number of nodes; counted by itself."""
-    seed: int | None = Field(None, ge=0, le=SEED)
-    """Of a random graph; by default that of the experiment."""
 
     def fitted(self, facts: DataFacts) -> Self:
         n = facts.population
@@ -105,7 +105,9 @@ class GossipConfig(BaseAlgorithmConfig):
             )
         if isinstance(graph, TorusGraphConfig):
             _check_torus(graph, n)
-        return self.model_copy(update={"nodes": n, "seed": facts.seed if self.seed is None else self.seed})
+        if isinstance(graph, ErdosRenyiGraphConfig) and graph.seed is None:
+            graph = graph.model_copy(update={"seed": facts.seed})
+        return self.model_copy(update={"nodes": n, "graph": graph})
 
 
 class DPsgdConfig(GossipConfig):

@@ -9,7 +9,7 @@ PARTS = ("train", "validation", "test")
 SPREADS = frozenset({"std", "gini", "jain"})
 """Summaries over clients that say how unlike they are: no value of them is a best one by itself."""
 UNTUNED = "untuned_"
-ACCOUNTS = ("privacy/", "virtual/", "gossip/")
+ACCOUNTS = ("privacy/", "virtual/", "gossip/", "edges/")
 """In front of what is spent, and of how far nodes are apart, which are no measures of the model."""
 
 _WORDS: Mapping[str, str] = {

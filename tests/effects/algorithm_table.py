@@ -96,9 +96,9 @@ d_psgd.graph=erdos_renyi.degree | 2 | algorithm.name=d_psgd; @nodes; algorithm.g
 d_psgd.graph=exponential | exponential | algorithm.name=d_psgd; @nodes
 d_psgd.graph=one_peer | one_peer | algorithm.name=d_psgd; @nodes
 d_psgd.graph=full | full | algorithm.name=d_psgd; @nodes
-d_psgd.seed | 2 | algorithm.name=d_psgd; @nodes; algorithm.graph={name: erdos_renyi, degree: 2}; algorithm.seed=1
-d_psgd.mixing | uniform | algorithm.name=d_psgd; @nodes; algorithm.graph={name: erdos_renyi, degree: 2};
-    algorithm.seed=1
+d_psgd.graph=erdos_renyi.seed | 2 | algorithm.name=d_psgd; @nodes;
+    algorithm.graph={name: erdos_renyi, degree: 2, seed: 1}
+d_psgd.mixing | uniform | algorithm.name=d_psgd; @nodes; algorithm.graph={name: erdos_renyi, degree: 2, seed: 1}
 push_sum | push_sum | @nodes
 push_sum.server_lr | 0.5 | algorithm.name=push_sum; @nodes
 push_sum.nodes | 3 | algorithm.name=push_sum; @nodes
@@ -112,7 +112,8 @@ push_sum.graph=erdos_renyi.degree | 2 | algorithm.name=push_sum; @nodes; algorit
 push_sum.graph=exponential | exponential | algorithm.name=push_sum; @nodes
 push_sum.graph=one_peer | one_peer | algorithm.name=push_sum; @nodes
 push_sum.graph=full | full | algorithm.name=push_sum; @nodes
-push_sum.seed | 2 | algorithm.name=push_sum; @nodes; algorithm.graph={name: erdos_renyi, degree: 2}; algorithm.seed=1
+push_sum.graph=erdos_renyi.seed | 2 | algorithm.name=push_sum; @nodes;
+    algorithm.graph={name: erdos_renyi, degree: 2, seed: 1}
 cocoa.l2 | 0.1 |
 cocoa.combine | average |
 cocoa.loss | hinge |

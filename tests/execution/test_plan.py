@@ -102,7 +102,7 @@ def test_gradients_that_an_algorithm_asks_for_by_themselves_are_counted(
     worker, skeleton = ClientWorker(job, 0), Skeleton.of(job)
     columns, trainable = worker.trainer.engine.rows.shape[1], worker.trainer.engine.grad.shape[1]
     matrices, plain = skeleton.algorithm.matrices, actor_memory(prepared().job).model
-    expected = 4 * ((rows + matrices) * columns + gradients * trainable)
+    expected = 4 * (skeleton.shared_values + (rows + matrices) * columns + gradients * trainable)
     assert actor_memory(job, skeleton).model - plain == expected
     task = draw_round(job.experiment, prepared().federation, worker.trainer.work, 2)
     server = Server(job)

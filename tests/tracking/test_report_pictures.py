@@ -12,7 +12,7 @@ from synthetic_runs import make_row
 from raysim.config import Experiment
 from raysim.tracking import RunDirectory, RunTables
 from raysim.tracking.report.by_class import class_pictures, class_table
-from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.curves import client_curves, learning_curves, node_curves
 from raysim.tracking.report.recorded import RecordedRun, read_run
 from raysim.tracking.report.sections import learning
 from raysim.tracking.report.style import LIGHT, axes, logarithmic
@@ -22,11 +22,11 @@ METRICS = ["train/loss", "test/loss", "test/accuracy", "clients/accuracy/mean", 
 METRICS += [f"clients/recall/{one}/mean" for one in "abcdefgh"]
 
 
-def recorded(path: Path, rounds: int = 3) -> RecordedRun:
+def recorded(path: Path, rounds: int = 3, metrics: list[str] = METRICS) -> RecordedRun:
     run = RunDirectory.create_at(path, Experiment(rounds=rounds))
-    with RunTables(run, METRICS) as tables:
+    with RunTables(run, metrics) as tables:
         for number in range(1, rounds + 1):
-            tables.append(make_row(number, metrics={name: number / (2 + i) for i, name in enumerate(METRICS)}))
+            tables.append(make_row(number, metrics={name: number / (2 + i) for i, name in enumerate(metrics)}))
     return read_run(run.path)
 
 
@@ -87,6 +87,21 @@ def test_few_classes_are_curves_and_many_are_rows(tmp_path: Path, classes: int) 
     assert len(figure.axes[0].lines) == (classes if classes <= 6 else 0)
     assert sum(text.startswith("class") for text in texts(figure)) == (0 if classes <= 6 else min(classes, 40))
     assert picture.png(LIGHT)
+
+
+def test_nodes_have_curves_of_their_own_and_bytes_of_edges_none(tmp_path: Path) -> None:
+    nodes = [f"nodes/test/{what}/{over}" for what in ("accuracy", "recall/a") for over in ("mean", "worst", "std")]
+    metrics = ["test/accuracy", *nodes, "gossip/consensus", "edges/wire_up"]
+    one, other = (recorded(tmp_path / name, metrics=metrics) for name in ("one", "other"))
+    assert [picture.name for picture in learning_curves([one])] == ["curve-accuracy"]
+    for runs in ([one], [one, other]):
+        over_nodes, apart = node_curves(runs)
+        assert (over_nodes.name, apart.name) == ("nodes-test-accuracy", "consensus")
+        figure = over_nodes.draw(LIGHT)
+        drawn = {tuple(np.asarray(line.get_ydata()).tolist()) for line in figure.axes[0].lines}
+        assert {tuple(one.curve(name).values.tolist()) for name in ("test/accuracy", *nodes[:2])} <= drawn
+        assert apart.png(LIGHT)
+    assert node_curves([recorded(tmp_path / "plain")]) == []
 
 
 def test_the_loss_in_training_is_told_apart_from_that_of_the_model(tmp_path: Path) -> None:

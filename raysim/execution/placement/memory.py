@@ -134,6 +134,11 @@ class Skeleton:
         return self.wire_down + _FLOAT32 * whole
 
     @property
+    def shared_values(self) -> int:
+        """Values of what clients may read of the server's state."""
+        return self._shared.values
+
+    @property
     def transport_down(self) -> int:
         """Bytes of what travels to a worker in a round: the model, and what clients may read of the server's state."""
         return _FLOAT32 * (self.layout.size + self._shared.values)
@@ -159,7 +164,10 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     # On the worker: the broadcast and the evaluator's model once; for each row the weights, the update that is sent,
     # what the algorithm computes in, and the gradients as autograd returns them and as the trainer takes them. A GPU
     # has the broadcast in the host's memory as well, on its way.
-    vectors = (2 + cuda) * columns + rows * ((2 + algorithm.matrices) * columns + 2 * trainable)
+    # What clients may read of the server's state is there once as well.
+    vectors = (
+        (2 + cuda) * columns + skeleton.shared_values + rows * ((2 + algorithm.matrices) * columns + 2 * trainable)
+    )
     if (
         skeleton.program.alternates
     ):  # gradients that stay while others are found, and rows while some are found elsewhere

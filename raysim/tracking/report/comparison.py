@@ -10,7 +10,7 @@ from raysim.tracking.report.attacks import attacks
 from raysim.tracking.report.bands import bands
 from raysim.tracking.report.bars import time_by_run
 from raysim.tracking.report.by_class import class_pictures
-from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.curves import client_curves, learning_curves, node_curves
 from raysim.tracking.report.groups import compare_read
 from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table
 from raysim.tracking.report.recorded import RecordedRun
@@ -39,7 +39,13 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
         section("What differs", _differences(runs)),
     ]
     if any(run.metrics for run in runs):
-        pictures = [*learning_curves(runs), *cost_curves(runs), *client_curves(runs), *sorted_clients(runs)]
+        pictures = [
+            *learning_curves(runs),
+            *cost_curves(runs),
+            *client_curves(runs),
+            *node_curves(runs),
+            *sorted_clients(runs),
+        ]
         parts.append(section("Learning", place(pictures), *fairness(runs)))
     parts.append(attacks(runs, place))
     if by_class := class_pictures(runs):

@@ -19,6 +19,7 @@ MARKED_POINTS = 25
 PARTS = ("validation", "test", "train")
 _DASHES = ("-", "--", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+CONSENSUS = "gossip/consensus"
 TRAIN_LOSS = (
     "train is what clients minimise, over their own steps while the model changes, class weights and corrected logits "
     "included; validation and test are the plain loss of the model after the round."
@@ -56,6 +57,41 @@ def client_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
     names = [name for name in means if not parts_of(name).of_class]
     what = (name.removeprefix("clients/").removesuffix("/mean") for name in names)
     return [_over_clients(runs, one) for one in dict.fromkeys(what)]
+
+
+def node_curves(runs: Sequence[RecordedRun]) -> list[Picture]:
+    """Of nodes with models of their own: a picture for each thing that was measured, but single classes, and one of how
+    far they are apart."""
+    means = (name for run in runs for name in run.metrics if name.startswith("nodes/") and name.endswith("/mean"))
+    names = [name.removeprefix("nodes/").removesuffix("/mean") for name in means if not parts_of(name).of_class]
+    pictures = [_over_nodes(runs, one) for one in dict.fromkeys(names)]
+    if any(CONSENSUS in run.metrics for run in runs):
+        pictures.append(
+            _curves(runs, "consensus", "Distance of the nodes' models from their mean", {"nodes": CONSENSUS})
+        )
+    return pictures
+
+
+def _over_nodes(runs: Sequence[RecordedRun], what: str) -> Picture:
+    part, _, measured = what.partition("/")
+    series = {"mean model": what, "nodes, mean": f"nodes/{what}/mean", "worst node": f"nodes/{what}/worst"}
+    return _curves(runs, f"nodes-{file_name(what)}", f"{words(measured)} of nodes' own models, {part} set", series)
+
+
+def _curves(runs: Sequence[RecordedRun], name: str, title: str, series: dict[str, str]) -> Picture:
+    """One picture of some metrics over the rounds."""
+
+    def draw(theme: Theme) -> Figure:
+        picture, ax = axes(theme, title, "round")
+        if len(runs) == 1:
+            for index, (label, metric) in enumerate(series.items()):
+                _plot(ax, runs, runs[0], metric, color=color(theme, index), label=label)
+        else:
+            _overlay(ax, theme, runs, series)
+        legend(picture, ax, columns=5 if len(runs) == 1 else 3)
+        return picture
+
+    return Picture(name, title, draw)
 
 
 def _over_parts(runs: Sequence[RecordedRun], what: str, headline: str | None) -> Picture:

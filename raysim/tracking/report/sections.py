@@ -17,7 +17,7 @@ from raysim.tracking.report.baselines import baselines
 from raysim.tracking.report.by_class import class_pictures, class_table
 from raysim.tracking.report.bytes_sent import bytes_sent
 from raysim.tracking.report.confused import confused
-from raysim.tracking.report.curves import client_curves, learning_curves
+from raysim.tracking.report.curves import client_curves, learning_curves, node_curves
 from raysim.tracking.report.extremes import extreme_curves
 from raysim.tracking.report.holdings import data
 from raysim.tracking.report.markup import Content, Html, element, folded, join, key, section, swatch, table, tile, tiles
@@ -132,7 +132,8 @@ def learning(run: RecordedRun, place: Place) -> Html:
         rows.append([name, *ends, figure(best[1] if best else None), str(best[0]) if best else "–"])
     every = folded("All metrics in numbers", table(["metric", "first", "last", "best", "in round"], rows))
     outer = [extreme_curves(run.extremes)] if run.extremes is not None else []
-    shown = place([*learning_curves([run]), *client_curves([run]), *sorted_clients([run]), *outer])
+    over_nodes = node_curves([run])
+    shown = place([*learning_curves([run]), *client_curves([run]), *over_nodes, *sorted_clients([run]), *outer])
     return section("Learning", shown, *fairness([run]), every)
 
 
