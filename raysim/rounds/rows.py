@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from raysim.rounds.message_forms import MessageForm
 
 PHASES = ("broadcast", "train", "wait", "reduce", "apply", "evaluate", "checkpoint")
 """Where the time of a round goes, in the order of the round.
@@ -200,24 +203,28 @@ def client_batch(
     wire_down: npt.ArrayLike = 0,
     dropped: Sequence[str | None] | None = None,
 ) -> pa.RecordBatch:
-    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`), bytes also from one number
-    for all; `dropped=None` is none."""
-    clients = np.asarray(client, np.int64)
-    numbers = [
-        np.full(len(clients), round, np.int32),
-        clients,
-        np.asarray(samples, np.int64),
-        np.asarray(steps, np.int64),
-        np.asarray(weight, np.float64),
-        np.asarray(loss, np.float64),
-        np.asarray(seconds, np.float32),
-        np.asarray(worker, np.int32),
-        *(np.broadcast_to(np.asarray(one, np.int64), len(clients)) for one in (wire_up, wire_down)),
-    ]
-    # Arrow takes an array of the type that it has; to convert one takes it several times as long as NumPy.
-    columns = [pa.array(one) for one in numbers]
-    why = pa.nulls(len(clients), pa.string()) if dropped is None else pa.array(dropped, pa.string())
-    return pa.RecordBatch.from_arrays([*columns, why], schema=CLIENT_SCHEMA)
+    """Rows of one round's clients from arrays of equal length `[n]` (see `CLIENT_SCHEMA`), or from one number for all;
+    `dropped=None` is none."""
+    if not (n := np.size(client)):
+        return pa.RecordBatch.from_pylist([], CLIENT_SCHEMA)
+    numbers = (round, client, samples, steps, weight, loss, seconds, worker, wire_up, wire_down)
+    message = pa.py_buffer(_clients(n).message(numbers))
+    batch = pa.ipc.read_record_batch(message, CLIENT_SCHEMA)
+    if dropped is None or all(why is None for why in dropped):
+        return batch
+    return batch.set_column(_DROPPED, CLIENT_SCHEMA.field(_DROPPED), pa.array(dropped, pa.string()))
+
+
+_DROPPED = CLIENT_SCHEMA.get_field_index("dropped")
+
+
+@lru_cache(maxsize=256)
+def _clients(n: int) -> MessageForm:
+    """The form of batches of so many clients."""
+    names = [name for name in CLIENT_SCHEMA.names if name != "dropped"]
+    columns = [pa.array(np.zeros(n, CLIENT_SCHEMA.field(name).type.to_pandas_dtype())) for name in names]
+    example = pa.RecordBatch.from_arrays([*columns, pa.nulls(n, pa.string())], schema=CLIENT_SCHEMA)
+    return MessageForm(example, names, (n,))
 
 
 def with_virtual(clients: pa.RecordBatch, columns: Mapping[str, npt.ArrayLike]) -> pa.RecordBatch:

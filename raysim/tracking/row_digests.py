@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from raysim.rounds.message_forms import MessageForm
 from raysim.rounds.rows import CLIENT_SCHEMA, EXACT, EXACT_OF_CLIENTS, ROUND_FIELDS, VIRTUAL_SCHEMA
 
 _FIXED = {field.name: "d" if pa.types.is_floating(field.type) else "q" for field in ROUND_FIELDS}
@@ -131,25 +132,22 @@ _SCHEMAS = CLIENT_SCHEMA, pa.schema([*CLIENT_SCHEMA, *VIRTUAL_SCHEMA])
 def _form(virtual: int, rows: int) -> _Form:
     """The form of batches of this schema and length."""
     schema = _SCHEMAS[virtual]
-    columns = [pa.nulls(rows, one.type) if one.name == "dropped" else _zeros(rows, one.type) for one in schema]
-    message = pa.RecordBatch.from_arrays(columns, schema=schema).serialize()
-    batch = pa.ipc.read_record_batch(message, schema)  # its buffers are parts of the message
+    numbers = {one.name: one.type.to_pandas_dtype() for one in schema if one.name != "dropped"}
+    columns = [pa.array(np.zeros(rows, kind)) for kind in numbers.values()]
+    columns.insert(schema.get_field_index("dropped"), pa.nulls(rows, pa.string()))
+    form = MessageForm(pa.RecordBatch.from_arrays(columns, schema=schema), list(numbers), (rows,))
 
     def parts(names: Iterable[str]) -> tuple[bytes, tuple[slice, ...]]:
-        some, found = [name for name in names if name in schema.names], list[slice]()
+        some, found = [name for name in names if name in numbers], list[slice]()
         for name in some:
-            start = batch[name].buffers()[1].address - message.address
-            end = start + rows * batch[name].type.byte_width
+            start = form.offsets[name]
+            end = start + rows * np.dtype(numbers[name]).itemsize
             if found and found[-1].stop == start:
                 start = found.pop().start
             found.append(slice(start, end))
         return _named(rows, some), tuple(found)
 
-    return _Form(message.size, parts(_EXACT_OF_CLIENTS), parts(_REST_OF_CLIENTS))
-
-
-def _zeros(rows: int, kind: pa.DataType) -> pa.Array:
-    return pa.array(np.zeros(rows, kind.to_pandas_dtype()))
+    return _Form(form.length, parts(_EXACT_OF_CLIENTS), parts(_REST_OF_CLIENTS))
 
 
 def _named(rows: int, names: Iterable[str]) -> bytes:

@@ -78,7 +78,7 @@ def _handed_over(
         weight=fold.weights[order],
         loss=notes.loss[order],
         seconds=notes.seconds[order],
-        worker=np.full(len(order), worker),
+        worker=worker,
         wire_up=fold.wire_up[order],
         wire_down=fold.wire_down[order],
         dropped=[fold.dropped[i] for i in order.tolist()],
