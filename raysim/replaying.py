@@ -28,9 +28,8 @@ from raysim.rounds.ranges import EvaluationRange
 from raysim.rounds.results import RoundDone, ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork
 from raysim.selection import State, load_state
-from raysim.selection.cohort import draw_round
 from raysim.selection.edges import edge_bits
-from raysim.selection.waves import planned_rounds
+from raysim.selection.waves import planned_rounds, selected_round
 from raysim.systems import trace_bits
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
@@ -167,7 +166,7 @@ class Replay:
         the replay is at the round before."""
         prepared = self.prepared
         given = prepared.experiment, prepared.federation, prepared.work
-        if prepared.timetable is not None:
+        if prepared.timetable is not None and not prepared.selection.adaptive:
             yield from (one.work for one in planned_rounds(prepared.timetable, *given, after=first - 1))
             return
 
@@ -175,7 +174,7 @@ class Replay:
             return self.executor.evaluate(list(ranges), self.server)
 
         for number in count(first):
-            yield RoundWork(draw_round(*given, number, prepared.selection.cohort(number, self._selected, measure)))
+            yield RoundWork(selected_round(prepared.selection, self._selected, measure, number, *given))
 
     def _check_round(self, number: int) -> None:
         last = self.prepared.last_round

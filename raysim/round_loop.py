@@ -20,9 +20,9 @@ from raysim.rounds.results import RoundDone, RoundFacts
 from raysim.rounds.rows import RoundRow, with_virtual
 from raysim.rounds.task import RoundWork
 from raysim.selection import save_state
-from raysim.selection.cohort import draw_round
-from raysim.selection.waves import planned_rounds
-from raysim.systems import VirtualClock
+from raysim.selection.oort import Oort
+from raysim.selection.waves import planned_rounds, selected_round
+from raysim.systems import TimedStep, VirtualClock
 from raysim.tracking import ClientMetrics, ClientSet, GeneratedText
 from raysim.tracking.report.markup import table
 from raysim.tracking.units import figure
@@ -90,7 +90,12 @@ class RoundLoop:
         self._evaluation, self._stopping, self._epsilon = opening.evaluation, opening.stopping, opening.epsilon
         self._prompts, self._wrote = prepared.prompts, -1
         timetable = prepared.timetable
-        self._clock = None if timetable is None else VirtualClock(timetable, after_round)
+        if timetable is None or not isinstance(self._selection, Oort):
+            self._clock = None if timetable is None else VirtualClock(timetable, after_round)
+        else:
+            self._clock = VirtualClock.going_on(
+                timetable, self._steps(self._selection), *self._selected["virtual"][1:].tolist()
+            )
         self._rounds: Generator[RoundDone] | None = None
         self._since = self._checkpoint_seconds = self._share = 0.0
 
@@ -144,12 +149,16 @@ class RoundLoop:
         """The rounds after the last committed one, without end, and without what is evaluated."""
         prepared = self._prepared
         given = prepared.experiment, prepared.federation, prepared.work
-        if prepared.timetable is not None:
+        if prepared.timetable is not None and not self._selection.adaptive:
             yield from (one.work for one in planned_rounds(prepared.timetable, *given, after=self.number))
             return
         for number in count(self.number + 1):
-            clients = self._selection.cohort(number, self._selected, self._measure)
-            yield RoundWork(draw_round(*given, number, clients))
+            yield RoundWork(selected_round(self._selection, self._selected, self._measure, number, *given))
+
+    def _steps(self, selection: Oort) -> Iterator[TimedStep]:
+        """The round that is about to be committed, and those behind it, in virtual time."""
+        while True:
+            yield selection.step(self.number + 1, self._selected)
 
     def _next_round(self) -> RoundDone:
         if self._rounds is None:

@@ -22,6 +22,9 @@ def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
 
     assert prepared.timetable is not None
     lines = [f"{timetable_text(prepared.experiment, prepared.timetable)}", found.sentence]
+    if prepared.selection.adaptive:
+        lines[-1] += " in the first one; whom selection chooses for later ones depends on losses"
+        return _titled(lines)
     whole = "all" if found.steps == prepared.last_round else f"the first {found.steps:,}"
     lines.append(f"{whole} steps take {_time(found.seconds)} of virtual time and {_bytes(found.bytes)} of messages")
     if found.versions:
@@ -30,6 +33,10 @@ def timetable_facts(prepared: Prepared) -> list[tuple[str, str]]:
     if found.joules or found.money:
         lines.append(f"{found.joules:,.4g} J, {found.money:,.4g} of money")
     lines.append(_left_out(found))
+    return _titled(lines)
+
+
+def _titled(lines: list[str]) -> list[tuple[str, str]]:
     return [("timetable" if not place else "", line) for place, line in enumerate(lines)]
 
 
@@ -40,7 +47,7 @@ def forecast_of(prepared: Prepared) -> Forecast | None:
     from raysim.execution.preparation.timetable import share_in_time
     from raysim.systems import forecast
 
-    steps = min(prepared.last_round, PLANNED)
+    steps = 1 if prepared.selection.adaptive else min(prepared.last_round, PLANNED)
     return forecast(prepared.timetable, steps, share_in_time(prepared.timetable))
 
 

@@ -172,7 +172,10 @@ class PowerOfChoiceConfig(Section):
 
 
 class OortConfig(Section):
-    """Clients of high loss that take few steps, and a share of new ones (Lai et al. 2021)."""
+    """Clients of high loss that take little time, and a share of new ones (Lai et al. 2021).
+
+    Time is local steps, or with `systems.fleet` the virtual seconds of a client's trip.
+    """
 
     name: Literal["oort"] = "oort"
     exploration: float = Field(0.9, ge=0, le=1)
@@ -182,9 +185,9 @@ class OortConfig(Section):
     exploration_floor: float = Field(0.2, ge=0, le=1)
     """ε does not go below."""
     alpha: float = Field(2.0, ge=0)
-    """Power α of the penalty on clients that take more than the preferred number of local steps; 0 is none."""
+    """Power α of the penalty on clients that take more than the preferred time; 0 is none."""
     percentile: float = Field(30.0, ge=0, le=100)
-    """The preferred number of local steps T at first, as a percentile of all clients'."""
+    """The preferred time T at first, as a percentile of all clients'."""
     pacer_step: float = Field(5.0, ge=0, le=100)
     """Percentiles by which T rises when the cohorts' utility falls."""
     window: int = Field(20, ge=1)

@@ -141,14 +141,16 @@ class PrivacyAccount:
     def without_amplification(self, rounds: int) -> float | None:
         """ε of the same noise where nothing is known of who took part, as with a framework that does not say how it
         samples; None for noise other than independent Gaussians."""
-        if self.examples is not None or any(one.kind != "gaussian" for one in self.mechanisms):
+        scheduled = self.sampling.kind == "scheduled"
+        if scheduled or self.examples is not None or any(one.kind != "gaussian" for one in self.mechanisms):
             return None
         return gaussian_epsilon(sqrt(rounds) / self.noise_multiplier, self.delta)
 
     def as_flower(self, rounds: int) -> float | None:
         """The same as the accountant of Flower (1.35 and later) has it for strategies with noise: by Rényi divergences
         of dp-accounting's orders."""
-        if self.examples is not None or any(one.kind != "gaussian" for one in self.mechanisms):
+        scheduled = self.sampling.kind == "scheduled"
+        if scheduled or self.examples is not None or any(one.kind != "gaussian" for one in self.mechanisms):
             return None
         orders = np.array([*np.arange(11, 110) / 10, *range(11, 64), 128, 256, 512, 1024])
         return renyi.epsilon(orders, renyi.gaussian(sqrt(rounds) / self.noise_multiplier, orders), self.delta)

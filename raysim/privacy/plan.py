@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from raysim.aggregation.mechanism import Mechanism
@@ -196,13 +196,18 @@ def privacy_facts(
         protects="clients" if one.examples is None else "samples",
         noise=tuple(noise_texts(one)),
         noise_multipliers=tuple(mechanism.noise_multiplier for mechanism in one.mechanisms),
-        sampling=SampledCohorts(**asdict(one.sampling), text=cohorts_text(one)),
+        sampling=_sampled(one),
         amplified=one.amplified,
         without_amplification=one.without_amplification(rounds),
         flower=one.as_flower(rounds),
         zcdp=one.zcdp(rounds),
         assumptions=assumptions,
     )
+
+
+def _sampled(one: PrivacyAccount) -> SampledCohorts:
+    known = {field.name: getattr(one.sampling, field.name) for field in fields(Sampling)}
+    return SampledCohorts(**known, text=cohorts_text(one))
 
 
 def noise_texts(one: PrivacyAccount) -> list[str]:
@@ -236,6 +241,8 @@ def sampling_text(one: Sampling) -> str:
     if one.kind == "round_robin":
         apart = one.recurrence(1).separation
         return f"{one.cohort:,} of {clients} in a fixed order: a client at most every {apart:,} rounds"
+    if one.kind == "scheduled":
+        return f"{one.cohort:,} updates a step of {clients}, by a schedule that is known"
     return f"all {clients}" if one.kind == "everyone" else one.why
 
 

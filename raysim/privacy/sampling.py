@@ -6,15 +6,19 @@ not given.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+import numpy as np
+
+from raysim.arrays import Int64
 from raysim.config import Experiment
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.base import CustomConfig
 
-SamplingKind = Literal["poisson", "fixed_size", "round_robin", "everyone", "other"]
+SamplingKind = Literal["poisson", "fixed_size", "round_robin", "everyone", "scheduled", "other"]
 Adjacency = Literal["add_remove", "replace_one"]
 """Which federations an epsilon tells apart: with and without one client (one whose contribution is zero, where cohorts
 follow a schedule), or with one client's data in place of another's."""
@@ -46,7 +50,7 @@ class Sampling:
     Attributes:
         kind: `poisson`: every client by itself with probability `rate`; `fixed_size`: `cohort` of `population` without
             replacement; `round_robin`: every client once before any twice, in a fixed order; `everyone`: the whole
-            population in every round; `other`: nothing that an epsilon could be had for.
+            population in every round; `scheduled`: see `Schedule`; `other`: nothing that an epsilon could be had for.
         population: clients N.
         cohort: clients of a round m; their expected number for `poisson`.
         why: of `other` the reason, in a sentence.
@@ -78,6 +82,39 @@ class Sampling:
             return Recurrence(1, rounds)
         separation = self.population // self.cohort
         return Recurrence(separation, min(ceil(rounds * self.cohort / self.population), rounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule(Sampling):
+    """The steps of an asynchronous timetable, which follow from devices and no data: who contributes when is known.
+
+    A client that stands in a step n times moves its sum by n times the bound, so that it counts n² there.
+
+    Attributes:
+        counts: after each step, from the first, the largest Σ n² of a client.
+    """
+
+    counts: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, steps: Iterable[Int64], population: int, updates: int) -> Schedule:
+        """The schedule of these steps.
+
+        Args:
+            steps: ids of the clients that each takes in, as often as it does.
+            updates: of a step.
+        """
+        total, most, counts = np.zeros(population, dtype=np.int64), 0, []
+        for step in steps:
+            clients, times = np.unique(step, return_counts=True)
+            total[clients] += times**2
+            most = max(most, int(total[clients].max(initial=0)))
+            counts.append(most)
+        return cls("scheduled", population, updates, counts=tuple(counts))
+
+    def recurrence(self, rounds: int) -> Recurrence:
+        """How often a client can take part: a step in which it is n times counts n² times."""
+        return Recurrence(1, self.counts[rounds - 1] if rounds else 0)
 
 
 def sampling_of(experiment: Experiment, population: int, cohort: int, repeats: int = 1) -> Sampling:

@@ -1,4 +1,5 @@
-"""The rounds of a timetable: for each step what it takes in, and who starts from the version of the model before it."""
+"""The rounds of a timetable: for each step what it takes in, and who starts from the version of the model before it;
+and those of a selection that looks at results."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from raysim.config import Experiment
 from raysim.data import Federation
 from raysim.rounds.plan import Plan, Timetable
 from raysim.rounds.task import RoundTask, RoundWork
-from raysim.selection.cohort import draw_planned, without
+from raysim.selection.base import Measure, Selection, State
+from raysim.selection.cohort import draw_planned, draw_round, without
+from raysim.selection.oort import Oort
 from raysim.training import LocalWork, round_rates
 
 
@@ -68,6 +71,26 @@ def planned_rounds(
         older = tuple(some for base, some in flying.items() if base < last)
         needed = frozenset(base for base, some in flying.items() if some.into.max() > plan.step)
         yield PlannedRound(plan, RoundWork(task, (), False, flying.get(last, task.only(slice(0))), older, needed))
+
+
+def selected_round(
+    selection: Selection,
+    state: State,
+    measure: Measure,
+    number: int,
+    experiment: Experiment,
+    federation: Federation,
+    work: LocalWork,
+) -> RoundTask:
+    """The round of a cohort that a selection chooses after the round before it.
+
+    Args:
+        state: of the selection, after that round.
+        measure: see `Selection.cohort`.
+    """
+    if isinstance(selection, Oort) and selection.timetable is not None:
+        return draw_planned(experiment, federation, work, selection.step(number, state).plan)
+    return draw_round(experiment, federation, work, number, selection.cohort(number, state, measure))
 
 
 def _together(parts: Sequence[RoundTask], number: int, lr: float) -> RoundTask:

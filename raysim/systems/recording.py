@@ -44,6 +44,20 @@ class VirtualClock:
         for step in islice(self._steps, after):
             self.spend(step)
 
+    @classmethod
+    def going_on(
+        cls, timetable: FleetTimetable, steps: Iterator[TimedStep], joules: float = 0.0, money: float = 0.0
+    ) -> VirtualClock:
+        """A clock of steps that are not known before the results of those before them.
+
+        Args:
+            steps: planned one by one, as they are committed.
+            joules, money: spent before them.
+        """
+        self = cls(timetable)
+        self._steps, self.joules, self.money = steps, joules, money
+        return self
+
     def next(self) -> tuple[TimedStep, dict[str, float]]:
         """The next step, and what is recorded of it."""
         step = next(self._steps)

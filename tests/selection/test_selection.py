@@ -28,6 +28,7 @@ from raysim.selection.clusters import clusters_of, draw_stratified, k_means
 from raysim.selection.cohort import draw_cohort, draw_round
 from raysim.selection.oort import Oort
 from raysim.selection.sampling import without_replacement
+from raysim.systems import Fleet, Load, Rounds
 
 SIZES = (12, 30, 1, 0, 7, 18)
 
@@ -105,13 +106,26 @@ def losses(clients: Int64, squares: list[float]) -> list[Evaluated]:
     return rows[::-1]
 
 
-def test_oort_follows_algorithm_1_of_the_paper() -> None:
+@pytest.mark.parametrize("devices", [False, True])
+def test_oort_follows_algorithm_1_of_the_paper(devices: bool) -> None:
     sizes = (12, 30, 5, 0, 7, 18, 40, 9, 22, 3)
     options = "{name: oort, exploration: 0.8, exploration_decay: 0.7, exploration_floor: 0.25, window: 2, clip: 80}"
     _, selection = selection_run(options, "cohort=4", sizes=sizes)
     assert isinstance(selection, Oort)
     eligible = [client for client, size in enumerate(sizes) if size]
-    t = {client: 2 * -(-sizes[client] // 5) for client in eligible}  # two epochs in batches of five
+    t: dict[int, float] = {client: 2 * -(-sizes[client] // 5) for client in eligible}  # two epochs in batches of five
+    at = 0.0
+    if devices:
+        steps, speed = (
+            np.array([t.get(client, 0) for client in range(10)]),
+            np.array([4, 1, 2, 3, 1, 9, 0.5, 1, 2, 5.0]),
+        )
+        upload, download, latency = np.full(10, 50.0), np.full(10, 100.0), np.full(10, 0.25)
+        fleet = Fleet(3, speed, upload, download, latency, np.zeros(10))
+        selection = selection.on(
+            Rounds(fleet, Load(steps, down=200, up=100), cohorts=lambda step: np.empty(0, np.int64))
+        )
+        t = {client: 0.25 + 2 + t[client] / speed[client] + 2 + 0.25 for client in eligible}
     state: Any = selection.first()
     utility: dict[int, float] = {}
     last: dict[int, int] = {}
@@ -149,6 +163,8 @@ def test_oort_follows_algorithm_1_of_the_paper() -> None:
         sums.append(sum(mine))
         if number % 2 == 0 and number >= 4 and sum(sums[-4:-2]) > sum(sums[-2:]):
             percentile = min(100.0, percentile + 5)
+        at += max(t[client] for client in chosen)
+        assert not devices or state["virtual"][0] == pytest.approx(at)
         assert state["percentile"][0] == percentile
         assert state["clients"].tolist() == sorted(utility)
         np.testing.assert_allclose(state["utility"], [utility[client] for client in sorted(utility)])

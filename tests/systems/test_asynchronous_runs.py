@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from federations import digits, final_sha256, sha256
@@ -15,6 +16,7 @@ from raysim.cli.timetable import forecast_of, timetable_facts
 from raysim.debugging import debug
 from raysim.errors import ConfigError, RunError
 from raysim.execution.preparation.prepare import prepare_job
+from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.selection.waves import planned_rounds
 
 FLEET = "systems.fleet={name: log_normal, speed: 1, sigma: 1}"
@@ -122,13 +124,20 @@ def test_one_client_of_a_step_can_be_trained_again_from_its_version(tmp_path: Pa
     assert (found.loss, found.steps) == (row["loss"], row["steps"])
 
 
+NOISE = (
+    "aggregation.weights=uniform",
+    "client.steps=2",
+    "aggregation.stages=[{name: clip, max_norm: 0.5}, {name: gaussian, noise_multiplier: 0.8}]",
+)
+
 REFUSED: list[tuple[list[str], str]] = [
     (["algorithm=scaffold"], "clients keep 'control' from round to round"),
     (["client.optimizer={name: adam, state: keep}"], "from round to round"),
     (["algorithm=mimelite"], "clients of mimelite use 'mime' of the server"),
     (["algorithm=ditto"], "ditto keeps a model of each client's own"),
     (["aggregation.protection=secagg", "aggregation.weights=uniform"], "train at different times"),
-    (["aggregation.stages=[{name: clip, max_norm: 1}, {name: gaussian, noise_multiplier: 1}]"], "drawn for a round"),
+    (["aggregation.stages=[{name: clip, max_norm: 1}, {name: tree, noise_multiplier: 1}]"], "drawn for a round"),
+    (["aggregation.stages=[{name: clip, max_norm: 1}, {name: gaussian, noise_multiplier: 1}]"], "set client.steps"),
     (["aggregation.stages=[{name: adaptive_clip}]"], "tells clients what belongs to one round"),
     (["aggregation.stages=[{name: downlink, codec: int8}]"], "models of different ages"),
     (["aggregation.stages=[{name: compress, codec: sign, feedback: ef14}]"], "keeps something of each client"),
@@ -153,11 +162,67 @@ def test_what_needs_one_version_of_the_model_is_refused(tmp_path: Path, override
         (["aggregation.protection=secagg", "aggregation.weights=uniform"], "the sum of one update is that update"),
         (["aggregation.weights={name: law, staleness: 1}"], "a step's one update weighs 1"),
         (["algorithm=fedkseed"], "fedkseed"),
+        (list(NOISE), "this one has no others; raise buffer"),
     ],
 )
 def test_a_step_of_one_update_refuses_more(tmp_path: Path, overrides: list[str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         prepare_job(asynchronous(tmp_path, FEDASYNC, *overrides))
+
+
+def test_noise_is_accounted_for_by_how_often_the_schedule_has_a_client(tmp_path: Path) -> None:
+    """Each step has a sum of clipped updates, of which a client that stands there n times moves n bounds."""
+    experiment = asynchronous(tmp_path, FEDBUFF, *NOISE, "rounds=30")
+    prepared = prepare_job(experiment)
+    assert prepared.timetable is not None
+    assert prepared.privacy is not None
+    assert prepared.privacy.account is not None
+    counts, most, twice = np.zeros(6), [], 0
+    for plan in islice(prepared.timetable.plans(), 30):
+        for client in range(6):
+            n = int((plan.clients == client).sum())
+            counts[client] += n**2
+            twice += n > 1
+        most.append(counts.max())
+    assert twice, "a client comes twice in a step"
+    for rounds in (1, 7, 30):
+        expected = gaussian_epsilon(np.sqrt(most[rounds - 1]) / 0.8, prepared.privacy.account.delta)
+        assert prepared.privacy.account.epsilon(rounds) == expected
+    assert "by a schedule that is known" in prepared.privacy.facts().sampling.text  # type: ignore[union-attr]
+    budget = prepared.privacy.account.epsilon(7)
+    assert prepare_job(experiment.updated([f"privacy.budget={budget}"])).last_round == sum(
+        one <= most[6] for one in most
+    )
+    other = prepare_job(experiment.updated(["data.partition=iid", "data.partition.clients=6"])).timetable
+    assert other is not None
+    assert [(a.at, a.clients.tolist()) for a in islice(other.plans(), 30)] == [
+        (a.at, a.clients.tolist()) for a in islice(prepared.timetable.plans(), 30)
+    ], "no data change the schedule"
+
+
+def test_noise_is_that_of_the_step_over_its_updates_and_the_same_after_a_resume(tmp_path: Path) -> None:
+    """With K updates of weight 1 a step moves by (Σ s(τ) clip(Δ) + z S ẑ) / K: without learning, by noise alone."""
+    plain, noisy = (
+        asynchronous(tmp_path / "whole", FEDBUFF, *NOISE[:-1], one)
+        for one in ("aggregation.stages=[{name: clip, max_norm: 0.5}]", NOISE[-1])
+    )
+    models = []
+    for experiment in (plain, noisy):
+        with Simulation(experiment.updated(["client.optimizer.lr=0.0000001"])) as simulation:
+            simulation.run()
+            models.append(np.concatenate([one.detach().numpy().ravel() for one in simulation.model().parameters()]))
+    moved = models[1] - models[0]
+    assert moved.std() == pytest.approx(np.sqrt(8) * 0.8 * 0.5 / 3, rel=0.15)
+    with Simulation(noisy) as whole:
+        whole.run()
+    with Simulation(asynchronous(tmp_path / "half", FEDBUFF, *NOISE, "rounds=5")) as half:
+        half.run()
+    with Simulation.resume(half.directory, overrides=["rounds=8"]) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == sha256(whole.model())
+    epsilon = pq.read_table(whole.directory / "rounds.parquet")["privacy/epsilon"].to_pylist()
+    assert epsilon == sorted(epsilon)
+    assert epsilon[0] > 0
 
 
 def test_a_law_for_old_models_is_refused_where_none_is_old(tmp_path: Path) -> None:

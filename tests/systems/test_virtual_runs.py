@@ -13,6 +13,7 @@ from federations import digits, final_sha256, sha256
 
 from raysim import Experiment, Simulation
 from raysim.cli.timetable import forecast_of, timetable_facts
+from raysim.debugging import debug
 from raysim.errors import ConfigError, RunError
 from raysim.execution.preparation.prepare import prepare_job
 from raysim.tracking.log import read_events
@@ -104,6 +105,41 @@ def test_a_run_is_the_same_after_a_resume(tmp_path: Path, timetable: str) -> Non
     assert all(one[name] == other[name] for name in one if name.startswith(("virtual/", "cohort", "wire", "steps")))
 
 
+OORT = "selection={name: oort, exploration: 0.5, percentile: 0, window: 1}"
+
+
+def test_oort_goes_by_the_seconds_of_devices_and_is_the_same_after_a_resume(tmp_path: Path) -> None:
+    given = FLEET, COSTS, "systems.dropout=0.2", OORT, "cohort=2", "rounds=6"
+    whole, bits = finished(digits(tmp_path / "whole", *given))
+    half, _ = finished(digits(tmp_path / "half", *given, "rounds=3"))
+    with Simulation.resume(half, overrides=["rounds=6"]) as resumed:
+        resumed.run()
+        assert sha256(resumed.model()) == bits
+    one, other = rounds(whole), rounds(half)
+    assert all(one[name] == other[name] for name in one if name.startswith(("virtual/", "cohort", "wire", "steps")))
+    assert debug(whole, client=int(pq.read_table(whole / "clients.parquet")["client"][-1].as_py()), round=6).steps
+    clients = pq.read_table(whole / "clients.parquet").to_pandas()
+    lengths = np.diff([0.0, *one["virtual/seconds"]])
+    longest = clients.groupby("round")["virtual_seconds"].max()
+    full = [number for number in longest.index if one["virtual/late"][number - 1] == 0]
+    assert full
+    assert [lengths[number - 1] for number in full] == pytest.approx([longest[number] for number in full])
+    spent = [sum(clients[f"virtual_{name}"]) for name in ("joules", "money")]
+    assert one["virtual/joules"][-1] >= spent[0]
+    assert one["virtual/money"][-1] >= spent[1]
+    slow = "systems.fleet={name: log_normal, speed: 10, sigma: 3}"
+    steps = final_sha256(digits(tmp_path, OORT, "cohort=2", "rounds=6"))
+    assert final_sha256(digits(tmp_path, slow, OORT, "cohort=2", "rounds=6")) != steps, "seconds are not steps"
+
+
+def test_a_plan_of_oort_shows_the_first_round(tmp_path: Path) -> None:
+    lines = [line for _, line in timetable_facts(prepare_job(digits(tmp_path, FLEET, OORT, "cohort=2")))]
+    directory, _ = finished(digits(tmp_path, FLEET, OORT, "cohort=2"))
+    first = rounds(directory)["virtual/seconds"][0]
+    assert lines[-1].startswith(f"{first:,.4g} virtual seconds a step")
+    assert lines[-1].endswith("whom selection chooses for later ones depends on losses")
+
+
 def test_partial_work_takes_the_steps_that_there_is_time_for(tmp_path: Path) -> None:
     given = FLEET, "systems.timetable={name: deadline, seconds: 3, keep_partial: true}"
     directory, _ = finished(digits(tmp_path, *given))
@@ -178,7 +214,9 @@ def test_the_schema_refuses_what_does_not_belong_together(tmp_path: Path, overri
         ),
         (["stop.virtual_seconds=0.5"], "stop.virtual_seconds: 0.5 s are below the first step"),
         (["stop.wire_bytes=100"], "stop.wire_bytes: 100 are below one round, which sends"),
-        (["selection=oort"], "selection oort looks at results, and virtual time must not depend on them"),
+        (["selection=power_of_choice"], "power_of_choice looks at results, and virtual time must not depend on them"),
+        (["selection=oort", "stop.virtual_seconds=50"], "the last round within it is not known before"),
+        (["selection=oort", "systems.timetable=over_selection"], "over_selection draws more clients than a cohort"),
         (["algorithm=centralised"], "centralised training has no devices"),
         (
             ["cohort=6", "systems.timetable=over_selection"],

@@ -11,6 +11,7 @@ from raysim.config.systems import BaseAsynchronousConfig, FedAsyncConfig
 from raysim.errors import ConfigError
 from raysim.execution.clients.local_training import client_vectors
 from raysim.execution.server.columns import UPDATE
+from raysim.privacy.central import Gaussian
 
 
 def check_asynchronous(experiment: Experiment, algorithm: Algorithm, aggregation: Aggregation) -> None:
@@ -81,8 +82,21 @@ def _check_aggregation(experiment: Experiment, aggregation: Aggregation, timetab
                 f"{key} tells clients what belongs to one round, and with {timetable.name} those of a step start in "
                 "several; remove it"
             )
-        if stage.mechanism is not None or stage.fixed or stage.every_round:
+        if isinstance(stage, Gaussian):
+            _check_noise(experiment, key, timetable)
+        elif stage.mechanism is not None or stage.fixed or stage.every_round:
             raise ConfigError(
                 f"{key} is calibrated for cohorts that are drawn for a round, and with {timetable.name} the devices' "
-                "speeds decide who contributes; remove it"
+                "speeds decide who contributes; use gaussian"
             )
+
+
+def _check_noise(experiment: Experiment, key: str, timetable: BaseAsynchronousConfig) -> None:
+    """Noise on each step protects a client as often as the schedule has it, if no data change the schedule."""
+    if timetable.updates == 1:
+        raise ConfigError(f"{key} hides a client among the others of a step, and this one has no others; raise buffer")
+    if experiment.client.steps is None or experiment.systems.unit != "steps":
+        raise ConfigError(
+            f"{key} protects data that no trip's length depends on, or the schedule would tell of them; set "
+            "client.steps, and systems.unit to steps"
+        )

@@ -44,7 +44,8 @@ from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import check_weights, cohort_size, draw_first, expected_weight
-from raysim.systems import FleetTimetable, recorded_names
+from raysim.selection.oort import Oort
+from raysim.systems import FleetTimetable, Rounds, recorded_names
 from raysim.training import (
     EngineChoice,
     LengthGroups,
@@ -197,10 +198,10 @@ def prepare_job(
     precision, threads = experiment.training.precision, execution.threads_per_client
     engine = EngineChoice("sequential", precision=precision, device=device, threads=threads)
     work = algorithm.work(experiment.client)
-    privacy = plan_privacy(experiment, aggregation, federation, clients, work.rounds)
-    if privacy is not None:
-        measured = EvaluationPlan.of(experiment, federation, metrics).names
-        check_stopping(experiment, ["train/loss", *measured, *aggregation.metrics, *algorithm.recorded])
+    releases = experiment, aggregation, federation, clients, work.rounds
+    privacy = None if experiment.systems.asynchronous else plan_privacy(*releases)
+    evaluated = EvaluationPlan.of(experiment, federation, metrics).names
+    measured = ["train/loss", *evaluated, *aggregation.metrics, *algorithm.recorded]
     selection = build_selection(experiment, federation, work)
     if execution.classes:
         census(execution, federation, work, device)  # what is wrong with them is found out before anything starts
@@ -215,7 +216,13 @@ def prepare_job(
     if experiment.systems != SystemsConfig() or experiment.stop.wire_bytes is not None:
         down = most_down(Skeleton.of(job), federation.population)
         timetable = build_timetable(experiment, federation, work, selection, aggregation, down, privacy)
+        if isinstance(selection, Oort) and isinstance(timetable, Rounds):
+            selection = selection.on(timetable)
+        if experiment.systems.asynchronous:
+            privacy = plan_privacy(*releases, timetable)
         check_wire_budget(experiment, aggregation, clients, down)
+    if privacy is not None:
+        check_stopping(experiment, measured)
     counts = layout.count, layout.size
     adapters = algorithm.why if isinstance(algorithm, Adapters) and algorithm.products is not None else None
     return Prepared(

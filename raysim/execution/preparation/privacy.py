@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from raysim.aggregation import Aggregation
 from raysim.config import Experiment
@@ -14,11 +15,13 @@ from raysim.privacy import (
     PrivacyAccount,
     PrivacyPlan,
     Sampling,
+    Schedule,
     account_for,
     account_for_examples,
     require_dp_accounting,
     sampling_of,
 )
+from raysim.rounds.plan import Timetable
 from raysim.tracking.headline import headline_metric
 
 _READS_LOSSES = ("power_of_choice", "oort")
@@ -26,7 +29,12 @@ _OF_THE_SERVER = ("validation/", "test/")
 
 
 def plan_privacy(
-    experiment: Experiment, aggregation: Aggregation, federation: Federation, cohort: int, repeats: int
+    experiment: Experiment,
+    aggregation: Aggregation,
+    federation: Federation,
+    cohort: int,
+    repeats: int,
+    timetable: Timetable | None = None,
 ) -> PrivacyPlan | None:
     """What the noise of the stages is worth, else that of the clients on gradients of their samples; None where there
     is neither.
@@ -36,6 +44,7 @@ def plan_privacy(
         federation: the clients.
         cohort: clients of a round.
         repeats: rounds for which the algorithm keeps a cohort.
+        timetable: in place of the selection, where it is asynchronous.
 
     Raises:
         ConfigError: something is asked for that this noise or this sampler does not give, or the run would read
@@ -44,6 +53,9 @@ def plan_privacy(
     config = experiment.privacy
     mechanisms = [stage.mechanism for stage in aggregation.stages if stage.mechanism is not None]
     sampling = sampling_of(experiment, federation.population, cohort, repeats)
+    if timetable is not None:
+        steps = (plan.clients for plan in islice(timetable.plans(), experiment.rounds))
+        sampling = Schedule.of(steps, federation.population, cohort)
     if not mechanisms and experiment.client.privacy is not None:
         return _planned(experiment, _of_examples(experiment, sampling, federation), keyed=True)
     if not mechanisms:

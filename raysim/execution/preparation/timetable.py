@@ -27,6 +27,7 @@ from raysim.rounds.ranges import Evaluated, EvaluationRange
 from raysim.selection import Selection, build_selection
 from raysim.selection.cohort import cohort_size
 from raysim.selection.edges import edges_of
+from raysim.selection.oort import Oort
 from raysim.systems import Buffered, EdgeRounds, Fleet, FleetTimetable, Load, Rounds, build_fleet
 from raysim.systems.timetables.rounds import Cohorts
 from raysim.training import LocalWork
@@ -146,6 +147,8 @@ def _timetable(
         return Buffered(fleet, load, experiment.seed, config.updates, config.in_flight, config.max_staleness)
     if isinstance(config, OverSelectionConfig):
         return _over_selection(experiment, federation, work, config, fleet, load)
+    if isinstance(selection, Oort):
+        selection = selection.on(Rounds(fleet, load, _Cohorts(selection)))
     cohorts = _Cohorts(selection)
     if isinstance(experiment.algorithm, HierFavgConfig):
         return _of_edges(experiment, experiment.algorithm, federation, fleet, load, cohorts)
@@ -198,13 +201,14 @@ def _of_edges(
 
 
 class _Cohorts:
-    """The cohorts of a selection that looks at no result."""
+    """The cohorts of a selection that looks at no result; of Oort the first one, which follows from no loss."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
 
     def __call__(self, step: int) -> Int64:
-        return self._selection.cohort(step, {}, _no_measure)
+        assert step == 1 or not self._selection.adaptive, "later cohorts depend on results"
+        return self._selection.cohort(step, self._selection.first(), _no_measure)
 
 
 def _no_measure(ranges: Iterable[EvaluationRange]) -> list[Evaluated]:
@@ -226,10 +230,15 @@ def _check(experiment: Experiment, work: LocalWork, selection: Selection, privac
             f"systems.fleet: {experiment.algorithm.name} keeps each cohort for {work.rounds} rounds, whose trips "
             "virtual time does not know; choose another algorithm"
         )
-    if selection.adaptive:
+    if selection.adaptive and (not isinstance(selection, Oort) or isinstance(experiment.algorithm, HierFavgConfig)):
         raise ConfigError(
             f"systems.fleet: selection {experiment.selection.name} looks at results, and virtual time must not depend "
             "on them; set selection to uniform"
+        )
+    if selection.adaptive and experiment.stop.virtual_seconds is not None:
+        raise ConfigError(
+            "stop.virtual_seconds: whom selection oort chooses depends on losses, so that the last round within it is "
+            "not known before; remove it, or set selection to uniform"
         )
     if isinstance(timetable, BaseAsynchronousConfig) and experiment.selection.name != "uniform":
         raise ConfigError(
