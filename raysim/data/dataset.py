@@ -120,3 +120,5 @@ class Dataset:
     """What the source had and these samples have not."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What the source counted, by name: documents, tokens."""
+    identity: str | None = None
+    """What samples that are made when they are read are made from, as a hash; None where they are in memory."""

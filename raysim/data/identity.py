@@ -85,6 +85,9 @@ def _files(config: SourceConfig) -> list[Path]:
 def dataset_identity(dataset: Dataset) -> str:
     """SHA-256 of all samples of a data set, their targets, owners and weights."""
     digest = hashlib.sha256(repr((dataset.info, dataset.class_names)).encode())
+    if dataset.identity is not None:
+        digest.update(dataset.identity.encode())
+        return digest.hexdigest()
     for pool in (dataset.train, dataset.test):
         if pool is not None:
             for array in _arrays(pool):

@@ -97,6 +97,11 @@ def _by_key(arrays: Any, origin: str) -> dict[str, Any]:
     if isinstance(arrays, tuple | list) and len(arrays) == 2:
         arrays = dict(zip(("x", "y"), arrays, strict=True))
     if not isinstance(arrays, Mapping):
+        if hasattr(arrays, "columns"):
+            raise DataError(
+                f"{origin}: a {_type(arrays)} does not say what its columns are; give "
+                "raysim.adapters.from_frame(frame, label='…', client='…')"
+            )
         raise DataError(
             f"{origin}: expected a pair (x, y) or a mapping of {', '.join(KEYS)}, or a map-style dataset, "
             f"got {_type(arrays)}"

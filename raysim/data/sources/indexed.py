@@ -159,6 +159,8 @@ def _as_pair(data: Any, origin: str) -> tuple[Any, Any] | None:
     """A pair of whole arrays, where there is one without reading sample by sample."""
     if isinstance(data, tuple | list) and len(data) == 2:
         return data[0], data[1]
+    if hasattr(data, "columns") and hasattr(data, "__array__"):
+        raise DataError(f"{origin}: a {type(data).__name__} is given by raysim.adapters.from_frame(frame, label='…')")
     if not is_indexed(data):
         raise DataError(f"{origin}: {EXPECTED}; or a pair (x, y) of arrays; got {type(data).__name__}")
     if type(data).__name__ == "TensorDataset" and len(data.tensors) == 2:

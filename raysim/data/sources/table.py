@@ -36,15 +36,33 @@ def load_table(config: TableConfig, seed: int) -> Dataset:
     """
     path = existing(config.path)
     table = _read(config, path)
-    names = _features(config, table.column_names, path)
-    x = Columns(names, tuple(_column(table[name], name, path) for name in names))
-    y, class_names = _label(table[config.label], config, path)
-    client = None if config.client is None else _owners(table[config.client], config.client, path)
+    if config.test is None:
+        return from_tables(table, None, config, path)
+    file = existing(config.test)
+    return from_tables(table, _read(config, file), config, path, file)
+
+
+def from_tables(
+    table: pa.Table, test: pa.Table | None, config: TableConfig, origin: Path | str, test_origin: Path | str = ""
+) -> Dataset:
+    """Rows of a table, and of one with the test samples.
+
+    Args:
+        config: what its columns are.
+        origin, test_origin: what errors call the tables.
+
+    Raises:
+        DataError: see `load_table`.
+    """
+    names = _features(config, table.column_names, origin)
+    x = Columns(names, tuple(_column(table[name], name, origin) for name in names))
+    y, class_names = _label(table[config.label], config, origin)
+    client = None if config.client is None else _owners(table[config.client], config.client, origin)
     classes = None if class_names is None else len(class_names)
     info = DataInfo(config.task, (len(names),), "real", (), classes)
-    train = Pool(x, y, "real", str(path), client)
-    test = None if config.test is None else _test(config, existing(config.test), x, class_names)
-    return Dataset(train, test, info, class_names)
+    train = Pool(x, y, "real", str(origin), client)
+    tested = None if test is None else _test(config, test, test_origin, x, class_names, origin)
+    return Dataset(train, tested, info, class_names)
 
 
 def _read(config: TableConfig, path: Path) -> pa.Table:
@@ -59,28 +77,40 @@ def _read(config: TableConfig, path: Path) -> pa.Table:
     return table
 
 
-def _test(config: TableConfig, path: Path, train: Columns, class_names: tuple[str, ...] | None) -> Pool:
+def _test(
+    config: TableConfig,
+    table: pa.Table,
+    path: Path | str,
+    train: Columns,
+    class_names: tuple[str, ...] | None,
+    trained_on: Path | str,
+) -> Pool:
     """The rows of the test table, with the columns and the classes of the training table. Owners may be missing."""
-    table = _read(config, path)
     for name in (*train.names, config.label):
         if name not in table.column_names:
-            raise DataError(f"{path}: no column {name!r}, which {config.path} has; give both tables the same columns")
+            raise DataError(f"{path}: no column {name!r}, which {trained_on} has; give both tables the same columns")
     values = []
     for name, trained in zip(train.names, train.values, strict=True):
         column = _column(table[name], name, path)
         if column.dtype != trained.dtype and not holes(column).all():
             kinds = {True: "text", False: "numbers"}
             here, there = kinds[column.dtype == object], kinds[trained.dtype == object]
-            raise DataError(f"{path}: column {name!r} is {here}, in {config.path} it is {there}; make them alike")
+            raise DataError(f"{path}: column {name!r} is {here}, in {trained_on} it is {there}; make them alike")
         values.append(column if column.dtype == trained.dtype else np.full(len(column), None, dtype=object))
     owners = None
     if config.client is not None and config.client in table.column_names:
         owners = _owners(table[config.client], config.client, path, all_owned=False)
-    y = _test_labels(config, table, path, class_names)
+    y = _test_labels(config, table, path, class_names, trained_on)
     return Pool(Columns(train.names, tuple(values)), y, "real", str(path), owners)
 
 
-def _test_labels(config: TableConfig, table: pa.Table, path: Path, class_names: tuple[str, ...] | None) -> Array:
+def _test_labels(
+    config: TableConfig,
+    table: pa.Table,
+    path: Path | str,
+    class_names: tuple[str, ...] | None,
+    trained_on: Path | str,
+) -> Array:
     if class_names is None:
         return _label(table[config.label], config, path)[0]
     values = _whole(table[config.label], config.label, path)
@@ -89,7 +119,7 @@ def _test_labels(config: TableConfig, table: pa.Table, path: Path, class_names: 
     if None in labels:
         row = labels.index(None)
         raise DataError(
-            f"{path}: row {row + 1}, column {config.label!r} is {values[row]}, a class that {config.path} does not "
+            f"{path}: row {row + 1}, column {config.label!r} is {values[row]}, a class that {trained_on} does not "
             "have; correct it, or add training rows of that class"
         )
     return np.array(labels, dtype=np.int64)
@@ -121,7 +151,7 @@ def _refuse_two_spellings(config: TableConfig, table: pa.Table, path: Path) -> N
                 )
 
 
-def _features(config: TableConfig, columns: Sequence[str], path: Path) -> tuple[str, ...]:
+def _features(config: TableConfig, columns: Sequence[str], path: Path | str) -> tuple[str, ...]:
     header = [name for name in columns if name]
     numbered = header == [str(number) for number in range(len(header))]  # pandas calls columns 0, 1, … by default
     if config.name == "csv" and not numbered and all(map(is_number, header)):
@@ -150,7 +180,7 @@ def _features(config: TableConfig, columns: Sequence[str], path: Path) -> tuple[
     return names
 
 
-def _column(column: pa.ChunkedArray, name: str, path: Path) -> Array:
+def _column(column: pa.ChunkedArray, name: str, path: Path | str) -> Array:
     """float64 with NaN for a hole where the column is numeric or boolean, else object with str and None."""
     import pyarrow as pa
 
@@ -171,7 +201,7 @@ def _column(column: pa.ChunkedArray, name: str, path: Path) -> Array:
     raise DataError(f"{path}: column {name!r} {what}; convert it, or list it in data.source.ignore")
 
 
-def _refuse_blanks(values: Array, name: str, path: Path) -> None:
+def _refuse_blanks(values: Array, name: str, path: Path | str) -> None:
     """Raise a DataError if two categories differ by blanks around them alone."""
     distinct = dict.fromkeys(values.tolist())
     for value in distinct:
@@ -180,7 +210,7 @@ def _refuse_blanks(values: Array, name: str, path: Path) -> None:
             raise DataError(f"{path}: {where}: {value!r} is another category than {value.strip()!r}; remove the blanks")
 
 
-def _label(column: pa.ChunkedArray, config: TableConfig, path: Path) -> tuple[Array, tuple[str, ...] | None]:
+def _label(column: pa.ChunkedArray, config: TableConfig, path: Path | str) -> tuple[Array, tuple[str, ...] | None]:
     values = _whole(column, config.label, path)
     if config.task == "regression":
         if values.dtype == object:
@@ -204,12 +234,12 @@ def _label(column: pa.ChunkedArray, config: TableConfig, path: Path) -> tuple[Ar
     return y.astype(np.int64), tuple(str(name) for name in classes)
 
 
-def _owners(column: pa.ChunkedArray, name: str, path: Path, *, all_owned: bool = True) -> Array:
+def _owners(column: pa.ChunkedArray, name: str, path: Path | str, *, all_owned: bool = True) -> Array:
     values = _whole(column, name, path, filled=all_owned)
     return values.astype(str) if values.dtype == object and all_owned else values
 
 
-def _whole(column: pa.ChunkedArray, name: str, path: Path, *, filled: bool = True) -> Array:
+def _whole(column: pa.ChunkedArray, name: str, path: Path | str, *, filled: bool = True) -> Array:
     """A column of labels or owners; if `filled` without holes. Integers stay (float64 merges some above 2^53)."""
     import pyarrow as pa
 

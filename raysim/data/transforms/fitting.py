@@ -95,7 +95,8 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
         DataError: a transform does not apply to this data, or leaves no sample.
     """
     if transforms and isinstance(train.x, LazyArray):
-        raise DataError(f"{train.origin}: a corpus of tokens takes no transforms; remove data.transforms")
+        what = "a corpus of tokens" if train.kind == "tokens" else "what is read sample by sample"
+        raise DataError(f"{train.origin}: {what} takes no transforms; remove data.transforms")
     steps: list[FittedTransform] = []
     if not isinstance(train.x, Columns) and train.x.dtype.kind == "U":
         steps.append(fit_vocabulary(train))

@@ -1,0 +1,6 @@
+"""Other people's interfaces: what was made for another library is taken here as it is."""
+
+from raysim.adapters.frames import from_frame
+from raysim.adapters.hugging_face import from_hugging_face
+
+__all__ = ["from_frame", "from_hugging_face"]
