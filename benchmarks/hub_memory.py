@@ -1,12 +1,13 @@
 """Memory that building shards of a Hugging Face data set takes, beside the size of the store.
 
-    python benchmarks/hub_memory.py                  # 40,000 images and 40,000 texts
+    python benchmarks/hub_memory.py                  # 10,000 and 40,000 images, and as many texts
     python benchmarks/hub_memory.py --samples 5000
 
 A `DatasetDict` of images (3 x 32 x 32, PNG) and one of texts (64 tokens) are saved in a folder, each sample with a
-label of ten and an owner of a hundred. A process then opens one and builds the shards, by owner or by Dirichlet; another
-does all but that. Measured is the most memory that a process has had for itself (`VmHWM` less the pages of mapped files
-at the end), the difference of the two, and the bytes of the store. Writes `benchmarks/results/hub_memory.md`. Needs Linux.
+label of ten and an owner of a hundred. A process then opens one and builds the shards, by owner or by Dirichlet;
+another does all but that. Measured is the most memory that a process has had for itself (`VmHWM` less the pages of
+mapped files at the end), the difference of the two, and the bytes of the store. Writes
+`benchmarks/results/hub_memory.md`. Needs Linux.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from keeping import RESULTS, table
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 MIB = 1 << 20
 LENGTH, WORDS = 64, 500
 PARTITIONS: dict[str, dict[str, Any]] = {
@@ -122,7 +123,7 @@ def measure(kind: str, folder: Path, partition: str, *, whole: bool) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=40_000)
+    parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 40_000])
     parser.add_argument("--build")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--partition", default="by owner")
@@ -132,22 +133,24 @@ def main() -> None:
         build(options.build, options.folder, options.partition, whole=options.whole)
         return
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_images(folder / "images", options.samples)
-        write_texts(folder / "texts", options.samples)
-        tokenizer(folder / "tokenizer")
-        for kind in ("images", "texts"):
-            opened = measure(kind, folder, "by owner", whole=False)["most"]
-            for partition in PARTITIONS:
-                found = measure(kind, folder, partition, whole=True)
-                took = found["most"] - opened
-                rows.append([kind, partition, f"{found['store'] / MIB:.0f}", f"{took / MIB:.0f}"])
+    for samples in options.samples:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_images(folder / "images", samples)
+            write_texts(folder / "texts", samples)
+            tokenizer(folder / "tokenizer")
+            for kind in ("images", "texts"):
+                opened = measure(kind, folder, "by owner", whole=False)["most"]
+                for partition in PARTITIONS:
+                    found = measure(kind, folder, partition, whole=True)
+                    took = found["most"] - opened
+                    rows.append([f"{samples:,} {kind}", partition, f"{found['store'] / MIB:.0f}", f"{took / MIB:.0f}"])
     page = f"""# Memory of building shards from a Hugging Face data set
 
-`python benchmarks/hub_memory.py --samples {options.samples}`: a saved `DatasetDict` of {options.samples:,} training
-samples and a tenth of that to test on, one hundred clients. MiB of the store, and of the memory that building it took
-for itself at most, beside what opening the data set had taken.
+`python benchmarks/hub_memory.py`: a saved `DatasetDict` of so many training samples and a tenth of that to test on, one
+hundred clients. MiB of the store, and of the memory that building it took for itself at most, beside what opening the
+data set had taken. It is a chunk of the store (64 MiB of samples, in a copy or two) and what decoding a piece takes; it
+does not grow with the data.
 
 {table(["data", "partition", "store", "memory"], rows)}"""
     (RESULTS / "hub_memory.md").write_text(page)

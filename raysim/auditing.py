@@ -217,5 +217,5 @@ def _final(prepared: Prepared, left_out: set[int]) -> Float32:
 def _loss_of(prepared: Prepared, values: Float32, client: int) -> float:
     module = prepared.job.build_module(prepared.info, share_frozen=False).eval()
     ParameterLayout(module).unpack(torch.from_numpy(values), module)
-    loss = resolve_loss(prepared.experiment.training, prepared.info)
+    loss = resolve_loss(prepared.experiment.training, prepared.info, prepared.job.handed)
     return float(sample_losses(prepared.info, module, loss, prepared.federation.shard(client)).mean())

@@ -33,7 +33,7 @@ from raysim.tracking import (
 )
 from raysim.tracking.report.result_table import TableName, run_table
 from raysim.tracking.resuming import ALLOW, may_change, refuse_other_curve
-from raysim.training import ParameterLayout
+from raysim.training import NOTHING, HandedOver, ParameterLayout
 
 __all__ = ["Round", "Simulation"]
 
@@ -56,6 +56,8 @@ class Simulation:
         *,
         model: nn.Module | None = None,
         data: Any = None,
+        loss: Any = None,
+        metrics: Sequence[Any] = (),
         directory: str | Path | None = None,
         progress: Observing = None,
     ) -> None:
@@ -64,10 +66,11 @@ class Simulation:
         Args:
             experiment: what to run; the path of its YAML file, or a nested mapping, will do.
             model: a module of your own instead of `experiment.model`; it is not changed.
-            data: your own instead of `experiment.data.source`: a pair `(x, y)` of arrays, or a mapping with `x`, `y`
-                and perhaps `x_test`, `y_test`, `client`, `client_test`, `weight`, `weight_test`; or a map-style dataset
-                of pairs `(x, y)`, a tuple of two (training, test), or a mapping with `train` and perhaps `test` instead
-                of the first four arrays.
+            data: your own instead of `experiment.data.source`: arrays, data sets, or what `raysim.adapters` makes of
+                frames and data sets of Hugging Face; `docs/data.md` has the forms as a table.
+            loss: your own instead of `experiment.training.loss`: a function of (output, target), or a loss module.
+            metrics: your own beside `experiment.evaluation.metrics`: subclasses of `raysim.training.metrics.Metric`,
+                metrics of torchmetrics, or functions of (output, target) that return a value a sample.
             directory: the run directory; by default a new one below `experiment.tracking.directory`.
             progress: who is told how the run goes, besides `experiment.tracking.observers`: `terminal`, `plain`, `json`
                 or `quiet`, an `Observer` of your own, or a list of several; by default `quiet`, which prints warnings.
@@ -84,7 +87,8 @@ class Simulation:
             RunDirectory.refuse_taken(directory)
             place.refuse_taken(Path(directory).resolve().name)
         place.prove()
-        prepared = prepare_job(experiment, model=model, data=data, tell=observers.preparing)
+        handed = HandedOver(loss, tuple(metrics))
+        prepared = prepare_job(experiment, model=model, data=data, handed=handed, tell=observers.preparing)
         resolved = prepared.experiment
 
         def create() -> RunDirectory:
@@ -93,6 +97,8 @@ class Simulation:
             return RunDirectory.create(resolved.tracking.directory, resolved.name, resolved, taken=place.taken)
 
         notes: list[tuple[str, NoteLevel]] = []
+        if handed != NOTHING:
+            notes.append(("a loss or metrics were handed over in memory: a resume needs them again", "info"))
         if model is not None or data is not None:
             notes.append(("the model or the data were handed over in memory: a resume needs them again", "info"))
         self._start(prepared, open_run(prepared, create, observers, notes=notes), after_round=0)
@@ -105,6 +111,8 @@ class Simulation:
         overrides: Sequence[str] = (),
         model: nn.Module | None = None,
         data: Any = None,
+        loss: Any = None,
+        metrics: Sequence[Any] = (),
         allow_different_bits: bool = False,
         progress: Observing = None,
     ) -> Self:
@@ -115,6 +123,7 @@ class Simulation:
             overrides: `key.sub=value`, of what a resume may change: more rounds, stop rules, where it runs.
             model: the module that the run was started with, if it was handed over.
             data: the arrays that the run was started with, if they were handed over.
+            loss, metrics: those that the run was started with, if they were handed over.
             allow_different_bits: go on although torch, the device or the processor differ from the recorded ones.
             progress: as for `Simulation`.
 
@@ -126,7 +135,8 @@ class Simulation:
         experiment, recorded_place = before.updated(overrides), before.tracking.checkpoints
         observers = open_observers(progress, experiment.tracking.observers)
         refuse_other_curve(directory, experiment)
-        prepared = prepare_job(experiment, model=model, data=data, tell=observers.preparing)
+        handed = HandedOver(loss, tuple(metrics))
+        prepared = prepare_job(experiment, model=model, data=data, handed=handed, tell=observers.preparing)
         directory.check_same_config(prepared.experiment, ignore=may_change(prepared.experiment))
         place = prepared.experiment.tracking.checkpoints
         CheckpointPlace(place).prove()

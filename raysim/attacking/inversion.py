@@ -156,7 +156,7 @@ class _Attack:
         self._info, self._method, self._steps, self._length = prepared.info, method, steps, length
         self._module = prepared.job.build_module(self._info, share_frozen=False).eval()
         self._layout = ParameterLayout(self._module)
-        self._loss = resolve_loss(prepared.experiment.training, self._info)
+        self._loss = resolve_loss(prepared.experiment.training, self._info, prepared.job.handed)
         self._layout.unpack(torch.from_numpy(model.copy()), self._module)
 
     def samples(self, update: Float64, count: int) -> tuple[Tensor, Tensor]:

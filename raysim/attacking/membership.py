@@ -75,7 +75,7 @@ def attack_model(
     row = ParameterLayout(module).pack(module)
     called = prepared.job.build_module(prepared.info, share_frozen=False).eval()
     ParameterLayout(called).unpack(row, called)
-    loss = resolve_loss(prepared.experiment.training, prepared.info)
+    loss = resolve_loss(prepared.experiment.training, prepared.info, prepared.job.handed)
     some = range(min(clients, prepared.federation.population))
     members = np.concatenate(
         [sample_losses(prepared.info, called, loss, prepared.federation.shard(one)) for one in some]
@@ -91,6 +91,8 @@ def sample_losses(info: DataInfo, module: nn.Module, loss: Loss, samples: Sample
     x, y = sample_tensors(info, samples)
     with torch.no_grad():
         parts = [loss(module(x[i : i + _BATCH]), y[i : i + _BATCH]) for i in range(0, len(x), _BATCH)]
+    if any(one.ndim == 0 for one in parts):
+        raise RunError("training.loss is one number a batch, and the attack compares losses of samples")
     found: Float64 = torch.cat([one.flatten(1).mean(1) if one.ndim > 1 else one for one in parts]).double().numpy()
     return found
 

@@ -239,14 +239,25 @@ FOR_CLASSES = ("cross_entropy", "binary_cross_entropy", "focal", "dpo")
 """Losses of classes; the other named ones are of numbers."""
 
 
+def is_own_loss(loss: str) -> bool:
+    """Whether a loss is the user's own: by import string, handed over, or the model's."""
+    return ":" in loss or loss in ("in_memory", "model")
+
+
 class TrainingConfig(Section):
     """How a client's work is computed: the loss, and the engine that runs it."""
 
-    loss: Literal["auto", "cross_entropy", "binary_cross_entropy", "focal", "mse", "huber", "dpo"] | ImportString = (
-        "auto"
-    )
+    loss: (
+        Literal["auto", "cross_entropy", "binary_cross_entropy", "focal", "mse", "huber", "dpo", "model", "in_memory"]
+        | ImportString
+    ) = "auto"
     """Training loss; `auto` is cross-entropy for classes, mean squared error for numbers, and direct preference
-    optimisation (`dpo`) for pairs of answers."""
+    optimisation (`dpo`) for pairs of answers. `model` is what the model itself computes: its `training_step`, or the
+    `loss` of its forward pass given `labels`. An import string names a function of (output, target), or a loss module;
+    `in_memory` is written by raysim where `Simulation(loss=…)` was given one."""
+    auxiliary: dict[str, float] = Field({}, max_length=20)
+    """Weights of auxiliary outputs in the training loss, by their names in what the forward pass returns in training
+    mode (`{aux: 0.4}`); the same loss is taken of each."""
     huber_delta: float = Field(1.0, gt=0)
     """Where the Huber loss turns from quadratic to linear."""
     focal_gamma: float = Field(2.0, ge=0)
@@ -279,7 +290,12 @@ class TrainingConfig(Section):
             return None
         if self.loss in FOR_CLASSES:
             return "classification"
-        return "by_type" if ":" in self.loss else "regression"
+        return "by_type" if self.own_loss else "regression"
+
+    @property
+    def own_loss(self) -> bool:
+        """Whether the loss is the user's own, of which nothing is known before it is tried."""
+        return is_own_loss(self.loss)
 
     @model_validator(mode="after")
     def _only_rows_compile(self) -> TrainingConfig:

@@ -7,7 +7,7 @@ from raysim.models.exclusive import exclusive_torch
 from raysim.models.fingerprint import fingerprint
 from raysim.models.fit import check_fit, check_trainable, moved_statistic, refusal_of_one
 from raysim.models.frozen import BASE, FrozenWatch, base_fingerprint
-from raysim.models.outputs import output_shape
+from raysim.models.outputs import OutputShape, output_shape
 from raysim.models.pretrained import resolved
 from raysim.models.versioned import with_versions
 from raysim.models.weights import load_weights
@@ -19,6 +19,7 @@ __all__ = [
     "Calling",
     "FrozenWatch",
     "LazyBlueprint",
+    "OutputShape",
     "base_fingerprint",
     "build_model",
     "cache_argument",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -171,22 +171,27 @@ class LazyBlueprint:
         self._made, self._base = made, dict[str, Tensor]()
         self._transformer = None if made is None else made.of_transformer
 
-    def get(self, build: Callable[[], nn.Module], info: DataInfo, *, cut: bool = False) -> Blueprint:
+    def get(
+        self, build: Callable[[], nn.Module], info: DataInfo, *, cut: bool = False, auxiliary: Iterable[str] = ()
+    ) -> Blueprint:
         """The blueprint, at first that of the module that `build` returns, called on samples like these.
 
         Args:
-            cut: whether batches are cut to their longest sequence.
+            cut, auxiliary: see `Calling.of`.
         """
         if self._made is None:
             module = build()
-            self._made = Blueprint.of(module, calling=Calling.of(module, info, cut=cut)).with_base(self._base)
+            calling = Calling.of(module, info, cut=cut, auxiliary=auxiliary)
+            self._made = Blueprint.of(module, calling=calling).with_base(self._base)
             self._transformer = self._made.of_transformer
         return self._made
 
-    def of_transformer(self, build: Callable[[], nn.Module], info: DataInfo, *, cut: bool = False) -> bool:
+    def of_transformer(
+        self, build: Callable[[], nn.Module], info: DataInfo, *, cut: bool = False, auxiliary: Iterable[str] = ()
+    ) -> bool:
         """Whether its modules are transformers of the Hugging Face library; one is built if none has been (`get`)."""
         if self._transformer is None:
-            self.get(build, info, cut=cut)
+            self.get(build, info, cut=cut, auxiliary=auxiliary)
         return bool(self._transformer)
 
     def release(self) -> None:

@@ -8,6 +8,7 @@ its attention masks ready-made (`raysim.models.transformer_inputs`).
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,12 +18,14 @@ from raysim.data.federation import DataInfo
 from raysim.data.inputs import InputField
 from raysim.errors import ModelError
 from raysim.models.inputs import take_inputs
-from raysim.models.outputs import one_tensor
+from raysim.models.outputs import entries, one_tensor
 from raysim.models.preferring import PairForward, PairInputs
 from raysim.models.transformer_inputs import TransformerInputs, backbone_config, inner_model, is_transformer
 from raysim.models.wrapped import Encoder, Prompted
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
+MAIN = "main"
+"""Name of the output proper, where a module in training mode gives auxiliary ones as well."""
 
 
 class BeforeForward(Protocol):
@@ -40,11 +43,12 @@ class Calling:
     pairs: bool = False
 
     @classmethod
-    def of(cls, module: nn.Module, info: DataInfo, *, cut: bool = False) -> Calling:
+    def of(cls, module: nn.Module, info: DataInfo, *, cut: bool = False, auxiliary: Iterable[str] = ()) -> Calling:
         """For a module on samples like these; the module itself is not changed.
 
         Args:
             cut: whether batches are cut to their longest sequence.
+            auxiliary: names of further outputs that are wanted while it trains.
 
         Raises:
             ModelError: its forward pass does not take the inputs of the data.
@@ -61,7 +65,10 @@ class Calling:
         before = None if not info.inputs else _named(module, info.inputs)
         # The zoo, and chains of layers, return one tensor.
         plain = type(module) is nn.Sequential or type(module).__module__.startswith("raysim.")
-        return cls(before, None if plain else TakeOutput())
+        further = tuple(auxiliary)
+        if plain and further:
+            raise ModelError(f"model {type(module).__name__}: training.auxiliary: its forward pass returns one tensor")
+        return cls(before, None if plain else TakeOutput(auxiliary=further))
 
     @classmethod
     def _of_pairs(cls, module: nn.Module, info: DataInfo) -> Calling:
@@ -101,16 +108,31 @@ class TakeOutput:
 
     Attributes:
         classes: logits beyond these are dropped: a vocabulary is often padded to a round number.
+        auxiliary: names of further tensors; in training mode they are given beside the output, which is `MAIN`.
     """
 
     classes: int | None = None
+    auxiliary: tuple[str, ...] = ()
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self.auxiliary and module.training:
+            return self._with_auxiliary(output)
         if not isinstance(output, Tensor):
             output = one_tensor(output)
         if self.classes is not None and isinstance(output, Tensor) and output.shape[-1] > self.classes:
             output = output[..., : self.classes]
         return output
+
+    def _with_auxiliary(self, output: Any) -> dict[str, Any]:
+        tensors = entries(output)
+        for name in self.auxiliary:
+            if name not in tensors:
+                found = f"has {', '.join(tensors)}" if tensors else f"is a {type(output).__name__}"
+                raise ModelError(
+                    f"training.auxiliary: what the forward pass returns in training has no {name!r}: {found}"
+                )
+        further = {name: tensors.pop(name) for name in self.auxiliary}
+        return {MAIN: one_tensor(tensors), **further}
 
 
 def cache_argument(module: nn.Module) -> str | None:

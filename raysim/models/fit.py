@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import UninitializedParameter
 
+from raysim.config.client import is_own_loss
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.blueprint import Blueprint
@@ -17,7 +19,7 @@ from raysim.models.calling import Calling
 from raysim.models.exclusive import exclusive_torch
 from raysim.models.inputs import largest_record
 from raysim.models.modes import TrainingModes
-from raysim.models.outputs import output_shape
+from raysim.models.outputs import OutputShape, entries, output_shape
 from raysim.models.transformer_inputs import is_transformer, unsupported
 from raysim.user_code import told, user_code
 
@@ -60,7 +62,9 @@ def check_values(model: nn.Module, *, name: str | None = None) -> None:
             )
 
 
-def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str | None = None) -> tuple[int, ...]:
+def check_fit(
+    model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str | None = None, auxiliary: Iterable[str] = ()
+) -> OutputShape:
     """Run two blank samples through the model in evaluation and in training mode, a large one on `meta` if possible.
 
     The model is left as it was: a copy is tried. With a loss of the user's own any output shape is accepted.
@@ -70,18 +74,23 @@ def check_fit(model: nn.Module, info: DataInfo, loss: str = "auto", *, name: str
         info: what a sample looks like.
         loss: the configuration's `training.loss`.
         name: what errors call the model; by default its class.
+        auxiliary: names of further outputs that it gives while it trains.
 
     Returns:
-        The shape of the output for one sample.
+        The shape of the output for one sample; of several outputs by name, for a loss of the user's own.
 
     Raises:
         ModelError: the model has nothing to train in float32, does not accept the inputs, or its output does not fit
             the targets; or it does otherwise while it trains.
     """
-    trial = _Trial(model, info, name)
+    trial = _Trial(model, info, name, auxiliary)
     found = _checked_shape(trial.output(SAMPLES), info, loss, trial.name, SAMPLES)
-    _checked_shape(trial.output(SAMPLES, training=True), info, loss, f"{trial.name} in training mode", SAMPLES)
-    return tuple(found[1:])
+    trained = trial.output(SAMPLES, training=True)
+    further = trained if auxiliary and isinstance(trained, Mapping) else {"": trained}
+    for one, output in further.items():
+        place = f"{trial.name} in training mode" + (f", output {one!r}," if one else "")
+        _checked_shape(output, info, loss, place, SAMPLES)
+    return {one: tuple(shape[1:]) for one, shape in found.items()} if isinstance(found, dict) else tuple(found[1:])
 
 
 def refusal_of_one(model: nn.Module, info: DataInfo, loss: str = "auto", *, training: bool = True) -> str | None:
@@ -119,11 +128,13 @@ def moved_statistic(model: nn.Module, info: DataInfo) -> str | None:
 class _Trial:
     """A copy of a model, on `meta`, to run blank samples through."""
 
-    def __init__(self, model: nn.Module, info: DataInfo, name: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, info: DataInfo, name: str | None = None, auxiliary: Iterable[str] = ()
+    ) -> None:
         self.name, self._info = name or type(model).__name__, info
         check_trainable(model, name=self.name)
         self._state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self._copy = Blueprint.of(model, calling=Calling.of(model, info)).on_meta()
+        self._copy = Blueprint.of(model, calling=Calling.of(model, info, auxiliary=auxiliary)).on_meta()
         self._ids_on_meta = is_transformer(model)  # whose vocabulary is known from its configuration
         self._modes = TrainingModes(self._copy)
 
@@ -133,7 +144,7 @@ class _Trial:
         Raises:
             ModelError: it raises an error, on `meta` and with values.
         """
-        x, failure = _blank(self._info, samples), ModelError()
+        x, failure = blank_samples(self._info, samples), ModelError()
         if training:
             self._modes.train()
         else:
@@ -182,11 +193,11 @@ class _Trial:
         before = {name: values[name].clone() for name in statistics}
         self._modes.train()
         with torch.no_grad(), exclusive_torch(), suppress(Exception):  # what fails has been seen by `check_fit`
-            functional_call(self._copy, values, (_blank(self._info, SAMPLES),))
+            functional_call(self._copy, values, (blank_samples(self._info, SAMPLES),))
         return next((name for name in statistics if not torch.equal(values[name], before[name])), None)
 
 
-def _blank(info: DataInfo, samples: int) -> Tensor:
+def blank_samples(info: DataInfo, samples: int) -> Tensor:
     """Samples of zeros; of the largest ids there are, so that an embedding that is too small shows."""
     shape = (samples, *info.input_shape)
     if info.input_kind == "record":
@@ -216,8 +227,14 @@ def _values(tensor: Tensor) -> Tensor:
     return found.requires_grad_(tensor.requires_grad)
 
 
-def _checked_shape(output: object, info: DataInfo, loss: str, name: str, samples: int) -> list[int]:
+def _checked_shape(
+    output: object, info: DataInfo, loss: str, name: str, samples: int
+) -> list[int] | dict[str, list[int]]:
     inputs = f"{[samples, *info.input_shape]}" if info.input_kind != "record" else _samples(info)
+    if isinstance(output, Mapping) and is_own_loss(loss):
+        several = {str(one): list(tensor.shape) for one, tensor in entries(output).items()}
+        if several and all(shape[:1] == [samples] for shape in several.values()):
+            return several
     if not isinstance(output, Tensor):
         raise ModelError(
             f"model {name} maps {inputs} to a {type(output).__name__}; it must return one tensor, or a mapping or a "
@@ -229,7 +246,7 @@ def _checked_shape(output: object, info: DataInfo, loss: str, name: str, samples
         fits += [[samples, *outputs, 1], [samples, 1, *outputs]]
     elif info.target_shape:  # classes last, or second, as torch has them
         fits.append([samples, outputs[-1], *outputs[:-1]])
-    if found not in fits and not (":" in loss and found[:1] == [samples]):
+    if found not in fits and not (is_own_loss(loss) and found[:1] == [samples]):
         expected = str(fits[0]) if len(info.target_shape) < 2 or len(fits) > 2 else f"{fits[-1]}, or {fits[0]}"
         reason = _reason(info, loss) + _advice(info, found)
         raise ModelError(f"model {name} maps {inputs} to {found}, but {reason} (expected {expected})")
@@ -245,7 +262,7 @@ def _advice(info: DataInfo, found: list[int]) -> str:
 
 
 def _reason(info: DataInfo, loss: str) -> str:
-    if ":" in loss:
+    if is_own_loss(loss):
         return "the first dimension must be the sample's"
     if loss == "binary_cross_entropy":
         return "binary_cross_entropy wants one logit for each target"

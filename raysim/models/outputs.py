@@ -15,6 +15,9 @@ from raysim.data.federation import DataInfo
 OUTPUTS = ("logits", "out")
 """Entries of a mapping that are taken for the output, the first that is there."""
 
+OutputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""Of the output for one sample, or of several by name."""
+
 
 def output_shape(info: DataInfo, loss: str = "auto") -> tuple[int, ...]:
     """Shape of the model's output for one sample.
@@ -42,13 +45,23 @@ def head(features: int, outputs: tuple[int, ...], *, bias: bool = True) -> dict[
 
 
 def one_tensor(output: Any) -> Any:
-    """The tensor of an output with several entries that predictions are in; the output itself where none is found."""
-    if is_dataclass(output) and not isinstance(output, Mapping) and not isinstance(output, type):
-        output = {field.name: getattr(output, field.name) for field in fields(output)}
-    if not isinstance(output, Mapping):
+    """The tensor of an output with several entries that predictions are in; its tensors by name where none is found."""
+    tensors = entries(output)
+    if not tensors:
         return output
-    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
     chosen = next((name for name in OUTPUTS if name in tensors), None)
     if chosen is not None:
         return tensors[chosen]
-    return next(iter(tensors.values())) if len(tensors) == 1 else output
+    return next(iter(tensors.values())) if len(tensors) == 1 else tensors
+
+
+def entries(output: Any) -> dict[str, Tensor]:
+    """The tensors of a mapping, a dataclass or a named tuple, by name; none of anything else."""
+    named: Any = getattr(output, "_asdict", None)
+    if isinstance(output, tuple) and named is not None:
+        output = named()
+    elif is_dataclass(output) and not isinstance(output, Mapping) and not isinstance(output, type):
+        output = {field.name: getattr(output, field.name) for field in fields(output)}
+    if not isinstance(output, Mapping):
+        return {}
+    return {str(name): value for name, value in output.items() if isinstance(value, Tensor)}

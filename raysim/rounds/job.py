@@ -15,7 +15,7 @@ from raysim.data import DataInfo, FederationSpec
 from raysim.models import Blueprint, Calling, LazyBlueprint, build_model, exclusive_torch
 from raysim.models.blueprint import CPU
 from raysim.models.structure import PicklerClass
-from raysim.training import EngineChoice, torch_threads
+from raysim.training import NOTHING, EngineChoice, HandedOver, torch_threads
 
 TRANSFORMER_LIBRARIES = ("transformers", "peft")
 
@@ -25,6 +25,7 @@ class Job:
     """All that a worker needs to know, once. `module` is the user's own, where one was handed over.
 
     Attributes:
+        handed: a loss and metrics of the user's own, where they were handed over.
         blueprint: what this process makes the job's modules from.
     """
 
@@ -32,6 +33,7 @@ class Job:
     federation: FederationSpec
     engine: EngineChoice
     module: nn.Module | None = None
+    handed: HandedOver = NOTHING
     blueprint: LazyBlueprint = field(default_factory=LazyBlueprint, compare=False, repr=False)
 
     def build_module(
@@ -50,9 +52,8 @@ class Job:
         """
         # Some initialisers compute, and give other bits with other threads.
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return self.blueprint.get(lambda: self._first(info), info, cut=self._cut).instantiate(
-                device, share_frozen=share_frozen, called=called
-            )
+            made = self.blueprint.get(lambda: self._first(info), info, cut=self._cut, auxiliary=self._auxiliary)
+            return made.instantiate(device, share_frozen=share_frozen, called=called)
 
     def travelling(self, info: DataInfo, pickler: PicklerClass) -> Blueprint:
         """A blueprint for other processes, which then need no module to be handed over, and no function to make one.
@@ -62,12 +63,18 @@ class Job:
         """
         with exclusive_torch(), torch_threads(self.engine.threads):
             module = self._first(info)
-            return Blueprint.of(module, pickler, Calling.of(module, info, cut=self._cut))
+            calling = Calling.of(module, info, cut=self._cut, auxiliary=self._auxiliary)
+            return Blueprint.of(module, pickler, calling)
 
     @property
     def _cut(self) -> bool:
         """Whether batches are cut to their longest sequence."""
         return self.experiment.client.buckets is not None
+
+    @property
+    def _auxiliary(self) -> tuple[str, ...]:
+        """Outputs that are wanted in training beside the output proper."""
+        return tuple(self.experiment.training.auxiliary)
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -83,7 +90,9 @@ class Job:
             return True
         info = self.federation.open().info
         with exclusive_torch(), torch_threads(self.engine.threads):
-            return self.blueprint.of_transformer(lambda: self._first(info), info, cut=self._cut)
+            return self.blueprint.of_transformer(
+                lambda: self._first(info), info, cut=self._cut, auxiliary=self._auxiliary
+            )
 
     def _first(self, info: DataInfo) -> nn.Module:
         experiment = self.experiment

@@ -14,6 +14,7 @@ from raysim.training.examples import ExamplePrivacy, poisson_rates
 from raysim.training.features import FeatureLoss
 from raysim.training.fine_tuning import FineTuner
 from raysim.training.groups import clip_of, column_rates
+from raysim.training.handed import NOTHING, HandedOver
 from raysim.training.inputs import BlockInputs, Correction, RoundSetting, Some
 from raysim.training.layout import LayoutPart, ParameterLayout, Segment
 from raysim.training.length_groups import LengthGroups
@@ -31,6 +32,7 @@ from raysim.training.transfer import copied, copy_into, to_device
 from raysim.training.writing import continued
 
 __all__ = [
+    "NOTHING",
     "BalancedLoss",
     "Batch",
     "BatchPlan",
@@ -49,6 +51,7 @@ __all__ = [
     "ExamplePrivacy",
     "FeatureLoss",
     "FineTuner",
+    "HandedOver",
     "Heard",
     "LayoutPart",
     "LengthGroups",

@@ -28,6 +28,7 @@ from raysim.config.balance import (
 from raysim.config.client import TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
+from raysim.training.handed import NOTHING, HandedOver
 from raysim.training.losses import Loss, cross_entropy, loss_name, resolve_loss, row_cross_entropy
 
 NONE_AT_ALL = 1e-8
@@ -90,13 +91,13 @@ class BalancedLoss:
         return torch.from_numpy(np.stack(found, axis=1).astype(np.float32))
 
 
-def resolve_client_loss(training: TrainingConfig, info: DataInfo) -> Loss | BalancedLoss:
+def resolve_client_loss(training: TrainingConfig, info: DataInfo, handed: HandedOver = NOTHING) -> Loss | BalancedLoss:
     """The loss that clients train on: the configured one, or what the configuration makes of it for unequal classes.
 
     Raises:
         ConfigError: it does not suit the data, or the loss.
     """
-    loss = resolve_loss(training, info)
+    loss = resolve_loss(training, info, handed)
     logits, weights = training.logits, training.class_weights
     corrected, weighted = not isinstance(logits, PlainLogitsConfig), not isinstance(weights, EqualClassesConfig)
     if not corrected and not weighted:

@@ -17,6 +17,7 @@ from raysim.training.examples import ExamplePrivacy
 from raysim.training.features import FeatureLoss
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss
+from raysim.training.model_loss import ModelLoss
 from raysim.training.rows import RowsEngine
 from raysim.training.sequential import NO_SAVING, Saving, SequentialEngine
 
@@ -78,6 +79,8 @@ def build_engine(
         return SequentialEngine(
             module, layout, loss, info, device, bf16=bf16, feature_loss=feature_loss, saving=saving, privacy=privacy
         )
+    if isinstance(loss, ModelLoss):
+        raise CannotCapture("the model computes its own loss, one number a batch (training.loss: model)")
     if saving.accumulation > 1:
         raise CannotCapture("micro-batches (client.accumulation) are computed one client at a time")
     if saving.checkpointing:

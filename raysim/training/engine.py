@@ -7,8 +7,9 @@ Which samples, which optimiser and which algorithm are the trainer's business.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -169,10 +170,13 @@ def generator_of(device: torch.device) -> torch.Generator:
     return generator
 
 
-def in_bf16(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_bf16(forward: Callable[[Tensor], Any], x: Tensor) -> Any:
     """A forward pass under autocast, whose output comes back in float32: losses are computed in full.
 
     No cast is kept for the next pass, which may be of other weights in the same place.
     """
     with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-        return forward(x).to(torch.float32)
+        output = forward(x)
+    if isinstance(output, Mapping):
+        return {name: one.to(torch.float32) for name, one in output.items()}
+    return output.to(torch.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from raysim.arrays import Float64
 from raysim.data import DataInfo, Samples
 from raysim.training.batches import Shard, model_input, target
 from raysim.training.engine import generator_of
+from raysim.training.handed import losses_of
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import Loss, element_weight
 from raysim.training.metrics import (
@@ -26,6 +28,7 @@ from raysim.training.metrics import (
     total_of,
     values_of,
 )
+from raysim.training.model_loss import ModelLoss
 from raysim.user_code import user_code
 
 SUM_BITS = 40
@@ -131,15 +134,19 @@ class Evaluator:
         if len(sets) < 2 or sum(sizes) > self.batch_size:
             return None
         self._generator.manual_seed(0)
-        ((output, y, weight),) = self._outputs(side_by_side(sets))
+        ((_, output, y, weight),) = self._outputs(side_by_side(sets))
         largest = sizes.index(max(sizes))
         start = sum(sizes[:largest])
         self._generator.manual_seed(0)
-        ((alone, _, _),) = self._outputs(sets[largest])
+        ((_, alone, _, _),) = self._outputs(sets[largest])
+        if not isinstance(output, Tensor) or isinstance(self.loss, ModelLoss):
+            return None
         if not _same(output[start : start + len(alone)], alone):
             return None
         with user_code("training.loss"):
             elements = self.loss(output, y)
+        if elements.ndim == 0:  # of a batch as a whole
+            return None
         rows = contributions_of(self.metrics, output, y, elements, weight)
         sums = torch.stack([of_set.sum(dim=0) for of_set in rows.split_with_sizes(sizes)]).cpu().numpy()
         scores: list[Scores | None] = [None] * len(sets)
@@ -182,9 +189,9 @@ class Evaluator:
         # A module that draws random numbers even now draws the same ones, independent of what was evaluated before.
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
-        for output, y, weight in self._outputs(samples):
+        for x, output, y, weight in self._outputs(samples):
             with user_code("training.loss"):
-                elements = self.loss(output, y)
+                elements = losses_of(self.loss, self.module, x, output, y)
             total += total_of(self.metrics, output, y, elements, weight)  # on the device: nothing waits for a batch
             if scores is not None:
                 scores.add(output, y, weight)
@@ -201,9 +208,9 @@ class Evaluator:
         """Weighted mean of the losses and of their squares, of targets where a sample has several; NaN without any."""
         self._generator.manual_seed(0)
         total = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for output, y, weight in self._outputs(samples):
+        for x, output, y, weight in self._outputs(samples):
             with user_code("training.loss"):
-                losses = self.loss(output, y).double()
+                losses = losses_of(self.loss, self.module, x, output, y).double()
             shares = element_weight(losses, None if weight is None else weight.double())
             counted = torch.where(shares == 0, 0.0, losses)  # a masked target counts for nothing, whatever it measured
             total += torch.stack([(shares * counted).sum(), (shares * counted**2).sum(), shares.sum()])
@@ -211,9 +218,10 @@ class Evaluator:
         return mean, square
 
     @torch.no_grad()
-    def _outputs(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def _outputs(self, samples: Samples) -> Iterator[tuple[Tensor, Any, Tensor, Tensor | None]]:
         for start in range(0, len(samples), self.batch_size):
             shard = Shard.load(samples.slice(start, start + self.batch_size), self.device)
             with user_code("the model"):  # a generator would turn a `StopIteration` into something else
-                output = self.module(model_input(shard.x, self.info))
-            yield output, target(shard.y, self.info), shard.weight
+                x = model_input(shard.x, self.info)
+                output = self.module(x)
+            yield x, output, target(shard.y, self.info), shard.weight

@@ -43,6 +43,8 @@ def gradient_of(
         used = dict(given)
         forward = partial(functional_call, module, used)
         elements = loss(in_bf16(forward, x) if bf16 else forward(x), y, *context)
+        if elements.ndim == 0:
+            raise CannotCapture("its loss is one number a batch, and batches in rows are filled up")
         changed = [name for name in names if used[name] is not given[name]]
         if changed:
             raise CannotCapture(f"its forward pass changes {changed[0]!r}")

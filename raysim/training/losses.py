@@ -5,9 +5,9 @@ Functions of (output, target) alone, so that `torch.func` can take their gradien
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,14 @@ from raysim.config import load
 from raysim.config.client import FOR_CLASSES, TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
+from raysim.models.outputs import OutputShape
+from raysim.training.handed import HANDED_OVER, NOTHING, HandedOver, loss_of
+from raysim.training.model_loss import AuxiliaryLoss, ModelLoss
 from raysim.user_code import user_code
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(output `[n, *output_shape]`, target `[n, *target_shape]`) to losses `[n, *target_shape]`, or `[n]`; not averaged."""
+"""(output `[n, *output_shape]`, target `[n, *target_shape]`) to losses `[n, *target_shape]`, or `[n]`; not averaged.
+One of the user's own may be given several outputs by name, and may return one number for the whole batch."""
 
 
 class ClientLoss(Protocol):
@@ -187,18 +191,30 @@ def loss_name(training: TrainingConfig, info: DataInfo) -> str:
     return "cross_entropy" if info.task == "classification" else "mse"
 
 
-def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
-    """The loss that the configuration names.
+def resolve_loss(training: TrainingConfig, info: DataInfo, handed: HandedOver = NOTHING) -> Loss:
+    """The loss that the configuration names, or that was handed over; of auxiliary outputs, too.
 
     Raises:
         ConfigError: the loss does not suit the data's task, or an import string names no function.
     """
+    loss = _main_loss(training, info, handed)
+    if not training.auxiliary:
+        return loss
+    if isinstance(loss, ModelLoss):
+        raise ConfigError("training.auxiliary: the model's own loss has its auxiliary outputs in it; remove it")
+    return AuxiliaryLoss(loss, dict(training.auxiliary))
+
+
+def _main_loss(training: TrainingConfig, info: DataInfo, handed: HandedOver) -> Loss:
     name = loss_name(training, info)
+    if name == "model":
+        return ModelLoss(info)
+    if name == HANDED_OVER:
+        if handed.loss is None:
+            raise ConfigError("training.loss: the run was started with a loss of your own; pass it again as loss=…")
+        return loss_of(handed.loss, called(handed.loss))
     if ":" in name:
-        custom: Loss = load(name, key="training.loss")
-        if not callable(custom) or isinstance(custom, type):
-            raise ConfigError(f"training.loss: {name!r} is no function of (output, target)")
-        return custom
+        return loss_of(load(name, key="training.loss"), repr(name))
     if (name in FOR_CLASSES) != (info.task == "classification"):
         data, remedy = ("classes", "cross_entropy") if info.task == "classification" else ("numbers", "mse or huber")
         raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")
@@ -214,7 +230,12 @@ def resolve_loss(training: TrainingConfig, info: DataInfo) -> Loss:
     return partial(huber, delta=training.huber_delta) if name == "huber" else LOSSES[name]
 
 
-def check_loss(loss: Loss, output_shape: tuple[int, ...], info: DataInfo, *, name: str) -> None:
+def called(loss: object) -> str:
+    """What errors call a loss that was handed over."""
+    return str(getattr(loss, "__qualname__", type(loss).__name__))
+
+
+def check_loss(loss: Loss, output_shape: OutputShape, info: DataInfo, *, name: str) -> bool:
     """Check a loss of the user's own on two blank samples.
 
     Args:
@@ -223,25 +244,40 @@ def check_loss(loss: Loss, output_shape: tuple[int, ...], info: DataInfo, *, nam
         info: what a sample looks like.
         name: what errors call the loss.
 
+    Returns:
+        Whether it is one number a batch, and not one a sample or a target.
+
     Raises:
-        ConfigError: it fails, or does not return one value a sample or a target.
+        ConfigError: it fails, or does not return one value a batch, a sample or a target.
     """
     output, target = blank_batch(output_shape, info)
-    output.requires_grad_()
-    shapes = f"outputs {list(output.shape)} and targets {list(target.shape)}"
+    outputs = [output] if isinstance(output, Tensor) else list(output.values())
+    for one in outputs:
+        one.requires_grad_()
+    shapes = f"outputs {_shapes(output_shape)} and targets {list(target.shape)}"
     with user_code(f"training.loss: {name} fails on {shapes}", ConfigError):
         elements = loss(output, target)
     found = f"shape {list(elements.shape)}" if isinstance(elements, Tensor) else f"a {type(elements).__name__}"
-    if not isinstance(elements, Tensor) or elements.shape not in (target.shape, target.shape[:1]):
+    if not isinstance(elements, Tensor) or elements.shape not in (target.shape, target.shape[:1], torch.Size()):
         raise ConfigError(
-            f"training.loss: {name} returned {found}; return one loss a sample or a target, "
-            f"shape {list(target.shape)}, not their mean (in torch: reduction='none')"
+            f"training.loss: {name} returned {found}; return one loss a sample or a target, shape "
+            f"{list(target.shape)} (in torch: reduction='none'), or one number for the batch"
         )
     if not elements.requires_grad:
         raise ConfigError(f"training.loss: {name} has no gradient with respect to the output; compute it in torch")
+    return elements.ndim == 0
 
 
-def blank_batch(output_shape: tuple[int, ...], info: DataInfo, samples: int = 2) -> tuple[Tensor, Tensor]:
-    """Outputs and targets of zeros, to check losses and metrics with."""
+def _shapes(output_shape: OutputShape) -> object:
+    if isinstance(output_shape, Mapping):
+        return {name: [2, *shape] for name, shape in output_shape.items()}
+    return [2, *output_shape]
+
+
+def blank_batch(output_shape: OutputShape, info: DataInfo, samples: int = 2) -> tuple[Any, Tensor]:
+    """Outputs (of several a mapping) and targets of zeros, to check losses and metrics with."""
     kind = torch.int64 if info.task == "classification" else torch.float32
-    return torch.zeros(samples, *output_shape), torch.zeros(samples, *info.target_shape, dtype=kind)
+    target = torch.zeros(samples, *info.target_shape, dtype=kind)
+    if isinstance(output_shape, Mapping):
+        return {name: torch.zeros(samples, *shape) for name, shape in output_shape.items()}, target
+    return torch.zeros(samples, *output_shape), target

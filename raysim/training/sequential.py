@@ -19,6 +19,7 @@ from raysim.training.features import FeatureLoss, FeatureTerm
 from raysim.training.foreach import add_each, copy_each
 from raysim.training.layout import ParameterLayout
 from raysim.training.losses import ClientLoss, Loss, element_weight, weighted_mean
+from raysim.training.model_loss import ModelLoss
 from raysim.training.recomputing import recompute
 from raysim.training.transfer import to_device
 
@@ -215,11 +216,17 @@ class SequentialEngine(Engine):
     def _loss_of(self, batch: Batch, rest: _Rest | None) -> Tensor:
         """The mean loss of a batch, or its part of that of a larger one."""
         x = channels_last(batch.x) if self._channels_last else batch.x
-        output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
-        elements = self._loss(output, batch.y, *self._context)
+        if isinstance(self._loss, ModelLoss):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+                elements = self._loss.of(self.module, x, batch.y)
+        else:
+            output = self.module(x) if not self.bf16 else in_bf16(self.module, x)
+            elements = self._loss(output, batch.y, *self._context)
         if self._features is not None and self._peers:
             penalty = self._features.penalty(x, self._peers, bf16=self.bf16)
             elements = elements + penalty.view(-1, *(1,) * (elements.ndim - 1))
+        if elements.ndim == 0:  # of the batch as a whole, whose samples have no weights
+            return elements if rest is None else elements * (len(batch.y) / rest.count)
         return weighted_mean(elements, batch.weight) if rest is None else rest.part(elements, batch.weight)
 
 

@@ -50,6 +50,11 @@ def data(seed: int = 0) -> Any:
     return random.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
 
 
+def halved(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Half of the cross-entropy of each sample."""
+    return torch.nn.functional.cross_entropy(output, target, reduction="none") / 2
+
+
 class RunTold(QuietObserver):
     """Keeps the rounds that a run tells of."""
 
@@ -106,9 +111,9 @@ class Place:
             simulation.run()
             return simulation.directory.parent, sha256(simulation.model())
 
-    def table(self, *name: str) -> list[str]:
-        """Columns of a table of a run."""
-        with Simulation(self.experiment, data=data(), directory=self.new()) as simulation:
+    def columns(self, *name: str, **given: Any) -> list[str]:
+        """Columns of a table of a run, with these arguments."""
+        with Simulation(self.experiment, data=data(), directory=self.new(), **given) as simulation:
             simulation.run()
             return simulation.table(*name).columns
 
@@ -192,13 +197,20 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "Simulation.experiment": lambda at: (at.trained(at.experiment), at.trained(at.faster)),
     "Simulation.model": lambda at: (at.trained(at.experiment), at.trained(at.experiment, model=linear())),
     "Simulation.data": lambda at: (at.trained(at.experiment), at.trained(at.experiment, data=data(1))),
+    "Simulation.loss": lambda at: (at.trained(at.experiment), at.trained(at.experiment, loss=halved)),
+    "Simulation.metrics": lambda at: (at.columns(), at.columns(metrics=[halved])),
     "Simulation.directory": lambda at: (at.trained(at.experiment, directory=None), at.trained(at.experiment)),
     "Simulation.progress": lambda at: listened(at.trained, RunTold(), at.experiment),
-    "Simulation.table.name": lambda at: (at.table(), at.table("clients")),
+    "Simulation.table.name": lambda at: (at.columns(), at.columns("clients")),
     "Simulation.resume.run": lambda at: (at.resumed(at.run), at.said(at.resumed, at.strange)),
     "Simulation.resume.overrides": lambda at: (at.resumed(at.run), at.resumed(at.run, overrides=["rounds=3"])),
     "Simulation.resume.model": lambda at: (at.resumed(at.handed, model=linear()), at.said(at.resumed, at.handed)),
     "Simulation.resume.data": lambda at: (at.resumed(at.run), at.said(at.resumed, at.run, data=data(1))),
+    "Simulation.resume.loss": lambda at: (at.resumed(at.run), at.said(at.resumed, at.run, loss=halved)),
+    "Simulation.resume.metrics": lambda at: (
+        at.resumed(at.run),
+        at.said(at.resumed, at.run, metrics=[lambda output, target: output.sum()]),
+    ),
     "Simulation.resume.allow_different_bits": lambda at: (
         at.said(at.resumed, at.strange),
         at.resumed(at.strange, allow_different_bits=True),

@@ -25,6 +25,18 @@ def network(units: int = 5) -> nn.Module:
     return nn.Sequential(nn.Linear(4, units), nn.Linear(units, 3))
 
 
+class TwoOutputs(nn.Module):
+    """Logits, and others beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.side = nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Any) -> Any:
+        logits = self.inner(x)
+        return {"logits": logits, "side": self.side(logits)}
+
+
 class Bag(nn.Module):
     """Classes of the mean embedding of those tokens that are no padding."""
 

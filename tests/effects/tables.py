@@ -171,6 +171,7 @@ client.resampling=capped.cap | 2 | @skewed
 client.stragglers.share | 0.9 | client.epochs=3
 client.stragglers.keep | false | client.epochs=3; client.stragglers.share=0.9
 training.loss | focal |
+training.auxiliary | {side: 0.5} | model.name=own_code:TwoOutputs
 training.huber_delta | 0.1 | data:numbers; training.loss=huber
 training.focal_gamma | 1 | training.loss=focal
 training.dpo_beta | 1 | @pairs

@@ -157,6 +157,10 @@ def mean_absolute(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).abs().mean()
 
 
+def of_another_shape(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target).abs().unsqueeze(0)
+
+
 def a_float(output: Tensor, target: Tensor) -> float:
     return 1.0
 
@@ -174,14 +178,16 @@ not_a_function = 3
 
 def test_a_loss_of_ones_own_is_called_with_output_and_target() -> None:
     loss = resolve_loss(TrainingConfig(loss=f"{__name__}:absolute"), NUMBER)
-    check_loss(loss, (), NUMBER, name="absolute")
+    assert check_loss(loss, (), NUMBER, name="absolute") is False
+    averaged = resolve_loss(TrainingConfig(loss=f"{__name__}:mean_absolute"), NUMBER)
+    assert check_loss(averaged, (), NUMBER, name="mean_absolute") is True
     assert torch.equal(loss(draw(3), torch.zeros(3)), draw(3).abs())
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("mean_absolute", r"returned shape \[\]; return one loss a sample or a target, shape \[2\], not their mean"),
+        ("of_another_shape", r"returned shape \[1, 2\]; return one loss a sample or a target, shape \[2\]"),
         ("a_float", r"returned a float; return one loss"),
         ("detached", "has no gradient with respect to the output"),
         ("failing", r"fails on outputs \[2\] and targets \[2\]: IndexError: too many indices"),
@@ -204,7 +210,7 @@ def test_a_loss_of_ones_own_that_breaks_the_contract_is_one_line(name: str, line
         ("binary_cross_entropy", CLASSES, "is for two classes, the data has 3; use cross_entropy"),
         (f"{__name__}:absent", NUMBER, "has no 'absent'"),
         (f"{__name__}:not_a_function", NUMBER, r"is no function of \(output, target\)"),
-        ("torch.nn:MSELoss", NUMBER, r"is no function of \(output, target\)"),
+        ("torch.nn:Linear", NUMBER, "needs arguments; name an instance, or a function"),
     ],
 )
 def test_a_loss_that_does_not_suit_the_data_is_one_line(loss: str, info: DataInfo, line: str) -> None:

@@ -281,6 +281,9 @@ class Broken(Bias):
         raise RuntimeError("no\nway")
 
 
+BATCH = 9
+
+
 def own(name: str) -> str:
     return f"{__name__}:{name}"
 
@@ -304,7 +307,7 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others() -> None:
         (("top0",), CLASSES, "auto", "top0 of 7 classes"),
         (("top1",), BINARY, "binary_cross_entropy", "top1 needs a logit a class"),
         (("f2",), CLASSES, "auto", "unknown metric 'f2'; valid are loss, accuracy"),
-        ((own("own"),), NUMBER, "auto", "own' is no subclass of raysim.training.metrics.Metric"),
+        ((own("BATCH"),), NUMBER, "auto", "is a int; expected a subclass of raysim.training.metrics.Metric, a metric"),
         ((own("absent"),), NUMBER, "auto", "has no 'absent'"),
         ((own("Impostor"),), NUMBER, "auto", "two metrics are called 'loss'"),
         ((own("Unfinished"),), NUMBER, "auto", "cannot be made from the data's info alone: .*abstract"),

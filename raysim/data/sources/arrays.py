@@ -41,7 +41,8 @@ def from_arrays(
             x `[n, …]`, or a mapping of several inputs by name, each `[n, …]`; y `[n]`, or `[n, …]` for a label per
             token, time step, pixel or question, or numbers to regress on a vector;
             client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
-            `client_test` may leave samples without an owner (`raysim.data.owners`).
+            `client_test` may leave samples without an owner (`raysim.data.owners`). `vocabulary` is how many token ids
+            there are, also of those that no training sample has: a number, or a mapping of inputs to numbers.
         origin: file or source, for error messages.
         task: see `task_of`.
         kind: what x is, where its type does not tell.
@@ -52,10 +53,11 @@ def from_arrays(
         DataError: a key is missing or unknown, lengths or shapes differ, a type is wrong, a label is outside the
             classes, or a target is not finite.
     """
+    arrays, ids = _vocabularies(arrays, origin)
     values = _by_key(arrays, origin)
     inputs: tuple[InputField, ...] = ()
     if isinstance(values["x"], Mapping):
-        values["x"], test_x, inputs = records(values["x"], values.get("x_test"), origin)
+        values["x"], test_x, inputs = records(values["x"], values.get("x_test"), origin, ids)
         kind, values = "record", values if test_x is None else {**values, "x_test": test_x}
     chosen = task_of(values["y"], task, origin)
     train = _pool(values, "", chosen, kind, origin, floats)
@@ -68,7 +70,9 @@ def from_arrays(
     if test is not None:
         _check_alike(train, test)
     classes = count_classes(train, test) if chosen == "classification" else None
-    vocabulary = _vocabulary(train, test) if train.kind == "tokens" else vocabulary_of(inputs)
+    if ids and train.kind != "tokens" and not inputs:
+        raise DataError(f"{origin}: 'vocabulary' is for token ids, and x holds {train.kind}; leave it out")
+    vocabulary = _vocabulary(train, test, ids.get("")) if train.kind == "tokens" else vocabulary_of(inputs)
     info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary, inputs=inputs)
     if "classes" in values:
         class_names = _class_names(values["classes"], info, origin)
@@ -261,9 +265,32 @@ def _check_alike(train: Pool, test: Pool) -> None:
         raise DataError(f"{train.origin}: x holds {train.kind}, x_test {test.kind}; give both the same type")
 
 
-def _vocabulary(train: Pool, test: Pool | None) -> int:
-    size = int(np.asarray(train.x).max()) + 1
+def _vocabulary(train: Pool, test: Pool | None, given: int | None) -> int:
+    found = int(np.asarray(train.x).max()) + 1
+    size = found if given is None else given
+    if found > size:
+        raise DataError(f"{train.origin}: x has the token id {found - 1}, but 'vocabulary' is {size}; raise it")
     largest = 0 if test is None else int(np.asarray(test.x).max())
     if largest >= size:
-        raise DataError(f"{train.origin}: x_test has the token id {largest}, outside the training ids 0..{size - 1}")
+        remedy = "say by 'vocabulary' how many ids there are, seen or not" if given is None else "raise 'vocabulary'"
+        raise DataError(
+            f"{train.origin}: x_test has the token id {largest}, outside the training ids 0..{size - 1}; {remedy}"
+        )
     return size
+
+
+def _vocabularies(arrays: Any, origin: str) -> tuple[Any, dict[str, int]]:
+    """The arrays without `vocabulary`, and how many ids it says there are: of x, or of each input by name."""
+    if not isinstance(arrays, Mapping) or arrays.get("vocabulary") is None:
+        return arrays, {}
+    rest = {key: value for key, value in arrays.items() if key != "vocabulary"}
+    given = arrays["vocabulary"]
+    several = dict(given) if isinstance(given, Mapping) else {"": given}
+    inputs: Any = rest.get("x")
+    for name, count in several.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise DataError(f"{origin}: 'vocabulary' is {count!r}; expected how many ids there are: 0, 1, …, count - 1")
+        if isinstance(inputs, Mapping) != (name != "") or (name and name not in inputs):
+            where = f"the inputs of x, {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else "x, an array"
+            raise DataError(f"{origin}: 'vocabulary' does not fit {where}; give a count, or counts by name of inputs")
+    return rest, {name: int(count) for name, count in several.items()}

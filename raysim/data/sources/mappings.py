@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,15 @@ FLAGS = ("attention_mask",)
 
 
 def records(
-    train: Mapping[str, Array], test: Mapping[str, Array] | None, origin: str
+    train: Mapping[str, Array],
+    test: Mapping[str, Array] | None,
+    origin: str,
+    counts: Mapping[str, int] | None = None,
 ) -> tuple[Array, Array | None, tuple[InputField, ...]]:
     """Mappings of arrays `[n, …]` as records `[n, words]`, those of a test set alike.
 
-    Kinds by type: bool is flags, uint8 pixels, other integers ids, floats real.
+    Kinds by type: bool is flags, uint8 pixels, other integers ids, floats real. `counts` says how many ids an input
+    has; by default those of training and test samples.
 
     Raises:
         DataError: an input is empty, of another length or type, or the test set has other inputs.
@@ -34,6 +39,12 @@ def records(
     if test is not None and set(test) != set(train):
         raise DataError(f"{origin}: x has the inputs {sorted(train)}, x_test {sorted(test)}; give both the same")
     fields = [_field(name, values, None if test is None else test[name], origin) for name, values in train.items()]
+    for i, field in enumerate(fields):
+        if (count := (counts or {}).get(field.name)) is not None:
+            if field.count is None or count < field.count:
+                found = f"ids up to {field.count - 1}" if field.count else f"no ids but {field.kind}"
+                raise DataError(f"{origin}: 'vocabulary' says {count} of the input {field.name!r}, which has {found}")
+            fields[i] = replace(field, count=count)
     lengths = {name: len(values) for name, values in train.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{origin}: the inputs of x have {lengths} samples; give all the same number")

@@ -139,7 +139,7 @@ def fine_tuner(job: Job, algorithm: Algorithm, layout: ParameterLayout, engine: 
     work = tuning_work(experiment, algorithm, config)
     if job.engine.compiled:
         info = job.federation.open().info
-        loss = resolve_client_loss(experiment.training, info)
+        loss = resolve_client_loss(experiment.training, info, job.handed)
         try:
             module, choice = job.build_module(info, job.engine.torch_device), replace(job.engine, compiled=False)
             engine = build_engine(choice, module, layout, loss, info, work)

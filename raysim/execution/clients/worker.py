@@ -71,12 +71,12 @@ class ClientWorker:
         job, experiment, info = self.job, self.job.experiment, self.federation.info
         module, judge = (job.build_module(info, self.device) for _ in range(2))
         layout = self._layout = ParameterLayout(module)
-        loss = resolve_loss(experiment.training, info)
-        client_loss = resolve_client_loss(experiment.training, info)
+        loss = resolve_loss(experiment.training, info, job.handed)
+        client_loss = resolve_client_loss(experiment.training, info, job.handed)
         self.contexts = LossContexts(client_loss, self.federation, self.device)
         self.algorithm = build_algorithm(experiment.algorithm, layout)
         self.weighting = Weighting(experiment.aggregation.weights)
-        self.metrics = evaluated_metrics(experiment, info)
+        self.metrics = evaluated_metrics(experiment, info, job.handed)
         self.evaluator = Evaluator(
             judge, layout, loss, self.metrics, info, self.device, experiment.evaluation.batch_size
         )

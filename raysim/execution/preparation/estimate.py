@@ -117,7 +117,7 @@ def _activations(prepared: Prepared) -> tuple[int | None, int]:
     kept = activation_bytes(
         model,
         info,
-        resolve_loss(training, info),
+        resolve_loss(training, info, prepared.job.handed),
         -(-size // client.accumulation),
         bf16=training.precision == "bf16",
         checkpointing=training.checkpointing,

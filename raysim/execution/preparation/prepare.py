@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,7 @@ from raysim.algorithms import Adapters, build_algorithm
 from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
 from raysim.config.algorithms import CentralisedConfig
+from raysim.config.balance import EqualClassesConfig
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.model import InMemoryModelConfig
 from raysim.config.server import LearnedWeightsConfig, PoissonConfig
@@ -38,7 +40,7 @@ from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.private_samples import check_private_samples
 from raysim.execution.preparation.prompts import Prompts
 from raysim.execution.preparation.timetable import build_timetable, check_wire_budget, last_step, most_down
-from raysim.models import Calling, check_fit, fingerprint, model_on_meta, resolved
+from raysim.models import Calling, OutputShape, check_fit, fingerprint, model_on_meta, resolved
 from raysim.privacy import PrivacyPlan
 from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
@@ -47,7 +49,9 @@ from raysim.selection.cohort import check_weights, cohort_size, draw_first, expe
 from raysim.selection.oort import Oort
 from raysim.systems import FleetTimetable, Rounds, recorded_names
 from raysim.training import (
+    NOTHING,
     EngineChoice,
+    HandedOver,
     LengthGroups,
     LocalWork,
     Metric,
@@ -59,7 +63,9 @@ from raysim.training import (
     resolve_client_loss,
     resolve_loss,
 )
-from raysim.training.losses import loss_name
+from raysim.training.handed import HANDED_OVER, refuse_batch_loss
+from raysim.training.losses import Loss, loss_name
+from raysim.training.model_loss import ModelLoss
 from raysim.training.recomputing import recomputed
 from raysim.user_code import user_code
 
@@ -135,7 +141,12 @@ class Prepared:
 
 
 def prepare_job(
-    experiment: Experiment, *, model: nn.Module | None = None, data: Any = None, tell: Tell = say_nothing
+    experiment: Experiment,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    handed: HandedOver = NOTHING,
+    tell: Tell = say_nothing,
 ) -> Prepared:
     """Build the data and check everything that can be checked before a worker starts.
 
@@ -143,6 +154,7 @@ def prepare_job(
         experiment: what to run.
         model: a module of the user's own; it is not changed.
         data: arrays or datasets of the user's own (see `raysim.data.prepare`).
+        handed: a loss and metrics of the user's own.
         tell: told what is about to be done, where that may take seconds.
 
     Raises:
@@ -150,6 +162,10 @@ def prepare_job(
     """
     if model is not None and not isinstance(model, nn.Module):
         raise ModelError(f"model: expected a torch.nn.Module, got {_described(model)}")
+    if handed.loss is not None:
+        values = experiment.to_dict()
+        values["training"]["loss"] = HANDED_OVER
+        experiment = Experiment.parse(values)
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
         data = load_source(InMemoryConfig(), seed=experiment.data_seed, arrays=data, task=experiment.training.task)
     experiment = _resolve(experiment, model, data)
@@ -163,20 +179,20 @@ def prepare_job(
     check_weights(experiment.aggregation.weights, federation)
     local = LocalBaseline.of(experiment, federation)
     info, loss = federation.info, experiment.training.loss
-    loss_function = resolve_loss(experiment.training, info)
-    client_loss = resolve_client_loss(experiment.training, info)
+    loss_function = resolve_loss(experiment.training, info, handed)
+    client_loss = resolve_client_loss(experiment.training, info, handed)
     LossContexts(client_loss, federation, torch.device("cpu"))  # finds out whether labels have been counted
     Resampling.of(experiment.client.resampling, info)
     LengthGroups.of(experiment.client.buckets, info)
     prompts = Prompts.of(experiment, info)
     meta = model_on_meta(experiment.model, info, loss=loss, module=model, versions=experiment.algorithm.versions)
-    output_shape = check_fit(meta, info, loss, name=None if model is not None else experiment.model.name)
-    metrics = evaluated_metrics(experiment, info)
-    if ":" in loss:
-        check_loss(loss_function, output_shape, info, name=loss)
+    called = None if model is not None else experiment.model.name
+    output_shape = check_fit(meta, info, loss, name=called, auxiliary=experiment.training.auxiliary)
+    metrics = evaluated_metrics(experiment, info, handed)
+    _check_own_loss(experiment, loss_function, meta, output_shape, federation)
     check_metrics(metrics, loss_function, output_shape, info)
     recomputed(meta, experiment.training.checkpointing)
-    Calling.of(meta, info, cut=experiment.client.buckets is not None)
+    Calling.of(meta, info, cut=experiment.client.buckets is not None, auxiliary=experiment.training.auxiliary)
     layout = ParameterLayout(meta)
     algorithm = build_algorithm(experiment.algorithm, layout)
     algorithm.check(experiment)
@@ -209,9 +225,9 @@ def prepare_job(
     warning = idle_rounds(experiment, federation)
     task = draw_first(experiment, federation, work)
     with user_code("training.engine: trying the engines on clients of the first round"):
-        chosen = choose_engine(Job(experiment, spec, engine, model), federation, algorithm, task, tell=tell)
+        chosen = choose_engine(Job(experiment, spec, engine, model, handed), federation, algorithm, task, tell=tell)
     experiment = _with_engine(experiment, chosen.engine)
-    job = Job(experiment, spec, chosen.engine, model)
+    job = Job(experiment, spec, chosen.engine, model, handed)
     timetable = None
     if experiment.systems != SystemsConfig() or experiment.stop.wire_bytes is not None:
         down = most_down(Skeleton.of(job), federation.population)
@@ -229,6 +245,28 @@ def prepare_job(
         experiment, job, federation, metrics, work, selection, *counts, chosen, aggregation, algorithm.recorded,
         adapters, algorithm.links, local, warning, prompts, privacy, timetable, last_step(experiment, timetable),
     )  # fmt: skip
+
+
+def _check_own_loss(
+    experiment: Experiment, loss: Loss, model: nn.Module, output_shape: OutputShape, federation: Federation
+) -> None:
+    """Refuse a loss of the user's own that fails, and one of whole batches where something wants one a sample."""
+    training, info = experiment.training, federation.info
+    if not training.own_loss:
+        return
+    if isinstance(loss, ModelLoss):
+        loss.check(model)
+    elif not check_loss(loss, output_shape, info, name=training.loss):
+        return
+    sets = [federation.shard(client) for client in np.flatnonzero(federation.sizes())[:1].tolist()]
+    sets += [one for one in (federation.server("validation"), federation.server("test")) if one is not None]
+    wanted = {
+        "samples have weights": any(one.weight is not None for one in sets),
+        "training.class_weights weighs samples": not isinstance(training.class_weights, EqualClassesConfig),
+        "training.engine: rows fills batches up": training.engine == "rows",
+    }
+    for why in (name for name, found in wanted.items() if found):
+        raise refuse_batch_loss(training.loss, why)
 
 
 def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:

@@ -51,7 +51,7 @@ def build(job: Job, algorithm: Algorithm, choice: EngineChoice) -> tuple[Engine,
     """
     info = job.federation.open().info
     module = job.build_module(info, choice.torch_device)
-    loss = resolve_client_loss(job.experiment.training, info)
+    loss = resolve_client_loss(job.experiment.training, info, job.handed)
     work, features = algorithm.work(job.experiment.client), algorithm.feature_loss()
     update, saved = local_update(job, algorithm, compiled=choice.compiled), saving(job.experiment)
     layout, privacy = ParameterLayout(module), ExamplePrivacy.of(job.experiment.client)
@@ -82,7 +82,7 @@ class ProgramRun:
         self._server = {
             name: to_device(first[name].astype(np.float32), self._device) for name in algorithm.broadcast_state
         }
-        loss = resolve_client_loss(job.experiment.training, federation.info)
+        loss = resolve_client_loss(job.experiment.training, federation.info, job.handed)
         self._contexts = LossContexts(loss, federation, self._device)
         self._evaluator: Evaluator | None = None
         self._rule, self._buffers = build_rule(job.experiment.aggregation, algorithm.fields()), Buffers()
@@ -135,8 +135,9 @@ class ProgramRun:
         job, info = self._job, self._federation.info
         if self._evaluator is None:
             module, evaluation = job.build_module(info, self._device), job.experiment.evaluation
-            loss, layout = resolve_loss(job.experiment.training, info), ParameterLayout(module)
-            metrics = evaluated_metrics(job.experiment, info)
+            loss = resolve_loss(job.experiment.training, info, job.handed)
+            layout = ParameterLayout(module)
+            metrics = evaluated_metrics(job.experiment, info, job.handed)
             self._evaluator = Evaluator(module, layout, loss, metrics, info, self._device, evaluation.batch_size)
         found = np.ones((len(clients), len(models)))
         for j, model in enumerate(models):

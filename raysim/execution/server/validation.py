@@ -17,6 +17,7 @@ from raysim.models import exclusive_torch
 from raysim.rounds.job import Job
 from raysim.training import ParameterLayout, resolve_loss
 from raysim.training.batches import Shard, model_input, target
+from raysim.training.handed import one_a_sample
 from raysim.training.losses import element_weight
 from raysim.user_code import user_code
 
@@ -37,7 +38,7 @@ class ValidationLoss:
         self._layout = layout
         federation = job.federation.open()
         self._module = module.eval()
-        self._loss = resolve_loss(experiment.training, federation.info)
+        self._loss = resolve_loss(experiment.training, federation.info, job.handed)
         samples = federation.server("validation")
         assert samples is not None, "checked before the run"
         size = experiment.evaluation.batch_size
@@ -56,7 +57,7 @@ class ValidationLoss:
                 outputs = self._outputs(models, batch.x)
             for i, output in enumerate(outputs):
                 with user_code("training.loss"):
-                    losses = self._loss(output, batch.y).double()
+                    losses = one_a_sample(self._loss(output, batch.y), len(batch.y)).double()
                 shares = element_weight(losses, None if batch.weight is None else batch.weight.double())
                 total[i] += float((losses * shares).sum())
                 count[i] += float(shares.sum())

@@ -13,15 +13,19 @@ from raysim.config import Experiment, load
 from raysim.data import DataInfo
 from raysim.data.class_names import class_columns, class_number
 from raysim.errors import ConfigError
+from raysim.models import OutputShape
+from raysim.training.handed import NOTHING, HandedOver, one_a_sample
 from raysim.training.losses import Loss, blank_batch
 from raysim.training.metrics.by_class import F1, Precision, Recall
 from raysim.training.metrics.calibration import Brier, CalibrationError
 from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
 from raysim.training.metrics.language import Perplexity
 from raysim.training.metrics.metric import LossMetric, Metric, value_of
+from raysim.training.metrics.own import own_metric
 from raysim.training.metrics.preferences import RewardAccuracy, RewardMargin
 from raysim.training.metrics.ranking import PrAuc, RankMetric, RocAuc
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
+from raysim.training.model_loss import ModelLoss
 from raysim.user_code import guarded, user_code
 
 CLASSIFICATION: dict[str, type[Metric]] = {
@@ -47,10 +51,22 @@ def list_metrics() -> dict[str, str]:
     return {name: (metric.__doc__ or "").splitlines()[0] for name, metric in named.items()}
 
 
-def evaluated_metrics(experiment: Experiment, info: DataInfo) -> tuple[Metric, ...]:
-    """The metrics that an experiment measures; errors as of `resolve_metrics`."""
+def evaluated_metrics(experiment: Experiment, info: DataInfo, handed: HandedOver = NOTHING) -> tuple[Metric, ...]:
+    """The metrics that an experiment measures, and those that were handed over; errors as of `resolve_metrics`."""
     evaluation, training = experiment.evaluation, experiment.training
-    return resolve_metrics(evaluation.metrics, info, training.loss, evaluation.positive, training.dpo_beta)
+    named = resolve_metrics(evaluation.metrics, info, training.loss, evaluation.positive, training.dpo_beta)
+    given = tuple(_handed_over(one, info) for one in handed.metrics)
+    names = [metric.name for metric in (*named, *given)]
+    for metric in given:
+        if names.count(metric.name) > 1:
+            raise ConfigError(f"metrics: two metrics are called {metric.name!r}; give each its own `name`")
+    return (*named, *given)
+
+
+def _handed_over(one: Any, info: DataInfo) -> Metric:
+    if isinstance(one, type) and issubclass(one, Metric):
+        return _checked(one, info, f"metrics: {one.__name__}")
+    return own_metric(one, info, str(getattr(one, "__name__", type(one).__name__)))
 
 
 def resolve_metrics(
@@ -74,6 +90,8 @@ def resolve_metrics(
         ConfigError: there is no such class; a metric does not suit the data's task, is unknown, is no `Metric`, or two
             have the same name.
     """
+    if names is None and loss == "model":
+        names = ()
     if names is None:
         names = ("accuracy",) if info.task == "classification" else ("rmse",)
         names = tuple(PAIRS) if info.preferences else names
@@ -90,7 +108,7 @@ def resolve_metrics(
     return tuple(found.values())
 
 
-def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int, ...], info: DataInfo) -> None:
+def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: OutputShape, info: DataInfo) -> None:
     """Measure two blank samples.
 
     Args:
@@ -103,8 +121,11 @@ def check_metrics(metrics: Sequence[Metric], loss: Loss, output_shape: tuple[int
         ConfigError: a metric fails, or breaks its contract.
     """
     output, target = blank_batch(output_shape, info)
-    with user_code("training.loss", ConfigError):
-        losses = loss(output, target)
+    if isinstance(loss, ModelLoss):
+        losses = torch.zeros(len(target))
+    else:
+        with user_code("training.loss", ConfigError):
+            losses = one_a_sample(loss(output, target), len(target))
     for metric in metrics:
         with user_code(f"evaluation.metrics: {metric.name} cannot measure this model", ConfigError):
             rows = metric.contributions(output, target, losses, None)
@@ -184,17 +205,23 @@ def _top(name: str, k: int, info: DataInfo, loss: str) -> Metric:
 def _custom(name: str, info: DataInfo) -> Metric:
     custom = load(name, key="evaluation.metrics")
     if not (isinstance(custom, type) and issubclass(custom, Metric)):
-        raise ConfigError(f"evaluation.metrics: {name!r} is no subclass of raysim.training.metrics.Metric")
-    with user_code(f"evaluation.metrics: {name!r} cannot be made from the data's info alone", ConfigError):
+        return own_metric(custom, info, repr(name))
+    return _checked(custom, info, f"evaluation.metrics: {name!r}")
+
+
+def _checked(custom: type[Metric], info: DataInfo, place: str) -> Metric:
+    """An instance of a class of the user's own."""
+    with user_code(f"{place} cannot be made from the data's info alone", ConfigError):
+        name = place.rpartition(": ")[2].strip("'")
         metric = guarded(custom, RankMetric if issubclass(custom, RankMetric) else Metric, f"metric {name}")(info)
     missing = [key for key in ("name", "higher_is_better", "width") if not hasattr(metric, key)]
     if missing:
-        raise ConfigError(f"evaluation.metrics: {name!r} does not set `{missing[0]}`")
+        raise ConfigError(f"{place} does not set `{missing[0]}`")
     if not isinstance(metric.name, str) or not metric.name.strip() or not metric.name.isprintable():
-        raise ConfigError(f"evaluation.metrics: {name!r} has the name {metric.name!r}; expected printable text")
+        raise ConfigError(f"{place} has the name {metric.name!r}; expected printable text")
     if not isinstance(metric.width, int) or metric.width < 1 or not isinstance(metric.higher_is_better, bool):
         raise ConfigError(
-            f"evaluation.metrics: {name!r} has width {metric.width!r} and higher_is_better "
+            f"{place} has width {metric.width!r} and higher_is_better "
             f"{metric.higher_is_better!r}; expected a whole number of at least 1, and True or False"
         )
     return metric
