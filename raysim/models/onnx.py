@@ -67,4 +67,11 @@ def _save(module: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Any], p
     except Exception as error:  # the exporter raises anything, and shows pages
         raise ModelError(f"torch cannot write the model as ONNX ({told(error).splitlines()[0][:200]})") from error
     assert program is not None, "the exporter returns a program"
+    # Where the exporter cannot keep a size open, it falls back on that of the example without a word.
+    shapes = [one.shape for one in program.model.graph.inputs]
+    if any(shape is None or isinstance(shape[place], int) for shape in shapes for place in sizes):
+        raise ModelError(
+            "torch cannot write the model as ONNX: its forward pass takes the size of a batch for a constant; write "
+            "x.shape[0] for len(x), and no number that depends on it"
+        )
     program.save(path)

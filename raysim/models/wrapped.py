@@ -48,7 +48,7 @@ class Prompted(nn.Module):
         The attention mask has the prompt's positions already.
         """
         own = self.backbone.get_input_embeddings()(input_ids)
-        prompt = self.soft_prompt.to(own.dtype).expand(len(own), -1, -1)
+        prompt = self.soft_prompt.to(own.dtype).expand(own.shape[0], -1, -1)
         found = self.backbone(inputs_embeds=torch.cat([prompt, own], 1), **inputs)
         logits: Tensor = found.logits
         return logits[:, self.length :] if logits.ndim == 3 else logits

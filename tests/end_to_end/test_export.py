@@ -172,6 +172,10 @@ def test_what_cannot_be_an_onnx_file_is_one_line(tmp_path: Path, monkeypatch: py
         def forward(self, x: Tensor) -> Tensor:
             return x if float(x.sum()) > 0 else -x
 
+    class Counting(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / len(x)
+
     info = DataInfo("classification", (3,), "real", classes=3)
     monkeypatch.setattr(onnx, "find_spec", lambda library: None)
     with pytest.raises(RaysimError, match=r"^an ONNX file needs onnx; run `pip install 'raysim-fl\[onnx\]'`$"):
@@ -182,3 +186,6 @@ def test_what_cannot_be_an_onnx_file_is_one_line(tmp_path: Path, monkeypatch: py
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
     with pytest.raises(RaysimError, match="torch cannot write the model as ONNX"):
         onnx.save_onnx(Branching(), info, tmp_path / "model.onnx")
+    with pytest.raises(RaysimError, match=r"the size of a batch for a constant; write x.shape\[0\] for len\(x\)"):
+        onnx.save_onnx(Counting(), info, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
