@@ -42,7 +42,10 @@ class Method(StrEnum):
     LINEAR = "linear"
 
 
-@commands.command(epilog=examples("raysim privacy samples runs/dp-sgd-digits-20250102-030405"))
+@commands.command(
+    short_help="Print epsilon of each client's samples.",
+    epilog=examples("raysim privacy samples runs/dp-sgd-digits-20250102-030405"),
+)
 def samples(run: Run, delta: OfDelta = 1e-5, json: Json = False, debug: Debug = False) -> None:
     """Epsilon of each client's samples in a run with client.privacy, by the steps that the client took."""
     from raysim.auditing import private_clients
@@ -51,7 +54,10 @@ def samples(run: Run, delta: OfDelta = 1e-5, json: Json = False, debug: Debug = 
     _print(SamplesOutput(**private_clients(run, delta).facts()), json=json)
 
 
-@commands.command(epilog=examples("raysim privacy invert runs/quickstart-20250102-030405 --client 17 --round 3"))
+@commands.command(
+    short_help="Reconstruct samples from what a client sent.",
+    epilog=examples("raysim privacy invert runs/quickstart-20250102-030405 --client 17 --round 3"),
+)
 def invert(
     run: Run,
     client: Client,
@@ -80,10 +86,11 @@ def invert(
 
 
 @commands.command(
+    short_help="Tell training samples from others, or who took part.",
     epilog=examples(
         "raysim privacy membership runs/quickstart-20250102-030405",
         "raysim privacy membership runs/quickstart-20250102-030405 --round 3",
-    )
+    ),
 )
 def membership(
     run: Run,
@@ -106,7 +113,10 @@ def membership(
     _show(run, found, MembershipOutput(**found.facts()), keep=not no_keep, json=json)
 
 
-@commands.command(epilog=examples("raysim privacy canaries runs/canaries-20250102-030405"))
+@commands.command(
+    short_help="Estimate epsilon from canaries in a run.",
+    epilog=examples("raysim privacy canaries runs/canaries-20250102-030405"),
+)
 def canaries(
     run: Run, delta: OfDelta = 1e-5, no_keep: Unkept = False, json: Json = False, debug: Debug = False
 ) -> None:
@@ -117,7 +127,10 @@ def canaries(
     _show(run, found, found, keep=not no_keep, json=json)
 
 
-@commands.command(epilog=examples("raysim privacy neighbours runs/quickstart-20250102-030405 --client 17"))
+@commands.command(
+    short_help="Estimate epsilon from runs with and without one client.",
+    epilog=examples("raysim privacy neighbours runs/quickstart-20250102-030405 --client 17"),
+)
 def neighbours(
     run: Run,
     client: Client,

@@ -33,11 +33,12 @@ class Form(StrEnum):
 
 
 @app.command(
+    short_help="Compare runs: means over seeds, and what is more than seeds.",
     epilog=examples(
         "raysim compare runs/*",
         "raysim compare runs/fedavg-* runs/fedprox-* --metric test/accuracy --picture accuracy.pdf",
         "raysim compare runs/* --at best --format latex",
-    )
+    ),
 )
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", show_default=False, help="Run directories.")],

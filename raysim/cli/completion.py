@@ -26,11 +26,12 @@ class Shell(StrEnum):
 
 
 @app.command(
+    short_help="Print the script that has a shell complete commands.",
     epilog=examples(
         'eval "$(raysim completion bash)"       # in ~/.bashrc',
         'eval "$(raysim completion zsh)"        # in ~/.zshrc, after compinit',
         "raysim completion fish > ~/.config/fish/completions/raysim.fish",
-    )
+    ),
 )
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")], json: Json = False

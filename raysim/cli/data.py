@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 SHOWN_LABELS = 6
 
 commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(commands, name="data", help="Build the shards of a federation, look at them, import data sets.")
+app.add_typer(commands, name="data", help="Build shards, show who holds what, import data sets.")
 
 
 @commands.command(
+    short_help="Build the shards that CONFIG describes.",
     epilog=examples(
         "raysim data build quickstart",
         "raysim data build mnist_2nn data.partition.clients=1000",
         "raysim data build quickstart --verify",
-    )
+    ),
 )
 def build(
     config: Config = None,
@@ -56,10 +57,11 @@ def build(
 
 
 @commands.command(
+    short_help="Show who holds what, with a picture.",
     epilog=examples(
         "raysim data show quickstart",
         "raysim data show quickstart data.partition.alpha=10 --png even.png",
-    )
+    ),
 )
 def show(
     config: Config = None,
@@ -92,6 +94,7 @@ def show(
 
 @commands.command(
     "import",
+    short_help="Copy a data set to where every configuration finds it.",
     epilog=examples(
         "raysim data import mnist ~/Downloads/mnist",
         "raysim data import cifar10 ~/Downloads/cifar-10-batches-bin",

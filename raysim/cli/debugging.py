@@ -16,6 +16,7 @@ from raysim.errors import RaysimError
 
 
 @app.command(
+    short_help="Train one client of a round again in this process.",
     epilog=examples(
         "raysim debug runs/quickstart-20250102-030405 --client 17 --round 3",
         "raysim debug runs/quickstart-20250102-030405 --client 17 --round 3 --pdb",

@@ -31,11 +31,12 @@ _COMMON = "common"
 
 
 @app.command(
+    short_help="Make a small project that runs.",
     epilog=examples(
         "raysim init",
         "raysim init tabular clinics",
         "cd clinics && raysim run experiment.yaml",
-    )
+    ),
 )
 def init(
     template: Annotated[str, typer.Argument(metavar="TEMPLATE", help=f"One of {', '.join(TEMPLATES)}.")] = "torch",

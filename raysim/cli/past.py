@@ -18,6 +18,7 @@ NUMBERS = frozenset({"rounds", "time", "last", "best"})
 
 @app.command(
     "runs",
+    short_help="List the runs of a folder, the newest first.",
     epilog=examples(
         "raysim runs",
         "raysim runs --filter algorithm=fedprox --filter state=finished",

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 @app.command(
+    short_help="Show what `raysim run` would do, without training.",
     epilog=examples(
         "raysim plan quickstart",
         "raysim plan million_clients cohort=1000 execution.actors=8",
         "raysim plan mnist_cnn execution.num_gpus=0.25 --json",
-    )
+    ),
 )
 def plan(
     config: Config = None,

@@ -66,10 +66,11 @@ app.add_typer(commands, name="privacy", help="Epsilon by round, noise for an eps
 
 
 @commands.command(
+    short_help="Print epsilon by round.",
     epilog=examples(
         "raysim privacy curve privacy/dp_fedavg_digits",
         "raysim privacy curve --noise-multiplier 1.1 --population 60000 --cohort 256 --rounds 14062 --delta 1e-5",
-    )
+    ),
 )
 def curve(
     config: Config = None,
@@ -105,10 +106,11 @@ def curve(
 
 
 @commands.command(
+    short_help="Print the least noise for an epsilon.",
     epilog=examples(
         "raysim privacy calibrate privacy/dp_fedavg_digits --epsilon 4",
         "raysim privacy calibrate --epsilon 2 --population 1000 --cohort 50 --rounds 200 --delta 1e-5",
-    )
+    ),
 )
 def calibrate(
     config: Config = None,
@@ -145,10 +147,11 @@ def _up(value: float) -> float:
 
 
 @commands.command(
+    short_help="Tell releases with and without one client apart.",
     epilog=examples(
         "raysim privacy audit privacy/dp_fedavg_digits",
         "raysim privacy audit privacy/dp_fedavg_digits --trials 50000 --json",
-    )
+    ),
 )
 def audit(
     config: Config = None,

@@ -84,6 +84,7 @@ def run(
 
 
 @app.command(
+    short_help="Continue a run after its last checkpoint.",
     epilog=examples(
         "raysim resume runs/quickstart-20250102-030405",
         "raysim resume runs/mnist-2nn-shards-20250102-030405 rounds=2000 stop.target=0.98",
@@ -130,6 +131,7 @@ def resume(
 
 
 @app.command(
+    short_help="Write the report of a run, of several, or of a study.",
     epilog=examples(
         "raysim report runs/quickstart-20250102-030405",
         "raysim report runs/fedavg runs/fedsgd --out comparison.html",
@@ -159,6 +161,7 @@ def report(
 
 
 @app.command(
+    short_help="Write a finished run's model for other programs.",
     epilog=examples(
         "raysim export runs/smollm2_roles_lora-20250102-030405 --merged --to smollm2-roles",
         "raysim export runs/minilm_spam_lora-20250102-030405 --to spam-adapters",
@@ -188,6 +191,7 @@ def export(
 
 
 @app.command(
+    short_help="Make the model of a fedkseed run again from scalars.",
     epilog=examples(
         "raysim rebuild runs/fedkseed_digits-20250102-030405 --to model.safetensors",
         "raysim rebuild runs/fedkseed_digits-20250102-030405 --round 10 --to round-10.safetensors",

@@ -21,12 +21,13 @@ _NAME = ("type", "const", "enum", "pattern")
 
 
 @app.command(
+    short_help="Print the JSON schema of a configuration or an output.",
     epilog=examples(
         "raysim schema",
         "raysim schema --out raysim.schema.json",
         "# yaml-language-server: $schema=raysim.schema.json   (first line of a configuration)",
         "raysim schema --output 'privacy curve'",
-    )
+    ),
 )
 def schema(
     out: Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.")] = None,

@@ -14,11 +14,12 @@ from raysim.cli.options import Json
 
 
 @app.command(
+    short_help="Show runs in a browser while they go on.",
     epilog=examples(
         "raysim serve",
         "raysim serve runs --port 0 --json",
         "raysim serve /data/runs --host 0.0.0.0",
-    )
+    ),
 )
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="RUNS", help="The folder that the runs are in, or one run.")] = Path(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @app.command(
+    short_help="Search for the best values of keys, by a study.",
     epilog=examples(
         "raysim tune tune_lr",
         "raysim tune tune_weights tuning.trials=100 tuning.parallel=2 --directory runs/weights",

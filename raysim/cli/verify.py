@@ -20,6 +20,7 @@ SHOWN = 20
 
 
 @app.command(
+    short_help="Compare a run with its chain, and compute rounds again.",
     epilog=examples(
         "raysim verify runs/quickstart-20250102-030405",
         "raysim verify runs/quickstart-20250102-030405 --round 17",

@@ -12,6 +12,9 @@ from raysim.config.base import IMPORT_STRING
 from raysim.errors import ConfigError
 from raysim.user_code import user_code
 
+_WHERE = "run from the folder that it is in, name that folder in PYTHONPATH, or install it"
+"""What to do about a module that is not found."""
+
 
 def load(target: str, *, key: str) -> Any:
     """Return the object that `package.module:name` names. The working directory is importable, as for a script.
@@ -46,7 +49,7 @@ def _missing(failed: ConfigError, target: str, module_name: str, key: str) -> Co
     if not isinstance(cause, ModuleNotFoundError) or cause.name is None:
         return failed
     if f"{module_name}.".startswith(f"{cause.name}."):
-        return ConfigError(f"{key}: no module {cause.name!r} (from {target!r}); is it on the path?")
+        return ConfigError(f"{key}: no module {cause.name!r} (from {target!r}); {_WHERE}")
     error = ConfigError(f"{key}: {target}: its module needs {cause.name!r}, which is not installed; install it")
     error.users = True
     return error

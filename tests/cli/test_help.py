@@ -41,6 +41,13 @@ def test_help_lists_every_command(raysim: Raysim) -> None:
     assert all(f"\n  {command.split()[0]} " in listed for command in COMMANDS)
 
 
+@pytest.mark.parametrize("group", [[], ["data"], ["privacy"]])
+def test_what_a_command_does_is_listed_in_whole_words(raysim: Raysim, group: list[str]) -> None:
+    listed = raysim(*group, "--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert len(listed.splitlines()) >= 3
+    assert "..." not in listed
+
+
 def test_version_is_printed(raysim: Raysim) -> None:
     assert raysim("--version").stdout == f"raysim {package.__version__}\n"
 

@@ -48,7 +48,10 @@ def test_a_malformed_import_string_is_told_how_to_write_one(target: str) -> None
 def test_a_missing_module_is_named(beside: Path, target: str, missing: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(target, key="model.name")
-    assert str(caught.value) == f"model.name: no module {missing!r} (from {target!r}); is it on the path?"
+    assert (
+        str(caught.value) == f"model.name: no module {missing!r} (from {target!r}); "
+        "run from the folder that it is in, name that folder in PYTHONPATH, or install it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,11 @@ HERE = "test_observers"
 @pytest.mark.parametrize(
     ("observer", "line"),
     [
-        ("nowhere:Thing", ": no module 'nowhere' (from 'nowhere:Thing'); is it on the path?"),
+        (
+            "nowhere:Thing",
+            ": no module 'nowhere' (from 'nowhere:Thing'); "
+            "run from the folder that it is in, name that folder in PYTHONPATH, or install it",
+        ),
         (f"{HERE}:Missing", f": module '{HERE}' has no 'Missing'"),
         (f"{HERE}:SUMMARY", f": {HERE}:SUMMARY is a RunSummary, not a class of observers"),
         (
