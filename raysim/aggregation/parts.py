@@ -20,6 +20,7 @@ from raysim.aggregation.records import ColumnSums, Field, PartialSum, Record, co
 from raysim.aggregation.rules import Accumulator, Finished, Rule, ServerView
 from raysim.aggregation.running_sum import Named, RunningSum
 from raysim.arrays import Float64, Int32, Int64
+from raysim.errors import ConfigError
 
 PART = Field("part", 1, FixedPoint(32), constant=True, sent=nothing)
 """The number of a client's part, which it does not send: whom it sends to knows it."""
@@ -99,6 +100,11 @@ class MeanOfParts(Rule):
     """The weighted mean of all fields, and of those with `parts` that of each part, with the parts' weights."""
 
     road = "sum"
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        super().__init__(fields)
+        if PART.name not in {field.name for field in fields}:
+            raise ConfigError(f"algorithm: it has sums of several parts, and no field {PART.name!r}; send PART as well")
 
     def accumulator(
         self, round_number: int, device: torch.device, buffers: Buffers | None = None, named: Named | None = None

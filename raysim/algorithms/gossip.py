@@ -111,7 +111,7 @@ class Gossip(Algorithm):
 
     def edges(self, turn: int) -> Edges:
         """Those of a round, by the rounds before it."""
-        return edges(self.graph, self.nodes, turn)
+        return edges(self.graph, self.nodes, turn % period(self.graph, self.nodes))
 
     @abstractmethod
     def rows(

@@ -76,7 +76,7 @@ def edges(graph: GraphConfig, nodes: int, turn: int = 0) -> Edges:
 
     Args:
         nodes: n.
-        turn: rounds before this one, from 0; only graphs that change look at it (see `period`).
+        turn: rounds before this one, from 0, in a graph that changes; below its `period`.
     """
     every = np.arange(nodes)
     if isinstance(graph, ErdosRenyiGraphConfig):
@@ -92,7 +92,7 @@ def edges(graph: GraphConfig, nodes: int, turn: int = 0) -> Edges:
         ahead = np.arange(1, graph.degree // 2 + 1)
         steps = np.concatenate([ahead, -ahead])
     elif isinstance(graph, OnePeerGraphConfig):
-        steps = np.array([1 << (turn % period(graph, nodes))])
+        steps = np.array([1 << turn])
     elif graph.name == "full":
         steps = np.arange(1, nodes)
     else:
