@@ -11,6 +11,7 @@ import torch
 from federations import digits, final_sha256, sha256
 
 from raysim import Experiment, Simulation
+from raysim.errors import ConfigError
 from raysim.execution.preparation.prepare import prepare_job
 from raysim.rounds.vectors import read_vectors
 
@@ -66,6 +67,8 @@ def test_virtual_time_is_that_of_a_model_along_every_edge(tmp_path: Path) -> Non
     assert (
         f"sends its model to {degrees.min()} to {degrees.max()}; the spectral gap of its weights is" in prepared.links
     )
+    with pytest.raises(ConfigError, match=f"below one round, which sends {2 * message * degrees.sum():,}"):
+        prepare_job(gossip(tmp_path, SPARSE, "stop.wire_bytes=9"))
     step = next(iter(prepared.timetable.steps()))
     seconds = 1 + load.work / 10 + degrees * message * (1 / 20_000 + 1 / 40_000)
     np.testing.assert_allclose(step.seconds, seconds)
