@@ -188,15 +188,16 @@ def draw() -> None:
     import matplotlib.pyplot as plt
 
     kept = KEPT.all()
-    figure, axes = plt.subplots(1, len(DATA), figsize=(11, 4), sharey=True)
-    for axis, partition in zip(axes, DATA, strict=True):
+    measured = [partition for partition in DATA if any(name.startswith(f"{partition};") for name in kept)]
+    figure, axes = plt.subplots(1, len(measured), figsize=(5 * len(measured) + 2, 4), sharey=True, squeeze=False)
+    for axis, partition in zip(axes[0], measured, strict=True):
         for method in METHODS:
             if (found := kept.get(f"{partition}; {method}")) is not None:
                 axis.plot(np.cumsum(found["up"]) / 1e6, np.maximum.accumulate(found["accuracy"]), label=method)
         axis.axhline(TARGET, color="grey", linewidth=0.5)
         axis.set(title=f"MNIST, 2NN, {partition}", xlabel="megabytes up", xscale="log", ylim=(0.8, 0.98))
-    axes[0].set_ylabel("best test accuracy so far")
-    axes[-1].legend(fontsize=7)
+    axes[0, 0].set_ylabel("best test accuracy so far")
+    axes[0, -1].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=110)
 
