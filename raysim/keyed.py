@@ -77,6 +77,7 @@ class Purpose(IntEnum):
     HADAMARD = 242
     SKETCH = 243
     DOWNLINK = 244
+    FLOWER = 260
 
 
 def _mix(h: UInt64) -> UInt64:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysim.cli.app import Debug, app, examples
+from raysim.cli.flower import is_app, resume_app, run_app
 from raysim.cli.json_outputs import answer
 from raysim.cli.json_outputs.files import ExportOutput, RebuildOutput, ReportOutput
 from raysim.cli.options import Config, Json, JsonLines, Overrides, Run, read_experiment
@@ -46,6 +47,7 @@ Profile = Annotated[
         "raysim run quickstart",
         "raysim run quickstart rounds=10 model.hidden=[128] execution.actors=2",
         "raysim run quickstart execution.executor=inprocess --directory runs/first --json",
+        "raysim run flower:my_app nodes=100 run.num-server-rounds=10 execution.num_gpus=0.25",
     )
 )
 def run(
@@ -69,8 +71,16 @@ def run(
     Leaves a run directory with the resolved configuration, a row for every round and client, checkpoints, the model
     and a report; the last lines say where. Ctrl-C and SIGTERM save the rounds so far, and `raysim resume` goes on from
     there; before the first round they leave nothing. A second one stops at once.
+
+    CONFIG may also be `flower:` and an app of Flower, which runs unchanged: a folder with pyproject.toml,
+    package.module, or package.module:name. Its keys are nodes, seed, name, run.KEY (the app's own configuration),
+    execution.KEY and tracking.KEY; `docs/flower.md` lists them.
     """
     progress = _display(quiet, json, plain, profile)
+    if config is not None and is_app(config):
+        changes = [*(overrides or ()), *_without_report(no_report)]
+        run_app(config, changes, directory=directory, progress=progress, profile=profile, seeds=seeds)
+        return
     experiment = read_experiment(config, [*(overrides or ()), *_without_report(no_report)], command="run")
     _load(progress, experiment.execution.executor)
     from raysim.simulation import Simulation
@@ -112,8 +122,13 @@ def resume(
     Only what no past round depends on may change: the sections stop, execution, tracking and tuning, evaluation.every,
     evaluation.clients_every and evaluation.local_baseline, data.cache, privacy.budget, and rounds, unless
     client.schedule is a curve over all rounds: cosine, or steps with a line or cosine to the run's end.
+    Of a run of an app of Flower, only execution, tracking and run.
     """
     progress = _display(quiet, json, plain, profile)
+    if (looked_up(run) / "flower.yaml").is_file():
+        changes = [*(overrides or ()), *_without_report(no_report)]
+        resume_app(run, changes, allow_different_bits=allow_different_bits, progress=progress, profile=profile)
+        return
     _load(progress)
     from raysim.simulation import Simulation
 
@@ -153,6 +168,10 @@ def report(
         from raysim.tuning.report import write_study_report
 
         written = write_study_report(runs[0], out)
+    elif len(runs) == 1 and (looked_up(runs[0]) / "flower.yaml").is_file():
+        from raysim.adapters.flower.report import write_flower_report
+
+        written = write_flower_report(runs[0], out)
     else:
         from raysim.tracking import write_report
 

@@ -1,0 +1,1 @@
+"""An app in the layout of Flower's sklearn example, with a NumPyClient and server_fn."""

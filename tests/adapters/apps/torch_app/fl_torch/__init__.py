@@ -1,0 +1,1 @@
+"""An app in the layout of Flower's quickstart-pytorch."""
