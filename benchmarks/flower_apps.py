@@ -150,7 +150,12 @@ def turn(where: str, app: str) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         command = [sys.executable, __file__, where, app, out.name]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        found: dict[str, Any] = json.loads(Path(out.name).read_text())
+        return read(Path(out.name))
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a run in a process of its own came to."""
+    found: dict[str, Any] = json.loads(file.read_text())
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 pytest.importorskip("flwr")
-from flower_apps import APPS, run_app, settings
+from app_runs import APPS, run_app, settings
 
 from raysim.adapters.flower import FlowerSimulation
 
