@@ -9,7 +9,7 @@ TESTS = PYTHONDONTWRITEBYTECODE= RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=
 # Those without Ray wait now and then for a child or a disk: a process more than cores keeps the cores busy.
 FAST ?= -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
-.PHONY: quickstart test test-fast newest-torch lint docs format clean
+.PHONY: quickstart test test-fast newest-torch flower lint docs format clean
 
 quickstart: $(BIN)/.installed
 	$(BIN)/raysim run $(CONFIG)
@@ -23,6 +23,10 @@ test-fast: $(BIN)/.installed-test
 
 newest-torch:
 	PYTHON=$(PYTHON) .ci/newest-torch
+
+# Apps of Flower, in an environment of their own.
+flower:
+	PYTHON=$(PYTHON) .ci/flower
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

@@ -191,3 +191,12 @@ def test_a_run_with_more_replies_than_allowed_says_that_it_cannot_be_resumed(
     assert "tracking.reply_bytes: this run cannot be resumed" in capsys.readouterr().err
     with pytest.raises(RunError, match="no replies to continue from"):
         FlowerSimulation.resume(tmp_path / "run")
+
+
+def test_the_app_whose_lines_are_counted_runs_and_learns(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = {"num-server-rounds": 3, "fraction-train": 0.3, "log-to": str(tmp_path / "board")}
+    result = run_app("own_app", tmp_path / "run", run=run)
+    assert [row.cohort for row in result.rounds] == [30] * 3  # of the project file's 100 nodes
+    assert result.rounds[-1].metrics["test/loss"] < result.rounds[0].metrics["test/loss"]
+    assert list((tmp_path / "board").iterdir())

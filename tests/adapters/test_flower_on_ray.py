@@ -1,18 +1,14 @@
-"""Apps on actors: the bits of this process, however many there are and whoever dies; the results of Flower itself."""
+"""Apps on actors: the bits of this process, however many there are and whoever dies."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("flwr")
-from app_runs import APPS, run_app
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from app_runs import run_app
 
 pytestmark = pytest.mark.ray
 
@@ -51,16 +47,3 @@ def test_classic_clients_run_on_actors_to_the_same_bits(ray_session: Any, tmp_pa
     here = run_app("sklearn_app", tmp_path / "here", nodes=4, run=run)
     there = on_ray("sklearn_app", tmp_path / "there", 3, nodes=4, run=run)
     assert [array.tobytes() for array in here.arrays.values()] == [array.tobytes() for array in there.arrays.values()]
-
-
-@pytest.mark.parametrize("app", ["torch_app", "sklearn_app", "strategy_app"])
-def test_flowers_own_simulation_gives_the_same_to_a_millionth(app: str, tmp_path: Path) -> None:
-    import flower_apps as benchmark
-
-    found = {}
-    for where in ("flower", "raysim"):
-        out = tmp_path / f"{where}.json"
-        subprocess.run([sys.executable, benchmark.__file__, where, app, str(out)], check=True, capture_output=True)
-        found[where] = benchmark.read(out)
-    assert benchmark.difference(found["flower"], found["raysim"]) < 1e-6
-    assert APPS == benchmark.APPS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,11 @@ class Tenfold:
 
 def pool(program: Any = None, **changes: Any) -> Any:
     """Two actors of a core each."""
+    import ray
+
     from raysim.cluster.calls import CallPool
 
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no actor can import this file
     given = {"actors": 2, "most": 8, "num_cpus": 1.0, "num_gpus": 0.0, "max_retries": 2, **changes}
     return CallPool(program or Tenfold(), ExecutionConfig(), **given)
 
