@@ -1,4 +1,4 @@
-"""Other people's interfaces: what was made for another library is taken here as it is, apps of Flower run as they are."""
+"""Other people's interfaces: what was made for another library is taken here as it is; apps of Flower run unchanged."""
 
 from raysim.adapters.frames import from_frame
 from raysim.adapters.hugging_face import from_hugging_face
