@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from raysim.config.flower import FlowerConfig
 from raysim.errors import ConfigError
-from raysim.tracking.observers.base import Observer
-from raysim.tracking.observers.lines import JsonObserver
 
 if TYPE_CHECKING:
     from raysim.adapters.flower import FlowerSimulation
+    from raysim.tracking.observers.base import Observer
 
 PREFIX = "flower:"
 
@@ -36,6 +34,8 @@ def run_app(
     """
     if profile:
         raise ConfigError("--profile: an app of Flower has no phases that raysim could time; leave the option out")
+    from raysim.config.flower import FlowerConfig
+
     given = FlowerConfig.parse({}, overrides, where="overrides")
     from raysim.adapters.flower import FlowerSimulation, find_app
 
@@ -76,7 +76,8 @@ def _run(start: Callable[[], FlowerSimulation], progress: str) -> None:
             simulation.run()
     except KeyboardInterrupt as error:
         where = None if simulation is None else simulation.directory
-        error.args = ("interrupted" if where is None else f"interrupted; continue with: raysim resume {where}",)
+        again = where is not None and (where / "replies.bin").is_file()
+        error.args = (f"interrupted; continue with: raysim resume {where}" if again else "interrupted",)
         raise
     if progress == "quiet" or (progress != "json" and not sys.stdout.isatty()):
         typer.echo(simulation.directory)
@@ -84,4 +85,8 @@ def _run(start: Callable[[], FlowerSimulation], progress: str) -> None:
 
 def _observer(progress: str) -> str | Observer:
     """The display; one that prints JSON keeps the standard output for itself."""
-    return JsonObserver(sys.stdout) if progress == "json" else progress
+    if progress != "json":
+        return progress
+    from raysim.tracking.observers.lines import JsonObserver
+
+    return JsonObserver(sys.stdout)

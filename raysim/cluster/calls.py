@@ -6,6 +6,7 @@ calls: programs of other libraries run on it.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -38,7 +39,10 @@ class Program(Protocol):
 class CallActor:
     """Runs a program on its share of a machine."""
 
-    def __init__(self, program: Reference[Program]) -> None:
+    def __init__(self, program: Reference[Program], *, gpu: bool) -> None:
+        """`gpu`: whether it was given a share of one; Ray does not hide GPUs from an actor that was not."""
+        if not gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         keep_freed_memory()
         user_code.interruptible = False
         self._reference = program
@@ -162,7 +166,7 @@ class CallPool:
         options = self._ray.remote(CallActor).options(
             num_cpus=self._share.num_cpus, num_gpus=self._share.num_gpus, max_restarts=0, max_task_retries=0
         )
-        self._actors[worker] = options.remote(self._program)
+        self._actors[worker] = options.remote(self._program, gpu=self._share.num_gpus > 0)
 
     def _await_all(self) -> None:
         calls = [actor.ready.remote() for actor in self._actors.values()]
@@ -221,11 +225,17 @@ class CallPool:
         error = done.exception()
         if error is None:
             call.answer.set_result(done.result())
-        elif isinstance(error, Exception):
-            self._failed(worker, call, error)
+        else:
+            try:
+                self._failed(worker, call, error)
+            except Exception as fatal:
+                call.answer.set_exception(fatal)
+                raise
         self._idle.append(worker)
 
-    def _failed(self, worker: int, call: _Call, error: Exception) -> None:
+    def _failed(self, worker: int, call: _Call, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            raise RunError(f"{call.name}: its call was given up ({type(error).__name__}); run again")
         failure = failure_of(self._ray, error)
         if failure.gone:
             self._runtime.health.check()

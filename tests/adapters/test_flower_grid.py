@@ -238,3 +238,20 @@ def test_an_app_in_memory_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="handed over in memory"):
         FlowerSimulation.resume(tmp_path / "run")
     assert settings()["execution"] == {"executor": "inprocess"}
+
+
+def test_clients_compute_with_as_many_threads_as_they_are_given(tmp_path: Path) -> None:
+    threads: list[int] = []
+
+    def main(grid: Grid, context: Context) -> None:
+        for reply in grid.send_and_receive([Message(RecordDict(), node, "query") for node in grid.get_node_ids()]):
+            threads.append(reply.content["m"]["threads"])
+
+    def answer(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"m": MetricRecord({"threads": torch.get_num_threads()})}), reply_to=message)
+
+    before = torch.get_num_threads()
+    execution = {"executor": "inprocess", "threads_per_client": 3}
+    run_app(apps(main, answer), tmp_path / "run", nodes=2, execution=execution)
+    assert threads == [3, 3]
+    assert torch.get_num_threads() == before

@@ -175,7 +175,7 @@ def _project(folder: Path) -> FlowerApp:
     name = str(_section(values, "project").get("name", folder.resolve().name))
     return FlowerApp(
         name=re.sub(r"[^\w.-]+", "-", name) or "app",
-        where=str(folder),
+        where=str(folder.resolve()),
         source=AppSource(components["clientapp"], components["serverapp"], str(folder.resolve())),
         config=_flat(_section(flower, "app", "config"), f"{file}: [tool.flwr.app.config]"),
         nodes=nodes if isinstance(nodes, int) else None,

@@ -6,8 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NoAnswer
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -238,18 +237,18 @@ class Messages:
             data = sent.message.metadata
             lives = data.created_at + data.ttl - time.time()
             left = lives if end is None else min(lives, end - time.monotonic())
-            try:
-                answer = sent.answer.result(timeout=max(0.0, left))
-            except NoAnswer:
-                if sent.answer.done():  # the error of that name was the call's own
+            wait([sent.answer], timeout=max(0.0, left))
+            if sent.answer.done():
+                try:
+                    answer = sent.answer.result()
+                except BaseException as error:
+                    self.fatal = self.fatal or error
                     raise
+            else:
                 self.late += 1
                 if left < lives:
                     continue
                 answer = Answer(_expired(sent.message), None, "no reply within the message's time to live")
-            except BaseException as error:
-                self.fatal = self.fatal or error
-                raise
             with self._lock:
                 self._open.pop(sent.id, None)
             answer.reply.metadata.__dict__["_message_id"] = f"{sent.id}-reply"
