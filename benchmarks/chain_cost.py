@@ -23,6 +23,7 @@ from peers.side import Task
 from peers.workloads import WORKLOADS, Federation, prepare
 
 from raysim import Experiment, Simulation
+from raysim.tracking.chain import LAG
 
 WARMUP = 20
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", default=["A", "B", "C"], help="of speed.py (%(default)s)")
     parser.add_argument("--engine", default="compiled", help="%(default)s")
     parser.add_argument("--blocks", type=int, default=40, help="blocks of each run (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="of a block (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=LAG + 1, help="of a block (%(default)s)")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "raysim-bench")
     given = parser.parse_args()
     print("| workload | CPU ms a round, with | without | more | wall ms, with | without | more |")

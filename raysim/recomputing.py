@@ -60,7 +60,7 @@ class Recomputed:
             return
         metrics = [name for name in row if name not in _FIXED]
         for name in (*EXACT, *metrics):
-            now, was = values.get(name), row[name]
+            now, was = values.get(name), row.get(name)
             if name in metrics and not whole and (None in (now, was) or name.startswith("privacy/")):
                 continue
             if not _same(now, was):
@@ -71,6 +71,9 @@ class Recomputed:
         """The first client whose value differs, of each column."""
         file = self._run.clients.name
         if (was := self._clients.get(number)) is None:
+            return
+        if missing := [name for name in EXACT_OF_CLIENTS if name not in was.schema.names]:
+            yield Deviation(f"has no column {missing[0]}", file, number, column=missing[0])
             return
         ids, right = was["client"].to_pylist(), now["client"].to_pylist()
         if ids != right:

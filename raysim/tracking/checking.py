@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -126,12 +127,17 @@ def _tables(run: RunDirectory, chain: Chain) -> Iterator[Deviation]:
     except RunError as error:
         yield Deviation(str(error), run.rounds.name)
         return
+    except (KeyError, struct.error) as error:
+        yield Deviation(f"its columns are not those that were recorded ({error.args[0]})", run.rounds.name)
+        return
     if run.model.is_file() and found and found[-1]["round"] > last:
         yield Deviation(f"rounds {last + 1} to {found[-1]['round']} are not in the chain", run.rounds.name)
     try:
         yield from _clients(run, links, {row["round"] for row in found if row["cohort"]})
     except RunError as error:
         yield Deviation(str(error), run.clients.name)
+    except KeyError as error:
+        yield Deviation(f"its columns are not those that were recorded ({error.args[0]})", run.clients.name)
 
 
 def _rows(run: RunDirectory, links: dict[int, Link], found: list[dict[str, Any]]) -> Iterator[Deviation]:

@@ -21,7 +21,7 @@ from raysim.rounds.rows import CLIENT_SCHEMA, EXACT, EXACT_OF_CLIENTS, ROUND_FIE
 _FIXED = {field.name: "d" if pa.types.is_floating(field.type) else "q" for field in ROUND_FIELDS}
 _REST = tuple(name for name in _FIXED if name not in EXACT)
 _PACKED_REST = Struct(f"<{len(_REST)}d")
-_EXACT_OF_CLIENTS = (*(name for name in EXACT_OF_CLIENTS if name != "dropped"), *VIRTUAL_SCHEMA.names)
+_EXACT_OF_CLIENTS = tuple(name for name in EXACT_OF_CLIENTS if name != "dropped")
 _REST_OF_CLIENTS = tuple(name for name in CLIENT_SCHEMA.names if name not in ("round", *EXACT_OF_CLIENTS))
 _SHORT = 16
 """Hexadecimal digits of a digest that finds damage, and that no link is made of."""
@@ -96,7 +96,7 @@ def of_clients(clients: pa.RecordBatch) -> tuple[str, str]:
     if form is not None and message is not None and len(message) == form.length:
         exact, rest = (_sum(named, [message[part] for part in parts]) for named, parts in (form.exact, form.rest))
     else:
-        names = [name for name in _EXACT_OF_CLIENTS if name in clients.schema.names]
+        names = _exact_of(clients.schema)
         exact, rest = (_sum(_named(len(clients), some), _columns(clients, some)) for some in (names, _REST_OF_CLIENTS))
     if dropped:
         exact.update(f"\n{json.dumps(texts.to_pylist())}".encode())
@@ -137,17 +137,22 @@ def _form(virtual: int, rows: int) -> _Form:
     columns.insert(schema.get_field_index("dropped"), pa.nulls(rows, pa.string()))
     form = MessageForm(pa.RecordBatch.from_arrays(columns, schema=schema), list(numbers), (rows,))
 
-    def parts(names: Iterable[str]) -> tuple[bytes, tuple[slice, ...]]:
-        some, found = [name for name in names if name in numbers], list[slice]()
-        for name in some:
+    def parts(names: tuple[str, ...]) -> tuple[bytes, tuple[slice, ...]]:
+        found = list[slice]()
+        for name in names:
             start = form.offsets[name]
             end = start + rows * np.dtype(numbers[name]).itemsize
             if found and found[-1].stop == start:
                 start = found.pop().start
             found.append(slice(start, end))
-        return _named(rows, some), tuple(found)
+        return _named(rows, names), tuple(found)
 
-    return _Form(form.length, parts(_EXACT_OF_CLIENTS), parts(_REST_OF_CLIENTS))
+    return _Form(form.length, parts(_exact_of(schema)), parts(_REST_OF_CLIENTS))
+
+
+def _exact_of(schema: pa.Schema) -> tuple[str, ...]:
+    """The exact columns of numbers, also those of virtual time where there are any."""
+    return (*_EXACT_OF_CLIENTS, *(name for name in VIRTUAL_SCHEMA.names if name in schema.names))
 
 
 def _named(rows: int, names: Iterable[str]) -> bytes:

@@ -138,6 +138,10 @@ def without_row(table: str, row: int) -> Callable[[Path], None]:
     return damage
 
 
+def without_column(table: str, column: str) -> Callable[[Path], None]:
+    return lambda run: pq.write_table(pq.read_table(run / table).drop_columns([column]), run / table)
+
+
 def replaced(file: str, old: str, new: str) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         text = (run / file).read_text()
@@ -182,6 +186,17 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["rounds.parquet, round 1: a column that says how the round was done, such as seconds or workers, is not as"],
     ),
     "a missing round": (without_row("rounds.parquet", 2), ["rounds.parquet, round 3: has no row"]),
+    "a missing column": (
+        without_column("rounds.parquet", "samples"),
+        ["rounds.parquet: its columns are not those that were recorded (samples)"],
+    ),
+    "a missing column of clients": (
+        without_column("clients.parquet", "loss"),
+        [
+            "clients.parquet: its columns are not those that were recorded (",
+            "clients.parquet, round 5: has no column loss",
+        ],
+    ),
     "a loss of a client": (
         other_value("clients.parquet", "loss", 5, lambda value: value / 2),
         ["clients.parquet, round 2, client {client}: loss is "],
