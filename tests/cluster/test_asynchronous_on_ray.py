@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from federations import digits, final_sha256, sha256
 
 from raysim import Experiment, Simulation
 from raysim.cluster.pool import ClientPool
+from raysim.execution.preparation.prepare import prepare_job
 
 FEDBUFF = "systems.timetable={name: fedbuff, buffer: 3, in_flight: 5, max_staleness: 6}"
 FEDASYNC = "systems.timetable={name: fedasync, in_flight: 4, max_staleness: 8}"
@@ -57,10 +59,15 @@ def test_a_run_that_goes_on_in_mid_buffer_on_other_workers_comes_to_the_bits_of_
     tmp_path: Path, ray_session: Any, actors: int, timetable: str, engine: str
 ) -> None:
     trained = "training.engine=" + engine, "training.compile=false"
-    expected = final_sha256(troubled(tmp_path / "whole", timetable, [], *trained))
-    with Simulation(troubled(tmp_path / "broken", timetable, [], *trained, "rounds=3")) as simulation:
+    planned = prepare_job(troubled(tmp_path / "plan", timetable, [], *trained)).timetable
+    assert planned is not None
+    plan = next(plan for plan in planned.plans() if plan.step == 6)
+    lost = {"what": "nothing", "at": "send", "round": int(plan.base[0]) + 1, "client": int(plan.clients[0])}
+    expected = final_sha256(troubled(tmp_path / "whole", timetable, [lost], *trained))
+    with Simulation(troubled(tmp_path / "broken", timetable, [lost], *trained, "rounds=3")) as simulation:
         simulation.run()
     assert list(simulation.directory.glob("checkpoints/*/older.safetensors")), "versions are in flight"
     with Simulation.resume(simulation.directory, overrides=["rounds=8", *on_ray(actors)]) as resumed:
         resumed.run()
         assert sha256(resumed.model()) == expected
+    assert pq.read_table(simulation.directory / "rounds.parquet")["dropped"][5].as_py() == 1, "of FedAsync the only one"
