@@ -2,6 +2,7 @@
 
     python benchmarks/virtual_time.py plans         durations, staleness, seconds and memory of planning
     python benchmarks/virtual_time.py training      2NN on McMahan's non-IID MNIST to 95 %, needs $RAYSIM_DATA/mnist
+    python benchmarks/virtual_time.py real          real seconds of both on two Ray actors, by turns; needs it, too
 
 NVFlare's edge example has 16 devices of three kinds (mean 100, 200 and 400 s, Gaussian with a standard deviation of 4)
 and 5 s of communication: an asynchronous step waits (100 + 200 + 400) / 3 + 5 = 238.3 s in the mean, a synchronous
@@ -33,6 +34,8 @@ KEPT = Kept("virtual_time")
 TARGET = 0.95
 SIGMAS = (0.0, 0.5, 1.0)
 IN_FLIGHT = (10, 30, 100)
+REAL = ("synchronous", "FedBuff, 30 in flight")
+STEPS, WARM_UP = 16, 4
 MOST_STEPS = {"fedasync": 4000}
 SEEDS, TRIPS = 4_000, 20_000
 EDGE = SystemsConfig.model_validate(
@@ -57,7 +60,7 @@ def main() -> None:
     """Measure what is missing, and write the page."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument(
-        "what", nargs="+", choices=["plans", "training", "page"], help="what to measure, or to write"
+        "what", nargs="+", choices=["plans", "training", "real", "page"], help="what to measure, or to write"
     )
     arguments.add_argument("--only", nargs="+", choices=list(TIMETABLES), default=list(TIMETABLES))
     given = arguments.parse_args()
@@ -68,6 +71,8 @@ def main() -> None:
             for sigma in SIGMAS:
                 KEPT.of(key(name, sigma), lambda name=name, sigma=sigma: train(name, sigma))
                 KEPT.page(page())
+    if "real" in given.what:
+        measure_real()
     KEPT.page(page())
 
 
@@ -216,10 +221,54 @@ def _trained_already(sigma: float) -> dict[str, Any] | None:
     return known[0] | {"virtual seconds": _ends(timetable, known[0]["steps"])}
 
 
+def measure_real(turns: int = 3) -> None:
+    """Real and processor seconds of rounds and of as many updates that come when they like, on two actors."""
+    found: dict[str, list[list[float]]] = {name: [] for name in REAL}
+    for turn in range(turns):
+        for name in REAL[:: 1 if turn % 2 else -1]:
+            with tempfile.TemporaryDirectory() as folder:
+                values = setting(name, 1.0, folder) | {"rounds": STEPS, "evaluation": {"every": 0}, "stop": {}}
+                values["execution"] = {"executor": "ray", "actors": 2, "rounds_ahead": 0}
+                values["training"] = {"engine": "sequential"}
+                with Simulation(Experiment.parse(values)) as simulation:
+                    committed = iter(simulation)
+                    for _ in range(WARM_UP):
+                        next(committed)
+                    began, spent = time.perf_counter(), _processor_seconds()
+                    for _ in range(STEPS - WARM_UP):
+                        next(committed)
+                    found[name].append([time.perf_counter() - began, _processor_seconds() - spent])
+                    print(name, found[name][-1], file=sys.stderr, flush=True)
+    KEPT.put("real", found)
+
+
+def _processor_seconds() -> float:
+    """Of this process, and of those of the Ray that it started."""
+    import psutil
+
+    me = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in (me, *me.children(recursive=True)))
+
+
+def _real_page(known: dict[str, Any]) -> Iterator[str]:
+    if (found := known.get("real")) is None:
+        return
+    plain, other = (np.array(found[name]) for name in REAL)
+    ratios = other / plain
+    (real, processor), (least, _), (most, _) = (of(ratios, axis=0) for of in (np.median, np.min, np.max))
+    yield (
+        f"{STEPS - WARM_UP} steps of ten updates on two Ray actors: with 30 in flight they take {real:.2f} of the real "
+        f"time of synchronous rounds and {processor:.2f} of their processor time, in the median of {len(ratios)} turns "
+        f"(real time {least:.2f} to {most:.2f}).\n"
+    )
+
+
 def page() -> str:
     """The tables of what there is."""
     known = KEPT.all()
-    return "\n".join(["# Virtual time\n", *_edge_page(known), *_planning_page(known), *_training_page(known)])
+    return "\n".join(
+        ["# Virtual time\n", *_edge_page(known), *_planning_page(known), *_real_page(known), *_training_page(known)]
+    )
 
 
 def _edge_page(known: dict[str, Any]) -> Iterator[str]:
