@@ -95,10 +95,12 @@ def plain_averaging(module: nn.Module, loss: MeanLoss, parts: tuple[slice, ...] 
     return module
 
 
-def check(form: Form, engine: str, folder: Path, executor: str = "inprocess") -> dict[str, float]:
+def check(
+    form: Form, engine: str, folder: Path, executor: str = "inprocess", parts: tuple[slice, ...] = PARTS
+) -> dict[str, float]:
     """Train the form and compare each parameter with the plain loop's; the metrics."""
     found, metrics = train(form, engine, folder, executor)
-    expected = plain_averaging(form.module(), form.loss)
+    expected = plain_averaging(form.module(), form.loss, parts)
     for (name, ours), theirs in zip(found.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-6, msg=lambda line, name=name: f"{name}: {line}")
     return metrics

@@ -22,6 +22,7 @@ KINDS: Mapping[str, str] = {
     "datasets": "data.source",
     "partitioners": "data.partition",
     "transforms": "data.transforms",
+    "splits": "data.split",
     "augmentations": "data.augmentation",
     "models": "model",
     "algorithms": "algorithm",

@@ -11,6 +11,7 @@ from raysim.config.bounds import SEED
 from raysim.config.imbalance import AugmentationConfig, ImbalanceConfig, NoAugmentationConfig
 from raysim.config.partition import IidPartitionConfig, PartitionConfig
 from raysim.config.sources import BundledConfig, SourceConfig
+from raysim.config.splitting import RandomSplitConfig, SplitConfig
 from raysim.config.text import CorpusConfig
 from raysim.config.transforms import TransformConfig
 
@@ -43,6 +44,8 @@ class DataConfig(Section):
     """More training samples of each client's rare classes, made once from those that it has."""
     noise: LabelNoiseConfig = LabelNoiseConfig()
     """Labels to spoil, to study how a method treats mislabelled clients."""
+    split: SplitConfig = RandomSplitConfig()
+    """Which samples the shares `test` and `validation` are: at random, of each class, whole groups, or the latest."""
     test: Fraction = 0.2
     """Share of the samples kept for testing, where the source has no test set of its own."""
     validation: Fraction = 0.0

@@ -17,12 +17,13 @@ from raysim.config.generating import GenerateConfig
 from raysim.config.observers import ObserverConfig
 
 _METRIC = (
-    r"^(accuracy|top\d{1,6}|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|perplexity|reward_accuracy|reward_margin|(precision|recall|f1)(/.+)?"
+    r"^(accuracy|(top|hit_rate|ndcg)\d{1,6}|macro_f1|balanced_accuracy|pr_auc|roc_auc|brier|ece|perplexity|reward_accuracy|reward_margin|(precision|recall|f1)(/.+)?"
     r"|mae|rmse|loss|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
 )
 _METRICS = (
-    "accuracy", "top5", "macro_f1", "balanced_accuracy", "precision", "recall", "f1", "pr_auc", "roc_auc", "brier",
-    "ece", "perplexity", "reward_accuracy", "reward_margin", "mae", "rmse", "loss", "package.module:name",
+    "accuracy", "top5", "hit_rate10", "ndcg10", "macro_f1", "balanced_accuracy", "precision", "recall", "f1", "pr_auc",
+    "roc_auc", "brier", "ece", "perplexity", "reward_accuracy", "reward_margin", "mae", "rmse", "loss",
+    "package.module:name",
 )  # fmt: skip
 
 
@@ -48,10 +49,10 @@ class EvaluationConfig(Section):
     """Rounds between two evaluations of every client on its holdout, where `data.holdout` > 0, and on the test samples
     that the source says are its own; by default as `every`, 0 is never."""
     metrics: tuple[MetricName, ...] | None = None
-    """`accuracy`, `top5` (any k), `macro_f1`, `balanced_accuracy`; `precision`, `recall` and `f1` (of `positive`, else
-    of each class; `recall/died` of one); `pr_auc`, `roc_auc`; `brier`, `ece`; `perplexity`; `reward_accuracy` and
-    `reward_margin` of pairs of answers; `mae`, `rmse`, or import strings; the loss is always there. By default accuracy
-    for classes, RMSE for numbers, and both of pairs for those."""
+    """`accuracy`, `top5`, `hit_rate10` and `ndcg10` (any k), `macro_f1`, `balanced_accuracy`; `precision`, `recall` and
+    `f1` (of `positive`, else of each class; `recall/died` of one); `pr_auc`, `roc_auc`; `brier`, `ece`; `perplexity`;
+    `reward_accuracy` and `reward_margin` of pairs of answers; `mae`, `rmse`, or import strings; the loss is always
+    there. By default accuracy for classes, RMSE for numbers, and both of pairs for those."""
     positive: str | Annotated[int, Field(ge=0, strict=True)] | None = None
     """The class that `precision`, `recall`, `f1`, `pr_auc` and `roc_auc` look for, by name or number. By default
     the areas look for class 1 of two, or for every class in turn, the others for every class."""

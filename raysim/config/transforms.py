@@ -8,6 +8,8 @@ from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
 
+DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
+
 
 class MissingConfig(Section):
     """Rows with NaN or infinity: drop them, or fill the holes with a statistic of the training part."""
@@ -57,11 +59,108 @@ class OneHotConfig(Section):
     """A column with more categories is an error: each becomes a column of its own, and it may be an id or a text."""
 
 
+class DatesConfig(Section):
+    """Turn columns of dates into numbers: `column.year`, `column.month` and so on in the place of each."""
+
+    name: Literal["dates"] = "dates"
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Columns of text, such as `2024-03-01` or `2024-03-01T12:30:00+01:00`."""
+    format: str | None = None
+    """How they are written, as in Python's `strptime` (`%d.%m.%Y`); by default ISO 8601."""
+    parts: Annotated[tuple[DatePart, ...], Field(min_length=1)] = ("year", "month", "weekday")
+    """What becomes a column; `days` are those since 1970-01-01 with their fractions, `weekday` is 0 on Mondays."""
+
+
+class RareConfig(Section):
+    """Put one category in the place of all that are rare in training; one that training never saw is rare, too."""
+
+    name: Literal["rare"] = "rare"
+    columns: tuple[str, ...] | None = None
+    """Columns of categories; by default every column that is not numeric."""
+    min_count: int = Field(10, ge=2)
+    """A category of fewer training samples is rare."""
+    other: str = Field("other", min_length=1)
+    """What they become."""
+
+
+class ClipConfig(Section):
+    """Move outliers to quantiles of the training part."""
+
+    name: Literal["clip"] = "clip"
+    columns: tuple[str, ...] | None = None
+    """Columns of a table; by default every numeric feature."""
+    low: float = Field(0.01, ge=0, lt=1)
+    """Share of the training part below which values are raised."""
+    high: float = Field(0.99, gt=0, le=1)
+    """Share of the training part above which values are lowered."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClipConfig:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
+class OrdinalConfig(Section):
+    """Turn each category into its number: 0, 1, … in sorted order, or in one that is given; -1 where it is unknown."""
+
+    name: Literal["ordinal"] = "ordinal"
+    columns: tuple[str, ...] | None = None
+    """Columns to encode; by default every column that is not numeric."""
+    order: dict[str, tuple[str, ...]] = Field({}, max_length=1000)
+    """Categories of a column from the lowest to the highest, by its name; sorted, where it has none here."""
+
+
+class HashConfig(Section):
+    """Turn categorical columns into 0/1 columns `name#0`, `name#1`, …: a category belongs to one by its hash.
+
+    Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009. No vocabulary is kept.
+    """
+
+    name: Literal["hash"] = "hash"
+    columns: tuple[str, ...] | None = None
+    """Columns to encode; by default every column that is not numeric."""
+    buckets: int = Field(32, ge=2, le=10_000)
+    """Columns that are made of each."""
+
+
+class TargetMeanConfig(Section):
+    """Turn each category into the mean target of its training samples, of each class where there are more than two.
+
+    Micci-Barreca, "A Preprocessing Scheme for High-Cardinality Categorical Attributes in Classification and Prediction
+    Problems", SIGKDD Explorations 2001: (Σ y + m · prior) / (n + m). The statistics are those of all clients together.
+    """
+
+    name: Literal["target_mean"] = "target_mean"
+    columns: tuple[str, ...] | None = None
+    """Columns to encode; by default every column that is not numeric."""
+    smoothing: float = Field(10.0, ge=0)
+    """m: samples that the mean of all counts for."""
+
+
+class IdsConfig(Section):
+    """Give the model ids of categories by their columns' names, for embeddings; 0 is whatever training never saw.
+
+    It comes last: the other columns, which are numeric by then, are one more input, `features`.
+    """
+
+    name: Literal["ids"] = "ids"
+    columns: tuple[str, ...] | None = None
+    """Columns of categories, such as users and items; by default every column that is not numeric."""
+
+
 TransformConfig = Annotated[
     Annotated[MissingConfig, Tag("missing")]
     | Annotated[MinMaxConfig, Tag("min_max")]
     | Annotated[StandardiseConfig, Tag("standardise")]
-    | Annotated[OneHotConfig, Tag("one_hot")],
+    | Annotated[OneHotConfig, Tag("one_hot")]
+    | Annotated[DatesConfig, Tag("dates")]
+    | Annotated[RareConfig, Tag("rare")]
+    | Annotated[ClipConfig, Tag("clip")]
+    | Annotated[OrdinalConfig, Tag("ordinal")]
+    | Annotated[HashConfig, Tag("hash")]
+    | Annotated[TargetMeanConfig, Tag("target_mean")]
+    | Annotated[IdsConfig, Tag("ids")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -10,7 +10,6 @@ import numpy as np
 
 from raysim.arrays import Array, Int64
 from raysim.config.data import DataConfig
-from raysim.config.partition import NaturalPartitionConfig
 from raysim.data.accounting import Account
 from raysim.data.augmentation import check_augmentation
 from raysim.data.class_names import named
@@ -23,7 +22,8 @@ from raysim.data.left_out import LeftOut
 from raysim.data.noise import check_noise
 from raysim.data.owners import owned_tests
 from raysim.data.partition import Partition, Traits, partition
-from raysim.data.split import holdout_last, holdout_sizes, split, training_samples
+from raysim.data.split import holdout_last, holdout_sizes, training_samples
+from raysim.data.splitting import cut_dataset
 from raysim.data.transforms import Fitted, apply, describe, fit, refuse_strays
 from raysim.errors import DataError
 
@@ -51,11 +51,9 @@ class DividedData:
 
 def divide(dataset: Dataset, config: DataConfig, seed: int) -> DividedData:
     """Split first, then fit the transforms on the training part alone, then deal it."""
+    refuse_strays(config.transforms, dataset.train)
+    dataset, cut = cut_dataset(dataset, config, seed)
     pool = dataset.train
-    refuse_strays(config.transforms, pool)
-    owners = pool.client if isinstance(config.partition, NaturalPartitionConfig) else None
-    share = config.test if dataset.test is None else 0.0
-    cut = split(len(pool), seed, test=share, validation=config.validation, owners=owners)
     account = Account(dataset, config)
     dealt_out = imbalanced(config.imbalance, pool, cut.train, dataset.info, seed)
     account.imbalance(cut.train, dealt_out)

@@ -134,7 +134,6 @@ BAD = {
     "fractional class": ("a,outcome\n1,1\n2,0.5\n", {}, "'outcome': row 2 is 0.5, no class; set task: regression"),
     "text to regress on": ("a,outcome\n1,x\n2,y\n", {"task": "regression"}, "is text; set task: classification"),
     "one class": ("a,outcome\n1,x\n2,x\n", {}, "is x in every row; there are no classes to tell apart"),
-    "a date": ("a,outcome\n2020-01-01,x\n2020-01-02,y\n", {}, "column 'a' has type date32[day], neither a number"),
     "UTF-16": (CSV.encode("utf-16"), {}, "this file is UTF-16; save it as UTF-8"),
     "no header": ("1,2\n3,4\n", {}, "its first row, 1, 2, is all numbers; begin with a row of names"),
     "pandas' row numbers": (",a,outcome\n0,7,x\n1,8,y\n", {}, "column 1 has no name; name it, or leave it out by"),

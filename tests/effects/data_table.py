@@ -94,6 +94,45 @@ data.transforms=min_max.high | [{name: min_max, high: 3}] | data.transforms=[min
 data.transforms=standardise | [standardise] |
 data.transforms=one_hot | [one_hot] | @kinds
 data.transforms=one_hot.columns | [{name: one_hot, columns: [number]}] | @kinds; data.transforms=[one_hot]
+data.transforms=dates | [{name: dates, columns: [day]}] | @days
+data.transforms=dates.columns | [{name: dates, columns: [label]}] | @days;
+    data.transforms=[{name: dates, columns: [day]}]
+data.transforms=dates.format | [{name: dates, columns: [day], format: "%d"}] | @days;
+    data.transforms=[{name: dates, columns: [day]}]
+data.transforms=dates.parts | [{name: dates, columns: [day], parts: [day]}] | @days;
+    data.transforms=[{name: dates, columns: [day]}]
+data.transforms=rare | [{name: rare, min_count: 50}, one_hot] | @kinds; data.transforms=[one_hot]
+data.transforms=rare.columns | [{name: rare, columns: [number]}, one_hot] | @kinds; data.transforms=[rare, one_hot]
+data.transforms=rare.min_count | [{name: rare, min_count: 900}, one_hot] | @kinds;
+    data.transforms=[{name: rare, min_count: 2}, one_hot]
+data.transforms=rare.other | [{name: rare, min_count: 900, other: ""}, one_hot] | @kinds;
+    data.transforms=[{name: rare, min_count: 900}, one_hot]
+data.transforms=clip | [{name: clip, high: 0.5}] |
+data.transforms=clip.columns | [{name: clip, high: 0.5, columns: [one]}] | @csv;
+    data.transforms=[{name: clip, high: 0.5}]
+data.transforms=clip.low | [{name: clip, low: 0.4}] | data.transforms=[clip]
+data.transforms=clip.high | [{name: clip, high: 0.5}] | data.transforms=[clip]
+data.transforms=ordinal | [ordinal] | @kinds
+data.transforms=ordinal.columns | [{name: ordinal, columns: [number]}, one_hot] | @kinds; data.transforms=[ordinal]
+data.transforms=ordinal.order | [{name: ordinal, order: {kind: [a]}}] | @kinds; data.transforms=[ordinal]
+data.transforms=hash | [hash] | @kinds
+data.transforms=hash.columns | [{name: hash, columns: [number]}, one_hot] | @kinds; data.transforms=[hash]
+data.transforms=hash.buckets | [{name: hash, buckets: 5}] | @kinds; data.transforms=[hash]
+data.transforms=target_mean | [target_mean] | @kinds
+data.transforms=target_mean.columns | [{name: target_mean, columns: [number]}, one_hot] | @kinds;
+    data.transforms=[target_mean]
+data.transforms=target_mean.smoothing | [{name: target_mean, smoothing: 0}] | @kinds; data.transforms=[target_mean]
+data.transforms=ids | [ids] | @kinds; data.transforms=[one_hot]
+data.transforms=ids.columns | [{name: ids, columns: [number]}] | @kinds; data.transforms=[ids];
+    model.name=own_code:Mixed
+data.split=random | random | data.split=stratified
+data.split=stratified | stratified |
+data.split=group | {name: group, column: one} | @csv; data.validation=0; data.test=0.3
+data.split=group.column | two | @csv; data.split.column=one; data.validation=0; data.test=0.3
+data.split=group.keep | true | @csv; data.split.column=one; data.validation=0; data.test=0.3
+data.split=time | {name: time, column: number} | @csv
+data.split=time.column | one | @csv; data.split.column=two
+data.split=time.keep | true | @csv; data.split.column=number
 data.transforms=one_hot.max_categories | [{name: one_hot, max_categories: 2}] | @kinds; data.transforms=[one_hot]
 data.partition=iid.allow_empty | true | data.partition.clients=100
 data.partition=iid.clients | 5 | data.partition.clients=4

@@ -97,6 +97,8 @@ def write_files(folder: Path) -> None:
         pq.write_table(table, folder / f"{name}.parquet")
         lines = [",".join(map(str, row.values())) for row in table.to_pylist()]
         (folder / f"{name}.csv").write_text("\n".join([",".join(columns), *lines]) + "\n")
+    days = [f"2024-0{1 + i % 7}-{1 + i % 27:02d},20{i % 30:02d}-01-02,{i % 3}" for i in range(60)]
+    (folder / "days.csv").write_text("\n".join(["day,other,label", *days]) + "\n")
     for name in ("a", "b"):
         texts = {owner: " ".join(random.choice(list("abcde fg"), 60)) for owner in ("x", "y", "z")} | {"w": "abcabc"}
         (folder / f"{name}.json").write_text(json.dumps(texts))

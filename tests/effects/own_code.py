@@ -37,6 +37,17 @@ class TwoOutputs(nn.Module):
         return {"logits": logits, "side": self.side(logits)}
 
 
+class Mixed(nn.Module):
+    """Classes by a category and by numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 3), nn.Linear(4, 3)
+
+    def forward(self, kind: Any, features: Any) -> Any:
+        return self.table(kind) + self.head(features)
+
+
 class Bag(nn.Module):
     """Classes of the mean embedding of those tokens that are no padding."""
 

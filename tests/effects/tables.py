@@ -12,6 +12,7 @@ import re
 UNEVEN = "systems.fleet={name: log_normal, speed: 10, sigma: 1}; rounds=6; data.partition={name: quantity, clients: 6}"
 BASES = {
     "@csv": "data.source={name: csv, path: <FOLDER>/a.csv, label: label, ignore: [kind]}",
+    "@days": "data.source={name: csv, path: <FOLDER>/days.csv, label: label, ignore: [other]}",
     "@kinds": "data.source={name: csv, path: <FOLDER>/a.csv, label: label}",
     "@idx": "data.source.features=<FOLDER>/mnist-a/train-images-idx3-ubyte; "
     "data.source.labels=<FOLDER>/mnist-a/train-labels-idx1-ubyte",

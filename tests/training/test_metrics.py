@@ -185,7 +185,7 @@ def test_loss_is_always_measured_first_and_once() -> None:
 
 
 def test_list_metrics_describes_each_in_one_line() -> None:
-    assert set(list_metrics()) == {*METRICS, *RANKED, *BY_CLASS, "topK"}
+    assert set(list_metrics()) == {*METRICS, *RANKED, *BY_CLASS, "topK", "hit_rateK", "ndcgK"}
     assert all(text.endswith(".") and "\n" not in text for text in list_metrics().values())
 
 
@@ -345,3 +345,12 @@ def test_a_metric_that_cannot_measure_the_model_is_one_line(
 
     with pytest.raises(ConfigError, match=line):
         check_metrics(resolve_metrics((name,), info), loss, output_shape, info)
+
+
+def test_hit_rate_and_ndcg_are_those_of_the_rank_among_all_classes() -> None:
+    output = torch.tensor([[0.1, 0.9, 0.5, 0.2], [0.9, 0.1, 0.5, 0.2], [0.3, 0.3, 0.3, 0.3], [math.nan, 0.0, 1.0, 2.0]])
+    target = torch.tensor([2, 1, 1, 0])
+    found = measure(DataInfo("classification", (4,), "real", classes=4), ("hit_rate2", "ndcg2"), output, target)
+    # Ranks are 2, 4, 2 and, with a NaN, the last one.
+    assert found["hit_rate2"] == 0.5
+    assert found["ndcg2"] == pytest.approx(2 / math.log2(3) / 4)

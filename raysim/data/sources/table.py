@@ -197,6 +197,8 @@ def _column(column: pa.ChunkedArray, name: str, path: Path | str) -> Array:
         strings: Array = column.to_numpy()
         _refuse_blanks(strings, name, path)
         return strings
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # text as the transform `dates` reads it
+        return np.array([None if one is None else one.isoformat() for one in column.to_pylist()], dtype=object)
     what = "is not UTF-8 text" if pa.types.is_binary(kind) else f"has type {kind}, neither a number nor text"
     raise DataError(f"{path}: column {name!r} {what}; convert it, or list it in data.source.ignore")
 

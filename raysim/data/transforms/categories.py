@@ -91,7 +91,7 @@ def refuse_strays(transforms: Sequence[TransformConfig], pool: Pool) -> None:
     """
     if not isinstance(pool.x, Columns):
         return
-    named = {name for config in transforms if isinstance(config, OneHotConfig) for name in config.columns or ()}
+    named = {name for config in transforms for name in getattr(config, "columns", None) or ()}
     for name, values in zip(pool.x.names, pool.x.values, strict=True):
         if not is_numeric(values) and name not in named and (stray := find_stray(values)):
             where = f"{source_row(pool, stray.position)}, column {name!r}"

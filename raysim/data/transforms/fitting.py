@@ -10,12 +10,37 @@ from typing import Any, Protocol
 import numpy as np
 
 from raysim.arrays import Array
-from raysim.config.transforms import MinMaxConfig, MissingConfig, OneHotConfig, StandardiseConfig, TransformConfig
+from raysim.config.transforms import (
+    ClipConfig,
+    DatesConfig,
+    HashConfig,
+    IdsConfig,
+    MinMaxConfig,
+    MissingConfig,
+    OneHotConfig,
+    OrdinalConfig,
+    RareConfig,
+    StandardiseConfig,
+    TargetMeanConfig,
+    TransformConfig,
+)
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import DataInfo
 from raysim.data.lazy import LazyArray
 from raysim.data.transforms.categories import Encode, fit_one_hot
+from raysim.data.transforms.clipping import Clip, fit_clip
+from raysim.data.transforms.dates import Dates, fit_dates
+from raysim.data.transforms.encodings import (
+    Hashed,
+    Merge,
+    Numbered,
+    fit_hash,
+    fit_ordinal,
+    fit_rare,
+    fit_target_mean,
+)
 from raysim.data.transforms.features import feature_name, is_numeric, source_row
+from raysim.data.transforms.ids import Ids, fit_ids
 from raysim.data.transforms.memory import check_room
 from raysim.data.transforms.missing import Drop, Fill, fit_missing
 from raysim.data.transforms.scaling import Scale, fit_min_max, fit_standardise
@@ -40,6 +65,13 @@ _FIT: dict[type, Callable[[Any, Pool], FittedTransform]] = {
     MinMaxConfig: fit_min_max,
     StandardiseConfig: fit_standardise,
     OneHotConfig: fit_one_hot,
+    DatesConfig: fit_dates,
+    RareConfig: fit_rare,
+    ClipConfig: fit_clip,
+    OrdinalConfig: fit_ordinal,
+    HashConfig: fit_hash,
+    TargetMeanConfig: fit_target_mean,
+    IdsConfig: fit_ids,
 }
 _STEPS: dict[str, type[Any]] = {
     "drop": Drop,
@@ -47,6 +79,12 @@ _STEPS: dict[str, type[Any]] = {
     "scale": Scale,
     "encode": Encode,
     "vocabulary": Vocabulary,
+    "dates": Dates,
+    "merge": Merge,
+    "clip": Clip,
+    "numbered": Numbered,
+    "hashed": Hashed,
+    "ids": Ids,
 }
 _FEWER = "list columns in data.source.ignore"
 _NAMES = {step: name for name, step in _STEPS.items()}
@@ -102,6 +140,10 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
         steps.append(fit_vocabulary(train))
         train = steps[-1].apply(train)
     for config in transforms:
+        if steps and isinstance(steps[-1], Ids):
+            raise DataError(
+                f"{train.origin}: ids makes several inputs of a table, so it is the last transform; move it"
+            )
         fit_step = _FIT[type(config)]
         if isinstance(config, OneHotConfig) and any(isinstance(step, Fill) for step in steps):
             fit_step = partial(fit_one_hot, holes_are_zeros=True)
@@ -140,6 +182,8 @@ def apply(fitted: Fitted, pool: Pool, watch: Callable[[Pool, Pool], None] | None
 def describe(fitted: Fitted, info: DataInfo, train: Pool) -> DataInfo:
     """What a sample looks like now; `train` is the training part after `apply`."""
     info = replace(info, input_shape=train.sample_shape, input_kind=train.kind)
+    if fitted.steps and isinstance(fitted.steps[-1], Ids):
+        info = replace(info, inputs=fitted.steps[-1].inputs)
     if fitted.vocabulary is None:
         return info
     return replace(info, classes=len(fitted.vocabulary), vocabulary=len(fitted.vocabulary))
@@ -154,7 +198,9 @@ def _not_empty(pool: Pool) -> Pool:
 def _matrix(columns: Columns, pool: Pool) -> Array:
     for name, values in zip(columns.names, columns.values, strict=True):
         if not is_numeric(values):
-            remedy = "add the `one_hot` transform, or list it in data.source.ignore"
+            remedy = (
+                "add the `one_hot` transform (or dates, ordinal, hash, target_mean), or list it in data.source.ignore"
+            )
             raise DataError(f"{pool.origin}: column {name!r} is not numeric; {remedy}")
     check_room(pool, 4 * len(columns) * len(columns.names), f"a matrix of {len(columns.names):,} columns", _FEWER)
     matrix = np.empty((len(columns), len(columns.names)), np.float32)

@@ -72,12 +72,43 @@ class TopAccuracy(MeanMetric):
         self.k = k
 
     def measure(self, output: Tensor, target: Tensor, losses: Tensor) -> Tensor:
-        output, target = classes_last(output, target), target.long().unsqueeze(-1)
-        own = output.gather(-1, target)
-        classes = torch.arange(output.shape[-1], device=output.device)
-        # Not `output > own`: a NaN must count as a miss.
-        ahead = ~(output <= own) | ((output == own) & (classes < target))
-        return ahead.sum(-1) < self.k
+        return ahead_of(output, target) < self.k
+
+
+class HitRate(TopAccuracy):
+    """Share of samples whose item is among the k with the largest scores: `topK`, as recommenders call it."""
+
+    def __init__(self, info: DataInfo, k: int) -> None:
+        super().__init__(info, k)
+        self.name = f"hit_rate{k}"
+
+
+class DiscountedGain(MeanMetric):
+    """Mean of 1 / log2(1 + rank) of the target among all classes, 0 beyond rank k: NDCG of one relevant item.
+
+    Järvelin & Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", TOIS 2002; as in He et al., "Neural
+    Collaborative Filtering", WWW 2017, section 4.1. Of equal logits the lower class comes first.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, info: DataInfo, k: int) -> None:
+        super().__init__(info)
+        self.name = f"ndcg{k}"
+        self.k = k
+
+    def measure(self, output: Tensor, target: Tensor, losses: Tensor) -> Tensor:
+        rank = ahead_of(output, target)
+        return torch.where(rank < self.k, 1 / torch.log2(rank.double() + 2), 0.0)
+
+
+def ahead_of(output: Tensor, target: Tensor) -> Tensor:
+    """How many classes come before the target by their logits, int64 `[n, *positions]`; a NaN is behind all."""
+    output, target = classes_last(output, target), target.long().unsqueeze(-1)
+    own = output.gather(-1, target)
+    classes = torch.arange(output.shape[-1], device=output.device)
+    # Not `output > own`: a NaN must count as a miss.
+    return (~(output <= own) | ((output == own) & (classes < target))).sum(-1)
 
 
 class BalancedAccuracy(Metric):

@@ -18,7 +18,7 @@ from raysim.training.handed import NOTHING, HandedOver, one_a_sample
 from raysim.training.losses import Loss, blank_batch
 from raysim.training.metrics.by_class import F1, Precision, Recall
 from raysim.training.metrics.calibration import Brier, CalibrationError
-from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, MacroF1, TopAccuracy
+from raysim.training.metrics.classes import Accuracy, BalancedAccuracy, DiscountedGain, HitRate, MacroF1, TopAccuracy
 from raysim.training.metrics.language import Perplexity
 from raysim.training.metrics.metric import LossMetric, Metric, value_of
 from raysim.training.metrics.own import own_metric
@@ -46,8 +46,9 @@ METRICS: dict[str, type[Metric]] = {"loss": LossMetric, **CLASSIFICATION, **REGR
 
 
 def list_metrics() -> dict[str, str]:
-    """Name and one-line description of every metric; `topK` stands for any k."""
+    """Name and one-line description of every metric; `topK`, `hit_rateK` and `ndcgK` stand for any k."""
     named: dict[str, Any] = {**METRICS, **RANKED, **BY_CLASS, "topK": TopAccuracy}
+    named |= {"hit_rateK": HitRate, "ndcgK": DiscountedGain}
     return {name: (metric.__doc__ or "").splitlines()[0] for name, metric in named.items()}
 
 
@@ -146,7 +147,7 @@ def _resolve(name: str, info: DataInfo, loss: str, positive: int | None, beta: f
     family = name.partition("/")[0]
     if ":" in name and family not in BY_CLASS:
         return [_custom(name, info)]
-    top = re.fullmatch(r"top(\d+)", name)
+    top = re.fullmatch(r"(top|hit_rate|ndcg)(\d+)", name)
     for_classes = top is not None or family in BY_CLASS or name in RANKED or name in CLASSIFICATION
     if not for_classes and name not in METRICS:
         raise ConfigError(f"evaluation.metrics: unknown metric {name!r}; valid are {', '.join(list_metrics())}")
@@ -166,7 +167,7 @@ def _resolve(name: str, info: DataInfo, loss: str, positive: int | None, beta: f
         return _by_class(name, info, positive)
     if name == Perplexity.name:
         return [Perplexity(info, of_losses=loss in ("auto", "cross_entropy"))]
-    return [_top(name, int(top[1]), info, loss) if top else METRICS[name](info)]
+    return [_top(name, int(top[2]), info, loss) if top else METRICS[name](info)]
 
 
 def _by_class(name: str, info: DataInfo, positive: int | None) -> list[Metric]:
@@ -199,7 +200,9 @@ def _top(name: str, k: int, info: DataInfo, loss: str) -> Metric:
             f"evaluation.metrics: {name} of {info.classes} classes measures nothing; use k from 1 to "
             f"{(info.classes or 0) - 1}"
         )
-    return TopAccuracy(info, k)
+    if name.startswith("ndcg"):
+        return DiscountedGain(info, k)
+    return HitRate(info, k) if name.startswith("hit_rate") else TopAccuracy(info, k)
 
 
 def _custom(name: str, info: DataInfo) -> Metric:
