@@ -23,7 +23,7 @@ from raysim.cluster import RayExecutor
 from raysim.cluster.runtime import import_ray
 from raysim.errors import RunError
 
-ROUNDS = 1000
+ROUNDS = 100_000
 """More than are run: a part ends when it has seen what it waits for."""
 QUICK = {
     "RAY_health_check_initial_delay_ms": "1000",

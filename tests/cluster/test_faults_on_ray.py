@@ -213,7 +213,7 @@ def test_a_driver_killed_with_rounds_in_flight_resumes_to_the_same_bits_with_eac
 ) -> None:
     """In a process of its own, which joins the session's Ray."""
     address = ray_session.get_runtime_context().gcs_address
-    many = ["rounds=200", "execution.actors=1", "execution.executor=ray", f"execution.address={address}"]
+    many = ["rounds=100000", "execution.actors=1", "execution.executor=ray", f"execution.address={address}"]
     experiment = digits(tmp_path, *many)
     experiment.to_yaml(tmp_path / "c.yaml")
     command = "from raysim.cli import main; main()"

@@ -36,7 +36,7 @@ def kill_after_giving(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     return killed
 
 
-def every_cpu_is_free(ray: Any, patience: float = 60.0) -> bool:
+def every_cpu_is_free(ray: Any, patience: float = 240.0) -> bool:
     """Whether all CPUs of the session come free: Ray takes back those of killed actors some time after the kill."""
     total, deadline = ray.cluster_resources()["CPU"], time.monotonic() + patience
     while (free := ray.available_resources().get("CPU", 0.0)) != total and time.monotonic() < deadline:

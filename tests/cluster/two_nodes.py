@@ -56,7 +56,7 @@ def gpus_given(runtime: Runtime, nodes: list, execution: ExecutionConfig, census
     placer = Placer(nodes, wanted, cohort=1000, actor_bytes=0)
     roster = Roster(runtime, None, placer, placer.place(nodes), dedicated=False)
     try:
-        said = runtime.ray.get([roster.actor(worker).where.remote() for worker in roster.workers], timeout=120)
+        said = runtime.ray.get([roster.actor(worker).where.remote() for worker in roster.workers], timeout=400)
     finally:
         roster.close()
     return Counter((roster._seats[w].group, node, gpus) for w, (node, gpus) in zip(roster.workers, said, strict=True))

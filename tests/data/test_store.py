@@ -334,7 +334,7 @@ def test_chunks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def _build(folder: Path, barrier: object) -> None:
     def slowly(temporary: Path) -> None:
         write(temporary)
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=240)
 
     build_once(folder, slowly)
 
@@ -369,7 +369,7 @@ def _build_until_told(folder: Path, begun: Any, finish: Any) -> None:
     def slowly(temporary: Path) -> None:
         write(temporary)
         begun.set()
-        finish.wait(timeout=60)
+        finish.wait(timeout=240)
 
     build_once(folder, slowly)
 
@@ -382,7 +382,7 @@ def test_what_a_killed_builder_left_is_removed_and_what_a_living_one_writes_is_n
         begun, finish = context.Event(), context.Event()
         builders.append(context.Process(target=_build_until_told, args=(cache / key, begun, finish)))
         builders[-1].start()
-        assert begun.wait(timeout=60)
+        assert begun.wait(timeout=240)
     killed, living = builders
     killed.kill()
     killed.join()
