@@ -43,6 +43,7 @@ SMALL = {
     "shakespeare_lstm": ["cohort=2", "client.steps=1", "model.hidden=8", "evaluation.every=0"],
     "synthetic_fedprox": ["client.epochs=1", "client.steps=2"],
     "fedprox_stragglers": ["client.epochs=1", "client.steps=2"],
+    "hierarchical_digits": ["algorithm.edge_rounds=1"],
 }
 """Overrides that make a configuration quick to try."""
 
