@@ -2,5 +2,6 @@
 
 from raysim.adapters.frames import from_frame
 from raysim.adapters.hugging_face import from_hugging_face
+from raysim.adapters.scikit_learn import Baseline, sklearn_baseline
 
-__all__ = ["from_frame", "from_hugging_face"]
+__all__ = ["Baseline", "from_frame", "from_hugging_face", "sklearn_baseline"]
