@@ -20,7 +20,7 @@ CASES = [
     ("def model(input_shape, classes): return [nn.Linear(3, 2)]", "returned a list, not an nn.Module"),
     ("def model(input_shape, classes): return nn.Linear(3, 2, device='meta')", "'weight' is on the meta device"),
     ("Net.__deepcopy__ = lambda self, memo: 1 / 0", r"cannot be copied \(ZeroDivisionError"),
-    ("def loss(output, target): return output.sum()", r"returned shape \[\]; return one loss a sample"),
+    ("def loss(output, target): return output.sum().view(1, 1)", r"returned shape \[1, 1\]; return one loss a sample"),
     ("Hits.value = lambda self, sums: '0.5'", "TypeError: returned a str; it must return a number"),
     ("Hits.value = lambda self, sums: 0.5 if not sums[1] else 'text'", "metric hits: value: TypeError: returned a str"),
     ("Hits.measure = lambda self, output, target, losses: output", r"measured \[2, 2\] for targets \[2\]"),

@@ -12,7 +12,7 @@ import numpy as np
 
 from raysim.data.sources.arrays import to_numpy
 from raysim.data.sources.indexed import SampleFields, is_indexed, is_pair, read_parts
-from raysim.data.sources.ragged import Padding
+from raysim.data.sources.ragged import SequencePadding
 from raysim.data.sources.targets import Place
 from raysim.errors import DataError
 
@@ -49,7 +49,7 @@ def as_arrays(data: Any, origin: str) -> Any:
         return data
     _refuse_unnamed(data, origin)
     arrays = dict(data)
-    padding = Padding.taken_from(arrays, origin)
+    padding = SequencePadding.taken_from(arrays, origin)
     if "train" in arrays or "clients" in arrays:
         arrays = _read(arrays, origin, ragged=padding is not None)
     return arrays if padding is None else padding.of(arrays, origin)

@@ -75,7 +75,7 @@ def is_ragged(value: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Padding:
+class SequencePadding:
     """How ragged inputs and targets are filled up: `padding` and `mask` beside the arrays."""
 
     value: float
@@ -83,7 +83,7 @@ class Padding:
     """Name of an input that is True where the others are real."""
 
     @classmethod
-    def taken_from(cls, arrays: dict[str, Any], origin: str) -> Padding | None:
+    def taken_from(cls, arrays: dict[str, Any], origin: str) -> SequencePadding | None:
         """What the mapping says of padding, which is taken out of it; None where it says nothing.
 
         Raises:

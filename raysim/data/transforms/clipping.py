@@ -15,7 +15,7 @@ from raysim.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class ClipOutliers:
     """Raise values below a feature's low bound, and lower those above its high one; holes stay holes."""
 
     columns: tuple[str, ...] | None
@@ -32,7 +32,7 @@ class Clip:
         return rewrite(pool, self.columns, len(self.low), clipped)
 
 
-def fit_clip(config: ClipConfig, train: Pool) -> Clip:
+def fit_clip(config: ClipConfig, train: Pool) -> ClipOutliers:
     """The quantiles of the training part, by linear interpolation.
 
     Raises:
@@ -42,10 +42,10 @@ def fit_clip(config: ClipConfig, train: Pool) -> Clip:
     names, low = measure(train, lambda x: np.asarray(np.nanquantile(x, config.low, axis=0)))
     _, high = measure(train, lambda x: np.asarray(np.nanquantile(x, config.high, axis=0)))
     if config.columns is None:
-        return Clip(names, tuple(low.tolist()), tuple(high.tolist()))
+        return ClipOutliers(names, tuple(low.tolist()), tuple(high.tolist()))
     chosen = categorical(train, "clip", config.columns)
     for name in chosen:
         if not is_numeric(column_of(train, name, "clip", filled=False)):
             raise DataError(f"{train.origin}: clip.columns: column {name!r} is not numeric; remove it")
     place = [(names or ()).index(name) for name in chosen]
-    return Clip(chosen, tuple(low[place].tolist()), tuple(high[place].tolist()))
+    return ClipOutliers(chosen, tuple(low[place].tolist()), tuple(high[place].tolist()))

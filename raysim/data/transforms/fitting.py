@@ -28,7 +28,7 @@ from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import DataInfo
 from raysim.data.lazy import LazyArray
 from raysim.data.transforms.categories import Encode, fit_one_hot
-from raysim.data.transforms.clipping import Clip, fit_clip
+from raysim.data.transforms.clipping import ClipOutliers, fit_clip
 from raysim.data.transforms.dates import Dates, fit_dates
 from raysim.data.transforms.encodings import (
     Hashed,
@@ -81,7 +81,7 @@ _STEPS: dict[str, type[Any]] = {
     "vocabulary": Vocabulary,
     "dates": Dates,
     "merge": Merge,
-    "clip": Clip,
+    "clip": ClipOutliers,
     "numbered": Numbered,
     "hashed": Hashed,
     "ids": Ids,
