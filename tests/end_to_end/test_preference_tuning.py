@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from raysim.models.preferring import PairForward
 from raysim.models.versioned import versioned_bases, with_versions
 from raysim.tracking import RunDirectory, read_rounds
 
-pytest.importorskip("peft")
+# Not imported here, where every process that collects tests would take seconds for it.
+pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="needs peft")
 
 PAIRS = [
     {"prompt": "say a", "chosen": "aaa", "rejected": "bb", "client": "x"},

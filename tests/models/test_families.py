@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from raysim.models.pretrained import resolved
 from raysim.models.transformer_inputs import TRIED, unsupported
 from raysim.training import continued
 
-pytest.importorskip("transformers")
+pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers")
 
 LENGTH, VOCABULARY = 12, 40
 PLAIN: dict[str, Any] = {
