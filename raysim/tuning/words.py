@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from raysim.config.parsing import as_yaml
 from raysim.config.tuning import DimensionConfig, ObjectiveConfig, TuningConfig
-from raysim.tracking.report.sections import written
 
 
 def spoken(value: Any) -> str:
@@ -39,7 +39,7 @@ def asked(tuning: TuningConfig) -> Iterator[tuple[str, str]]:
         yield "objective", _objective(objective)
     for key, value in tuning.to_dict().items():
         if key not in ("space", "objective") and value is not None and value != {"name": "none"}:
-            yield key, spoken(value) if isinstance(value, dict) else written(value)
+            yield key, spoken(value) if isinstance(value, dict) else as_yaml(value, one_line=True)
 
 
 def _dimension(dimension: DimensionConfig) -> str:
