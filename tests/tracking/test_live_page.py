@@ -179,7 +179,9 @@ def test_chosen_runs_are_compared_by_their_seeds(tmp_path: Path) -> None:
     assert "4 runs side by side" in page
     assert "algorithm fedprox" in page
     assert "no, 2 pairs" in page
-    assert re.search(r'src="/pictures/\w+/bands/light"', page)
+    for metric in ("test-accuracy", "clients-accuracy-mean"):
+        assert re.search(rf'src="/pictures/\w+/bands-{metric}/light"', page)
+    assert "<summary>Curves of each run</summary>" in page
     assert "Means over seeds" not in show(site, "/compare", run=["avg-1", "prox-1"])
     assert "choose runs in the list" in refused(site, "/compare")
 

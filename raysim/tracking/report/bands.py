@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from raysim.files import replacing, storing
 from raysim.outputs import PICTURES
 from raysim.tracking.metric_names import parts_of, words
+from raysim.tracking.report.curves import file_name
 from raysim.tracking.report.groups import Compared, interval
 from raysim.tracking.report.style import LIGHT, Picture, Theme, axes, color, legend, settings, whole_numbers
 
@@ -37,7 +38,7 @@ def write_bands(found: Compared, path: Path) -> Path:
 def bands(found: Compared) -> Picture:
     """The picture, for a page."""
     alt = f"{_title(found.metric)} over the rounds: a mean and its interval for each group"
-    return Picture("bands", alt, partial(_drawn, found))
+    return Picture(f"bands-{file_name(found.metric)}", alt, partial(_drawn, found))
 
 
 def _drawn(found: Compared, theme: Theme) -> Figure:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from raysim.errors import RunError
 from raysim.tracking.configuration import ABSENT
+from raysim.tracking.headline import measure
 from raysim.tracking.report.attacks import attacks
 from raysim.tracking.report.bands import bands
 from raysim.tracking.report.bars import time_by_run
@@ -31,10 +32,11 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
     """The whole page's content."""
     names = list(dict.fromkeys(run.experiment.name if run.experiment else run.label for run in runs))
     title = ", ".join(names) if len(names) <= 4 else f"{len(runs)} runs"
+    means = _over_seeds(runs, place)
     parts = [
         element("h1", title),
         element("p", f"{len(runs)} runs side by side", kind="lead"),
-        _over_seeds(runs, place),
+        means,
         section("Results", _results(runs)),
         section("What differs", _differences(runs)),
     ]
@@ -46,7 +48,9 @@ def comparison(runs: Sequence[RecordedRun], place: Place) -> Html:
             *node_curves(runs),
             *sorted_clients(runs),
         ]
-        parts.append(section("Learning", place(pictures), *fairness(runs)))
+        curves = place(pictures)
+        shown = folded("Curves of each run", curves) if means.text else curves
+        parts.append(section("Learning", shown, *fairness(runs)))
     parts.append(attacks(runs, place))
     if by_class := class_pictures(runs):
         parts.append(section("Classes", place(by_class)))
@@ -64,7 +68,16 @@ def _over_seeds(runs: Sequence[RecordedRun], place: Place) -> Html:
     if all(len(group.seeds) == 1 for group in found.groups):
         return Html("")
     numbers = table(found.head, found.rows())
-    return section("Means over seeds, with 95 % intervals", numbers, place([bands(found)]))
+    pictures = [bands(found), *(bands(compare_read(runs, metric)) for metric in _beside(found.metric, runs))]
+    return section("Means over seeds, with 95 % intervals", numbers, place(pictures))
+
+
+def _beside(metric: str, runs: Sequence[RecordedRun]) -> Iterator[str]:
+    """What is shown beside a metric, where all runs measured it: the loss there, and the same over clients."""
+    part, what = metric.partition("/")[0], measure(metric)
+    for name in (f"{part}/loss", f"clients/{what}/mean", f"clients/{what}/worst10"):
+        if name != metric and all(name in run.metrics and len(run.curve(name).values) for run in runs):
+            yield name
 
 
 def _results(runs: Sequence[RecordedRun]) -> Html:
