@@ -15,10 +15,12 @@ from raysim.config.compression import CompressStageConfig, DownlinkStageConfig
 from raysim.config.hugging_face import HuggingFaceConfig
 from raysim.config.partition import LabelSharesPartitionConfig
 from raysim.config.systems import TiersFleetConfig
+from raysim.config.transforms import DatesConfig
 
 IMPORT_STRING = "some.package:thing"
 _SPECIAL: dict[type[Section], dict[str, Any]] = {
     CompressStageConfig: {"codec": "int8"},
+    DatesConfig: {"columns": ["when"]},
     DownlinkStageConfig: {"codec": "int8"},
     HuggingFaceConfig: {"config": {"model_type": "gpt2"}},  # one of three keys
     LabelSharesPartitionConfig: {"shares": [0.25, 0.75]},
