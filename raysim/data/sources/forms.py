@@ -50,7 +50,7 @@ def as_arrays(data: Any, origin: str) -> Any:
     _refuse_unnamed(data, origin)
     arrays = dict(data)
     padding = SequencePadding.taken_from(arrays, origin)
-    if "train" in arrays or "clients" in arrays:
+    if "train" in arrays or ("clients" in arrays and "x" not in arrays):  # beside x it is a wrong name of `client`
         arrays = _read(arrays, origin, ragged=padding is not None)
     return arrays if padding is None else padding.of(arrays, origin)
 
