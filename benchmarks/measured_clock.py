@@ -70,7 +70,7 @@ def page(found: dict[str, Any]) -> str:
         same = ["the same" if alone[key] == beside[key] else "others" for key in ("order", "model")]
         seconds = [f"{one['seconds']:.4f}" for one in (alone, beside)]
         rows.append([name, *seconds, *same])
-    return table(["", "virtual seconds, alone", f"beside {BUSY} busy processes", "order of arrivals", "model"], rows)
+    return table(["", "virtual seconds, first run", "second run", "order of arrivals", "model"], rows)
 
 
 def _data() -> tuple[Any, Any]:
