@@ -5,6 +5,7 @@ and replies come back in the order of node ids. What a run leaves behind is a ru
 """
 
 from raysim.adapters.flower.apps import FlowerApp, find_app
-from raysim.adapters.flower.simulation import FlowerResult, FlowerSimulation, is_flower_run
+from raysim.adapters.flower.folder import is_flower_run
+from raysim.adapters.flower.simulation import FlowerResult, FlowerSimulation
 
 __all__ = ["FlowerApp", "FlowerResult", "FlowerSimulation", "find_app", "is_flower_run"]

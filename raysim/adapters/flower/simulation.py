@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,9 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from raysim.adapters.flower.apps import AppSource, FlowerApp, find_app
 from raysim.adapters.flower.client import ClientProgram
+from raysim.adapters.flower.folder import RUN_FILE, flower_logs, new_folder, write_settings
 from raysim.adapters.flower.grid import Calls, grid
 from raysim.adapters.flower.inprocess import InProcessCalls
 from raysim.adapters.flower.library import SERVER_NODE, identify, library, no_other_federation, untried
+from raysim.adapters.flower.notes import note_end
 from raysim.adapters.flower.randomness import SERVER, node_ids, run_id, seeded
 from raysim.adapters.flower.recording import Recording
 from raysim.adapters.flower.replies import ReplyLog
@@ -27,18 +26,14 @@ from raysim.adapters.flower.watching import watching
 from raysim.config import Experiment
 from raysim.config.flower import FlowerConfig
 from raysim.config.loading import read_yaml
-from raysim.config.parsing import as_yaml
 from raysim.errors import ConfigError, RaysimError, RunError
-from raysim.files import looked_up, replacing, storing, sweep, write_text
+from raysim.files import looked_up, storing, sweep
 from raysim.locks import FolderLock
-from raysim.rounds.environment import environment
 from raysim.rounds.rows import RoundRow, RunSummary
-from raysim.tracking import Observing, RunDirectory, open_observers
+from raysim.tracking import Observing, open_observers
 from raysim.tracking.log import EventLog
 from raysim.user_code import user_code
 
-RUN_FILE = "flower.yaml"
-"""What tells the directory of such a run from others."""
 NODES = 10
 """Of an app that says nothing of its federation."""
 _REPLIES, _LOG, _PROGRAM_LOG = "replies.bin", "log.jsonl", "flower.log"
@@ -63,11 +58,6 @@ class FlowerResult:
     run: Path
     failures: int
     late: int
-
-
-def is_flower_run(path: str | Path) -> bool:
-    """Whether a folder is the run directory of an app of Flower."""
-    return (looked_up(path) / RUN_FILE).is_file()
 
 
 class FlowerSimulation:
@@ -149,9 +139,9 @@ class FlowerSimulation:
             stack.enter_context(FolderLock(folder))
             with storing(folder):
                 sweep(folder)
-            self._write_settings(folder)
+            write_settings(folder, self.app, self.config, self._nodes())
             log = stack.enter_context(EventLog(folder / _LOG))
-            stack.enter_context(_flower_logs(folder / _PROGRAM_LOG))
+            stack.enter_context(flower_logs(folder / _PROGRAM_LOG))
             return self._run(folder, log, stack)
 
     def _run(self, folder: Path, log: EventLog, stack: ExitStack) -> FlowerResult:
@@ -207,7 +197,7 @@ class FlowerSimulation:
             for row in rounds:
                 last |= row.metrics
             if failed is None:
-                self._note_end(observers, driven, replies, recording)
+                note_end(observers, driven, replies, recording, self._client)
             log.info("end", reason=reason, rounds=len(rounds))
             summary = RunSummary(len(rounds), reason, spent, last, folder, report)
             observers.finish(summary)
@@ -282,96 +272,4 @@ class FlowerSimulation:
         if self._resumed:
             assert self._directory is not None
             return Path(self._directory)
-        if self._directory is not None:
-            RunDirectory.refuse_taken(self._directory)
-            folder = Path(self._directory)
-        else:
-            stem = f"{self._name()}-{time.strftime('%Y%m%d-%H%M%S')}"
-            parent = looked_up(self.config.tracking.directory).expanduser()
-            tries = (parent / (stem if i == 1 else f"{stem}-{i}") for i in range(1, 1000))
-            folder = next(path for path in tries if not path.exists())
-        with storing(folder, "cannot make the run directory"):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _write_settings(self, folder: Path) -> None:
-        seed = self.config.seed
-        values = {
-            "app": self.app.where,
-            "flwr": library().version,
-            "nodes": self._nodes(),
-            "run_config": dict(self.app.config),
-            "config": self.config.to_dict(),
-        }
-        with storing(folder):
-            write_text(folder / RUN_FILE, as_yaml(values))
-            write_text(
-                folder / "environment.json",
-                json.dumps(environment({"flwr": library().version}), indent=2, default=str) + "\n",
-            )
-            with replacing(folder / "nodes.json") as temporary:
-                temporary.write_text(json.dumps(node_ids(seed, self._nodes())) + "\n", encoding="utf-8")
-
-    def _note_end(self, observers: Any, driven: Any, replies: ReplyLog | None, recording: Recording) -> None:
-        for text in driven.take_faults():
-            observers.note(text, "warning")
-        if recording.failures:
-            observers.note(f"{recording.failures} messages were answered with an error; log.jsonl has them", "warning")
-        if driven.late:
-            text = f"{driven.late} messages had no reply in the time that the app allows: the result depends on this "
-            observers.note(text + "machine's speed", "warning")
-        if replies is not None and replies.full:
-            observers.note("the replies took more than tracking.reply_bytes: this run cannot be resumed", "warning")
-        if _is_plain_fedavg(recording.strategy) and _uses_torch(self._client):
-            observers.note(
-                "this is FedAvg with a torch model: as a configuration of raysim it runs on the engine that trains "
-                "many clients at once; docs/flower.md, 'The way to the fast engine', says how"
-            )
-
-
-def _is_plain_fedavg(strategy: Any) -> bool:
-    return type(strategy) in (library().FedAvg, library().ClassicFedAvg)
-
-
-def _uses_torch(client: Any) -> bool:
-    """Whether a module of the functions that the ClientApp calls has torch, or a module of it, by name."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return False
-    functions = [*getattr(client, "_registered_funcs", {}).values(), getattr(client, "_call", None)]
-    names = {getattr(inner, "__module__", None) for one in functions for inner in _inner(one)}
-    spaces = [vars(sys.modules[name]) for name in names if name in sys.modules]
-    for space in spaces:
-        for value in space.values():
-            if value is torch or (isinstance(value, type) and issubclass(value, torch.nn.Module)):
-                return True
-    return False
-
-
-def _inner(function: Any) -> Iterator[Any]:
-    """A function and those that it closes over: Flower wraps what an app registers."""
-    if callable(function):
-        yield function
-        for cell in getattr(function, "__closure__", None) or ():
-            with suppress(ValueError):
-                yield from _inner(cell.cell_contents)
-
-
-@contextmanager
-def _flower_logs(file: Path) -> Iterator[None]:
-    """Have Flower's log in a file; warnings also where they were, which is the standard error."""
-    logger = logging.getLogger("flwr")
-    levels = [(handler, handler.level) for handler in logger.handlers]
-    with storing(file):
-        own = logging.FileHandler(file, encoding="utf-8")
-    own.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for handler, level in levels:
-        handler.setLevel(max(level, logging.ERROR))
-    logger.addHandler(own)
-    try:
-        yield
-    finally:
-        logger.removeHandler(own)
-        own.close()
-        for handler, level in levels:
-            handler.setLevel(level)
+        return new_folder(self._directory, self.config.tracking.directory, self._name())
