@@ -8,7 +8,7 @@ from raysim.privacy.calibration import calibrated
 from raysim.privacy.deriving import account_for, account_for_examples, default_delta
 from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.privacy.plan import PrivacyPlan
-from raysim.privacy.sampling import Adjacency, Recurrence, Sampling, SamplingKind, Schedule, sampling_of
+from raysim.privacy.sampling import Adjacency, Recurrence, Sampling, SamplingKind, StepSchedule, sampling_of
 
 __all__ = [
     "Accountant",
@@ -25,7 +25,7 @@ __all__ = [
     "Recurrence",
     "Sampling",
     "SamplingKind",
-    "Schedule",
+    "StepSchedule",
     "account_for",
     "account_for_examples",
     "audit_mechanism",

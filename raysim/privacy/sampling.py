@@ -50,7 +50,7 @@ class Sampling:
     Attributes:
         kind: `poisson`: every client by itself with probability `rate`; `fixed_size`: `cohort` of `population` without
             replacement; `round_robin`: every client once before any twice, in a fixed order; `everyone`: the whole
-            population in every round; `scheduled`: see `Schedule`; `other`: nothing that an epsilon could be had for.
+            population in every round; `scheduled`: see `StepSchedule`; `other`: nothing that has an epsilon.
         population: clients N.
         cohort: clients of a round m; their expected number for `poisson`.
         why: of `other` the reason, in a sentence.
@@ -85,7 +85,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule(Sampling):
+class StepSchedule(Sampling):
     """The steps of an asynchronous timetable, which follow from devices and no data: who contributes when is known.
 
     A client that stands in a step n times moves its sum by n times the bound, so that it counts n² there.
@@ -97,7 +97,7 @@ class Schedule(Sampling):
     counts: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, steps: Iterable[Int64], population: int, updates: int) -> Schedule:
+    def of(cls, steps: Iterable[Int64], population: int, updates: int) -> StepSchedule:
         """The schedule of these steps.
 
         Args:

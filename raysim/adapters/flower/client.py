@@ -42,7 +42,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Replied:
     """What came of it.
 
     Attributes:
@@ -73,7 +73,7 @@ class ClientProgram:
     seed: int
     threads: int | None
 
-    def open(self) -> Callable[..., Answer]:
+    def open(self) -> Callable[..., Replied]:
         """Import the app and answer its messages."""
         identify(self.run_id)
         app = self.source.client_app()
@@ -81,7 +81,7 @@ class ClientProgram:
             limit_threads(self.threads)
         return lambda work, *parts: self._answer(app, work, parts)
 
-    def _answer(self, app: Any, work: Work, parts: tuple[Any, ...]) -> Answer:
+    def _answer(self, app: Any, work: Work, parts: tuple[Any, ...]) -> Replied:
         flwr = library()
         message = _whole(work, parts)
         state = flwr.RecordDict() if work.state is None else copy.deepcopy(work.state)
@@ -100,9 +100,9 @@ class ClientProgram:
         seconds = time.perf_counter() - began
         if failed is None:
             said = told_error(reply) if reply.has_error() else None
-            return Answer(reply, context.state if context.state else None, said, None, seconds)
+            return Replied(reply, context.state if context.state else None, said, None, seconds)
         trace = "".join(traceback.format_exception(failed))
-        return Answer(reply, work.state, told(failed), trace, seconds)
+        return Replied(reply, work.state, told(failed), trace, seconds)
 
 
 def told_error(reply: Any) -> str:

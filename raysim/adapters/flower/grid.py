@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from raysim.adapters.flower.client import Answer, Work
+from raysim.adapters.flower.client import Replied, Work
 from raysim.adapters.flower.library import SERVER_NODE, library
 from raysim.adapters.flower.records import Digests
 from raysim.adapters.flower.replies import ReplyLog
@@ -41,7 +41,7 @@ class Sent:
     message: Any
     partition: int
     number: int
-    answer: Future[Answer] = field(default_factory=Future)
+    answer: Future[Replied] = field(default_factory=Future)
 
     @property
     def id(self) -> str:
@@ -54,7 +54,7 @@ class Sent:
         return self.message.metadata.dst_node_id, self.number
 
 
-class Messages:
+class DrivenMessages:
     """What a grid does, without Flower's base class, which `grid` adds.
 
     A node's messages are answered one after the other. `pull_messages` waits for all that it is asked for: what a
@@ -75,7 +75,7 @@ class Messages:
         *,
         replies: ReplyLog | None,
         sent: Callable[[Any], None],
-        received: Callable[[Sent, Answer], None],
+        received: Callable[[Sent, Replied], None],
     ) -> None:
         """A grid of these nodes.
 
@@ -209,7 +209,7 @@ class Messages:
         self._kept.move_to_end(key)
         return self._kept[key][1]
 
-    def _answered(self, sent: Sent, digest: str, done: Future[Answer]) -> None:
+    def _answered(self, sent: Sent, digest: str, done: Future[Replied]) -> None:
         error = done.exception()
         if error is None:
             answer = done.result()
@@ -224,7 +224,7 @@ class Messages:
         else:
             sent.answer.set_exception(error)
 
-    def _keep_state(self, partition: int, answer: Answer) -> None:
+    def _keep_state(self, partition: int, answer: Replied) -> None:
         with self._lock:
             self._states[partition] = answer.state
 
@@ -248,7 +248,7 @@ class Messages:
                 self.late += 1
                 if left < lives:
                     continue
-                answer = Answer(_expired(sent.message), None, "no reply within the message's time to live")
+                answer = Replied(_expired(sent.message), None, "no reply within the message's time to live")
             with self._lock:
                 self._open.pop(sent.id, None)
             answer.reply.metadata.__dict__["_message_id"] = f"{sent.id}-reply"
@@ -273,13 +273,13 @@ def _expired(message: Any) -> Any:
 
 
 def grid(*args: Any, **kwargs: Any) -> Any:
-    """`Messages` that is a Grid of Flower.
+    """`DrivenMessages` that is a Grid of Flower.
 
     Raises:
         ConfigError: this version's Grid asks for more than is known here.
     """
     flwr = library()
-    made = type("DrivenGrid", (Messages, flwr.Grid), {})
+    made = type("DrivenGrid", (DrivenMessages, flwr.Grid), {})
     if unknown := sorted(getattr(made, "__abstractmethods__", ())):
         raise ConfigError(
             f"flwr {flwr.version}: its Grid has {', '.join(unknown)}(), which raysim does not know; install an earlier "

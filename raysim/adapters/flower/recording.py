@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysim.adapters.flower.client import Answer
+from raysim.adapters.flower.client import Replied
 from raysim.adapters.flower.grid import Sent
 from raysim.adapters.flower.library import library
 from raysim.adapters.flower.records import arrays_of, numbers, round_of, size_of
@@ -27,7 +27,7 @@ _GROWN = 1.25
 
 
 @dataclass(slots=True)
-class _Round:
+class _AppRound:
     number: int
     began: float
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -60,8 +60,8 @@ class Recording:
         self._started = False
         self._trainings = 0
         self._numbers: dict[str, int] = {}
-        self._finished: list[_Round] = []
-        self._open: dict[int, _Round] = {}
+        self._finished: list[_AppRound] = []
+        self._open: dict[int, _AppRound] = {}
         self._metrics: dict[int, dict[str, float]] = {}
         self._written = 0
         self.strategy: Any = None
@@ -87,7 +87,7 @@ class Recording:
             if message.metadata.message_type.partition(".")[0] == "evaluate" and self.model is None:
                 self._sent_model = message.content
 
-    def received(self, sent: Sent, answer: Answer) -> None:
+    def received(self, sent: Sent, answer: Replied) -> None:
         """The server program gets a reply."""
         with self._lock:
             number = self._numbers.pop(sent.message.metadata.message_id)
@@ -157,9 +157,9 @@ class Recording:
         current = self._open.get(self._trainings) if self._trainings else None
         return current is not None and not any(row["type"].startswith("train") for row in current.rows)
 
-    def _at(self, number: int) -> _Round:
+    def _at(self, number: int) -> _AppRound:
         if number not in self._open:
-            self._open[number] = _Round(number, time.monotonic())
+            self._open[number] = _AppRound(number, time.monotonic())
         return self._open[number]
 
     def _close_before(self, number: int | None) -> None:
@@ -175,7 +175,7 @@ class Recording:
             self._write()
             self._written = rows
 
-    def _row(self, one: _Round) -> RoundRow:
+    def _row(self, one: _AppRound) -> RoundRow:
         trained = [row for row in one.rows if row["type"].startswith("train")]
         good = [row for row in trained if row["error"] is None]
         return RoundRow(

@@ -13,7 +13,7 @@ import json
 import threading
 from pathlib import Path
 
-from raysim.adapters.flower.client import Answer
+from raysim.adapters.flower.client import Replied
 from raysim.adapters.flower.library import library
 from raysim.adapters.flower.records import decode, encode
 from raysim.errors import RunError
@@ -48,7 +48,7 @@ class ReplyLog:
     def __len__(self) -> int:
         return len(self._places)
 
-    def find(self, partition: int, number: int, digest: str, message: object) -> Answer | None:
+    def find(self, partition: int, number: int, digest: str, message: object) -> Replied | None:
         """The answer to a node's message, where it is there.
 
         Raises:
@@ -70,7 +70,7 @@ class ReplyLog:
             )
         return _answer(head, data[8 + size :], message)
 
-    def add(self, partition: int, number: int, digest: str, answer: Answer) -> None:
+    def add(self, partition: int, number: int, digest: str, answer: Replied) -> None:
         """Keep an answer.
 
         Raises:
@@ -110,7 +110,7 @@ class ReplyLog:
         return place
 
 
-def _bytes(partition: int, number: int, digest: str, answer: Answer) -> bytes:
+def _bytes(partition: int, number: int, digest: str, answer: Replied) -> bytes:
     error = answer.reply.error if answer.reply.has_error() else None
     content = b"" if error is not None else encode(answer.reply.content)
     state = b"" if answer.state is None else encode(answer.state)
@@ -127,7 +127,7 @@ def _bytes(partition: int, number: int, digest: str, answer: Answer) -> bytes:
     return b"".join([len(text).to_bytes(8, "little"), text, content, state])
 
 
-def _answer(head: dict[str, object], rest: bytes, message: object) -> Answer:
+def _answer(head: dict[str, object], rest: bytes, message: object) -> Replied:
     flwr = library()
     size = head["content"]
     assert isinstance(size, int)
@@ -137,4 +137,4 @@ def _answer(head: dict[str, object], rest: bytes, message: object) -> Answer:
     error = head["error"]
     seconds = head["seconds"]
     assert isinstance(seconds, float)
-    return Answer(flwr.Message(body, reply_to=message), state, None if error is None else str(error), None, seconds)
+    return Replied(flwr.Message(body, reply_to=message), state, None if error is None else str(error), None, seconds)

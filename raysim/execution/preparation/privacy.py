@@ -15,7 +15,7 @@ from raysim.privacy import (
     PrivacyAccount,
     PrivacyPlan,
     Sampling,
-    Schedule,
+    StepSchedule,
     account_for,
     account_for_examples,
     require_dp_accounting,
@@ -55,7 +55,7 @@ def plan_privacy(
     sampling = sampling_of(experiment, federation.population, cohort, repeats)
     if timetable is not None:
         steps = (plan.clients for plan in islice(timetable.plans(), experiment.rounds))
-        sampling = Schedule.of(steps, federation.population, cohort)
+        sampling = StepSchedule.of(steps, federation.population, cohort)
     if not mechanisms and experiment.client.privacy is not None:
         return _planned(experiment, _of_examples(experiment, sampling, federation), keyed=True)
     if not mechanisms:
