@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from raysim.cluster import steps
 from raysim.cluster.flights import Call
 from raysim.cluster.pool import ClientPool
 from raysim.cluster.steps import ServerSteps, StepCall
+from raysim.cluster.training import Training
 from raysim.errors import ClientError, RunError
 from raysim.execution.scheduling import round_costs
 from raysim.execution.scheduling.round_costs import RoundCosts
@@ -31,6 +33,42 @@ pytestmark = pytest.mark.ray
 
 HERE = Path(__file__).parent
 DEADLINE = 4.0
+HANGS = ("loop", "stop", "stop for a while")
+FAULTS: list[dict[str, Any]] = []
+"""Those of the run under way."""
+MARKS: list[Path] = []
+"""Its folder of marks."""
+HUNG: dict[Path, Call] = {}
+"""By mark of a fault that has come, the call that it came to."""
+
+
+def hangs(call: Call) -> bool:
+    """Whether the answer is to stay away; that of a busy machine is only late."""
+    if not isinstance(call.flight, Training):
+        return False
+    mine = set(call.piece.clients.tolist())
+    for number, fault in enumerate(FAULTS):
+        if fault["round"] == call.flight.round and fault["what"] in HANGS:
+            if fault.get("client") in mine:
+                return True
+            for mark in MARKS[0].glob(f"{number}.[0-9]*"):
+                clients = json.loads(mark.read_text() or "[]")
+                if clients and mine.issuperset(clients) and HUNG.setdefault(mark, call) is call:
+                    return True
+    return False
+
+
+def kill_the_hung(kill_the_late: Callable[[ClientPool], None]) -> Callable[[ClientPool], None]:
+    """Calls that are merely slow have more time."""
+
+    def kill(pool: ClientPool) -> None:
+        now = time.monotonic()
+        for call in pool._calls.values():
+            if now + 1 > call.due and not hangs(call):
+                call.given = now
+        kill_the_late(pool)
+
+    return kill
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,6 +76,7 @@ def _shared_rounds() -> Iterator[None]:
     """Every round is cut over the actors, and the algorithm is found."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)
+        patch.setattr(ClientPool, "_kill_the_late", kill_the_hung(ClientPool._kill_the_late))
         patch.setattr(RoundCosts, "small", lambda self, work, *, among_small=False: False)
         yield
 
@@ -51,6 +90,8 @@ def troubled(folder: Path, faults: list[dict[str, Any]], *overrides: str) -> Exp
 
 
 def on_ray(folder: Path, faults: list[dict[str, Any]], *overrides: str) -> Experiment:
+    FAULTS[:], MARKS[:] = faults, [folder / "marks"]
+    HUNG.clear()
     spread = ["execution.executor=ray", "execution.actors=2", f"execution.faults.deadline={DEADLINE}"]
     return troubled(folder, faults, *spread, *overrides)
 
@@ -202,7 +243,7 @@ def test_calls_with_several_rounds_survive_a_kill_a_hang_and_an_error_with_two_o
     monkeypatch.setattr(round_costs, "BATCH_SECONDS", 1e9)
     faults = [{"what": "kill", "round": 2}, {"what": "loop", "round": 6}, {"what": "no", "round": 9, "times": 2}]
     eleven = ["rounds=11", "tracking.checkpoint_every=0"]
-    found = outcome(on_ray(tmp_path / "ray", faults, *eleven))
+    found = outcome(on_ray(tmp_path / "ray", faults, *eleven, "execution.faults.deadline=20"))
     assert found.hashes == outcome(troubled(tmp_path / "peace", [], *eleven)).hashes
     assert [event["kind"] for event in found.log] == ["died", "hung", "error"]
     assert sum(row.retries for row in found.rows.values()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -45,7 +46,7 @@ class Trouble(FedAvg):
             elif "client" in fault:
                 if fault["client"] in b.clients:
                     happen(fault["what"])
-            elif self._is_due(number):
+            elif self._is_due(number, b.clients):
                 happen(fault["what"])
 
     def send(self, c: Clients) -> Mapping[str, torch.Tensor]:
@@ -61,13 +62,15 @@ class Trouble(FedAvg):
                 happen(fault["what"])
         return super().apply(model, state, mean)
 
-    def _is_due(self, number: int) -> bool:
-        """Whether it has not happened often enough, in any process."""
+    def _is_due(self, number: int, clients: Any = ()) -> bool:
+        """Whether it has not happened often enough, in any process. The mark has the clients that it happens to."""
         for time_ in range(self.faults[number].get("times", 1)):
             try:
-                os.close(os.open(self.folder / f"{number}.{time_}", os.O_CREAT | os.O_EXCL))
+                mark = os.open(self.folder / f"{number}.{time_}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
                 continue
+            os.write(mark, json.dumps([int(client) for client in clients]).encode())
+            os.close(mark)
             return True
         return False
 
