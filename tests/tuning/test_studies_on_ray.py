@@ -22,7 +22,7 @@ from studies import LR, TUNABLE, Tunable
 
 from raysim import tune
 from raysim.errors import PlacementError
-from raysim.tracking import RunDirectory
+from raysim.tracking import RunDirectory, read_rounds
 
 PATIENCE = 240.0
 
@@ -79,7 +79,7 @@ def test_a_killed_worker_and_then_a_killed_driver_lose_no_finished_trial(tmp_pat
         "client": {"steps": 20, "optimizer": {"lr": 0.1}},
         "execution": {"executor": "ray", "actors": 1},
         "tracking": {"report": False},
-        "tuning": {"space": LR, "sampler": "random", "trials": 8, "confirm": {"seeds": 0}},
+        "tuning": {"space": LR, "sampler": "random", "trials": 1000, "confirm": {"seeds": 0}},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(values))
     study = tmp_path / "out"
@@ -88,10 +88,20 @@ def test_a_killed_worker_and_then_a_killed_driver_lose_no_finished_trial(tmp_pat
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     driver = subprocess.Popen(command, cwd=tmp_path, env=paths, start_new_session=True, **output)
+
+    def killed_in_a_trial() -> int | None:
+        """Kill the process of the newest trial, unless that is the first, or has come to its end meanwhile."""
+        run = RunDirectory(max((study / "trials").iterdir()))
+        worker: int = json.loads((run.path / ".lock").read_text())["pid"]
+        if run.path.name == "00000" or worker == driver.pid:
+            return None
+        os.kill(worker, signal.SIGSTOP)
+        runs = read_rounds(run).num_rows < 30
+        os.kill(worker, signal.SIGKILL if runs else signal.SIGCONT)
+        return worker if runs else None
+
     try:
-        worker = wait_for(lambda: json.loads((study / "trials" / "00001" / ".lock").read_text())["pid"], driver)
-        assert worker != driver.pid
-        os.kill(worker, signal.SIGKILL)
+        wait_for(killed_in_a_trial, driver)
         wait_for(lambda: [t for t in trials(study) if t.state == TrialState.FAIL], driver)
         wait_for(lambda: sum(t.state == TrialState.COMPLETE for t in trials(study)) >= 3, driver)
         wait_for(lambda: [t for t in trials(study) if t.state == TrialState.RUNNING and t.params], driver)
@@ -100,13 +110,14 @@ def test_a_killed_worker_and_then_a_killed_driver_lose_no_finished_trial(tmp_pat
         driver.wait()
     before = [trial for trial in trials(study) if trial.state == TrialState.COMPLETE]
 
-    tuned = tune(directory=study, overrides=["execution.executor=inprocess"])
+    enough = len(before) + 3
+    tuned = tune(directory=study, overrides=["execution.executor=inprocess", f"tuning.trials={enough}"])
 
     after = tuned.study.get_trials(deepcopy=False)
     assert [(t.number, t.params, t.value) for t in after if t.number in {b.number for b in before}] == [
         (t.number, t.params, t.value) for t in before
     ]
-    assert sum(trial.state == TrialState.COMPLETE for trial in after) == 8
+    assert sum(trial.state == TrialState.COMPLETE for trial in after) == enough
     lost = [trial for trial in after if trial.state == TrialState.FAIL]
     assert 1 <= len(lost) <= 2
     for trial in lost:
