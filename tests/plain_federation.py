@@ -13,7 +13,7 @@ from raysim.config import Experiment
 from raysim.config.loading import apply_overrides
 from raysim.data import Federation
 from raysim.execution.inprocess.executor import InProcessExecutor
-from raysim.execution.preparation.prepare import fit_algorithm
+from raysim.execution.preparation.concrete import fit_algorithm
 from raysim.rounds.job import Job
 from raysim.rounds.results import ServerHandle
 from raysim.rounds.task import RoundTask, RoundWork

@@ -15,7 +15,7 @@ from raysim.algorithms import ALGORITHMS, build_algorithm
 from raysim.config import Experiment
 from raysim.config.loading import apply_overrides
 from raysim.errors import ConfigError
-from raysim.execution.preparation.prepare import fit_algorithm
+from raysim.execution.preparation.concrete import fit_algorithm
 
 EVERY = pytest.mark.parametrize("name", ALGORITHMS)
 TWO_BATCHES = 10

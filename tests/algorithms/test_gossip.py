@@ -17,7 +17,7 @@ from raysim.config import Experiment
 from raysim.config.algorithm_base import DataFacts
 from raysim.config.gossip import GossipConfig
 from raysim.errors import ConfigError
-from raysim.execution.preparation.prepare import fit_algorithm
+from raysim.execution.preparation.concrete import fit_algorithm
 from raysim.rounds.task import RoundWork
 from raysim.training import ParameterLayout
 

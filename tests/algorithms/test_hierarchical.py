@@ -15,7 +15,7 @@ from torch import nn
 from raysim.algorithms import build_algorithm
 from raysim.config import Experiment
 from raysim.errors import ConfigError
-from raysim.execution.preparation.prepare import fit_algorithm
+from raysim.execution.preparation.concrete import fit_algorithm
 from raysim.selection.edges import edge_bits, edges_of
 from raysim.training import ParameterLayout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +12,12 @@ from torch import nn
 from raysim.aggregation import Aggregation, Setting, build_aggregation
 from raysim.algorithms import Adapters, build_algorithm
 from raysim.config import Experiment
-from raysim.config.algorithm_base import DataFacts
 from raysim.config.algorithms import CentralisedConfig
 from raysim.config.balance import EqualClassesConfig
-from raysim.config.hugging_face import HuggingFaceConfig
-from raysim.config.model import InMemoryModelConfig
-from raysim.config.server import LearnedWeightsConfig, PoissonConfig
 from raysim.config.sources import InMemoryConfig
 from raysim.config.systems import SystemsConfig
-from raysim.data import DataInfo, Dataset, Federation, FederationSpec, PooledSpec
+from raysim.data import DataInfo, Federation, FederationSpec, PooledSpec
 from raysim.data.build import Tell, prepare, say_nothing
-from raysim.data.identity import dataset_identity
 from raysim.data.sources import load_source
 from raysim.errors import ConfigError, ModelError
 from raysim.evaluation.fairness import LocalBaseline
@@ -34,13 +28,14 @@ from raysim.execution.clients.loss_contexts import LossContexts
 from raysim.execution.placement.census import census
 from raysim.execution.placement.memory import Skeleton
 from raysim.execution.preparation.asynchrony import check_asynchronous
+from raysim.execution.preparation.concrete import fit_algorithm, with_engine, with_handed_over
 from raysim.execution.preparation.engine_choice import ChosenEngine, choose_engine
 from raysim.execution.preparation.foresight import check_batches, idle_rounds
 from raysim.execution.preparation.privacy import check_stopping, plan_privacy
 from raysim.execution.preparation.private_samples import check_private_samples
 from raysim.execution.preparation.prompts import Prompts
 from raysim.execution.preparation.timetable import build_timetable, check_wire_budget, last_step, most_down
-from raysim.models import Calling, OutputShape, check_fit, fingerprint, model_on_meta, resolved
+from raysim.models import Calling, OutputShape, check_fit, model_on_meta
 from raysim.privacy import PrivacyPlan
 from raysim.privacy.correlated import with_matrices
 from raysim.rounds.job import Job
@@ -64,7 +59,7 @@ from raysim.training import (
     resolve_loss,
 )
 from raysim.training.handed import HANDED_OVER, refuse_batch_loss
-from raysim.training.losses import Loss, loss_name
+from raysim.training.losses import Loss
 from raysim.training.model_loss import ModelLoss
 from raysim.training.recomputing import recomputed
 from raysim.user_code import user_code
@@ -168,7 +163,7 @@ def prepare_job(
         experiment = Experiment.parse(values)
     if data is not None:  # once: a dataset may be slow to read, or draw its samples anew
         data = load_source(InMemoryConfig(), seed=experiment.data_seed, arrays=data, task=experiment.training.task)
-    experiment = _resolve(experiment, model, data)
+    experiment = with_handed_over(experiment, model, data)
     targets = experiment.training.task
     spec: FederationSpec = prepare(experiment.data, experiment.data_seed, arrays=data, task=targets, tell=tell)
     if isinstance(experiment.algorithm, CentralisedConfig):
@@ -226,7 +221,7 @@ def prepare_job(
     task = draw_first(experiment, federation, work)
     with user_code("training.engine: trying the engines on clients of the first round"):
         chosen = choose_engine(Job(experiment, spec, engine, model, handed), federation, algorithm, task, tell=tell)
-    experiment = _with_engine(experiment, chosen.engine)
+    experiment = with_engine(experiment, chosen.engine)
     job = Job(experiment, spec, chosen.engine, model, handed)
     timetable = None
     if experiment.systems != SystemsConfig() or experiment.stop.wire_bytes is not None:
@@ -269,69 +264,7 @@ def _check_own_loss(
         raise refuse_batch_loss(training.loss, why)
 
 
-def fit_algorithm(experiment: Experiment, federation: Federation) -> Experiment:
-    """The experiment with what its algorithm wants to know of the data made concrete.
-
-    Raises:
-        ConfigError: a knob of the algorithm does not suit the data.
-    """
-    config, cohort = experiment.algorithm, cohort_size(experiment, federation.population)
-    try:
-        fitted = config.fitted(
-            DataFacts(
-                federation.population,
-                federation.population if isinstance(experiment.selection, PoissonConfig) else cohort,
-                loss_name(experiment.training, federation.info),
-                samples=lambda: int(federation.sizes("train").sum()),
-                largest=lambda: int(federation.sizes("train").max()),
-                targets=prod(federation.info.target_shape),
-                seed=experiment.seed,
-                changed=any(stage.name != "measure" for stage in experiment.aggregation.stages),
-                learned=isinstance(experiment.aggregation.weights, LearnedWeightsConfig),
-            )
-        )
-    except ValueError as error:
-        raise ConfigError(f"algorithm.{error}") from None
-    return experiment if fitted == config else Experiment.parse(experiment.to_dict() | {"algorithm": fitted.to_dict()})
-
-
-def _with_engine(experiment: Experiment, engine: EngineChoice) -> Experiment:
-    values = experiment.to_dict()
-    rows = engine.rows if engine.name == "rows" else None
-    values["training"] |= {"engine": engine.name, "rows": rows, "compile": engine.compiled}
-    return Experiment.parse(values)
-
-
 def _described(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}; make an instance of it: model={value.__name__}(…)"
     return f"{type(value).__name__}; a model by name goes into the configuration"
-
-
-def _resolve(experiment: Experiment, model: nn.Module | None, data: Dataset | None) -> Experiment:
-    """Every `auto` made concrete, and what was handed over named by its fingerprint."""
-    values = experiment.to_dict()
-    execution = experiment.execution
-    gpus = max(execution.num_gpus, *(one.num_gpus for one in execution.classes.values()), 0.0)
-    if execution.device == "cuda" and execution.executor == "ray" and gpus == 0:
-        raise ConfigError("execution.device: cuda needs a share of a GPU for each actor; set execution.num_gpus")
-    if experiment.execution.device == "auto":
-        values["execution"]["device"] = "cuda" if gpus > 0 else "cpu"
-    if model is not None:
-        values["model"] = InMemoryModelConfig(fingerprint=_model_fingerprint(experiment, model)).to_dict()
-    elif isinstance(experiment.model, HuggingFaceConfig):
-        values["model"] = resolved(experiment.model, experiment.training.engine).to_dict()
-    elif isinstance(experiment.model, InMemoryModelConfig):
-        raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
-    if data is not None and not isinstance(experiment.data.source, InMemoryConfig):
-        values["data"]["source"] = InMemoryConfig(fingerprint=dataset_identity(data)).to_dict()
-    elif data is None and isinstance(experiment.data.source, InMemoryConfig):
-        raise ConfigError("data.source: the run was started with arrays of your own; pass them again as data=…")
-    return Experiment.parse(values)
-
-
-def _model_fingerprint(experiment: Experiment, model: nn.Module) -> str:
-    found = fingerprint(model)
-    if isinstance(experiment.model, InMemoryModelConfig) and experiment.model.fingerprint not in ("", found):
-        raise ConfigError("model: this is not the module that the run was started with; pass the same model=…")
-    return found
