@@ -35,7 +35,8 @@ class Elementwise(nn.Module):
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
-        plain: Any = copy.deepcopy(loss)
+        plain: Any = copy.copy(loss)  # with its own table of buffers, that a move to a device may not reach the user's
+        plain._buffers = dict(loss._buffers)
         plain.reduction = "none"
         self.loss = plain
 

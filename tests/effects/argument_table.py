@@ -186,6 +186,14 @@ def told_of(work: Callable[..., Any], place: Place) -> list[str]:
 
 
 ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
+    "Experiment.model_json_schema.arguments": lambda at: (
+        Experiment.model_json_schema(),
+        Experiment.model_json_schema(True, "#/sections/{model}"),
+    ),
+    "Experiment.model_json_schema.options": lambda at: (
+        Experiment.model_json_schema(),
+        Experiment.model_json_schema(ref_template="#/sections/{model}"),
+    ),
     "Experiment.parse.values": lambda at: (Experiment.parse({}), Experiment.parse({"rounds": 3})),
     "Experiment.parse.where": lambda at: (
         at.said(Experiment.parse, {"rounds": 0}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,6 +256,9 @@ class Share:
         self._defaults = {"right": torch.tensor(0), "all": torch.zeros(1)}
         self._reductions = {"right": _named("dim_zero_sum"), "all": _named("dim_zero_sum")}
         self.higher_is_better = True
+
+    def clone(self) -> Share:
+        return copy.deepcopy(self)
 
     def reset(self) -> None:
         self.right, self.all = torch.tensor(0), torch.zeros(1)

@@ -130,4 +130,5 @@ def test_a_module_that_can_neither_be_pickled_nor_copied_is_one_line() -> None:
 def test_raysim_makes_no_deep_copy_of_a_module() -> None:
     rooms = Path(__file__).parents[2] / "raysim"
     found = [one for one in rooms.rglob("*.py") if "copy.deepcopy(" in one.read_text(encoding="utf-8")]
-    assert {one.relative_to(rooms).as_posix() for one in found} <= {"config/loading.py", "tuning/keys.py"}  # of values
+    of_values = {"config/loading.py", "tuning/keys.py", "adapters/flower/client.py", "adapters/scikit_learn.py"}
+    assert {one.relative_to(rooms).as_posix() for one in found} <= of_values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 from math import prod
@@ -47,7 +46,7 @@ class TorchMetric(Metric):
 
     def __init__(self, info: DataInfo, metric: Any) -> None:
         super().__init__(info)
-        self._metric = copy.deepcopy(metric)
+        self._metric = metric.clone()
         self.name = _plain(type(metric).__name__)
         self._states: dict[str, Tensor] = {}
         for state, default in metric._defaults.items():
