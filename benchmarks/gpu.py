@@ -136,8 +136,8 @@ def _of_workload(name: str, workload: Workload, folder: str) -> Subject:
 
 
 def _gpt(*, toy: bool) -> Subject:
-    import peft  # noqa: F401
-    import transformers  # noqa: F401
+    import peft  # noqa: F401  # missing, it raises here
+    import transformers  # noqa: F401  # likewise
 
     from raysim.data import DataInfo, Dataset, Pool
 

@@ -77,7 +77,7 @@ class CallPool:
 
     Attributes:
         workers: actors.
-        faults: a line for every actor that died, for whoever takes them out.
+        faults: a line for every actor that died, until the caller takes them out.
     """
 
     def __init__(

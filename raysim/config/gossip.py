@@ -125,7 +125,7 @@ class PushSumConfig(GossipConfig):
 
 
 def torus_rows(graph: TorusGraphConfig, nodes: int) -> int:
-    """Rows of the grid of so many nodes; 1 where there is none of two rows."""
+    """Rows of the grid that this number of nodes makes; 1 where no grid has two rows or more."""
     if graph.rows is not None:
         return graph.rows
     return max(rows for rows in range(1, int(nodes**0.5) + 1) if nodes % rows == 0)

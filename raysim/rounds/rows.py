@@ -220,7 +220,7 @@ _DROPPED = CLIENT_SCHEMA.get_field_index("dropped")
 
 @lru_cache(maxsize=256)
 def _clients(n: int) -> MessageForm:
-    """The form of batches of so many clients."""
+    """The form of batches with this number of clients."""
     names = [name for name in CLIENT_SCHEMA.names if name != "dropped"]
     columns = [pa.array(np.zeros(n, CLIENT_SCHEMA.field(name).type.to_pandas_dtype())) for name in names]
     example = pa.RecordBatch.from_arrays([*columns, pa.nulls(n, pa.string())], schema=CLIENT_SCHEMA)

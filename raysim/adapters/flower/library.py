@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from raysim.errors import ConfigError
 
 LEAST, BELOW = (1, 21), (1, 43)
-"""Versions of flwr: the first that works, and the first that nobody has tried. As in pyproject.toml."""
+"""The first version of flwr that works, and the first that was not tried. As in pyproject.toml."""
 
 _NAMES = {
     "Array": ("flwr.app", "flwr.common"),

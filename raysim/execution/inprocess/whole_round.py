@@ -184,7 +184,7 @@ def evaluated_rounds(
         try:
             with naming(f"round {number}"):
                 evaluated = tuple(worker.evaluate(ranges, model)) if ranges else ()
-        except Exception:
+        except Exception:  # a metric of the user's own may raise anything; a call that begins here raises it again
             if not found:
                 raise
             break
