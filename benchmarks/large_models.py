@@ -58,9 +58,9 @@ WAYS = {
     "federated": [],
 }
 
-OUTER_ROUNDS, OUTER_TRIAL = 6, 3
-OUTER_RATES = (0.01, 0.03)
-"""Of FedAdam, tried for three rounds each with another seed, and judged by the validation set."""
+OUTER_ROUNDS, OUTER_TRIAL = 24, 6
+OUTER_RATES = (0.001, 0.003, 0.01, 0.03)
+"""Of FedAdam, tried for six rounds each with another seed, and judged by the validation set."""
 
 
 def package(name: str) -> Path:

@@ -21,6 +21,7 @@ from raysim.execution.clients.contract import ContractError, check_program
 from raysim.execution.preparation.prepare import Prepared
 from raysim.replaying import Replay
 from raysim.rounds.lease import LeaseReport
+from raysim.training import HandedOver
 from raysim.user_code import told
 
 
@@ -61,6 +62,7 @@ def debug(
     debugger: bool = False,
     model: nn.Module | None = None,
     data: Any = None,
+    loss: Any = None,
     tell: Callable[[str], object] | None = None,
 ) -> Debugged:
     """Train one client of a round as the run did, or was about to when it failed.
@@ -76,6 +78,7 @@ def debug(
         debugger: train under `pdb`: it stops before the first step, and where an error is raised.
         model: the module that the run was started with, if it was handed over.
         data: the arrays that the run was started with, if they were handed over.
+        loss: that the run was started with, if it was handed over.
         tell: is told what is being done, a line at a time.
 
     Raises:
@@ -84,7 +87,7 @@ def debug(
         bdb.BdbQuit: the user left the debugger.
     """
     say = tell or (lambda text: None)
-    replay = Replay(run, model=model, data=data)
+    replay = Replay(run, model=model, data=data, handed=HandedOver(loss))
     task = replay.before(round, client, say)
     say(f"training client {client} of round {round}")
     executor, server = replay.executor, replay.server

@@ -33,7 +33,7 @@ from raysim.selection.waves import planned_rounds, selected_round
 from raysim.systems import trace_bits
 from raysim.tracking import CheckpointFolder, RunDirectory
 from raysim.tracking.reading import read_clients
-from raysim.training import round_rates
+from raysim.training import NOTHING, HandedOver, round_rates
 
 _SHOWN_CLIENTS = 10
 
@@ -57,7 +57,13 @@ class Replay:
     """
 
     def __init__(
-        self, run: str | Path, *, experiment: Experiment | None = None, model: nn.Module | None = None, data: Any = None
+        self,
+        run: str | Path,
+        *,
+        experiment: Experiment | None = None,
+        model: nn.Module | None = None,
+        data: Any = None,
+        handed: HandedOver = NOTHING,
     ) -> None:
         """Prepare the run's job.
 
@@ -65,10 +71,12 @@ class Replay:
             experiment: what the run ran with, where that is not to be read from its configuration.
             model: the module that the run was started with, if it was handed over.
             data: the arrays that the run was started with, if they were handed over.
+            handed: the loss and the metrics that it was started with, if they were handed over.
         """
         self.directory = RunDirectory.open(run)
         experiment = experiment or self.directory.experiment()
-        self.prepared = prepare_job(experiment.updated(["execution.executor=inprocess"]), model=model, data=data)
+        here = experiment.updated(["execution.executor=inprocess"])
+        self.prepared = prepare_job(here, model=model, data=data, handed=handed)
         self.executor = InProcessExecutor(self.prepared.job)
         self.server: ServerHandle = self.executor.first()
         self.number = self.replayed = 0

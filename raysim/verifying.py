@@ -23,6 +23,7 @@ from raysim.rounds.results import ServerHandle
 from raysim.tracking import CheckpointFolder, Damaged, RunDirectory
 from raysim.tracking.chain import Chain, Link, Sitting, read_chain
 from raysim.tracking.checking import Deviation, check_files
+from raysim.training import HandedOver
 
 ANYWAY = "pass --anyway (anyway=True) to try"
 
@@ -86,6 +87,8 @@ def verify(
     anyway: bool = False,
     model: nn.Module | None = None,
     data: Any = None,
+    loss: Any = None,
+    metrics: Sequence[Any] = (),
     tell: Say = lambda text: None,
 ) -> Verified:
     """Compare a run's files with its chain, and compute rounds of it again.
@@ -101,6 +104,7 @@ def verify(
         anyway: compute them although the bits may be others here.
         model: the module that the run was started with, if it was handed over.
         data: the arrays that the run was started with, if they were handed over.
+        loss, metrics: those that the run was started with, if they were handed over.
         tell: is told what is being done, a line at a time.
 
     Raises:
@@ -113,7 +117,7 @@ def verify(
     tell("comparing the files")
     work = _Verification(directory, chain, check_files(directory, chain), anyway=anyway, tell=tell)
     try:
-        work.compute(wanted, model, data)
+        work.compute(wanted, model, data, HandedOver(loss, tuple(metrics)))
     except RaysimError as error:
         if not work.found or isinstance(error, ConfigError):
             raise
@@ -149,10 +153,10 @@ class _Verification:
         self.links = {one.round: one for one in self.chain.links}
         self.sound: set[int] = set()
 
-    def compute(self, wanted: Sequence[int], model: nn.Module | None, data: Any) -> None:
+    def compute(self, wanted: Sequence[int], model: nn.Module | None, data: Any, handed: HandedOver) -> None:
         """Compare checkpoints, these rounds and the model."""
         experiment = Experiment.parse(self.chain.sittings[-1].config)
-        self.replay = Replay(self.directory.path, experiment=experiment, model=model, data=data)
+        self.replay = Replay(self.directory.path, experiment=experiment, model=model, data=data, handed=handed)
         self._check_checkpoints()
         self._check_model(again=False)
         self._check_here()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from raysim.cli.app import Debug, app, examples
+from raysim.cli.handed_over import DataOption, LossOption, ModelOption, handed_over
 from raysim.cli.json_outputs import emit
 from raysim.cli.options import Json, Run
 from raysim.errors import RaysimError
@@ -29,6 +30,9 @@ def debug(
     pdb: Annotated[
         bool, typer.Option("--pdb", help="Run under pdb: stop before the first step, and where an error is raised.")
     ] = False,
+    model: ModelOption = None,
+    data: DataOption = None,
+    loss: LossOption = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -40,7 +44,14 @@ def debug(
     from raysim.debugging import debug as train
 
     try:
-        found = train(run, client=client, round=round, debugger=pdb, tell=lambda text: typer.echo(text, err=True))
+        found = train(
+            run,
+            client=client,
+            round=round,
+            debugger=pdb,
+            **handed_over(model, data, loss),
+            tell=lambda text: typer.echo(text, err=True),
+        )
     except bdb.BdbQuit:
         raise typer.Exit(1) from None
     except RaysimError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from raysim.config import Experiment
+from raysim.config import Experiment, importable
 from raysim.config.bundled import bundled_configs
 from raysim.errors import ConfigError
 from raysim.files import looked_up
@@ -61,7 +61,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="A 
 
 
 def read_experiment(config: str | None, overrides: Sequence[str] | None, *, command: str) -> Experiment:
-    """The experiment that the arguments of a command name.
+    """The experiment that the arguments of a command name; modules beside its file can be imported.
 
     Raises:
         ConfigError: there is no file, an override is malformed, or the schema refuses a value.
@@ -73,4 +73,6 @@ def read_experiment(config: str | None, overrides: Sequence[str] | None, *, comm
             f"{config!r} is an override, but the configuration file comes first; "
             f"try `raysim {command} quickstart {config}`"
         )
+    if (file := looked_up(config)).is_file():
+        importable(file.parent)
     return Experiment.from_yaml(config, overrides or ())

@@ -14,6 +14,7 @@ import typer
 
 from raysim.cli.app import Debug, app, examples
 from raysim.cli.flower import is_app, resume_app, run_app
+from raysim.cli.handed_over import DataOption, LossOption, MetricOption, ModelOption, handed_over
 from raysim.cli.json_outputs import answer
 from raysim.cli.json_outputs.files import ExportOutput, RebuildOutput, ReportOutput
 from raysim.cli.options import Config, Json, JsonLines, Overrides, Run, read_experiment
@@ -110,6 +111,10 @@ def resume(
             "--allow-different-bits", help="Continue although torch, the device or the processor differ from the run's."
         ),
     ] = False,
+    model: ModelOption = None,
+    data: DataOption = None,
+    loss: LossOption = None,
+    metric: MetricOption = None,
     quiet: Quiet = False,
     json: JsonLines = False,
     plain: Plain = False,
@@ -126,6 +131,8 @@ def resume(
     """
     progress = _display(quiet, json, plain, profile)
     if (looked_up(run) / "flower.yaml").is_file():
+        if model or data or loss or metric:
+            raise ConfigError("--model, --data, --loss, --metric: this run is of an app of Flower; remove them")
         changes = [*(overrides or ()), *_without_report(no_report)]
         resume_app(run, changes, allow_different_bits=allow_different_bits, progress=progress, profile=profile)
         return
@@ -138,6 +145,7 @@ def resume(
             overrides=[*(overrides or ()), *_without_report(no_report)],
             allow_different_bits=allow_different_bits,
             progress=progress,
+            **handed_over(model, data, loss, metric),
         ),
         quiet=quiet,
         json=json,

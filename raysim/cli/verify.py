@@ -9,6 +9,7 @@ import typer
 from raysim.cli import printing
 from raysim.cli.app import Debug, app, examples
 from raysim.cli.exit_codes import DONE, FOUND
+from raysim.cli.handed_over import DataOption, LossOption, MetricOption, ModelOption, handed_over
 from raysim.cli.json_outputs import emit
 from raysim.cli.options import Json, Run
 
@@ -25,6 +26,7 @@ SHOWN = 20
         "raysim verify runs/quickstart-20250102-030405",
         "raysim verify runs/quickstart-20250102-030405 --round 17",
         "raysim verify runs/quickstart-20250102-030405 --random 3 --seed 7",
+        "raysim verify runs/mine --model network:build --data data:load --loss losses:focal",
         "raysim verify runs/quickstart-20250102-030405 --all --json",
     ),
 )
@@ -40,6 +42,10 @@ def verify(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compute them although torch, the device or the processor differ.")
     ] = False,
+    model: ModelOption = None,
+    data: DataOption = None,
+    loss: LossOption = None,
+    metric: MetricOption = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -57,6 +63,7 @@ def verify(
         seed=seed,
         all=all,
         anyway=anyway,
+        **handed_over(model, data, loss, metric),
         tell=lambda text: typer.echo(text, err=True),
     )
     if json:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from raysim.config import import_folders, importable
 from raysim.rounds.digests import ServerDigest
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ class Reference(Generic[T]):
         pickled: a reference to the object, which Ray then keeps for as long as the driver lives. A plain one among a
             constructor's arguments it may not find again for a restart, as it warns.
         directory: the driver's working directory, which import strings and relative paths start from.
+        folders: others that import strings are looked up in.
     """
 
     pickled: bytes
     directory: str
+    folders: tuple[str, ...] = ()
 
     @classmethod
     def put(cls, value: T) -> Reference[T]:
@@ -35,12 +38,14 @@ class Reference(Generic[T]):
         import ray
 
         pickle: Any = ray.cloudpickle
-        return cls(pickle.dumps(ray.put(value)), str(Path.cwd()))
+        return cls(pickle.dumps(ray.put(value)), str(Path.cwd()), import_folders())
 
     def enter(self) -> None:
         """Have import strings and relative paths mean what they mean on the driver."""
         if self.directory not in sys.path:
             sys.path.insert(0, self.directory)
+        for folder in self.folders:
+            importable(folder)
         if Path(self.directory).is_dir():
             os.chdir(self.directory)
 

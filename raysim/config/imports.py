@@ -12,8 +12,23 @@ from raysim.config.base import IMPORT_STRING
 from raysim.errors import ConfigError
 from raysim.user_code import user_code
 
+_FOLDERS: list[str] = []
 _WHERE = "run from the folder that it is in, name that folder in PYTHONPATH, or install it"
 """What to do about a module that is not found."""
+
+
+def importable(folder: str | Path) -> None:
+    """Have import strings find modules of this folder, too, behind all others: that of a configuration's file."""
+    place = str(Path(folder).resolve())
+    if place not in _FOLDERS:
+        _FOLDERS.append(place)
+    if place not in sys.path:
+        sys.path.append(place)
+
+
+def import_folders() -> tuple[str, ...]:
+    """Folders that were made importable in this process."""
+    return tuple(_FOLDERS)
 
 
 def load(target: str, *, key: str) -> Any:

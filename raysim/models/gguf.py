@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,12 +27,18 @@ def converted(path: Path) -> Path:
     folder = cache_folder(None) / "models" / sha256_of(path)[:32]
     if folder.exists():
         return folder
-    source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "local_files_only": True}
+    place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "local_files_only": True}
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            **place, **_in_float(transformers), dtype=torch.float32
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{path}: cannot be read as GGUF ({str(error).splitlines()[0][:200]})") from None
+
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None:  # its weights are plain floats, and may be saved
+        quantizer.remove_quantization_config(model)
 
     def write(to: Path) -> None:
         model.save_pretrained(to)
@@ -39,6 +46,12 @@ def converted(path: Path) -> Path:
 
     build_once(folder, write)
     return folder
+
+
+def _in_float(transformers: Any) -> dict[str, Any]:
+    """How newer versions of the library are told not to keep the file's blocks as they are; older ones never do."""
+    config = getattr(transformers, "GgufConfig", None)
+    return {} if config is None else {"quantization_config": config(dequantize=True)}
 
 
 def sha256_of(path: Path) -> str:

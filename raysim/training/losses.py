@@ -211,7 +211,9 @@ def _main_loss(training: TrainingConfig, info: DataInfo, handed: HandedOver) -> 
         return ModelLoss(info)
     if name == HANDED_OVER:
         if handed.loss is None:
-            raise ConfigError("training.loss: the run was started with a loss of your own; pass it again as loss=…")
+            raise ConfigError(
+                "training.loss: the run was started with a loss of your own; pass it again as loss=… (--loss)"
+            )
         return loss_of(handed.loss, called(handed.loss))
     if ":" in name:
         return loss_of(load(name, key="training.loss"), repr(name))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
+from raysim.config import import_folders
 from raysim.tracking import RunDirectory, read_rounds
 
 Raysim = Callable[..., Result]
@@ -131,3 +133,21 @@ def test_plan_of_a_million_clients_reads_no_client_one_by_one(raysim: Raysim, fo
     assert result.exit_code == 0, result.output
     assert "1,000,000 clients, 60,000,000 training samples" in result.stdout
     assert "made on the workers when they are needed" in result.stdout
+
+
+def test_a_module_beside_the_configuration_is_found_from_anywhere(
+    raysim: Raysim, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = folder / "mine"
+    mine.mkdir()
+    (folder / "tiny.yaml").rename(mine / "tiny.yaml")
+    (mine / "beside_it.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.setattr("sys.path", [*sys.path])  # as it was, for other tests
+    monkeypatch.setattr("raysim.config.imports._FOLDERS", [])
+    line = ["mine/tiny.yaml", "model=beside_it:build"]
+    for command in ("plan", "run"):
+        done = raysim(command, *line, *(["--directory", "out"] if command == "run" else []))
+        assert done.exit_code == 0, done.output
+    assert import_folders() == (str(mine),), "client actors look there, too"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from raysim.cluster.references import Reference
 from raysim.config import load
 from raysim.errors import ConfigError
 
@@ -87,3 +88,15 @@ def test_a_module_that_fails_is_one_line(beside: Path, content: str, told: str) 
         load("my_project.failing:f", key="model.name")
     assert caught.value.users
     sys.modules.pop("my_project.failing", None)
+
+
+def test_an_actor_finds_the_modules_that_its_driver_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr("raysim.config.imports._FOLDERS", [])
+    (tmp_path / "aside").mkdir()
+    (tmp_path / "aside" / "of_an_actor.py").write_text("depth = 3\n")
+    with pytest.raises(ConfigError, match="no module"):
+        load("of_an_actor:depth", key="model.name")
+    Reference(b"", str(tmp_path), (str(tmp_path / "aside"),)).enter()
+    assert load("of_an_actor:depth", key="model.name") == 3

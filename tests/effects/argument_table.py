@@ -258,6 +258,7 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "debug.debugger": lambda at: ("", debugged_by_hand(at)),
     "debug.model": lambda at: (at.debugged(at.handed, model=linear()), at.said(at.debugged, at.handed)),
     "debug.data": lambda at: (at.debugged(at.run), at.said(at.debugged, at.run, data=None)),
+    "debug.loss": lambda at: (at.debugged(at.run), at.debugged(at.run, loss=halved)),
     "debug.tell": lambda at: ([], told_of(at.debugged, at)),
     "verify.run": lambda at: (at.verified(at.run), at.said(at.verified, at.strange)),
     "verify.rounds": lambda at: (at.verified(at.longer), at.verified(at.longer, rounds=[1])),
@@ -267,5 +268,7 @@ ARGUMENTS: Mapping[str, Callable[[Place], tuple[Any, Any]]] = {
     "verify.anyway": lambda at: (at.said(at.verified, at.strange), at.verified(at.strange, anyway=True)),
     "verify.model": lambda at: (at.verified(at.handed, model=linear()), at.said(at.verified, at.handed)),
     "verify.data": lambda at: (at.verified(at.run), at.said(at.verified, at.run, data=None)),
+    "verify.loss": lambda at: (at.verified(at.run), at.verified(at.run, loss=halved)),
+    "verify.metrics": lambda at: (at.verified(at.run), at.verified(at.run, metrics=[halved])),
     "verify.tell": lambda at: ([], told_of(at.verified, at)),
 }

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
 import typer
+import yaml
 from outcomes import write_files
 
+from raysim import Experiment, Simulation
 from raysim.cli import app
 
 TINY = """\
@@ -59,6 +62,27 @@ class Faulty(Algorithm):
         if b.setting.round == 2:
             raise ValueError("boom")
 """
+OWN = """\
+import numpy as np
+import torch
+from torch import nn
+
+data = (np.arange(120).reshape(30, 4).astype("float32") / 60, np.arange(30) % 3)
+
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Linear(4, 3)
+
+def half(output, target):
+    return nn.functional.cross_entropy(output, target, reduction="none") / 2
+
+def margin(output, target):
+    return output.max(dim=1).values
+"""
+HANDED = (
+    "{rounds: 2, cohort: 2, data: {partition: {name: iid, clients: 3}, test: 0.2}, execution: {executor: inprocess}}"
+)
 TERMINAL = "terminal: "
 """In front of a command line that runs in a terminal."""
 
@@ -91,7 +115,7 @@ class CommandLines:
 
     def __init__(self, folder: Path) -> None:
         """Make the template of the folders, with runs: `done`, `adapted` of a transformer, `scalars` of fedkseed,
-        `guarded` with private samples and canaries,
+        `guarded` with private samples and canaries, `handed` of what `own.py` has, handed over,
         `broken` by a client, and `strange` for its other torch."""
         self._folder, self._template = folder, folder / "template"
         files = folder / "files"
@@ -103,6 +127,7 @@ class CommandLines:
         (self._template / "private.yaml").write_text(TINY.replace("FILES", str(files)) + PRIVATE)
         (self._template / "adapted.yaml").write_text(ADAPTED)
         (self._template / "faulty.py").write_text(FAULTY)
+        (self._template / "own.py").write_text(OWN)
         broken = f"algorithm: faulty:Faulty\n{TINY.replace('FILES', str(files)).replace('rounds: 1', 'rounds: 2')}"
         (self._template / "broken.yaml").write_text(broken)
         (self._template / "begun" / "study.yaml").touch()
@@ -115,12 +140,21 @@ class CommandLines:
         self._invoke(self._template, "run tiny.yaml 'algorithm={name: fedkseed, seeds: 3}' --directory scalars")
         private = "'client.privacy={clip: 1, noise_multiplier: 2}' 'aggregation.stages=[{name: canaries, first: 1}]'"
         self._invoke(self._template, f"run tiny.yaml {private} data.test=0.2 --directory guarded")
+        self._hand_over()
         shutil.copytree(self._template / "done", self._template / "strange")
         environment = json.loads((self._template / "strange" / "environment.json").read_text())
         environment["bits"]["torch"] = "0.1"
         (self._template / "strange" / "environment.json").write_text(json.dumps(environment))
         chain = self._template / "strange" / "chain.jsonl"
         chain.write_text(chain.read_text().replace(torch.__version__, "0.1"))
+
+    def _hand_over(self) -> None:
+        """A run of what a program hands over, in place of what a configuration names."""
+        own: dict[str, Any] = {}
+        exec(OWN, own)
+        given = {"model": own["model"](), "data": own["data"], "loss": own["half"], "metrics": [own["margin"]]}
+        with Simulation(Experiment.parse(yaml.safe_load(HANDED)), directory=self._template / "handed", **given) as one:
+            one.run()
 
     def _outcome(self, line: str) -> str:
         """What the command prints, its exit code, and the files that it leaves."""

@@ -22,6 +22,14 @@ run --profile | run tiny.yaml OUT | run tiny.yaml --profile OUT | Where the time
 resume RUN | resume strange rounds=3 | resume done rounds=3 | exit code 0
 resume KEY=VALUE | resume done rounds=3 | resume done rounds=4 | round 4/4
 resume --allow-different-bits | resume strange rounds=3 | resume strange rounds=3 --allow-different-bits | exit code 0
+resume --model | resume handed rounds=3 --data own:data --loss own:half --metric own:margin |
+    resume handed rounds=3 --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
+resume --data | resume handed rounds=3 --model own:model --loss own:half --metric own:margin |
+    resume handed rounds=3 --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
+resume --loss | resume handed rounds=3 --model own:model --data own:data --metric own:margin |
+    resume handed rounds=3 --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
+resume --metric | resume handed rounds=3 --model own:model --data own:data --loss own:half |
+    resume handed rounds=3 --model own:model --data own:data --loss own:half --metric own:margin | margin
 resume --quiet | resume done rounds=3 | resume done rounds=3 --quiet | stdout:\ndone\nstderr:\nexit code 0
 resume --json | resume done rounds=3 | resume done rounds=3 --json | "event": ?"round"
 resume --plain | terminal: resume done rounds=3 | terminal: resume done rounds=3 --plain | round 3/3
@@ -67,12 +75,26 @@ verify --random | verify done | verify done --random 2 | \n +1 +\d\.\d+ +yes
 verify --seed | verify done --random 1 | verify done --random 1 --seed 3 | \n +1 +\d\.\d+ +yes
 verify --all | verify done | verify done --all | \n +1 +\d\.\d+ +yes
 verify --anyway | verify strange | verify strange --anyway | exit code 0
+verify --model | verify handed --data own:data --loss own:half --metric own:margin |
+    verify handed --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
+verify --data | verify handed --model own:model --loss own:half --metric own:margin |
+    verify handed --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
+verify --loss | verify handed --model own:model --data own:data --metric own:margin |
+    verify handed --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
+verify --metric | verify handed --model own:model --data own:data --loss own:half |
+    verify handed --model own:model --data own:data --loss own:half --metric own:margin | exit code 0
 verify --json | verify done | verify done --json | "seconds_per_round"
 verify --debug | verify nowhere | verify nowhere --debug | Traceback
 debug RUN | debug done --client 0 --round 1 | debug nowhere --client 0 --round 1 | nowhere: no
 debug --client | debug done --client 0 --round 1 | debug done --client 9 --round 1 | there is no client 9
 debug --round | debug done --client 0 --round 1 | debug done --client 0 --round 9 | there is no round 9
 debug --pdb | debug done --client 0 --round 1 | debug done --client 0 --round 1 --pdb | \(Pdb\)
+debug --model | debug handed --client 0 --round 1 --data own:data --loss own:half |
+    debug handed --client 0 --round 1 --model own:model --data own:data --loss own:half | exit code 0
+debug --data | debug handed --client 0 --round 1 --model own:model --loss own:half |
+    debug handed --client 0 --round 1 --model own:model --data own:data --loss own:half | exit code 0
+debug --loss | debug handed --client 0 --round 1 --model own:model --data own:data |
+    debug handed --client 0 --round 1 --model own:model --data own:data --loss own:half | exit code 0
 debug --json | debug done --client 0 --round 1 | debug done --client 0 --round 1 --json | "steps": 1
 debug --debug | debug nowhere --client 0 --round 1 | debug nowhere --client 0 --round 1 --debug | Traceback
 plan CONFIG | plan tiny.yaml | plan other.yaml | stdout:\ntiny\n

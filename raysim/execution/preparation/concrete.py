@@ -39,11 +39,13 @@ def with_handed_over(experiment: Experiment, model: nn.Module | None, data: Data
     elif isinstance(experiment.model, HuggingFaceConfig):
         values["model"] = resolved(experiment.model, experiment.training.engine).to_dict()
     elif isinstance(experiment.model, InMemoryModelConfig):
-        raise ConfigError("model: the run was started with a module of your own; pass it again as model=…")
+        raise ConfigError("model: the run was started with a module of your own; pass it again as model=… (--model)")
     if data is not None and not isinstance(experiment.data.source, InMemoryConfig):
         values["data"]["source"] = InMemoryConfig(fingerprint=dataset_identity(data)).to_dict()
     elif data is None and isinstance(experiment.data.source, InMemoryConfig):
-        raise ConfigError("data.source: the run was started with arrays of your own; pass them again as data=…")
+        raise ConfigError(
+            "data.source: the run was started with arrays of your own; pass them again as data=… (--data)"
+        )
     return Experiment.parse(values)
 
 
