@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from safetensors.torch import load_file
 
-from raysim.evaluation.ranges import own_metrics
+from raysim.evaluation.summaries import own_metrics
 from raysim.execution.preparation.prepare import Prepared
 from raysim.privacy import EpsilonCurve
 from raysim.round_loop import metrics_of, timed

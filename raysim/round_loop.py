@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from raysim.evaluation.confused import confusion
-from raysim.evaluation.ranges import own_metrics, summarise
+from raysim.evaluation.summaries import own_metrics, summarise
 from raysim.execution.preparation.prepare import Prepared
 from raysim.opening import Opening
 from raysim.privacy import EpsilonCurve

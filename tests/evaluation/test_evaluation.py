@@ -17,16 +17,8 @@ from listed_federation import ListedFederation
 from torch import nn
 
 from raysim.data import DataInfo
-from raysim.evaluation.ranges import (
-    client_ranges,
-    clients_of,
-    gathered,
-    metric_names,
-    server_ranges,
-    spread,
-    summarise,
-    together,
-)
+from raysim.evaluation.ranges import client_ranges, clients_of, gathered, server_ranges, spread
+from raysim.evaluation.summaries import metric_names, summarise, together
 from raysim.rounds.ranges import ClientRange, Evaluated, ServerRange
 from raysim.training import Evaluator, ParameterLayout, resolve_metrics
 from raysim.training.losses import cross_entropy

@@ -16,7 +16,7 @@ from raysim.algorithms import build_algorithm
 from raysim.arrays import Bools, Float32, Float64, Int64
 from raysim.errors import ClientError, DataError, RaysimError, RunError, UserCodeError
 from raysim.evaluation.client_sets import client_sets
-from raysim.evaluation.ranges import together
+from raysim.evaluation.summaries import together
 from raysim.execution.clients.broadcast import SharedVectors
 from raysim.execution.clients.folding import Folding, fold_block
 from raysim.execution.clients.holdouts import Holdouts, fine_tuner
@@ -145,7 +145,7 @@ class ClientWorker:
             RunError: one of them refuses.
         """
         protocol = self._folding.protocol
-        assert protocol is not None, "nobody asks where there is no protocol"
+        assert protocol is not None, "a rule without a protocol asks no client"
         return protocol.answer(self.job.experiment.seed, question)
 
     def prefetch(self, clients: Int64) -> None:
