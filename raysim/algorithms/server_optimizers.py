@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 from raysim.aggregation import ServerAdaptive
 from raysim.algorithms.base import Algorithm
 from raysim.arrays import Float32, Float64
-from raysim.config.algorithms import AdaptiveConfig, DiLoCoConfig
+from raysim.config.server_optimizers import AdaptiveConfig, DiLoCoConfig
 from raysim.training import ParameterLayout
 
 

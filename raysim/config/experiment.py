@@ -14,7 +14,7 @@ from raysim.config.algorithms import AlgorithmConfig, FedAvgConfig
 from raysim.config.base import Section
 from raysim.config.bounds import SEED
 from raysim.config.bundled import find_config
-from raysim.config.client import ClientConfig, TrainingConfig
+from raysim.config.client import ClientConfig
 from raysim.config.data import DataConfig
 from raysim.config.errors import explain
 from raysim.config.loading import apply_overrides, read_yaml
@@ -26,6 +26,7 @@ from raysim.config.running import EvaluationConfig, ExecutionConfig, StopConfig,
 from raysim.config.server import AggregationConfig, LawWeightsConfig, SelectionConfig, UniformConfig
 from raysim.config.sources import SyntheticVirtualConfig
 from raysim.config.systems import BaseAsynchronousConfig, NoFleetConfig, SystemsConfig
+from raysim.config.training import TrainingConfig
 from raysim.config.tuning import TuningConfig
 from raysim.errors import ConfigError
 from raysim.files import write_text

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import UninitializedParameter
 
-from raysim.config.client import is_own_loss
+from raysim.config.training import is_own_loss
 from raysim.data.federation import DataInfo
 from raysim.errors import ModelError
 from raysim.models.blueprint import Blueprint

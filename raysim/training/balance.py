@@ -25,7 +25,7 @@ from raysim.config.balance import (
     LogitsConfig,
     PlainLogitsConfig,
 )
-from raysim.config.client import TrainingConfig
+from raysim.config.training import TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.handed import NOTHING, HandedOver

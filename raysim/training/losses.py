@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raysim.config import load
-from raysim.config.client import FOR_CLASSES, TrainingConfig
+from raysim.config.training import FOR_CLASSES, TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.models.outputs import OutputShape

@@ -13,7 +13,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from three_clients import COMPILER, CPU, INFO, WORK, local, module
 from torch import Tensor
 
-from raysim.config.client import SgdConfig, TrainingConfig
+from raysim.config.client import SgdConfig
+from raysim.config.training import TrainingConfig
 from raysim.data import DataInfo, Samples
 from raysim.errors import ConfigError
 from raysim.training import (

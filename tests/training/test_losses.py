@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from raysim.config.client import TrainingConfig
+from raysim.config.training import TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.losses import LOSSES, check_loss, list_losses, loss_name, resolve_loss, weighted_mean

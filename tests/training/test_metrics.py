@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from raysim.config.client import TrainingConfig
+from raysim.config.training import TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.losses import resolve_loss

@@ -10,7 +10,7 @@ import sklearn.metrics as reference
 import torch
 from torch import Tensor
 
-from raysim.config.client import TrainingConfig
+from raysim.config.training import TrainingConfig
 from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training import check_metrics, resolve_loss
