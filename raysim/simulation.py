@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +10,9 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from raysim.closing import Closing
 from raysim.config import Experiment
-from raysim.errors import LostError, RaysimError, RunError, StorageError
+from raysim.errors import RunError
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.files import looked_up
 from raysim.models import load_weights
@@ -163,8 +163,7 @@ class Simulation:
         self._executor, self._recorder = opening.executor, opening.recorder
         self._loop = RoundLoop(prepared, opening, after_round=after_round)
         self.directory: Path = opening.recorder.run.path
-        self._finished: RunSummary | None = None
-        self._closed = False
+        self._closing = Closing(self._executor, self._recorder, self._loop)
 
     def __iter__(self) -> Iterator[Round]:
         """Train to the end, a committed round at a time.
@@ -173,31 +172,31 @@ class Simulation:
             ClientError: a client's own code failed.
             RunError: a round cannot be applied.
         """
-        if self._closed:
+        if self._closing.closed:
             raise RunError(f"{self.directory}: this simulation is closed; continue the run with Simulation.resume")
         try:
             reason = yield from self._loop.rounds()
         except KeyboardInterrupt:
-            self._finish("interrupted")
+            self._closing.finish("interrupted")
             raise
         except GeneratorExit:  # the caller stops iterating, and may begin again
             raise
         except BaseException as error:
-            self._abandon(error)
+            self._closing.abandon(error)
             raise
-        self._finish(reason)
+        self._closing.finish(reason)
 
     def run(self) -> RunSummary:
         """Train to the end."""
         for _ in self:
             pass
-        assert self._finished is not None, "iterating to the end finishes the run"
-        return self._finished
+        assert self._closing.summary is not None, "iterating to the end finishes the run"
+        return self._closing.summary
 
     def model(self) -> nn.Module:
         """A module with the current global weights."""
         module = self._prepared.job.build_module(self._prepared.info, share_frozen=False, called=False)
-        if self._closed:
+        if self._closing.closed:
             load_weights(module, str(self._recorder.run.model), name=self.experiment.model.name)
         else:
             ParameterLayout(module).unpack(torch.from_numpy(self._executor.fetch(self._loop.server).copy()), module)
@@ -205,16 +204,16 @@ class Simulation:
 
     def close(self) -> None:
         """Finish the run if it is not finished, and release the workers."""
-        self._finish("stopped")
+        self._closing.finish("stopped")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self._finish("interrupted")
+            self._closing.finish("interrupted")
         elif isinstance(error, Exception):
-            self._abandon(error)
+            self._closing.abandon(error)
         self.close()
 
     @property
@@ -243,68 +242,3 @@ class Simulation:
     def parameters(self) -> int:
         """Trainable values of the model."""
         return self._prepared.parameters
-
-    def _finish(self, reason: str) -> None:
-        """Make everything durable and let go of the workers. Does nothing the second time."""
-        if self._closed:
-            return
-        if reason == "interrupted" and not self.number:
-            self._discard()
-            return
-        try:
-            if reason == "interrupted":  # at once: saving may have to wait for what the workers are doing
-                with suppress(StorageError):  # a full disk takes no note, but perhaps the checkpoint
-                    said = f"interrupted; saving round {self.number} (a second one stops at once)"
-                    self._recorder.note(said, "warning")
-            self._loop.close()
-            if reason != "interrupted":  # a run that a rule stops has no last round before it is there
-                self._loop.write()
-            self._loop.checkpoint(last=True)
-            self._recorder.export(lambda path: self._executor.export(str(path.resolve()), self._loop.server))
-        except BaseException as error:
-            self._abandon(error, rescue=False)  # saving is what was tried
-            raise
-        self._closed = True
-        self._executor.close()
-        self._finished = self._recorder.finish(reason)
-
-    def _discard(self) -> None:
-        """Leave nothing of a run without a round: its model is untrained, and there is nothing to resume."""
-        self._closed = True
-        try:
-            self._executor.close()
-        finally:
-            self._recorder.discard()
-
-    def _abandon(self, error: BaseException, *, rescue: bool = True) -> None:
-        """End the run with an error.
-
-        Without a round there is nothing to resume: the directory stays only where `raysim debug` can show the error.
-        """
-        if not self._closed:
-            can_debug = isinstance(error, RaysimError) and None not in (error.client, error.round)
-            if isinstance(error, RaysimError) and can_debug:
-                again = f"raysim debug {self.directory} --client {error.client} --round {error.round}"
-                error.add_note(f"to see it in this process: {again}")
-            self._closed = True
-            if isinstance(error, LostError):
-                rescue, error.args = False, (self._recorder.resumable(str(error)),)
-            try:
-                if rescue and self.number and self.number != self._recorder.saved_round:
-                    self._rescue()
-                if rescue and self.saved_round:
-                    with suppress(Exception):  # what ended the run is what is told
-                        again = f"`raysim resume {self.directory}` goes on after it"
-                        self._recorder.note(f"round {self.saved_round} is saved; {again}")
-                if self.number or can_debug:
-                    self._recorder.fail(error)
-                else:
-                    self._recorder.discard("failed")
-            finally:
-                self._executor.close()
-
-    def _rescue(self) -> None:
-        """Make the last committed round durable after an error, where that can still be done."""
-        with suppress(Exception):  # what ended the run is what is told, not what it may have broken besides
-            self._loop.close()
-            self._loop.checkpoint(last=True)
