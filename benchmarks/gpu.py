@@ -25,18 +25,17 @@ import hashlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from gpu_subjects import Subject, subjects
 from keeping import RESULTS, table
-from peers.workloads import WORKLOADS, Federation, Workload, prepare
 from torch.utils.flop_counter import FlopCounterMode
 
-from raysim import Experiment, Simulation
+from raysim import Simulation
 from raysim.execution.placement.memory import CUDA_CONTEXT
 from raysim.execution.placement.slots import Node
 from raysim.execution.preparation.estimate import make_plan
@@ -45,40 +44,12 @@ from raysim.execution.preparation.prepare import prepare_job
 SECONDS = 360.0
 ROUNDS = 8
 """Rounds of a run; the first two are not timed."""
-TOY = {"clients": 6, "cohort": 3, "samples": 4}
-GPT = {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_positions": 64}
-TOY_GPT = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 8}
-VOCABULARY, GPT_CLIENTS, GPT_SAMPLES = 512, 8, 32
 ENGINES: dict[str, dict[str, Any]] = {
     "one after the other": {"engine": "sequential"},
     "rows": {"engine": "rows", "compile": False},
     "compiled rows": {"engine": "rows", "compile": True},
     "auto": {"engine": "auto"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is trained: the sections that name it, and its samples."""
-
-    name: str
-    cohort: int
-    sections: dict[str, Any]
-    data: Any
-
-    def experiment(self, training: dict[str, Any], folder: str, execution: dict[str, Any]) -> Experiment:
-        """The run of `ROUNDS` rounds, without anything that is written or evaluated."""
-        return Experiment.parse(
-            {
-                "rounds": ROUNDS,
-                "cohort": self.cohort,
-                **self.sections,
-                "training": training,
-                "execution": execution,
-                "evaluation": {"every": 0},
-                "tracking": {"directory": folder, "report": False, "clients": False, "checkpoint_every": 0},
-            }
-        )
 
 
 class Card:
@@ -112,53 +83,6 @@ class Card:
             torch.cuda.reset_peak_memory_stats()
 
 
-def subjects(folder: str, *, toy: bool) -> Iterator[Subject]:
-    """The workloads and the GPT; the latter only where transformers and peft are installed."""
-    for name in "ABCD":
-        workload = replace(WORKLOADS[name], data="gaussian", samples=WORKLOADS[name].samples or 60)
-        yield _of_workload(name, replace(workload, **TOY) if toy else workload, folder)
-    try:
-        yield _gpt(toy=toy)
-    except ImportError as missing:
-        print(f"no GPT: {missing}")
-
-
-def _of_workload(name: str, workload: Workload, folder: str) -> Subject:
-    place, _ = prepare(workload, Path(folder))
-    federation = Federation.load(place)
-    owners = np.repeat(np.arange(workload.clients), np.diff(federation.bounds))
-    sections = {
-        "data": {"partition": {"name": "natural"}, "test": 0.0, "cache": f"{folder}/shards", "label_histograms": False},
-        "model": {"name": workload.model},
-        "client": {"optimizer": {"name": "sgd", "lr": workload.lr}, "batch_size": workload.batch},
-    }
-    return Subject(name, workload.cohort, sections, {"x": federation.x, "y": federation.y, "client": owners})
-
-
-def _gpt(*, toy: bool) -> Subject:
-    import peft  # noqa: F401  # missing, it raises here
-    import transformers  # noqa: F401  # likewise
-
-    from raysim.data import DataInfo, Dataset, Pool
-
-    sizes, clients, samples = (TOY_GPT, 3, 4) if toy else (GPT, GPT_CLIENTS, GPT_SAMPLES)
-    length = sizes["n_positions"]
-    ids = np.random.default_rng(0).integers(0, VOCABULARY, (clients * samples, length + 1)).astype(np.int32)
-    ids[0, 0] = VOCABULARY - 1
-    info = DataInfo("classification", (length,), "tokens", (length,), VOCABULARY, VOCABULARY)
-    dropout = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
-    sections = {
-        "data": {"partition": {"name": "iid", "clients": clients}, "test": 0},
-        "model": {
-            "name": "hugging_face",
-            "config": {"model_type": "gpt2", **sizes, **dropout},
-            "peft": {"name": "lora", "targets": ["c_attn"]},
-        },
-        "client": {"batch_size": 4, "optimizer": {"name": "adamw", "lr": 0.001}},
-    }
-    return Subject("GPT", clients, sections, Dataset(Pool(ids[:, :-1], ids[:, 1:], "tokens", "random ids"), None, info))
-
-
 @dataclass(frozen=True, slots=True)
 class Ran:
     """A run: seconds a round, local steps a round, what it took and what it ended in."""
@@ -175,7 +99,7 @@ def ran(subject: Subject, training: dict[str, Any], card: Card, execution: dict[
     """Train, and measure."""
     card.forget_peak()
     with tempfile.TemporaryDirectory() as folder:
-        experiment = subject.experiment(training, folder, execution or card.inprocess)
+        experiment = subject.experiment(training, folder, execution or card.inprocess, ROUNDS)
         with Simulation(experiment, data=subject.data) as simulation:
             times, steps = [], 0
             rounds = iter(simulation)
@@ -242,7 +166,7 @@ def memory(subject: Subject, card: Card) -> list[list[str]]:
     for k in (2, subject.cohort):
         training = {"engine": "rows", "compile": False, "rows": k}
         with tempfile.TemporaryDirectory() as folder:
-            prepared = prepare_job(subject.experiment(training, folder, card.inprocess), data=subject.data)
+            prepared = prepare_job(subject.experiment(training, folder, card.inprocess, ROUNDS), data=subject.data)
             plan = make_plan(prepared, [Node("here", 1.0, 1.0, 1 << 36)])
         counted = max(0, plan.memory.gpu - CUDA_CONTEXT) or plan.memory.total - plan.memory.process
         seen = ran(subject, training, card).bytes
@@ -253,7 +177,7 @@ def memory(subject: Subject, card: Card) -> list[list[str]]:
 def peak(subject: Subject, card: Card) -> list[list[str]]:
     """What a round of D computes, and what the card does in a large product."""
     with tempfile.TemporaryDirectory() as folder:
-        experiment = subject.experiment({"engine": "sequential"}, folder, card.inprocess)
+        experiment = subject.experiment({"engine": "sequential"}, folder, card.inprocess, ROUNDS)
         with Simulation(experiment, data=subject.data) as simulation:
             next(iter(simulation))
             model = simulation.model().to(card.device)
