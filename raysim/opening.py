@@ -122,6 +122,8 @@ def open_run(
             recorder.note(f"training.engine: rows is not possible; {prepared.engine.reason}", "warning")
         if prepared.engine.uncompiled:
             recorder.note(f"training.compile: true is not possible; {prepared.engine.reason}", "warning")
+        if prepared.engine.checked:
+            recorder.note(f"compiled steps take longer than they need to: {prepared.engine.checked}", "warning")
         if privacy is not None and privacy.caution is not None:
             recorder.note(f"privacy: {privacy.caution}", "warning")
         if prepared.warning is not None:

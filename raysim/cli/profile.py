@@ -1,4 +1,4 @@
-"""Where the time of a run's rounds went, as a table."""
+"""Where the time of a run's rounds went, as a table, and why it ran on this engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from raysim.cli import printing
 
 
 def print_profile(run: Path) -> None:
-    """Print seconds of every phase of a round and of what training goes into, over all rounds of a run directory."""
+    """Print seconds of every phase of a round and of what training goes into, over all rounds of a run directory, and
+    why its engine was chosen."""
+    from raysim.tracking import RunDirectory
     from raysim.tracking.report.recorded import read_run
 
     recorded = read_run(run)
@@ -27,3 +29,5 @@ def print_profile(run: Path) -> None:
     printing.gap()
     printing.heading(f"Where the time went{' (rounds overlap: phases add up to more)' if recorded.overlaps else ''}")
     printing.table({"phase": "left", "in all": "right", "a round": "right", "share": "right"}, rows)
+    if (engine := RunDirectory.open(run).read_environment().get("engine")) is not None:
+        printing.facts([("engine", str(engine))])

@@ -73,6 +73,11 @@ class Codes:
         return codes
 
     @property
+    def checked(self) -> str:
+        """Why steps go through torch's checks; empty where none does."""
+        return next((code.checked for code in self.all if code.checked), "")
+
+    @property
     def all(self) -> list[WholeStep]:
         """Every piece of code."""
         return [*self.whole.values(), *([] if self.alone is None else [self.alone])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib import import_module
 from operator import itemgetter
 from types import FunctionType
@@ -19,7 +20,24 @@ import torch
 from torch import Tensor
 
 
-def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> Callable[..., None]:
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled function.
+
+    Attributes:
+        call: of the function's arguments.
+        checked: why each call goes through torch's checks; empty where the code is called by itself.
+    """
+
+    call: Callable[..., None]
+    checked: str = ""
+
+
+class MustCheck(Exception):
+    """The code cannot be called by itself; says why."""
+
+
+def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> Compiled:
     """The function, compiled; it must change its arguments in place and return nothing.
 
     Args:
@@ -63,7 +81,10 @@ def compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[T
         guarded(*second)
         if not codes:
             raise RuntimeError("torch gave back code that was not compiled here")
-        return _called_alone(guarded, codes[0], first, second) or torch.no_grad()(guarded)
+        try:
+            return Compiled(_called_alone(guarded, codes[0], first, second))
+        except MustCheck as reason:
+            return Compiled(torch.no_grad()(guarded), str(reason))
 
 
 def _option(module: str, **values: Any) -> AbstractContextManager[Any]:
@@ -89,11 +110,15 @@ def _without_reports() -> Iterator[None]:
 
 def _called_alone(
     guarded: Callable[..., None], code: Any, first: Sequence[Tensor], second: Sequence[Tensor]
-) -> Callable[..., None] | None:
-    """A call of the code by itself that does what the guarded function does, if one is found."""
+) -> Callable[..., None]:
+    """A call of the code by itself that does what the guarded function does.
+
+    Raises:
+        MustCheck: none is found.
+    """
     plain: Callable[[list[Any]], Any] | None = getattr(code, "current_callable", None)
     if plain is None:
-        return None
+        raise MustCheck(f"torch {torch.__version__} keeps its compiled code under another name")
     calls: list[list[Any]] = []
 
     def recorded(arguments: list[Any]) -> Any:
@@ -107,7 +132,7 @@ def _called_alone(
     finally:
         code.current_callable = plain
     if len(calls) != 2:
-        return None
+        raise MustCheck(f"torch {torch.__version__} ran its compiled code {len(calls)} times in two calls")
     # What the code takes, in its own order: tensors as they were given, their first size, and what is always the same.
     lead = [one.shape != other.shape for one, other in zip(first, second, strict=True)].index(True)
     known = [(*given, len(given[lead])) for given in (first, second)]
@@ -119,14 +144,16 @@ def _called_alone(
             places = [len(first) + 1 + len(constants)]
             constants.append(one)
         if not places:
-            return None
+            raise MustCheck(f"torch {torch.__version__} passes its compiled code something beside the arguments")
         order.append(places[0])
     chosen = itemgetter(*order)
 
     def call(*given: Tensor) -> None:
         plain(list(chosen((*given, given[lead].shape[0], *constants))))
 
-    return call if _same(guarded, call, second) else None
+    if not _same(guarded, call, second):
+        raise MustCheck(f"called by itself, the code that torch {torch.__version__} compiled computes something else")
+    return call
 
 
 def _is(known: Any, found: Any) -> bool:

@@ -17,7 +17,7 @@ from raysim.training.inputs import Correction, Rates
 from raysim.training.layout import ParameterLayout, flat_values
 from raysim.training.optimizers import RowOptimizer, clip_rows
 from raysim.training.transfer import to_device
-from raysim.training.unguarded import compiled
+from raysim.training.unguarded import Compiled, compiled
 from raysim.user_code import told
 
 
@@ -45,6 +45,10 @@ class WholeStep:
     Gradients are written parameter by parameter. Without a correction and clipping, each parameter is updated there and
     then; with one, another piece of code corrects and updates whole rows. In one piece, loops over whole rows would
     compute for each column which parameter's it is, and take two to three times as long.
+
+    Attributes:
+        looks: at which vectors the correction looks.
+        checked: why every step goes through torch's checks; empty where it does not.
     """
 
     def __init__(
@@ -85,18 +89,19 @@ class WholeStep:
         each, of_gradient = self._each_parameter(), [one.of_gradient for one in pairs]
         try:
             program = None if optimizer is None else optimizer.program
-            self._code = _once(gradient, program if self._updates else None, each, *of_gradient)
-            self._then: Callable[..., None] | None = None
+            code, then = _once(gradient, program if self._updates else None, each, *of_gradient), None
             if not self._apart:
                 rows, of_update = self._whole_rows(), [one.of_update for one in pairs]
                 known = correct is None and isinstance(clip_norm, float | int)
-                self._then = (
+                then = (
                     _once(gradient, ("rows", clip_norm, program), rows, *of_update)
                     if known
                     else compiled(rows, *of_update)
                 )
         except Exception as error:  # torch refuses in many ways
             raise NotWhole(f"torch cannot compile it ({_why(error)})") from error
+        self._code, self._then = code.call, None if then is None else then.call
+        self.checked = code.checked or ("" if then is None else then.checked)
 
     def on(
         self,
@@ -250,7 +255,7 @@ def _apart(factors: Tensor) -> Sequence[Tensor]:
 
 def _once(
     gradient: Vectorised, program: Hashable, function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]
-) -> Callable[..., None]:
+) -> Compiled:
     """The compiled function: one for all steps, and all engines, of a captured gradient.
 
     An engine is made when engines are timed, and again to train.
@@ -258,7 +263,7 @@ def _once(
     Args:
         program: what the function computes, besides the gradient, of arguments of these shapes.
     """
-    codes: dict[object, Callable[..., None]] = vars(getattr(gradient, "__self__", function)).setdefault("codes", {})
+    codes: dict[object, Compiled] = vars(getattr(gradient, "__self__", function)).setdefault("codes", {})
     key = program, tuple((one.shape, one.stride(), one.dtype, one.device) for one in first)
     if key not in codes:
         codes[key] = compiled(function, first, second)

@@ -24,6 +24,7 @@ def test_a_profile_names_every_phase_and_what_training_goes_into(raysim: Raysim,
     train = sum(rows["seconds/train"].to_pylist())
     parts = sum(sum(rows[f"seconds/{part}"].to_pylist()) for part in PARTS)
     assert 0 < parts <= train
+    assert " ".join(lines["engine"]) == RunDirectory.open(folder / "out").read_environment()["engine"]
 
 
 def test_a_resumed_run_has_one_too(raysim: Raysim, folder: Path) -> None:

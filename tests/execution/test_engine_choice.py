@@ -8,40 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from federations import digits, final_sha256, sha256
+from federations import digits, final_sha256
 from older_torch import lacking
 from torch import nn
 
-from raysim import Experiment, Simulation
+from raysim import Simulation
 from raysim.execution.preparation import engine_choice
-from raysim.execution.preparation.engine_timing import Measured
+from raysim.execution.preparation.engine_timing import Measured, Shortfalls
 from raysim.execution.preparation.prepare import Prepared, prepare_job
 from raysim.execution.scheduling.round_costs import SHARING
 from raysim.selection.cohort import draw_round
-from raysim.tracking import QuietObserver, RunDirectory
 from raysim.training import CannotCapture
 from raysim.training.rows import RowsEngine
 
+NONE = Shortfalls()
 MUCH_WORK = ["rounds=1000", "training.engine=auto"]
 
 
 def prepared(tmp_path: Path, *overrides: str) -> Prepared:
     return prepare_job(digits(tmp_path, *overrides))
-
-
-class Telling(QuietObserver):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.facts: dict[str, object] = {}
-        self.notes: list[tuple[str, str]] = []
-
-    def start(self, experiment: Experiment, facts: Any, *, after_round: int = 0) -> None:
-        self.facts = dict(facts)
-
-    def note(self, text: str, level: Any = "info") -> None:
-        self.notes.append((text, level))
 
 
 def test_a_run_that_is_soon_done_trains_one_client_at_a_time(tmp_path: Path) -> None:
@@ -134,15 +119,18 @@ def test_work_that_rows_cannot_do_is_done_one_client_at_a_time(
     assert (found.experiment.training.engine, found.experiment.training.rows) == ("sequential", None)
 
 
-def faked(monkeypatch: pytest.MonkeyPatch, **failing: str) -> None:
+def faked(
+    monkeypatch: pytest.MonkeyPatch, short: Shortfalls = NONE, compiled_takes: float = 0.25, **failing: str
+) -> None:
     """Rows take half of the time, compiled ones a quarter, unless they fail."""
 
     def timed(self: object, choice: Any) -> Measured:
         kind = "alone" if choice.name == "sequential" else "compiled" if choice.compiled else "rows"
         if kind in failing:
             raise CannotCapture(failing[kind])
-        ks, share = np.arange(1, choice.rows + 1), {"alone": 1.0, "rows": 0.5, "compiled": 0.25}[kind]
-        return Measured(ks, np.full(len(ks), 1e-3 * share), 0.0)
+        ks, share = np.arange(1, choice.rows + 1), {"alone": 1.0, "rows": 0.5, "compiled": compiled_takes}[kind]
+        found = short if kind == "compiled" else NONE
+        return Measured(ks, np.full(len(ks), 1e-3 * share), 0.0, found)
 
     monkeypatch.setattr(engine_choice.Timing, "of", timed)
     monkeypatch.setattr(engine_choice, "WORTH_COMPILING", 0.0)
@@ -169,21 +157,21 @@ def test_rows_that_cannot_be_compiled_stay_rows_and_the_reason_says_why(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("training", ["{engine: rows, rows: 3, compile: true}", "{engine: rows, compile: true}"])
-def test_rows_that_are_to_be_compiled_and_cannot_be_are_rows_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: str
+def test_compiled_steps_that_torch_checks_anew_are_named_chosen_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lacking(monkeypatch, "torch._inductor.compile_fx", "compile_fx_inner")
-    monkeypatch.setattr(engine_choice, "has_compiler", lambda: True)
-    said = Telling()
-    with Simulation(digits(tmp_path, f"training={training}"), progress=said) as simulation:
-        pass
-    assert simulation.experiment.training.engine == "rows"
-    assert simulation.experiment.training.compile is False
-    (text, level) = next(note for note in said.notes if "training.compile" in note[0])
-    assert level == "warning"
-    assert text.startswith("training.compile: true is not possible; ")
-    assert "compile_fx_inner" in text
+    short = Shortfalls(checked="a stand-in")
+    said = "; torch checks every compiled step anew, which takes time: a stand-in"
+    faked(monkeypatch, short)
+    found = prepared(tmp_path, *MUCH_WORK).engine
+    assert (found.engine.compiled, found.checked) == (True, "a stand-in")
+    assert found.reason.endswith(said)
+    faked(monkeypatch, short, compiled_takes=0.49)  # not clearly faster than rows
+    found = prepared(tmp_path, *MUCH_WORK).engine
+    assert (found.engine.compiled, found.checked) == (False, "")
+    assert found.reason.endswith(said)
+    faked(monkeypatch)
+    assert "torch checks" not in prepared(tmp_path, *MUCH_WORK).engine.reason
 
 
 @pytest.mark.parametrize("engine", ["auto", "rows"])
@@ -235,16 +223,6 @@ def test_numbers_and_views_of_constants_train_in_either_engine_to_the_same_model
     torch.testing.assert_close(models["rows"], models["sequential"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_says_and_records_why_it_has_its_engine(tmp_path: Path) -> None:
-    said = Telling()
-    experiment = digits(tmp_path, "rounds=100000", "training.engine=auto", "model.dropout=0.5")
-    with Simulation(experiment, directory=tmp_path / "run", progress=said) as simulation:
-        next(iter(simulation))
-    reason = said.facts["engine"]
-    assert "one client at a time: its modules draw random numbers" in str(reason)
-    assert RunDirectory.open(tmp_path / "run").read_environment()["engine"] == reason
-
-
 def test_a_given_number_of_rows_is_taken_and_refused_alike(tmp_path: Path) -> None:
     found = prepared(tmp_path, "training={engine: rows, rows: 7}")
     assert (found.engine.engine.name, found.engine.engine.rows, found.engine.replaced) == ("rows", 7, False)
@@ -263,48 +241,6 @@ def test_engines_are_timed_on_a_later_round_where_the_first_cohort_is_empty(tmp_
             empty += 1
             assert found.engine.a_step is not None
     assert empty, "with an expected cohort of one, some of six first rounds are empty"
-
-
-def test_a_run_says_what_it_trains_with_and_why_not_as_asked(tmp_path: Path) -> None:
-    telling = Telling()
-    with Simulation(digits(tmp_path, "training.engine=rows", "model.dropout=0.5"), progress=telling):
-        pass
-    assert telling.notes[0] == (
-        "training.engine: rows is not possible; one client at a time: its modules draw random numbers in training "
-        "(such as dropout), which belong to each client alone",
-        "warning",
-    )
-    assert telling.facts["workers"] == "1 (inprocess, sequential engine)"
-    telling = Telling()
-    with Simulation(digits(tmp_path, "training={engine: rows, rows: 3}"), progress=telling):
-        pass
-    assert not [note for note in telling.notes if "training.engine" in note[0]]
-    assert telling.facts["workers"] == "1 (inprocess, rows engine, 3 clients at a time)"
-
-
-@pytest.mark.parametrize("asked", ["auto", "rows"])
-def test_what_was_chosen_is_written_down_and_runs_again_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
-) -> None:
-    monkeypatch.setattr(engine_choice, "WORTH_TIMING", 0)
-    monkeypatch.setattr(engine_choice, "CLEARLY", float("inf"))  # so that `auto` takes rows
-    with Simulation(digits(tmp_path, f"training.engine={asked}")) as simulation:
-        for committed in simulation:
-            if committed.number == 3:
-                break
-    written = Experiment.from_yaml(simulation.directory / "config.yaml")
-    assert written.training.engine == "rows"
-    assert written.training.rows is not None
-    assert written.training.rows >= 2
-
-    def no_timing(*arguments: object) -> None:
-        raise AssertionError("what was chosen is not chosen again")
-
-    monkeypatch.setattr(engine_choice.Timing, "of", no_timing)
-    with Simulation.resume(simulation.directory) as resumed:
-        resumed.run()
-        expected = sha256(resumed.model())
-    assert final_sha256(written) == expected
 
 
 def test_timing_leaves_the_callers_generators_and_threads_as_they_were(tmp_path: Path) -> None:

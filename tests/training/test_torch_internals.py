@@ -158,9 +158,53 @@ def test_a_torch_without_some_settings_compiles_all_the_same(monkeypatch: pytest
     assert isinstance(step, FunctionType)
     rows = torch.zeros(5, 3)
     with functorch.patch(enable_autograd_cache=False):  # what an earlier run compiled would come back as it is
-        unguarded.compiled(step, [torch.zeros(4, 3)], [torch.zeros(3, 3)])(rows)
+        found = unguarded.compiled(step, [torch.zeros(4, 3)], [torch.zeros(3, 3)])
+    found.call(rows)
     assert torch.equal(rows, torch.ones(5, 3))
-    assert unguarded._called_alone(step, object(), [rows], [rows]) is None  # code that cannot be called by itself
+    assert not found.checked
+
+
+class OtherCode:
+    """Stands in for what another torch compiles: it has its code under this name, and may call it as it likes."""
+
+    def __init__(self, calls: int = 1, more: object = 1.0, adds: float = 1.0) -> None:
+        self.calls, self.more, self.adds, self.guards = calls, more, adds, 0
+
+    def current_callable(self, arguments: list[Any]) -> None:
+        arguments[0].add_(1)
+
+    def guarded(self, rows: Tensor) -> None:
+        self.guards += 1
+        for _ in range(self.calls):
+            self.current_callable([rows] if self.more is None else [rows, self.more])
+        rows.add_(self.adds - 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (object(), "keeps its compiled code under another name"),
+        (OtherCode(calls=2), "ran its compiled code 4 times in two calls"),
+        (OtherCode(more="a stream"), "passes its compiled code something beside the arguments"),
+        (OtherCode(more=None, adds=3.0), "computes something else"),
+    ],
+)
+def test_code_that_cannot_be_called_by_itself_says_why(code: Any, why: str) -> None:
+    guarded = code.guarded if isinstance(code, OtherCode) else step
+    with pytest.raises(unguarded.MustCheck, match=why):
+        unguarded._called_alone(guarded, code, [torch.zeros(4, 3)], [torch.zeros(3, 3)])
+
+
+def test_code_that_has_no_calls_but_torchs_own_still_computes_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def must_check(*arguments: object) -> None:
+        raise unguarded.MustCheck("a stand-in")
+
+    monkeypatch.setattr(unguarded, "_called_alone", must_check)
+    assert isinstance(step, FunctionType)
+    found, rows = unguarded.compiled(step, [torch.zeros(4, 3)], [torch.zeros(3, 3)]), torch.zeros(5, 3)
+    found.call(rows)
+    assert torch.equal(rows, torch.ones(5, 3))
+    assert found.checked == "a stand-in"
 
 
 def test_parameters_are_written_one_by_one_where_torch_cannot_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

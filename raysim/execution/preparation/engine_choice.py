@@ -15,7 +15,7 @@ from raysim.data import Federation
 from raysim.data.build import Tell, say_nothing
 from raysim.errors import ConfigError
 from raysim.execution.clients.local_training import heard
-from raysim.execution.preparation.engine_timing import MOST_ROWS, Measured, Timing, partly
+from raysim.execution.preparation.engine_timing import MOST_ROWS, Measured, Shortfalls, Timing
 from raysim.execution.preparation.gpu_rows import affordable_rows, release
 from raysim.execution.preparation.program_run import build
 from raysim.execution.scheduling.round_costs import SHARING
@@ -46,6 +46,7 @@ class ChosenEngine:
         replaced: whether it is another one than was asked for.
         uncompiled: whether compiled steps were asked for and are not possible.
         a_step: measured seconds of a client's local step on it; None where nothing was timed.
+        checked: why torch checks every compiled step anew; empty where it does not.
     """
 
     engine: EngineChoice
@@ -53,6 +54,7 @@ class ChosenEngine:
     replaced: bool = False
     uncompiled: bool = False
     a_step: float | None = None
+    checked: str = ""
 
 
 def choose_engine(
@@ -160,7 +162,8 @@ def _as_configured(job: Job, algorithm: Algorithm, rows: int) -> ChosenEngine:
         return ChosenEngine(choice, "as configured")
     compiled = replace(choice, compiled=True)
     try:
-        return ChosenEngine(compiled, f"as configured{partly(build(job, algorithm, compiled)[0])}")
+        short = Shortfalls.of(build(job, algorithm, compiled)[0])
+        return ChosenEngine(compiled, f"as configured{short}", checked=short.checked)
     except CannotCapture as reason:
         build(job, algorithm, choice)
         return ChosenEngine(choice, f"rows as configured, not compiled: {reason}", uncompiled=True)
@@ -179,11 +182,12 @@ def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask
 
     def chosen(choice: EngineChoice, measured: Measured, reason: str) -> ChosenEngine:
         a_step = measured.round_seconds(falling, choice.rows) / int(falling.sum())
-        return ChosenEngine(choice, reason, uncompiled=bool(fault) and training.compile is True, a_step=a_step)
+        uncompiled, checked = bool(fault) and training.compile is True, short.checked if choice.compiled else ""
+        return ChosenEngine(choice, f"{reason}{short}", uncompiled=uncompiled, a_step=a_step, checked=checked)
 
     most = training.rows or max(min(len(task.clients), room), 2)
     choice = replace(sequential, name="rows", rows=most)
-    measured, note, fault = timing.of(choice), "", ""
+    measured, fault, short = timing.of(choice), "", Shortfalls()
     rows, seconds = fastest(measured, training.rows)
     times, choice = {"in rows": seconds}, replace(choice, rows=rows)
     long = seconds * job.experiment.rounds > WORTH_COMPILING and timing.algorithm.feature_loss() is None
@@ -194,16 +198,18 @@ def _fastest(job: Job, sequential: EngineChoice, timing: Timing, task: RoundTask
             fault = f"; rows are not compiled: {reason}"
         else:
             rows, compiled_seconds = fastest(compiled, training.rows)
-            times["in compiled rows"] = compiled_seconds
+            times["in compiled rows"], short = compiled_seconds, compiled.shortfalls
             if training.compile is True or compiled_seconds < CLEARLY * seconds:
                 choice, seconds = replace(choice, rows=rows, compiled=True), compiled_seconds
-                measured, note = compiled, compiled.note
+                measured = compiled
+            else:  # what is not chosen may be slow for a reason that can be helped
+                short = Shortfalls(checked=short.checked)
     alone = timing.of(sequential)
     _, alone_seconds = fastest(alone, 1)
     times["one client at a time"] = alone_seconds
     times_told = "a round takes " + ", ".join(f"{1e3 * t:.3g} ms {name}" for name, t in times.items()) + fault
     if training.engine == "rows" or seconds < CLEARLY * alone_seconds:
-        return chosen(choice, measured, times_told + note)
+        return chosen(choice, measured, times_told)
     return chosen(sequential, alone, times_told)
 
 

@@ -30,10 +30,28 @@ _BATCHES = 8
 """Batches that are timed in a row, where clients have as many."""
 
 
-def partly(engine: Engine) -> str:
-    """What to add where less than the whole step was compiled."""
-    why = engine.codes.not_whole if isinstance(engine, RowsEngine) else ""
-    return f"; only the gradient is compiled: {why}" if why else ""
+@dataclass(frozen=True, slots=True)
+class Shortfalls:
+    """In what the compiled code of an engine falls short.
+
+    Attributes:
+        not_whole: why less than the whole step is compiled; empty where it is whole.
+        checked: why torch checks every step anew; empty where it does not.
+    """
+
+    not_whole: str = ""
+    checked: str = ""
+
+    @classmethod
+    def of(cls, engine: Engine) -> Shortfalls:
+        """Those of an engine; one that compiles nothing has none."""
+        return cls(engine.codes.not_whole, engine.codes.checked) if isinstance(engine, RowsEngine) else cls()
+
+    def __str__(self) -> str:
+        """To be added to the reason for an engine."""
+        whole = f"; only the gradient is compiled: {self.not_whole}" if self.not_whole else ""
+        checks = f"; torch checks every compiled step anew, which takes time: {self.checked}" if self.checked else ""
+        return whole + checks
 
 
 class Timing:
@@ -62,7 +80,7 @@ class Timing:
             ks = np.unique(np.minimum(tried, choice.rows))
             pairs = [self._timed(run, k, choice.torch_device) for k in ks.tolist()]
         a_step, a_block = np.array(pairs).T
-        return Measured(ks, a_step, a_block, partly(run.engine))
+        return Measured(ks, a_step, a_block, Shortfalls.of(run.engine))
 
     def once(self, choice: EngineChoice) -> Callable[[], None]:
         """Takes a block of `choice.rows` clients once, and its first steps; the engine is there already.
@@ -110,12 +128,12 @@ def _rows_may_fail(choice: EngineChoice) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Seconds of a local step of some k clients at once, and of what a block of them takes beside its steps, either the
-    same for any k or for each; a note on the engine."""
+    same for any k or for each; and in what the engine's compiled code falls short."""
 
     ks: Int64
     a_step: Float64
     a_block: float | Float64
-    note: str = ""
+    shortfalls: Shortfalls = Shortfalls()
 
     def best(self, falling: Int64, fixed: int | None) -> tuple[int, float]:
         """The number of rows, unless it is fixed, that does such a round fastest, and the seconds that it takes.
