@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from raysim.replaying import Replay, Say
 from raysim.rounds.task import RoundWork
 from raysim.selection.cohort import draw_round, without
 from raysim.tracking import RunDirectory
-from raysim.tracking.reading import read_clients
+from raysim.tracking.reading import read_clients, read_rounds
 from raysim.training import ParameterLayout, resolve_loss
 
 
@@ -95,12 +96,15 @@ class PrivateClients:
 def private_clients(run: str | Path, delta: float = 1e-5) -> PrivateClients:
     """Epsilon of each client's samples, by all the steps that the run recorded of it, also where it was left out.
 
+    In asynchronous runs, which record what a step takes in, trips that came too late count with all of their steps.
+
     Raises:
         RunError: the run does not protect samples.
         ConfigError: dp-accounting is not installed.
     """
     directory = RunDirectory.open(run)
-    client = directory.experiment().client
+    experiment = directory.experiment()
+    client = experiment.client
     if client.privacy is None or client.batch_size == "full":
         raise RunError(f"{run}: samples were not protected; set client.privacy")
     found: dict[int, list[int]] = {}
@@ -111,11 +115,25 @@ def private_clients(run: str | Path, delta: float = 1e-5) -> PrivateClients:
             before = found.setdefault(one, [count, 0, 0])
             before[1] += 1
             before[2] += steps
+    for one, count in _too_late(directory, experiment):
+        before = found.setdefault(one, [count, 0, 0])
+        before[1] += 1
+        before[2] += client.steps or 0
     clients = np.array(sorted(found), dtype=np.int64)
     table = np.array([found[one] for one in clients.tolist()], dtype=np.int64).reshape(-1, 3)
     samples, rounds, steps_of = table.T
     epsilon = sample_epsilons(client.privacy, client.batch_size, samples, steps_of, delta)
     return PrivateClients(clients, samples, rounds, steps_of, epsilon, delta)
+
+
+def _too_late(directory: RunDirectory, experiment: Experiment) -> Iterator[tuple[int, int]]:
+    """The client, and its number of samples, of each trip of an asynchronous run that no step took in."""
+    if not experiment.systems.asynchronous:
+        return
+    prepared, rounds = prepare_job(experiment), read_rounds(directory).num_rows
+    assert prepared.timetable is not None, "asynchronous rounds have a timetable"
+    for plan in islice(prepared.timetable.plans(), rounds):
+        yield from zip(plan.late.tolist(), prepared.federation.sizes("train", plan.late).tolist(), strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,32 +88,34 @@ class Sampling:
 class StepSchedule(Sampling):
     """The steps of an asynchronous timetable, which follow from devices and no data: who contributes when is known.
 
-    A client that stands in a step n times moves its sum by n times the bound, so that it counts n² there.
+    A client that stands in a step n times moves its sum by n times the bound, so that it counts n² there. Where each
+    trip adds noise of its own, it counts n.
 
     Attributes:
-        counts: after each step, from the first, the largest Σ n² of a client.
+        counts: after each step, from the first, the largest Σ n² of a client, or Σ n.
     """
 
     counts: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, steps: Iterable[Int64], population: int, updates: int) -> StepSchedule:
+    def of(cls, steps: Iterable[Int64], population: int, updates: int, *, each_noised: bool = False) -> StepSchedule:
         """The schedule of these steps.
 
         Args:
             steps: ids of the clients that each takes in, as often as it does.
             updates: of a step.
+            each_noised: whether each trip adds noise of its own, and not the step.
         """
         total, most, counts = np.zeros(population, dtype=np.int64), 0, []
         for step in steps:
             clients, times = np.unique(step, return_counts=True)
-            total[clients] += times**2
+            total[clients] += times if each_noised else times**2
             most = max(most, int(total[clients].max(initial=0)))
             counts.append(most)
         return cls("scheduled", population, updates, counts=tuple(counts))
 
     def recurrence(self, rounds: int) -> Recurrence:
-        """How often a client can take part: a step in which it is n times counts n² times."""
+        """How often a client can take part, as `counts` has it."""
         return Recurrence(1, self.counts[rounds - 1] if rounds else 0)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
+
 from raysim.aggregation import Aggregation
 from raysim.config import Experiment
 from raysim.config.privacy import PrivacyConfig
@@ -53,10 +55,13 @@ def plan_privacy(
     config = experiment.privacy
     mechanisms = [stage.mechanism for stage in aggregation.stages if stage.mechanism is not None]
     sampling = sampling_of(experiment, federation.population, cohort, repeats)
+    of_examples = not mechanisms and experiment.client.privacy is not None
     if timetable is not None:
-        steps = (plan.clients for plan in islice(timetable.plans(), experiment.rounds))
-        sampling = StepSchedule.of(steps, federation.population, cohort)
-    if not mechanisms and experiment.client.privacy is not None:
+        plans = islice(timetable.plans(), experiment.rounds)
+        # The server has seen what came too late as well.
+        steps = (np.concatenate([plan.clients, plan.late]) if of_examples else plan.clients for plan in plans)
+        sampling = StepSchedule.of(steps, federation.population, cohort, each_noised=of_examples)
+    if of_examples:
         return _planned(experiment, _of_examples(experiment, sampling, federation), keyed=True)
     if not mechanisms:
         if config != PrivacyConfig():
