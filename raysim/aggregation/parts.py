@@ -6,8 +6,9 @@ are parts among its clients, and the mean of all is that of all sums, with the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,18 +63,14 @@ class PartedSum:
 
 
 class RunningParts:
-    """A worker's running sums, one for each part, with the interface of `RunningSum`."""
+    """A worker's running sums, one for each part, with the interface of `RunningSum`.
 
-    def __init__(
-        self,
-        round_number: int,
-        fields: Sequence[Field],
-        device: torch.device,
-        buffers: Buffers | None = None,
-        named: Named | None = None,
-    ) -> None:
-        self.round = round_number
-        self._given = fields, device, buffers if buffers is not None else Buffers(), named
+    Args:
+        empty: makes a sum without clients.
+    """
+
+    def __init__(self, round_number: int, empty: Callable[[], RunningSum]) -> None:
+        self.round, self._empty = round_number, empty
         self._parts: dict[int, RunningSum] = {}
 
     def fold(self, positions: Int32 | Int64, weights: Float64, sent: Mapping[str, Tensor]) -> list[str | None]:
@@ -82,7 +79,9 @@ class RunningParts:
         reasons: list[str | None] = [None] * len(positions)
         for part in np.unique(belongs).tolist():
             here = np.flatnonzero(belongs == part)
-            total = self._parts.setdefault(part, RunningSum(self.round, *self._given))
+            if part not in self._parts:
+                self._parts[part] = self._empty()
+            total = self._parts[part]
             some = sent
             if len(here) < len(positions):
                 rows = torch.from_numpy(here).to(next(iter(sent.values())).device)
@@ -109,7 +108,8 @@ class MeanOfParts(Rule):
     def accumulator(
         self, round_number: int, device: torch.device, buffers: Buffers | None = None, named: Named | None = None
     ) -> Accumulator:
-        return RunningParts(round_number, self.fields, device, buffers, named)
+        empty = partial(RunningSum, round_number, self.fields, device, Buffers() if buffers is None else buffers, named)
+        return RunningParts(round_number, empty)
 
     def finish(self, records: Sequence[Record], server: ServerView) -> Finished:
         by_part = _by_part([one for one in records if isinstance(one, PartedSum)])

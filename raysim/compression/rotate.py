@@ -8,8 +8,7 @@ each block has values of all layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,11 +16,12 @@ import torch
 from torch import Tensor
 
 from raysim import keyed
-from raysim.aggregation import Bound, Field, MeanContext, SendContext, UpdateStage
+from raysim.aggregation import Bound, Field, MeanContext, SendContext
 from raysim.aggregation.stages import ModelColumns
 from raysim.arrays import Float32, Float64
-from raysim.compression.layers import LayerChoice, Layers
-from raysim.compression.parts import compressible, sized
+from raysim.compression.layers import Layers
+from raysim.compression.parts import sized
+from raysim.compression.replacing import Replacement, ReplacingStage
 
 MARGIN = 1 + 2.0**-16
 """Rounding to float32 in at most 16 steps of the transform adds less to a norm."""
@@ -29,46 +29,32 @@ MARGIN = 1 + 2.0**-16
 A = TypeVar("A", Float32, Float64)
 
 
-class Rotate(UpdateStage):
+class Rotate(ReplacingStage[Replacement]):
     """Replaces a field by the rotated values of the layers that are chosen, and those of the others behind them.
 
     Signs are drawn anew in each round, the same of all clients. The server rotates the mean back.
     """
 
-    roads = frozenset({"sum", "rows", "modular"})
     breaks = frozenset({"bounded_l1"})
-    columnwise = False
 
     def __init__(
         self, columns: ModelColumns, block: int, include: Sequence[str], exclude: Sequence[str], dense_below: int
     ) -> None:
-        super().__init__(columns)
-        self._block, self._choice = block, LayerChoice(include, exclude, dense_below)
+        super().__init__(columns, include, exclude, dense_below)
+        self._block = block
 
-    @cached_property
-    def _parts(self) -> Mapping[str, tuple[int, Layers, int]]:
-        """Of each field its number, its layers, and the values of its rotated vector."""
-        found = {}
-        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice, replaced=True)):
-            size = -(-layers.n // self._block) * self._block
-            size += self._block * sized(size + layers.dense, self.columns)
-            found[field.name] = number, layers, size
-        return found
-
-    def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
-        parts = self._parts
-        return [
-            replace(one, size=parts[one.name][2] + parts[one.name][1].dense, sent=None) if one.name in parts else one
-            for one in sent
-        ]
+    def replacement(self, number: int, field: Field, layers: Layers) -> Replacement:
+        size = -(-layers.n // self._block) * self._block
+        return Replacement(number, layers, size + self._block * sized(size + layers.dense, self.columns))
 
     def bound(self, outer: Bound | None, server: Mapping[str, Any]) -> Bound | None:
         return None if outer is None else Bound(MARGIN * outer.norm)
 
     def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
         found = dict(sent)
-        for name, (number, layers, size) in self._parts.items():
-            signs = _signs(ctx.seed, ctx.round, number, size, self._block)
+        for name, one in self.replaced.items():
+            layers, size = one.layers, one.size
+            signs = _signs(ctx.seed, ctx.round, one.number, size, self._block)
             rows = sent[name].cpu().numpy()
             rotated = np.zeros((len(rows), size + layers.dense), dtype=np.float32)
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out when it is folded
@@ -85,8 +71,9 @@ class Rotate(UpdateStage):
     ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
         found = dict(mean)
         sizes = {field.name: field.size for field in ctx.fields}
-        for name, (number, layers, size) in self._parts.items():
-            signs = _signs(ctx.seed, ctx.round, number, size, self._block)
+        for name, one in self.replaced.items():
+            layers, size = one.layers, one.size
+            signs = _signs(ctx.seed, ctx.round, one.number, size, self._block)
             values = mean[name][:size].copy()
             transform(values.reshape(self._block, -1))
             values *= signs

@@ -9,8 +9,8 @@ different blocks as often as in any universal hash.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from raysim import keyed
-from raysim.aggregation import Field, MeanContext, SendContext, UpdateStage
+from raysim.aggregation import Field, MeanContext, SendContext
 from raysim.aggregation.stages import ModelColumns
 from raysim.arrays import Float32, Float64
-from raysim.compression.layers import LayerChoice, Layers
-from raysim.compression.parts import compressible, sized
+from raysim.compression.layers import Layers
+from raysim.compression.parts import sized
+from raysim.compression.replacing import Replacement, ReplacingStage
 from raysim.compression.sparse import largest
 from raysim.errors import ConfigError
 
@@ -77,15 +78,13 @@ class Table:
         return found * self._signs
 
 
-class Sketch(UpdateStage):
+class Sketch(ReplacingStage["_SketchedField"]):
     """Replaces a field by the table of the layers that are compressed, and the values of the others.
 
     S_u ← ρ S_u + S, S_e ← S_e + S_u, Δ = top-k of the estimates of S_e, S_e ← S_e - S(Δ): the server takes Δ.
     """
 
-    roads = frozenset({"sum", "rows", "modular"})
     breaks = frozenset({"bounded", "bounded_l1"})
-    columnwise = False
 
     def __init__(
         self,
@@ -98,47 +97,33 @@ class Sketch(UpdateStage):
         exclude: Sequence[str],
         dense_below: int,
     ) -> None:
-        super().__init__(columns)
+        super().__init__(columns, include, exclude, dense_below)
         self._rows, self._width, self._fraction, self._momentum = rows, width, fraction, momentum
-        self._choice = LayerChoice(include, exclude, dense_below)
 
-    @cached_property
-    def _parts(self) -> Mapping[str, _SketchedField]:
-        found = {}
-        for number, (field, layers) in enumerate(compressible(self.columns, self.sent, self._choice, replaced=True)):
-            if self._rows * self._width >= layers.n:
-                raise ConfigError(
-                    f"a table of {self._rows} x {self._width:,} values is no smaller than the {layers.n:,} values of "
-                    f"{field.name!r}; lower width"
-                )
-            k = round(self._fraction * layers.n)
-            if not k:
-                raise ConfigError(f"fraction {self._fraction:g} of {layers.n:,} values is a top-k of nothing; raise it")
-            if k >= self._width:
-                raise ConfigError(
-                    f"fraction {self._fraction:g} of {layers.n:,} values is more than a row of {self._width:,} values "
-                    "can tell apart; lower fraction, or raise width"
-                )
-            width = self._width - sized(self._rows * self._width + layers.dense, self.columns)
-            found[field.name] = _SketchedField(number, layers, k, self._rows, width)
-        return found
-
-    def fields(self, sent: Sequence[Field]) -> Sequence[Field]:
-        parts = self._parts
-        return [
-            replace(one, size=parts[one.name].size + parts[one.name].layers.dense, sent=None)
-            if one.name in parts
-            else one
-            for one in sent
-        ]
+    def replacement(self, number: int, field: Field, layers: Layers) -> _SketchedField:
+        if self._rows * self._width >= layers.n:
+            raise ConfigError(
+                f"a table of {self._rows} x {self._width:,} values is no smaller than the {layers.n:,} values of "
+                f"{field.name!r}; lower width"
+            )
+        k = round(self._fraction * layers.n)
+        if not k:
+            raise ConfigError(f"fraction {self._fraction:g} of {layers.n:,} values is a top-k of nothing; raise it")
+        if k >= self._width:
+            raise ConfigError(
+                f"fraction {self._fraction:g} of {layers.n:,} values is more than a row of {self._width:,} values "
+                "can tell apart; lower fraction, or raise width"
+            )
+        width = self._width - sized(self._rows * self._width + layers.dense, self.columns)
+        return _SketchedField(number, layers, self._rows * width, k, self._rows, width)
 
     def init(self, model: Float32) -> Mapping[str, Float64]:
         kept = ("error", "velocity") if self._momentum else ("error",)
-        return {f"{name}.{what}": np.zeros(part.size) for name, part in self._parts.items() for what in kept}
+        return {f"{name}.{what}": np.zeros(part.size) for name, part in self.replaced.items() for what in kept}
 
     def client(self, sent: Mapping[str, Tensor], ctx: SendContext) -> Mapping[str, Tensor]:
         found = dict(sent)
-        for name, part in self._parts.items():
+        for name, part in self.replaced.items():
             table, rows = part.table(ctx.seed), sent[name].cpu().numpy()
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out when it is folded
                 made = [np.concatenate([table.of(part.layers.take(row)), row[part.layers.rest]]) for row in rows]
@@ -150,7 +135,7 @@ class Sketch(UpdateStage):
     ) -> tuple[Mapping[str, Float64], Mapping[str, Float64], Mapping[str, float]]:
         found, after = dict(mean), {}
         sizes = {field.name: field.size for field in ctx.fields}
-        for name, part in self._parts.items():
+        for name, part in self.replaced.items():
             table, moved = part.table(ctx.seed), mean[name][: part.size]
             if self._momentum:
                 moved = after[f"{name}.velocity"] = self._momentum * state[f"{name}.velocity"] + moved
@@ -167,18 +152,12 @@ class Sketch(UpdateStage):
 
 
 @dataclass(frozen=True, slots=True)
-class _SketchedField:
+class _SketchedField(Replacement):
     """A field that is sketched, of which the server takes k values."""
 
-    number: int
-    layers: Layers
     k: int
     rows: int
     width: int
-
-    @property
-    def size(self) -> int:
-        return self.rows * self.width
 
     def table(self, seed: int) -> Table:
         return _table(self.layers.n, self.rows, self.width, seed, self.number)

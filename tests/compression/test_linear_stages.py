@@ -130,7 +130,7 @@ def test_the_server_of_a_sketch_is_the_loop_of_fetchsgd(momentum: float) -> None
     aggregation, state = chain({**SKETCH, "momentum": momentum}), None
     (stage,) = aggregation.stages
     assert isinstance(stage, Sketch)
-    table = stage._parts["update"].table(0)
+    table = stage.replaced["update"].table(0)
     velocity, error = np.zeros(36), np.zeros(36)
     for number in (1, 2, 3):
         updates = rows(2, seed=number)
