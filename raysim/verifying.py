@@ -99,7 +99,7 @@ def verify(
     Args:
         run: the run directory; the run may be going on, be finished, or have failed.
         rounds: to compute again; by default the last one, where nothing else is asked for.
-        random: so many of them, chosen by `seed`.
+        random: how many of them, chosen by `seed`.
         all: all of them.
         anyway: compute them although the bits may be others here.
         model: the module that the run was started with, if it was handed over.

@@ -60,3 +60,15 @@ def final_sha256(experiment: Experiment, **handed_over: Any) -> str:
     with Simulation(experiment, **handed_over) as simulation:
         simulation.run()
         return sha256(simulation.model())
+
+
+def broken_off(experiment: Experiment, *, after: int, directory: Path | None = None) -> tuple[Path, str]:
+    """Leave a run after a round, resume it to its end, and hash the model; the run directory comes with it."""
+    with Simulation(experiment, directory=directory) as simulation:
+        for committed in simulation:
+            if committed.number == after:
+                break
+    with Simulation.resume(simulation.directory) as resumed:
+        assert resumed.number == after
+        resumed.run()
+        return resumed.directory, sha256(resumed.model())

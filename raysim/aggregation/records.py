@@ -37,9 +37,9 @@ class Field:
             would be false.
         kept: the server takes it of every client by itself as well, `[k, size]` one after the other under the name with
             `.rows` added, and their weights under `rows.weights`, `[k]`, normalised.
-        parts: the server takes its mean over each of so many parts of the clients as well, one after the other under
-            the name with `.parts` added, zero for parts without a client, and their weights under `parts.weights`,
-            summing to 1. Clients name their part in the field `part` (`raysim.aggregation.parts`).
+        parts: into how many parts the clients fall whose means the server takes as well, one after the other under the
+            name with `.parts` added, zero for parts without a client, and their weights under `parts.weights`,
+            summing to 1; 0: none. Clients name their part in the field `part` (`raysim.aggregation.parts`).
         sent: of a round and clients `[k]`, how many of its values each would send in a federation, int64 `[k]`; None:
             all of them.
         received: of a round and clients `[k]`, how many values each would be sent beside the model, or in place of it,

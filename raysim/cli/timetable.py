@@ -53,7 +53,7 @@ def forecast_of(prepared: Prepared) -> Forecast | None:
 
 def _left_out(found: Forecast) -> str:
     drawn = found.trips + found.late
-    text = f"{found.late:,} of {drawn:,} drawn are late, gone or dropped" if found.late else "nobody is left out"
+    text = f"{found.late:,} of {drawn:,} drawn are late, gone or dropped" if found.late else "no client is left out"
     if not found.left_out:
         return text
     named = ", ".join(str(one) for one in found.left_out[:_NAMED])

@@ -63,7 +63,7 @@ class DistributedNoise(UpdateStage):
                 "cohort; lower shares, or raise aggregation.protection.threshold"
             )
         if isinstance(setting.experiment.selection, PoissonConfig):
-            raise ConfigError("in an empty Poisson cohort nobody adds noise; set selection to uniform or round_robin")
+            raise ConfigError("an empty Poisson cohort adds no noise; set selection to uniform or round_robin")
         if len(of_data(self.sent)) > 1:
             raise ConfigError("clients send several vectors; use an algorithm that sends one, such as fedavg")
         assert setting.bound is not None, "checked when the chain was built"

@@ -10,8 +10,8 @@ import numpy as np
 
 from raysim.arrays import Float64, Int32, Int64
 
-_NOBODY: Int64 = np.empty(0, dtype=np.int64)
-_NOTHING: Float64 = np.empty(0, dtype=np.float64)
+_NO_CLIENTS: Int64 = np.empty(0, dtype=np.int64)
+_NO_SECONDS: Float64 = np.empty(0, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +38,8 @@ class Plan:
     base: Int32
     into: Int32
     turn: Int64
-    late: Int64 = field(default_factory=lambda: _NOBODY)
-    wasted: Float64 = field(default_factory=lambda: _NOTHING)
+    late: Int64 = field(default_factory=lambda: _NO_CLIENTS)
+    wasted: Float64 = field(default_factory=lambda: _NO_SECONDS)
     steps: Int64 | None = None
 
     @property
@@ -53,8 +53,8 @@ class Plan:
         step: int,
         at: float,
         clients: Int64,
-        late: Int64 = _NOBODY,
-        wasted: Float64 = _NOTHING,
+        late: Int64 = _NO_CLIENTS,
+        wasted: Float64 = _NO_SECONDS,
         steps: Int64 | None = None,
     ) -> Plan:
         """A step whose clients, ascending and each once, all start from the version before it."""

@@ -116,7 +116,7 @@ class RoundWork:
         """Who is to be trained before the round's step, by the version that they start from.
 
         Args:
-            begins: whether nobody of an earlier version has been trained.
+            begins: whether no client that starts from an earlier version has been trained yet.
         """
         older = [task.only(task.into >= self.task.round) for task in self.in_flight] if begins else []
         return [task for task in (*older, self.starting) if len(task.clients)]

@@ -124,21 +124,7 @@ def draw_round(
     clients: Int64 | None = None,
     staleness: Int32 | None = None,
 ) -> RoundTask:
-    """The round's cohort, its weights, its learning rate and, in a hierarchy, its edges; see `_drawn`."""
-    task = _drawn(experiment, federation, work, round_number, clients, staleness)
-    edges = edges_of(experiment, federation)
-    return task if edges is None else replace(task, part=edges[task.clients])
-
-
-def _drawn(
-    experiment: Experiment,
-    federation: Federation,
-    work: LocalWork,
-    round_number: int,
-    clients: Int64 | None = None,
-    staleness: Int32 | None = None,
-) -> RoundTask:
-    """The round's cohort, its weights and its learning rate.
+    """The round's cohort, its weights, its learning rate and, in a hierarchy, its edges.
 
     Args:
         experiment: says how.
@@ -171,10 +157,12 @@ def _drawn(
             weights = weighting.base(clients[kept], samples[kept])
             total = float(weighting.raw(clients[kept], samples[kept]).sum())
             kept[kept] = weights.any()  # all of them or, where none has weight, none
-            weights = weights[: kept.sum()]
-            return RoundTask.synchronous(round_number, lr, clients[kept], weights, steps[kept], share, total)
-        steps = np.where(late, np.minimum(done, steps), steps)
-    return RoundTask.synchronous(round_number, lr, clients, weights, steps, share, total)
+            clients, weights, steps = clients[kept], weights[: kept.sum()], steps[kept]
+        else:
+            steps = np.where(late, np.minimum(done, steps), steps)
+    task = RoundTask.synchronous(round_number, lr, clients, weights, steps, share, total)
+    edges = edges_of(experiment, federation)
+    return task if edges is None else replace(task, part=edges[clients])
 
 
 def draw_planned(experiment: Experiment, federation: Federation, work: LocalWork, plan: Plan) -> RoundTask:
@@ -185,7 +173,7 @@ def draw_planned(experiment: Experiment, federation: Federation, work: LocalWork
     """
     staleness = plan.staleness if plan.staleness.any() else None
     task = draw_round(experiment, federation, work, plan.step, plan.clients, staleness)
-    if len(task.clients) < len(plan.clients):  # nobody has weight
+    if len(task.clients) < len(plan.clients):  # none of them has weight
         return task
     return replace(task, base=plan.base, turn=plan.turn, steps=task.steps if plan.steps is None else plan.steps)
 
@@ -223,7 +211,7 @@ def _stragglers(
     whole = work.epochs if work.steps is None else work.steps
     if whole < 2 and experiment.client.stragglers.keep:
         what = "epochs" if work.steps is None else "steps"
-        raise ConfigError(f"client.stragglers: nobody can do part of one; set client.{what} to 2 or more")
+        raise ConfigError(f"client.stragglers: no client can do part of one; set client.{what} to 2 or more")
     part = 1 + np.floor(keyed.uniform(*key, 1) * (whole - 1)).astype(np.int64)
     done = part * (work.per_epoch(samples) if work.steps is None else 1) * work.repeats
     return late, np.where(samples > 0, done, 0)

@@ -190,7 +190,7 @@ def _grid(axes: Axes, text: Callable[[float], str], *, whole: bool = False) -> l
 
 
 def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """Round numbers between two values, at most about so many."""
+    """Round numbers between two values, at most about this many."""
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(nice * power for nice in _NICE if nice * power >= raw * (1 - 1e-9))

@@ -36,7 +36,7 @@ class Listing:
 
 
 def list_parts(folder: RunsFolder, filters: Sequence[str], limit: int) -> Listing:
-    """The page of a folder: at most so many of its runs that pass the filters."""
+    """The page of a folder: at most `limit` of its runs that pass the filters."""
     try:
         found, wrong = folder.past(folder.names(), filters), None
     except ConfigError as error:

@@ -24,7 +24,7 @@ from raysim.tracking.report.recorded import read_run
 from raysim.tracking.report.sections import single_run
 
 SHARE = 10.0
-"""Reading a run takes at most one part of so many of the time; the training beside it needs the rest."""
+"""Reading a run takes at most one part in this many of the time; the training beside it needs the rest."""
 SOONEST, LATEST = 1.0, 60.0
 """Seconds between two looks at a run."""
 KEPT = 32

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from federations import digits, sha256
+from federations import broken_off, digits, sha256
 
 from raysim import Experiment, Simulation
 from raysim.errors import ConfigError, RunError
@@ -24,8 +24,8 @@ def hierarchy(folder: Path, *overrides: str) -> Experiment:
     return digits(folder, "model=softmax", "cohort=5", algorithm, *overrides)
 
 
-def recorded(simulation: Simulation) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(simulation.directory / "rounds.parquet").to_pylist()
+def recorded(run: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(run / "rounds.parquet").to_pylist()
     return found
 
 
@@ -33,15 +33,10 @@ def test_a_resume_between_rounds_of_the_cloud_ends_in_the_bits_of_an_unbroken_ru
     with Simulation(hierarchy(tmp_path / "whole", "rounds=6")) as whole:
         whole.run()
         expected, parameters = sha256(whole.model()), whole.parameters
-    with Simulation(hierarchy(tmp_path / "half", "rounds=6", "tracking.checkpoint_every=1")) as half:
-        for committed in half:
-            if committed.number == 3:
-                break
-    with Simulation.resume(half.directory) as resumed:
-        resumed.run()
-        assert sha256(resumed.model()) == expected
+    run, found = broken_off(hierarchy(tmp_path / "half", "rounds=6", "tracking.checkpoint_every=1"), after=3)
+    assert found == expected
     message = 4 * parameters
-    for row in recorded(resumed):
+    for row in recorded(run):
         assert row["wire_up"] == row["wire_down"] == 5 * message, "between clients and edges"
         cloud = row["round"] % 2 == 0
         assert row["edges/wire_up"] == row["edges/wire_down"] == (3 * message if cloud else 0)
@@ -57,7 +52,7 @@ def test_edges_have_clocks_of_their_own_and_meet_in_the_rounds_of_the_cloud(tmp_
         simulation.run()
     clients = pq.read_table(simulation.directory / "clients.parquet").to_pylist()
     clocks, message = np.zeros(3), 4 * prepared.parameters
-    for row in recorded(simulation):
+    for row in recorded(simulation.directory):
         ends = clocks.copy()
         for one in (one for one in clients if one["round"] == row["round"]):
             seconds = 1 + load.work[one["client"]] / fleet.speed[one["client"]] + message * (1 / 20_000 + 1 / 50_000)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from federations import digits, final_sha256, sha256
+from federations import broken_off, digits, final_sha256
 
 from raysim import Simulation
 from raysim.errors import ConfigError, RunError
@@ -36,14 +36,9 @@ def stages(chain: str) -> str:
 def test_a_resume_comes_to_the_bits_of_one_run(tmp_path: Path, chain: str) -> None:
     experiment = digits(tmp_path, stages(chain))
     expected = final_sha256(experiment)
-    with Simulation(experiment, directory=tmp_path / "broken") as simulation:
-        for committed in simulation:
-            if committed.number == 2:
-                break
-    with Simulation.resume(tmp_path / "broken") as resumed:
-        resumed.run()
-        assert sha256(resumed.model()) == expected
-    rows = pq.read_table(tmp_path / "broken" / "rounds.parquet").to_pylist()
+    run, found = broken_off(experiment, after=2)
+    assert found == expected
+    rows = pq.read_table(run / "rounds.parquet").to_pylist()
     assert all(0 < row["wire_up"] < row["cohort"] * 4 * 1210 for row in rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from federations import digits, final_sha256, mnist_shaped, sha256
+from federations import broken_off, digits, final_sha256, mnist_shaped, sha256
 
 from raysim import Experiment, Simulation
 
@@ -87,15 +87,7 @@ def test_mnist_models_end_in_the_same_bits_with_uneven_shards_and_a_last_batch_o
 )
 def test_a_resume_from_the_middle_ends_in_the_same_bits(tmp_path: Path, engine: str, stop_after: int) -> None:
     experiment = digits(tmp_path, engine, "algorithm.server_momentum=0.9")
-    expected = final_sha256(experiment)
-    with Simulation(experiment) as simulation:
-        for committed in simulation:
-            if committed.number == stop_after:
-                break
-    with Simulation.resume(simulation.directory) as resumed:
-        assert resumed.number == stop_after
-        resumed.run()
-        assert sha256(resumed.model()) == expected
+    assert broken_off(experiment, after=stop_after)[1] == final_sha256(experiment)
 
 
 @pytest.mark.ray

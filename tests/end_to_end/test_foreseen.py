@@ -47,7 +47,7 @@ def test_a_round_that_draws_nobody_with_weight_keeps_the_model(
                 idle += 1
             before = after
     assert 0 < idle < 8
-    assert "rounds draw nobody else and keep the model" in capsys.readouterr().err
+    assert "rounds draw no other client and keep the model" in capsys.readouterr().err
 
 
 @pytest.mark.ray

@@ -69,7 +69,7 @@ def test_what_is_wrong_with_classes_is_one_line() -> None:
     )
     assert refusal(a={"clients": ["4-6"]}) == ("execution.classes.a.clients: there is no client 6; the last of 6 is 5")
     assert refusal(a={"min_samples": 5001}) == "execution.classes.a: no client is in it; lower its minimum or remove it"
-    assert refusal(a={"clients": []}) == "execution.classes.a.clients: an empty list names nobody"
+    assert refusal(a={"clients": []}) == "execution.classes.a.clients: an empty list names no client"
     assert refusal(a={"clients": ["5-4"]}) == "execution.classes.a.clients: '5-4' ends before it starts"
 
 

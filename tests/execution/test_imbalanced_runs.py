@@ -109,7 +109,7 @@ def test_pfedme_takes_its_inner_steps_on_one_resampled_batch_as_a_plain_loop_doe
 
 def test_all_clients_labels_must_have_been_counted(tmp_path: Path) -> None:
     experiment = digits(tmp_path, "training.logits=adjusted", "data.label_histograms=false")
-    with pytest.raises(ConfigError, match=r"training\.logits looks at .* nobody counted; set data\.label_histograms"):
+    with pytest.raises(ConfigError, match=r"logits looks at .* which were not counted; set data\.label_histograms"):
         Simulation(experiment)
     own = digits(
         tmp_path, "rounds=1", "training.class_weights={name: inverse, scope: client}", "data.label_histograms=false"

@@ -112,7 +112,7 @@ def test_masked_runs_with_shared_noise_are_near_those_without_and_repeat(tmp_pat
         (["aggregation.protection={name: unmasked, bits: 16, clip: 1.0}"], "protects nothing by itself"),
         (["aggregation.protection=secagg"], "is made of few bits"),
         ([noisy("skellam", ", shares: 0.9")], r"shares is 0.9, but a sum is opened with the records of 0.75"),
-        (["selection=poisson"], "in an empty Poisson cohort nobody adds noise"),
+        (["selection=poisson"], "an empty Poisson cohort adds no noise"),
         (["algorithm=mimelite"], "clients send several vectors"),
         (["aggregation.protection={name: secagg, bits: 20, clip: 0.3}", noisy("skellam").replace("0.001", "9")],
          "raise aggregation.protection.clip"),

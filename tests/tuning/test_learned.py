@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from federations import sha256
+from federations import broken_off, sha256
 
 from raysim import Experiment, Simulation
 from raysim.errors import ConfigError, RunError
@@ -80,13 +80,7 @@ def test_a_chooser_that_keeps_the_default_gives_the_bits_of_samples_weights(tmp_
 
 def test_a_resume_comes_to_the_same_bits(tmp_path: Path) -> None:
     _, whole = finished(learned(tmp_path))
-    with Simulation(learned(tmp_path)) as simulation:
-        for r in simulation:
-            if r.number == 2:
-                break
-    with Simulation.resume(simulation.directory) as resumed:
-        resumed.run()
-        assert sha256(resumed.model()) == whole
+    assert broken_off(learned(tmp_path), after=2)[1] == whole
 
 
 @pytest.mark.ray

@@ -106,7 +106,7 @@ class _Zipped:
 
 
 class _Collected:
-    """The values of so many samples, in arrays that are made when the first one is put in."""
+    """The values of a number of samples, in arrays that are made when the first one is put in."""
 
     def __init__(self, count: int, ragged: bool) -> None:
         self._count, self._ragged = count, ragged

@@ -25,7 +25,7 @@ class LossContexts:
         if isinstance(loss, BalancedLoss) and loss.looks_at_federation:
             if self._stored is None:
                 raise ConfigError(
-                    f"training.{loss.looks_at_federation} looks at the labels of all clients, which nobody counted; "
+                    f"training.{loss.looks_at_federation} looks at the labels of all clients, which were not counted; "
                     "set data.label_histograms (for synthetic_virtual also data.source.on_disk)"
                 )
             self._population = self._stored.sum(axis=0, dtype=np.int64)

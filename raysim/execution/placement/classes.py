@@ -119,5 +119,5 @@ def _ranges(name: str, one: ClientClassConfig) -> Sequence[tuple[int, int]]:
             raise ConfigError(f"execution.classes.{name}.clients: {entry!r} ends before it starts")
         found.append((start, stop))
     if one.clients is not None and not found:
-        raise ConfigError(f"execution.classes.{name}.clients: an empty list names nobody")
+        raise ConfigError(f"execution.classes.{name}.clients: an empty list names no client")
     return found

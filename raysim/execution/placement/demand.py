@@ -61,7 +61,7 @@ class Demand:
             )
 
     def no_room(self, share: Share, room: int, nodes: Sequence[Node]) -> PlacementError:
-        """The error that only so many of its actors fit."""
+        """The error that only `room` of its actors fit."""
         who = "" if self.key == "execution" else f"{self.key}: "
         size = f"{share.num_cpus:g} CPUs and {share.num_gpus:g} GPUs"
         if room == 0:

@@ -120,6 +120,6 @@ def idle_rounds(experiment: Experiment, federation: Federation) -> str | None:
     if isinstance(weights, ExplicitWeightsConfig) and np.count_nonzero(federation.sizes("train") == 0) < idle:
         what, remedy = "no weight", "set aggregation.weights.default above 0"
     return (
-        f"{idle:,} of {population:,} clients have {what}: about {count:,} of {experiment.rounds:,} rounds draw nobody "
-        f"else and keep the model; raise cohort, or {remedy}"
+        f"{idle:,} of {population:,} clients have {what}: about {count:,} of {experiment.rounds:,} rounds draw no "
+        f"other client and keep the model; raise cohort, or {remedy}"
     )

@@ -122,7 +122,7 @@ def affordable_rows(job: Job, timing: Timing, rows: EngineChoice | None, most: i
     fit = found.rows(memory, most)
     each = f"{found.counted / _MIB:.3g} MiB counted and {found.passing / _MIB:.3g} MiB measured for each"
     if rows is None:
-        each = f"{found.counted / _MIB:.3g} MiB counted for each, and nobody there to measure with"
+        each = f"{found.counted / _MIB:.3g} MiB counted for each, and no client with steps to measure with"
     room = f"{max(memory, 0) / _MIB:,.0f} MiB of the GPU"
     what = f"{fit} clients at once fit into {room}" if fit > 1 else f"two clients at once do not fit into {room}"
     return fit, f"{what}: {each}"

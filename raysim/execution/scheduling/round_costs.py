@@ -102,8 +102,8 @@ class RoundCosts:
         return max(self._trained(work) + self.evaluation * passes(own), other)
 
     def own_ranges(self, work: RoundWork) -> int:
-        """How many of a round's ranges, the first of them, the worker that trains it evaluates: all of them, or where
-        another one evaluates the rest beside it, so many that both take about as long."""
+        """How many of a round's ranges, from the first, the worker that trains the round evaluates: all of them; or,
+        where another worker evaluates the rest at the same time, as many as make both finish at about the same time."""
         count = len(work.ranges) * (not self.beside)
         own = self._trained(work) + self.evaluation * passes(work.ranges[:count])
         other = self.evaluation * passes(work.ranges[count:])

@@ -48,7 +48,7 @@ class KeyHolder(RoundProtocol):
         return SumOpening(begun.peers, secret=begun.mail, down=begun.down + returned, metrics=metrics)
 
     def answer(self, seed: int, question: Question) -> list[bytes]:
-        raise AssertionError("nobody is asked")
+        raise AssertionError("this protocol asks no client")
 
 
 class EncryptedMean(ModularMean):

@@ -43,7 +43,7 @@ class Unprotected(RoundProtocol):
         return SumOpening(begun.peers)
 
     def answer(self, seed: int, question: Question) -> list[bytes]:
-        raise AssertionError("nobody is asked")
+        raise AssertionError("this protocol asks no client")
 
 
 @dataclass(frozen=True, slots=True)

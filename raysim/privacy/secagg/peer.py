@@ -36,7 +36,7 @@ class Terms:
         return graph(seed, round_number, count, self.neighbours)
 
     def needed(self, of: int) -> int:
-        """How many of so many must answer."""
+        """How many of a cohort of this size must answer."""
         return max(1, math.ceil(self.threshold * of - 1e-9))  # .7 · 10 is 7.000…1
 
 

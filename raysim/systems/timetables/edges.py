@@ -70,9 +70,9 @@ class EdgeRounds(FleetTimetable):
 def _together(step: int, began: float, at: float, rounds: list[TimedStep]) -> TimedStep:
     """The rounds of several edges as one, by ascending client."""
     if not rounds:
-        nobody: Int64 = np.empty(0, dtype=np.int64)
-        nothing: Float64 = np.empty(0)
-        return TimedStep(Plan.synchronous(step, at, nobody), began, 0, nothing, nothing, nothing)
+        no_clients: Int64 = np.empty(0, dtype=np.int64)
+        no_seconds: Float64 = np.empty(0)
+        return TimedStep(Plan.synchronous(step, at, no_clients), began, 0, no_seconds, no_seconds, no_seconds)
     clients, late = (np.concatenate([getattr(one.plan, name) for one in rounds]) for name in ("clients", "late"))
     order, later = np.argsort(clients, kind="stable"), np.argsort(late, kind="stable")
     wasted = np.concatenate([one.plan.wasted for one in rounds])[later]

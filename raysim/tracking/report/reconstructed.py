@@ -15,7 +15,7 @@ MOST = 8
 """Samples drawn."""
 NAMES = {"original": "original", "unprotected": "without\nprotection", "found": "reconstructed"}
 _FEW = 5
-"""Images of fewer samples are no larger than of so many."""
+"""Images of fewer samples are no larger than those of this many."""
 _LABEL, _MARGIN, _GAP = 0.95, 0.06, 0.06
 """Inches: the names of the rows, the border, and between images."""
 
