@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -100,6 +101,17 @@ class Engine(ABC):
         losses = self.gradients(step, k)
         self.rows[:k, : self.grad.shape[1]].add_(self.grad[:k], alpha=-lr)
         return losses
+
+    def descend_all(self, steps: range, k: int, lr: Rates, losses: Tensor) -> None:
+        """`descend` in each of these steps, in which the same k clients train.
+
+        Args:
+            lr: of all the steps, or of each.
+            losses: float64 `[k]`, to which those of the steps are added.
+        """
+        rates = repeat(lr) if isinstance(lr, float | int) else lr
+        for step, rate in zip(steps, rates, strict=False):
+            losses += self.descend(step, k, rate)
 
     def gradients_at(self, point: Tensor, step: int, k: int) -> Tensor:
         """Gradients, in `grad[:k]`, as `gradients` would find them at other weights; the rows stay as they are.

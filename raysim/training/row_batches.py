@@ -113,16 +113,17 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Steps in which the same k clients train: their values `[max(k, 2), …]`, those of other models, their batches, and
-    what the loss is told."""
+    """Steps in which the same k clients train: their values `[≥ k, …]`, companions among them, their parameters
+    `[k, …]` where those are moved one by one, the values of other models, their batches, and what the loss is told."""
 
     k: int
     steps: range
     values: list[Tensor]
+    moved: list[Tensor]
     peers: list[Tensor]
     batches: Stretch
     context: tuple[Tensor, ...]
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """x, y and share of a step, `[max(k, 2), B, …]`, and the clients' context if there is one; x until the next."""
+        """x, y and share of a step, `[≥ k, B, …]`, and the clients' context if there is one; x until the next."""
         return *self.batches.batch(step), *self.context

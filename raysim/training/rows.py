@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,10 @@ from raysim.training.inputs import Correction, Rates, Some
 from raysim.training.layout import ALIGNMENT, ParameterLayout, flat_values
 from raysim.training.losses import ClientLoss, Loss, cross_entropy, row_cross_entropy
 from raysim.training.row_batches import RowBatches, Turn
-from raysim.training.trial import dependence, random_batch, somewhere_near
+from raysim.training.row_examples import RowExamples
+from raysim.training.shorter import descend, shorter
+from raysim.training.straight import straight
+from raysim.training.trial import dependence, somewhere_near
 from raysim.training.whole_step import NotWhole, WholeStep
 
 _TRIED = ALIGNMENT + 1
@@ -32,16 +35,20 @@ _SMALL = 1 << 18
 class RowsEngine(Engine):
     """All rows of a block in one go: the gradient of the loss, vectorised over clients and captured as a graph.
 
-    Every batch is as long as `batch_size`; a short one is filled up with samples that weigh nothing. A block of one has
-    an idle companion, since kernels treat a single row in their own way. On a GPU, which may have other kernels for
-    fewer rows, with other bits, all K rows are always there: those that have finished, and idle ones, keep the others
-    company (`shrinks` is false).
+    Every batch is as long as `batch_size`; a short one is filled up with samples that weigh nothing. A client that
+    trains alone has an idle companion, unless a trial shows that it has the same bits without. On a GPU, which may have
+    other kernels for fewer rows, with other bits, all K rows are always there: those that have finished, and idle ones,
+    keep the others company (`shrinks` is false).
     """
 
     name = "rows"
     shrinks = True
     codes: Codes
     """The compiled code; empty where there is none."""
+    _fewest = 2
+    """Rows that are computed at least."""
+    _in_place = False
+    """Whether plain descent goes without a matrix of gradients."""
 
     def __init__(
         self,
@@ -76,27 +83,43 @@ class RowsEngine(Engine):
         self._layout, self._capacity = layout, rows
         self.shrinks = device.type != "cuda"
         self._features = None if feature_loss is None else FeatureTerm(module, feature_loss)
-        # Of the captured function's arguments; the batch comes after them.
-        self._values = len(layout.segments) * (1 + self._peers)
         loss = row_cross_entropy if loss is cross_entropy else loss
-        self._context_shape: tuple[int, ...] | None = getattr(loss, "shape", None)
         TrainingModes(module.to(device)).train()
         self.noisy = None if privacy is None else NoisySums(privacy, layout, device)
         clip = None if privacy is None else privacy.clip
         self._allocate(_TRIED if layout.size <= _SMALL else 5)
         self.rows[:] = somewhere_near(layout, module)
+        self._examples = RowExamples(
+            info,
+            batch_size,
+            layout,
+            self.rows[0].clone(),
+            self._peers,
+            getattr(loss, "shape", None),
+            privacy is not None,
+        )
         self._update = update or LocalUpdate(None, None, (), plain=True)
         self.codes = Codes()
         for align_products in (False, True):
             self._gradient = captured_gradient(
-                module, layout, loss, self._features, self._example, bf16=bf16, align_products=align_products, clip=clip
+                module,
+                layout,
+                loss,
+                self._features,
+                self._examples.all,
+                bf16=bf16,
+                align_products=align_products,
+                clip=clip,
             )
+            self._fast = self._gradient if compiled else straight(self._gradient, self._examples.all(3))
             if compiled:
                 self._compile()
             if (fault := self._fault()) is None:
                 break
         else:
             raise CannotCapture(fault)
+        if self.shrinks and not compiled:
+            self._fewest, self._in_place = shorter(self._fast, self.rows, self._examples, self._batches)
         self._allocate(max(rows, 2))
         self._forward: Vectorised | None = None
 
@@ -136,7 +159,7 @@ class RowsEngine(Engine):
         turn = self._at(step, k)
         if self.codes.alone is not None:
             return self._compiled_gradients(self.codes.alone, step, turn)
-        *grads, losses = self._gradient(*turn.values, *turn.peers, *turn.batch(step))
+        *grads, losses = self._fast(*turn.values, *turn.peers, *turn.batch(step))
         # A companion that has finished keeps its last gradient.
         copy_each(self._places(k), grads if k == len(losses) else [grad[:k] for grad in grads])
         return losses[:k] if self.noisy is None else self.noisy.finish(step, self.grad[:k], losses[:k])
@@ -147,9 +170,19 @@ class RowsEngine(Engine):
         rows = torch.empty_like(self.rows[:width]).copy_(point[self._beside(k, width)])
         given = [*self._layout.views(rows).values(), *turn.peers, *turn.batch(step)]
         if self._forward is None:  # what only gradients need is left out, unless that changes a bit
-            whole, alone = self._gradient, last_alone(self._gradient)
+            whole, alone = self._fast, last_alone(self._fast)
             self._forward = alone if torch.equal(alone(*given)[0], whole(*given)[-1]) else whole
         return self._forward(*given)[-1][:k].clone()
+
+    def descend_all(self, steps: range, k: int, lr: Rates, losses: Tensor) -> None:
+        if not self._in_place:
+            super().descend_all(steps, k, lr, losses)
+            return
+        rates = repeat(lr) if isinstance(lr, float | int) else lr
+        with torch.inference_mode():  # nothing of this is seen outside, and torch notes less of every operation
+            for step, rate in zip(steps, rates, strict=False):
+                turn = self._at(step, k)
+                losses += descend(self._fast, turn.values, turn.moved, (*turn.peers, *turn.batch(step)), rate)
 
     def take(self, b: Some, steps: range, losses: Tensor, lr: Rates, correct: Correction | None) -> bool:
         step, optimizer = self.codes.whole.get(correct), self._update.optimizer
@@ -190,7 +223,7 @@ class RowsEngine(Engine):
 
     def _width(self, k: int) -> int:
         """Rows that are computed where k clients train."""
-        return max(k, 2) if self.shrinks else len(self.rows)
+        return max(k, self._fewest) if self.shrinks else len(self.rows)
 
     def _beside(self, k: int, width: int) -> Tensor:
         """The k clients and their companions, who are the last one once more."""
@@ -205,6 +238,7 @@ class RowsEngine(Engine):
                 k,
                 steps,
                 self._views(k, width),
+                self._known((k, False, True), self.rows[:k])[: len(self._layout.parameters)] if self._in_place else [],
                 [one for rows in self._peer_rows for one in self._layout.views(rows[:width]).values()],
                 self._batches.of(steps, width),
                 () if self._context is None else (self._context[:width],),
@@ -232,31 +266,11 @@ class RowsEngine(Engine):
         return found
 
     def _compile(self) -> None:
-        x, *rest = self._example(len(self.rows))[self._values :]
-        example = [self.rows, self._batches.placed(x), *rest]
+        example = [self.rows, *self._examples.placed(len(self.rows), self._batches)]
         try:
             self.codes = Codes.compiled(self._gradient, self._layout, self._update, example)
         except NotWhole as reason:
             raise CannotCapture(str(reason)) from reason
-
-    def _example(self, k: int) -> list[Tensor]:
-        """Arguments of the captured function: k clients with the same batch, whose last sample weighs nothing."""
-        values = [*self._layout.views(self.rows[:1].expand(k, -1).clone()).values(), *self._example_peers(k)]
-        x, y = random_batch(self.info, self.batch_size)
-        share = torch.ones(y.shape)
-        if self.batch_size > 1:
-            share[-1] = 0
-        share /= share.sum() if self.noisy is None else max(prod(self.info.target_shape), 1)
-        given = [x, y, share]
-        if self._context_shape is not None:
-            given.append(torch.linspace(0.5, 1.5, prod(self._context_shape)).view(self._context_shape))
-        batch = (one.to(self.device).expand(k, *one.shape).clone() for one in given)
-        return [*values, *batch]
-
-    def _example_peers(self, k: int) -> list[Tensor]:
-        """Values of other models than the first row, for k clients, where the loss looks at some."""
-        some = [self.rows[:1].expand(k, -1) * (1.5 - number) for number in range(self._peers)]
-        return [one for rows in some for one in self._layout.views(rows).values()]
 
     def _fault(self) -> str | None:
         """Why a step depends on its position, on k, or on what a batch is filled up with; None if it does not.
@@ -264,18 +278,15 @@ class RowsEngine(Engine):
         What is tried is the same for every K, so that K decides nothing.
         """
         most = len(self.rows)
-        x, *rest = self._example(most)[self._values :]
-        x = self._batches.placed(x)
+        placed = self._examples.placed(most, self._batches)
 
         def outcome(k: int) -> Tensor:
-            batch, found = [one[:k] for one in (x, *rest)], []
-            for code in self.codes.all:
-                found.append(code.outcome(k, [self.rows, *batch]))
+            found = [code.outcome(k, [self.rows, *(one[:k] for one in placed)]) for code in self.codes.all]
             if self.codes.alone is None:
-                values = [*self._layout.views(self.rows[:k]).values(), *self._example_peers(k)]
-                *grads, _ = self._gradient(*values, *batch)
+                values = self._layout.views(self.rows[:k]).values()
+                *grads, _ = self._fast(*values, *self._examples.beside_values(k, placed))
                 found += [flat_values(grad).double() for grad in grads]
             return torch.cat(found, 1)
 
         sizes = {2, min(3, most), most // 2 + 1, most} if self.shrinks else {most}
-        return dependence(outcome, sizes, most, x)
+        return dependence(outcome, sizes, most, placed[0])

@@ -143,9 +143,8 @@ class Step(Some):
         if engine.take(self, steps, losses, lr, correct):
             return
         if correct is None and clip_norm is None and optimizer is not None and optimizer.plain:
-            for step in steps:
-                self.number = step // repeats
-                losses += engine.descend(step, k, self.lr)
+            self.number = steps[-1] // repeats
+            engine.descend_all(steps, k, lr, losses)
             return
         grad, weights = engine.grad[:k], self.weights
         for step in steps:

@@ -34,6 +34,8 @@ from raysim.training.losses import cross_entropy
 KNOWN = {
     ("training/capture.py", "torch._ops"),
     ("training/capture.py", "torch.utils._pytree"),
+    ("training/straight.py", "torch._ops"),
+    ("training/straight.py", "torch.utils._python_dispatch"),
     ("training/tracing.py", "torch._decomp"),
     ("training/tracing.py", "torch._guards"),
     ("training/tracing.py", "torch._subclasses.fake_tensor"),
