@@ -78,6 +78,9 @@ REBUILT = OutputKind("a rebuilt model", ".safetensors", lambda content: False)
 
 ONNX = OutputKind("an ONNX model", ".onnx", lambda content: False)
 
+ROWS = OutputKind("a table of rows", ".parquet", lambda content: b"raysim rows" in content[-65536:])
+"""Which samples of a source are where; its metadata says so."""
+
 PICTURES = {
     one.suffix: one
     for one in (

@@ -51,6 +51,10 @@ class Form:
     """Further arguments of `Simulation`."""
     engines: tuple[str, ...] = ("sequential",)
     """That train it; both where the form reaches the forward pass or the loss."""
+    parts: tuple[slice, ...] = PARTS
+    """Samples of each client."""
+    by_name: bool = False
+    """Whether the configuration names the model; `module` is then what it stands for."""
 
 
 def experiment(engine: str, settings: Mapping[str, Any], executor: str = "inprocess") -> Experiment:
@@ -70,7 +74,7 @@ def experiment(engine: str, settings: Mapping[str, Any], executor: str = "inproc
 
 def train(form: Form, engine: str, folder: Path, executor: str = "inprocess") -> tuple[nn.Module, dict[str, float]]:
     """The model that raysim ends with, and its last metrics."""
-    given = {"data": form.data(), "model": form.module(), **form.handed()}
+    given = {"data": form.data(), **form.handed()} | ({} if form.by_name else {"model": form.module()})
     with Simulation(experiment(engine, form.settings, executor), directory=folder, **given) as simulation:
         *_, last = simulation
         return simulation.model(), last.metrics
@@ -95,12 +99,10 @@ def plain_averaging(module: nn.Module, loss: MeanLoss, parts: tuple[slice, ...] 
     return module
 
 
-def check(
-    form: Form, engine: str, folder: Path, executor: str = "inprocess", parts: tuple[slice, ...] = PARTS
-) -> dict[str, float]:
+def check(form: Form, engine: str, folder: Path, executor: str = "inprocess") -> dict[str, float]:
     """Train the form and compare each parameter with the plain loop's; the metrics."""
     found, metrics = train(form, engine, folder, executor)
-    expected = plain_averaging(form.module(), form.loss, parts)
+    expected = plain_averaging(form.module(), form.loss, form.parts)
     for (name, ours), theirs in zip(found.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-6, msg=lambda line, name=name: f"{name}: {line}")
     return metrics

@@ -14,7 +14,7 @@ from raysim.cli.json_outputs import answer, emit
 from raysim.cli.json_outputs.files import ImportOutput
 from raysim.cli.options import Config, Json, Overrides, read_experiment
 from raysim.config import Experiment
-from raysim.outputs import PICTURE
+from raysim.outputs import PICTURE, ROWS
 
 if TYPE_CHECKING:
     from raysim.cli.json_outputs.data import ShownClient
@@ -32,6 +32,7 @@ app.add_typer(commands, name="data", help="Build shards, show who holds what, im
         "raysim data build quickstart",
         "raysim data build mnist_2nn data.partition.clients=1000",
         "raysim data build quickstart --verify",
+        "raysim data build quickstart --rows rows.parquet",
     ),
 )
 def build(
@@ -40,20 +41,33 @@ def build(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file whole and compare it with its SHA-256 sums.")
     ] = False,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write which rows of the source are whose to a Parquet file.", show_default=False
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Build the shards that CONFIG describes, unless they are there, and say where and what they are."""
     experiment = read_experiment(config, overrides, command="data build")
+    file = None if rows is None else ROWS.check(rows)  # before shards are built
     spec, federation = _open(experiment)
     verified = _verified(federation) if verify else None
+    if file is not None:
+        from raysim.data.rows import write_rows
+
+        write_rows(experiment, file)
     if json:
         from raysim.cli.json_outputs.data import BuildOutput, DataOutput
 
-        emit(BuildOutput(experiment.name, DataOutput.of(spec, federation), verified))
+        emit(BuildOutput(experiment.name, DataOutput.of(spec, federation), verified, file))
         return
     said = "every file is as it was written" if verified else "nothing is stored"
-    printing.facts([*data_facts(experiment, spec, federation), *([("verified", said)] if verify else [])])
+    more = [("verified", said)] if verify else []
+    more += [] if file is None else [("rows", str(file))]
+    printing.facts([*data_facts(experiment, spec, federation), *more])
 
 
 @commands.command(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, model_validator
 
 from raysim.config.base import BY_NAME, SHORTHAND, Section
+from raysim.config.bounds import UNITS
 
 DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
 
@@ -149,6 +150,46 @@ class IdsConfig(Section):
     """Columns of categories, such as users and items; by default every column that is not numeric."""
 
 
+class TargetConfig(Section):
+    """Learn transformed numbers: models predict log(1 + y), or y, standardised or not. Metrics are in the units of the
+    data; the loss is not."""
+
+    name: Literal["target"] = "target"
+    log1p: bool = False
+    """Take log(1 + y) first; every target must be above -1."""
+    standardise: bool = True
+    """Subtract the training part's mean and divide by its standard deviation."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> TargetConfig:
+        if not self.log1p and not self.standardise:
+            raise ValueError("neither log1p nor standardise is true; remove the transform")
+        return self
+
+
+class WindowsConfig(Section):
+    """Turn the rows of each owner, in the order of time, into windows `[length, features]`, with the target of a later
+    row. It comes last."""
+
+    name: Literal["windows"] = "windows"
+    length: int = Field(ge=1, le=UNITS)
+    """Rows of a window."""
+    horizon: int = Field(1, ge=0, le=UNITS)
+    """Rows from the last one of a window to the one whose target is predicted."""
+    step: int = Field(1, ge=1, le=UNITS)
+    """Rows from one window to the next."""
+    time: str | None = None
+    """Column that rows are sorted by, which is no feature; by default rows are in the order of the file."""
+    past_targets: bool = False
+    """Whether the targets of a window's rows are one more feature, the last one."""
+
+    @model_validator(mode="after")
+    def _looks_ahead(self) -> WindowsConfig:
+        if self.past_targets and self.horizon == 0:
+            raise ValueError("past_targets with horizon 0 would give the model its target; set horizon to 1 or more")
+        return self
+
+
 TransformConfig = Annotated[
     Annotated[MissingConfig, Tag("missing")]
     | Annotated[MinMaxConfig, Tag("min_max")]
@@ -160,7 +201,9 @@ TransformConfig = Annotated[
     | Annotated[OrdinalConfig, Tag("ordinal")]
     | Annotated[HashConfig, Tag("hash")]
     | Annotated[TargetMeanConfig, Tag("target_mean")]
-    | Annotated[IdsConfig, Tag("ids")],
+    | Annotated[IdsConfig, Tag("ids")]
+    | Annotated[TargetConfig, Tag("target")]
+    | Annotated[WindowsConfig, Tag("windows")],
     BY_NAME,
     SHORTHAND,
 ]

@@ -10,11 +10,14 @@ from raysim.data.federation import ClientPart, DataInfo, Federation, FederationS
 from raysim.data.importing import import_dataset
 from raysim.data.partition import PARTITIONERS, Partition
 from raysim.data.pooled import PooledFederation, PooledSpec
+from raysim.data.rows import source_rows
+from raysim.data.scaling import TargetScaling
 from raysim.data.sources import SOURCES, from_arrays
 from raysim.data.sources.corpus import TextCodec
 from raysim.data.sources.ragged import padded
 from raysim.data.store import ArrowFederation, StoreSpec
 from raysim.data.summary import Summary, describe
+from raysim.data.transforms.windows import windows
 from raysim.data.virtual import VirtualFederation, VirtualSpec
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "ServerPart",
     "StoreSpec",
     "Summary",
+    "TargetScaling",
     "TextCodec",
     "VirtualFederation",
     "VirtualSpec",
@@ -43,4 +47,6 @@ __all__ = [
     "import_dataset",
     "padded",
     "prepare",
+    "source_rows",
+    "windows",
 ]

@@ -42,6 +42,9 @@ class Account:
 
         def watch(before: Pool, after: Pool) -> None:
             gone = ~np.isin(_rows(before), _rows(after))
+            if isinstance(before.x, Columns) and not isinstance(after.x, Columns):
+                self._windows(before, gone, part)
+                return
             counts = _holes_by_feature(before, gone)
             lost: list[str] = []
             for kind, groups in self._groups(before, part):
@@ -113,6 +116,13 @@ class Account:
                 f"leave the column out (data.source.ignore), {remedy}"
             )
         return [f"{kind} {listed(names)}"]
+
+    def _windows(self, before: Pool, gone: Bools, part: str) -> None:
+        """Rows that are the target of no window."""
+        owners = () if before.client is None else np.setdiff1d(before.client, before.client[~gone])
+        short = f"; {listed(map(str, owners))} have too few for one window" if len(owners) else ""
+        why = f"rows that are no window's target{short}"
+        self._add("windows", part, int(gone.sum()), len(before), why, grave=len(owners) > 0)
 
     def _class(self, label: int) -> str:
         return self._names[label] if self._names is not None and label < len(self._names) else str(label)

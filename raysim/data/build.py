@@ -97,6 +97,11 @@ def store_folder(config: DataConfig, seed: int, identity: str) -> Path:
     return cache_folder(config.cache) / STORES / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
+def load_for(config: DataConfig, seed: int, arrays: Any, task: Task | None) -> Dataset:
+    """The source's samples; arguments and errors as of `prepare`."""
+    return load_source(config.source, seed=seed, arrays=arrays, task=task, cache=cache_folder(config.cache))
+
+
 class _Build:
     """The steps of a build, each taken when it is first needed: a store that is there needs none of the samples."""
 
@@ -109,8 +114,7 @@ class _Build:
     @cached_property
     def dataset(self) -> Dataset:
         """The source's samples."""
-        cache = cache_folder(self._config.cache)
-        return load_source(self._config.source, seed=self._seed, arrays=self._arrays, task=self._task, cache=cache)
+        return load_for(self._config, self._seed, self._arrays, self._task)
 
     @cached_property
     def parts(self) -> DividedData:

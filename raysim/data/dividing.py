@@ -25,6 +25,7 @@ from raysim.data.partition import Partition, Traits, partition
 from raysim.data.split import holdout_last, holdout_sizes, training_samples
 from raysim.data.splitting import cut_dataset
 from raysim.data.transforms import Fitted, apply, describe, fit, refuse_strays
+from raysim.data.transforms.windows import check_windows
 from raysim.errors import DataError
 
 
@@ -53,6 +54,7 @@ def divide(dataset: Dataset, config: DataConfig, seed: int) -> DividedData:
     """Split first, then fit the transforms on the training part alone, then deal it."""
     refuse_strays(config.transforms, dataset.train)
     dataset, cut = cut_dataset(dataset, config, seed)
+    check_windows(config, cut)
     pool = dataset.train
     account = Account(dataset, config)
     dealt_out = imbalanced(config.imbalance, pool, cut.train, dataset.info, seed)

@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 from raysim.arrays import Array, Int64
 from raysim.data.inputs import ANSWER, InputField
 from raysim.data.left_out import LeftOut
+from raysim.data.named_targets import TargetField
+from raysim.data.scaling import TargetScaling
 
 ClientPart = Literal["train", "holdout", "test"]
 """`holdout`: kept from the client's own training samples. `test`: what of the test set is its own."""
@@ -37,6 +39,10 @@ class DataInfo:
     """What classes 0, 1, … are called, where that is known. No part of the federation's fingerprint."""
     inputs: tuple[InputField, ...] = field(default=(), repr=False)
     """What a `record` holds, by name; empty where a sample is one tensor."""
+    scaling: TargetScaling | None = field(default=None, repr=False)
+    """How targets were transformed for learning; metrics are in the units of the data. None: they are as they came."""
+    targets: tuple[TargetField, ...] = field(default=(), repr=False)
+    """What a target `[width]` holds, by name; empty where it is one tensor. Losses and metrics get them by name."""
 
     @property
     def preferences(self) -> bool:

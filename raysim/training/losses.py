@@ -20,6 +20,7 @@ from raysim.errors import ConfigError
 from raysim.models.outputs import OutputShape
 from raysim.training.handed import HANDED_OVER, NOTHING, HandedOver, loss_of
 from raysim.training.model_loss import AuxiliaryLoss, ModelLoss
+from raysim.training.named_targets import OfNamedTargets
 from raysim.user_code import user_code
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -209,14 +210,14 @@ def _main_loss(training: TrainingConfig, info: DataInfo, handed: HandedOver) -> 
     name = loss_name(training, info)
     if name == "model":
         return ModelLoss(info)
-    if name == HANDED_OVER:
-        if handed.loss is None:
-            raise ConfigError(
-                "training.loss: the run was started with a loss of your own; pass it again as loss=… (--loss)"
-            )
-        return loss_of(handed.loss, called(handed.loss))
-    if ":" in name:
-        return loss_of(load(name, key="training.loss"), repr(name))
+    if name == HANDED_OVER or ":" in name:
+        return _own_loss(name, info, handed)
+    if info.targets:
+        named = ", ".join(field.name for field in info.targets)
+        raise ConfigError(
+            f"training.loss: {name} takes one target, the data has several by name ({named}); hand over a function, "
+            "Simulation(loss=…), name it (package.module:function), or use model"
+        )
     if (name in FOR_CLASSES) != (info.task == "classification"):
         data, remedy = ("classes", "cross_entropy") if info.task == "classification" else ("numbers", "mse or huber")
         raise ConfigError(f"training.loss: {name} does not suit data whose targets are {data}; use {remedy} (or auto)")
@@ -230,6 +231,18 @@ def _main_loss(training: TrainingConfig, info: DataInfo, handed: HandedOver) -> 
     if name == "focal":
         return partial(focal, gamma=training.focal_gamma)
     return partial(huber, delta=training.huber_delta) if name == "huber" else LOSSES[name]
+
+
+def _own_loss(name: str, info: DataInfo, handed: HandedOver) -> Loss:
+    if name == HANDED_OVER:
+        if handed.loss is None:
+            raise ConfigError(
+                "training.loss: the run was started with a loss of your own; pass it again as loss=… (--loss)"
+            )
+        loss: Loss = loss_of(handed.loss, called(handed.loss))
+    else:
+        loss = loss_of(load(name, key="training.loss"), repr(name))
+    return OfNamedTargets(loss, info.targets) if info.targets else loss
 
 
 def called(loss: object) -> str:

@@ -19,6 +19,7 @@ from raysim.models.exclusive import exclusive_torch
 from raysim.models.fit import blank_samples
 from raysim.models.inputs import take_inputs
 from raysim.models.transformer_inputs import is_transformer
+from raysim.training.named_targets import by_name
 
 _OTHER = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError, ArithmeticError)
 """What a module may raise on tensors without values, although it trains."""
@@ -67,13 +68,14 @@ class ModelLoss:
             ModelError: the module has no loss of its own, or returns something else.
         """
         inputs = take_inputs(x, self.info.inputs) if self.info.inputs else None
+        target: Any = by_name(y, self.info.targets) if self.info.targets else y
         step: Any = getattr(module, "training_step", None)
         if callable(step):
             if getattr(module, "automatic_optimization", True) is False:
                 raise _refused(module, "optimises by hand in its training_step; let it return the loss")
-            return _scalar(module, step((x if inputs is None else inputs, y), 0), "training_step")
+            return _scalar(module, step((x if inputs is None else inputs, target), 0), "training_step")
         name = self._argument(module)
-        found = module.forward(x, **{name: y}) if inputs is None else module.forward(**inputs, **{name: y})
+        found = module.forward(x, **{name: target}) if inputs is None else module.forward(**inputs, **{name: target})
         return _scalar(module, found, f"forward pass with {name}")
 
     def check(self, module: nn.Module) -> None:

@@ -180,6 +180,7 @@ doctor --json | doctor | doctor --json | "findings":
 doctor --address | doctor | doctor --address 127.0.0.1:1 | no Ray cluster at '127\.0\.0\.1:1'
 data build CONFIG | data build tiny.yaml | data build nowhere.yaml | no such file
 data build KEY=VALUE | data build tiny.yaml | data build tiny.yaml data.partition.clients=5 | 5 clients
+data build --rows | data build tiny.yaml | data build tiny.yaml --rows rows.parquet | rows +\S*rows.parquet
 data build --verify | data build tiny.yaml | data build tiny.yaml --verify | every file is as it was written
 data build --json | data build tiny.yaml | data build tiny.yaml --json | "verified": null
 data build --debug | data build nowhere.yaml | data build nowhere.yaml --debug | Traceback

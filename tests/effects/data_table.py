@@ -125,6 +125,16 @@ data.transforms=target_mean.smoothing | [{name: target_mean, smoothing: 0}] | @k
 data.transforms=ids | [ids] | @kinds; data.transforms=[one_hot]
 data.transforms=ids.columns | [{name: ids, columns: [number]}] | @kinds; data.transforms=[ids];
     model.name=own_code:Mixed
+data.transforms=target | [target] | @numbers
+data.transforms=target.log1p | [{name: target, log1p: true}] | @numbers; data.transforms=[target]
+data.transforms=target.standardise | [{name: target, log1p: true, standardise: false}] | @numbers;
+    data.transforms=[{name: target, log1p: true}]
+data.transforms=windows | [{name: windows, length: 2}] | @series; data.transforms=[]
+data.transforms=windows.length | [{name: windows, length: 3}] | @series
+data.transforms=windows.horizon | [{name: windows, length: 2, horizon: 2}] | @series
+data.transforms=windows.step | [{name: windows, length: 2, step: 2}] | @series
+data.transforms=windows.time | [{name: windows, length: 2, time: one}] | @series
+data.transforms=windows.past_targets | [{name: windows, length: 2, past_targets: true}] | @series
 data.split=random | random | data.split=stratified
 data.split=stratified | stratified |
 data.split=group | {name: group, column: one} | @csv; data.validation=0; data.test=0.3

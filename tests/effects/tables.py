@@ -14,6 +14,9 @@ BASES = {
     "@csv": "data.source={name: csv, path: <FOLDER>/a.csv, label: label, ignore: [kind]}",
     "@days": "data.source={name: csv, path: <FOLDER>/days.csv, label: label, ignore: [other]}",
     "@kinds": "data.source={name: csv, path: <FOLDER>/a.csv, label: label}",
+    "@numbers": "data.source={name: csv, path: <FOLDER>/a.csv, label: number, ignore: [kind], task: regression}",
+    "@series": "data.source={name: csv, path: <FOLDER>/a.csv, label: number, ignore: [kind], task: regression}; "
+    "data.holdout=0; data.validation=0; data.test=0; data.transforms=[{name: windows, length: 2}]",
     "@idx": "data.source.features=<FOLDER>/mnist-a/train-images-idx3-ubyte; "
     "data.source.labels=<FOLDER>/mnist-a/train-labels-idx1-ubyte",
     "@text": "data.source.path=<FOLDER>/a.json; data.source.sequence_length=8; model={name: lstm_char, hidden: 4}",

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from forms import OWNERS, PARTS, Form, X, Y, check, experiment, linear
+from forms import OWNERS, PARTS, Form, X, Y, check, experiment, linear, plain_averaging, train
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from raysim import Simulation
-from raysim.data import padded
+from raysim.data import padded, windows
 from raysim.errors import DataError
 from raysim.execution.preparation.prepare import prepare_job
 
@@ -124,6 +124,61 @@ def image_model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), linear(16))
 
 
+HOURS = np.random.default_rng(3).normal(size=(2, 14, 2)).astype(np.float32)
+"""A time series of each client."""
+LABELS = np.random.default_rng(4).integers(0, 3, (20, 2))
+BOXES = np.random.default_rng(4).random((20, 2, 2)).astype(np.float32)
+THERE = np.random.default_rng(4).random((20, 2)) > 0.4
+FOUND = {"boxes": BOXES, "labels": LABELS, "there": THERE}
+"""Targets of a detector: boxes that are there, and the class of each."""
+
+
+def series() -> dict[str, Any]:
+    return {"clients": {name: windows(hours, hours[:, 0], length=4) for name, hours in zip("ab", HOURS, strict=True)}}
+
+
+def of_series(module: nn.Module, rows: slice) -> Tensor:
+    hours = torch.from_numpy(HOURS[0 if rows.start == 0 else 1])
+    x = torch.stack([hours[i : i + 4] for i in range(10)])
+    return F.mse_loss(module(x)[:, 0], hours[4:, 0])
+
+
+def detector_loss(output: Tensor, target: Any) -> Tensor:
+    """One loss a sample, of what is there: `[n, 2 boxes, 2 corners and 3 logits]`."""
+    found = output.view(-1, 2, 5)
+    corners = (found[..., :2] - target["boxes"]).abs().sum(-1)
+    classes = F.cross_entropy(found[..., 2:].movedim(-1, 1), target["labels"], reduction="none")
+    return ((corners + classes) * target["there"]).sum(-1)
+
+
+def rightly(output: Tensor, target: Any) -> Tensor:
+    """The share of boxes whose class is right."""
+    return (output.view(-1, 2, 5)[..., 2:].argmax(-1) == target["labels"]).float().mean(-1)
+
+
+def targets_of(rows: slice) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values[rows]) for name, values in FOUND.items()}
+
+
+def of_detector(module: nn.Module, rows: slice) -> Tensor:
+    return detector_loss(module(torch.from_numpy(X[rows])), targets_of(rows)).mean()
+
+
+class Detector(nn.Module):
+    """Computes its loss of targets by name, as detectors of torchvision do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, targets = batch
+        return detector_loss(self(x), targets).mean()
+
+
 BOTH = ("sequential", "rows")
 FORMS: dict[str, Form] = {
     "arrays by name": Form(lambda: {"x": X, "y": Y, "client": OWNERS}),
@@ -172,6 +227,20 @@ FORMS: dict[str, Form] = {
         lambda: {"x": X, "y": FLOATS, "client": OWNERS}, logistic, lambda: linear(4, 1),
         {"training": {"loss": "binary_cross_entropy"}}, engines=BOTH,
     ),
+    "windows of time series": Form(
+        series, of_series, lambda: nn.Sequential(nn.Flatten(), linear(8, 1)), engines=BOTH,
+        parts=(slice(0, 10), slice(10, 20)),
+    ),
+    "targets by name": Form(
+        lambda: {"x": X, "y": FOUND, "client": OWNERS, "x_test": X, "y_test": FOUND}, of_detector,
+        lambda: linear(4, 10), {"evaluation": {"metrics": []}},
+        lambda: {"loss": detector_loss, "metrics": [rightly]}, engines=BOTH,
+    ),
+    "a data set with targets by name": Form(
+        lambda: {"train": Pairs(X, [{name: one[i] for name, one in FOUND.items()} for i in range(20)]),
+                 "client": OWNERS},
+        of_detector, Detector, {"training": {"loss": "model"}},
+    ),
 }  # fmt: skip
 
 
@@ -180,6 +249,40 @@ def test_a_form_of_data_trains_to_the_numbers_of_a_plain_loop(name: str, tmp_pat
     form = FORMS[name]
     for engine in form.engines:
         check(form, engine, tmp_path / engine)
+
+
+def test_metrics_of_targets_by_name_are_functions_that_get_them_by_name(tmp_path: Path) -> None:
+    module, metrics = train(FORMS["targets by name"], "sequential", tmp_path / "run")
+    with torch.no_grad():
+        expected = rightly(module(torch.from_numpy(X)), targets_of(slice(0, 20))).mean().item()
+        loss = of_detector(module, slice(0, 20)).item()
+    assert metrics["test/rightly"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["test/loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_metrics_of_a_transformed_target_are_in_its_own_units(tmp_path: Path) -> None:
+    y = np.exp(X[:, 0] + 3).astype(np.float32)
+    data = {"x": X, "y": y, "client": OWNERS, "x_test": X, "y_test": y}
+    scaled = np.log1p(y.astype(float))
+    scaled = torch.from_numpy((scaled - scaled.mean()) / scaled.std()).float()
+
+    def loss(module: nn.Module, rows: slice) -> Tensor:
+        return F.mse_loss(module(torch.from_numpy(X[rows]))[:, 0], scaled[rows])
+
+    settings = {
+        "data": {"transforms": [{"name": "target", "log1p": True}]},
+        "evaluation": {"metrics": ["rmse", "mae"]},
+    }
+    form = Form(lambda: data, loss, lambda: linear(4, 1), settings)
+    metrics = check(form, "sequential", tmp_path / "run")
+    module = plain_averaging(linear(4, 1), loss)
+    with torch.no_grad():
+        predicted = module(torch.from_numpy(X))[:, 0].double().numpy()
+    spread = np.log1p(y.astype(float))
+    errors = np.expm1(predicted * spread.std() + spread.mean()) - y
+    assert metrics["test/rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
+    assert metrics["test/mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-4)
+    assert metrics["test/loss"] == pytest.approx(loss(module, slice(0, 20)).item(), rel=1e-4)
 
 
 def test_test_samples_of_the_clients_own_come_with_their_data_sets(tmp_path: Path) -> None:
@@ -233,6 +336,22 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "targets of other lengths": (
         {"x": STEPS, "y": [*CLASSES[:-1], np.zeros(1, int)], "padding": 0},
         "sample 19 has 2 steps of x and 1 of y; give a target for each step",
+    ),
+    "targets by name of another length": (
+        {"x": X, "y": FOUND | {"boxes": BOXES[:5]}, "client": OWNERS},
+        "y['labels'] has shape [20, 2]; expected [5, 2]",
+    ),
+    "a target of numbers that do not end": (
+        {"x": X, "y": {"boxes": BOXES * np.nan}, "client": OWNERS},
+        "y['boxes'] has a value that is not finite",
+    ),
+    "another target in the test set": (
+        {"x": X, "y": FOUND, "client": OWNERS, "x_test": X, "y_test": {"boxes": BOXES}},
+        "y has the targets ['boxes', 'labels', 'there'], y_test ['boxes']",
+    ),
+    "boxes of different numbers": (
+        {"train": Pairs(X, [{"boxes": BOXES[0][: 1 + i % 2]} for i in range(20)]), "client": OWNERS},
+        "sample 1: y['boxes'] is float32 (2, 2), of sample 0 float32 (1, 2)",
     ),
     "a fraction among integers": ({"x": [[1, 2], [3]], "y": [0, 1], "padding": 0.5}, "cannot be filled up with 0.5"),
 }

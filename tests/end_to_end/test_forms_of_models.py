@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from forms import OWNERS, PARTS, Form, X, Y, check, experiment, linear, plain_averaging, train
+from image_library import create_model, tiny_net
 from torch import Tensor, nn
 
 from raysim import Simulation
@@ -20,6 +21,8 @@ from raysim.errors import RaysimError
 from raysim.training.metrics import MeanMetric
 
 BOTH = ("sequential", "rows")
+LIBRARY = "image_library"
+"""Stands in for torchvision and timm, whose models are made by functions with arguments."""
 XS, YS = torch.from_numpy(X), torch.from_numpy(Y)
 ARRAYS = {"x": X, "y": Y, "client": OWNERS}
 PIXELS = np.random.default_rng(4).normal(size=(20, 1, 4, 4)).astype(np.float32)
@@ -205,6 +208,17 @@ FORMS: dict[str, Form] = {
         lambda: {"x": IDS, "y": Y, "client": OWNERS, "vocabulary": 9, "x_test": IDS + 4, "y_test": Y},
         plain(F.cross_entropy, torch.from_numpy(IDS)), Words, engines=BOTH,
     ),
+    "a factory by name, as those of timm": Form(
+        lambda: {"x": PIXELS, "y": Y, "client": OWNERS}, plain(F.cross_entropy, torch.from_numpy(PIXELS)),
+        lambda: create_model("tiny", in_chans=1, num_classes=3),
+        {"model": {"name": f"{LIBRARY}:create_model", "args": {"model_name": "tiny", "in_chans": 1, "num_classes": 3}}},
+        by_name=True,
+    ),
+    "a model by name, as those of torchvision": Form(
+        lambda: {"x": PIXELS, "y": Y, "client": OWNERS}, plain(F.cross_entropy, torch.from_numpy(PIXELS)),
+        lambda: tiny_net(num_classes=3), {"model": {"name": f"{LIBRARY}:tiny_net", "args": {"num_classes": 3}}},
+        by_name=True,
+    ),
 }  # fmt: skip
 
 
@@ -213,19 +227,19 @@ def _seeded() -> None:
     torch.manual_seed(9)
 
 
-def _seeded_again(form: Form) -> Form:
+def seeded_again(form: Form) -> Form:
     """With a module that is drawn the same each time."""
 
     def module() -> nn.Module:
         torch.manual_seed(9)
         return form.module()
 
-    return Form(form.data, form.loss, module, form.settings, form.handed, form.engines)
+    return replace(form, module=module)
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_of_model_trains_to_the_numbers_of_a_plain_loop(name: str, tmp_path: Path) -> None:
-    form = _seeded_again(FORMS[name])
+    form = seeded_again(FORMS[name])
     for engine in form.engines:
         check(form, engine, tmp_path / engine)
 

@@ -54,10 +54,10 @@ def test_ratings_of_users_train_like_plain_torch_and_the_latest_are_tested_on(tm
         items = torch.tensor([names[one] for one in ITEMS[trained][rows]])
         return F.mse_loss(module(users, items), torch.from_numpy(RATINGS[trained][rows]).float())
 
-    form = Form(lambda: None, loss, Factors, {"data": data})
     sizes = [int((USERS[trained] == user).sum()) for user in ("ann", "bob")]
     parts = slice(0, sizes[0]), slice(sizes[0], sum(sizes))
-    metrics = check(form, "sequential", tmp_path / "run", parts=parts)
+    form = Form(lambda: None, loss, Factors, {"data": data}, parts=parts)
+    metrics = check(form, "sequential", tmp_path / "run")
     module = plain_averaging(Factors(), loss, parts)
     tested = sorted(latest[0] | latest[1])
     users = torch.tensor([place[one] for one in USERS[tested]])

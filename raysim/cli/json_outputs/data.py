@@ -52,11 +52,13 @@ class BuildOutput:
         name: of the experiment.
         data: clients and samples.
         verified: every file is as it was written; null where that was not asked for, or nothing is stored.
+        rows: the table of `--rows`; null without it.
     """
 
     name: str
     data: DataOutput
     verified: bool | None
+    rows: Path | None
 
 
 @dataclass(frozen=True, slots=True)

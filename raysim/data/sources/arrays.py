@@ -17,8 +17,9 @@ from raysim.data.class_names import named
 from raysim.data.dataset import Dataset, InputKind, Pool
 from raysim.data.federation import DataInfo
 from raysim.data.inputs import InputField
+from raysim.data.named_targets import TargetField, pack_targets
 from raysim.data.owners import owner_name
-from raysim.data.sources.mappings import records, vocabulary_of
+from raysim.data.sources.mappings import records, vocabularies, vocabulary_of
 from raysim.data.sources.targets import Place, Task, count_classes, index_text, labels, targets, task_of
 from raysim.errors import DataError
 
@@ -39,7 +40,7 @@ def from_arrays(
     Args:
         arrays: a pair `(x, y)`, or a mapping of `KEYS`; NumPy arrays, torch tensors, or what `np.asarray` takes.
             x `[n, …]`, or a mapping of several inputs by name, each `[n, …]`; y `[n]`, or `[n, …]` for a label per
-            token, time step, pixel or question, or numbers to regress on a vector;
+            token, time step, pixel or question, or numbers to regress on a vector, or a mapping of several targets;
             client `[n]`; weight `[n]` or the shape of y, non-negative; classes, the names of labels 0, 1, ….
             `client_test` may leave samples without an owner (`raysim.data.owners`). `vocabulary` is how many token ids
             there are, also of those that no training sample has: a number, or a mapping of inputs to numbers.
@@ -53,13 +54,17 @@ def from_arrays(
         DataError: a key is missing or unknown, lengths or shapes differ, a type is wrong, a label is outside the
             classes, or a target is not finite.
     """
-    arrays, ids = _vocabularies(arrays, origin)
+    arrays, ids = vocabularies(arrays, origin)
     values = _by_key(arrays, origin)
     inputs: tuple[InputField, ...] = ()
     if isinstance(values["x"], Mapping):
         values["x"], test_x, inputs = records(values["x"], values.get("x_test"), origin, ids)
         kind, values = "record", values if test_x is None else {**values, "x_test": test_x}
-    chosen = task_of(values["y"], task, origin)
+    fields: tuple[TargetField, ...] = ()
+    if isinstance(values["y"], Mapping):
+        y, test_y, fields = pack_targets(values["y"], values.get("y_test"), origin)
+        values |= {"y": y} if test_y is None else {"y": y, "y_test": test_y}
+    chosen = "regression" if fields else task_of(values["y"], task, origin)
     train = _pool(values, "", chosen, kind, origin, floats)
     if "x_test" in values or "y_test" in values:
         test = _pool(values, "_test", chosen, kind, origin, floats)
@@ -73,7 +78,8 @@ def from_arrays(
     if ids and train.kind != "tokens" and not inputs:
         raise DataError(f"{origin}: 'vocabulary' is for token ids, and x holds {train.kind}; leave it out")
     vocabulary = _vocabulary(train, test, ids.get("")) if train.kind == "tokens" else vocabulary_of(inputs)
-    info = DataInfo(chosen, train.sample_shape, train.kind, train.y.shape[1:], classes, vocabulary, inputs=inputs)
+    shapes = train.sample_shape, train.kind, train.y.shape[1:]
+    info = DataInfo(chosen, *shapes, classes, vocabulary, inputs=inputs, targets=fields)
     if "classes" in values:
         class_names = _class_names(values["classes"], info, origin)
     return Dataset(train, test, info, class_names)
@@ -120,15 +126,16 @@ def _by_key(arrays: Any, origin: str) -> dict[str, Any]:
         if arrays.get(key) is None:
             raise DataError(f"{origin}: array {key!r} is missing; {_keys()}")
     found = {key: _values(value, Place(origin, key)) for key, value in arrays.items() if value is not None}
-    for key in ("x", "x_test"):
-        if isinstance(found.get(key), Mapping) != isinstance(found["x"], Mapping) and key in found:
-            raise DataError(f"{origin}: x and x_test are both arrays, or both inputs by name")
+    for key, what in (("x", "inputs"), ("y", "targets")):
+        test = found.get(f"{key}_test")
+        if test is not None and isinstance(test, Mapping) != isinstance(found[key], Mapping):
+            raise DataError(f"{origin}: {key} and {key}_test are both arrays, or both {what} by name")
     return found
 
 
 def _values(value: Any, place: Place) -> Any:
-    """The values as an array, or several inputs as arrays by name."""
-    if place.key in ("x", "x_test") and isinstance(value, Mapping):
+    """The values as an array, or several inputs or targets as arrays by name."""
+    if place.key in ("x", "x_test", "y", "y_test") and isinstance(value, Mapping):
         return {name: to_numpy(one, Place(place.origin, f"{place.key}[{name!r}]")) for name, one in value.items()}
     return to_numpy(value, place)
 
@@ -277,20 +284,3 @@ def _vocabulary(train: Pool, test: Pool | None, given: int | None) -> int:
             f"{train.origin}: x_test has the token id {largest}, outside the training ids 0..{size - 1}; {remedy}"
         )
     return size
-
-
-def _vocabularies(arrays: Any, origin: str) -> tuple[Any, dict[str, int]]:
-    """The arrays without `vocabulary`, and how many ids it says there are: of x, or of each input by name."""
-    if not isinstance(arrays, Mapping) or arrays.get("vocabulary") is None:
-        return arrays, {}
-    rest = {key: value for key, value in arrays.items() if key != "vocabulary"}
-    given = arrays["vocabulary"]
-    several = dict(given) if isinstance(given, Mapping) else {"": given}
-    inputs: Any = rest.get("x")
-    for name, count in several.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise DataError(f"{origin}: 'vocabulary' is {count!r}; expected how many ids there are: 0, 1, …, count - 1")
-        if isinstance(inputs, Mapping) != (name != "") or (name and name not in inputs):
-            where = f"the inputs of x, {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else "x, an array"
-            raise DataError(f"{origin}: 'vocabulary' does not fit {where}; give a count, or counts by name of inputs")
-    return rest, {name: int(count) for name, count in several.items()}

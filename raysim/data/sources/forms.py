@@ -148,7 +148,9 @@ def _refuse_unnamed(data: Mapping[Any, Any], origin: str) -> None:
 def _own_names(data: Any, y: Any) -> list[str] | None:
     """Names in the attribute `classes`, as torchvision's datasets have them, where there is one for each label."""
     names = getattr(data, "classes", None)
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names) or isinstance(y, list):
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    if isinstance(y, list | dict):  # sequences of different lengths, or targets by name
         return None
     labels = to_numpy(y, Place("", "y"))
     suits = labels.dtype.kind in "iu" and len(set(names)) == len(names) == int(labels.max(initial=-1)) + 1

@@ -22,7 +22,7 @@ TARGETS = ("label", "labels", "target", "targets", "y")
 _OWNER = "client"
 
 Sample = Mapping[Any, Any]
-"""What a sample has: `x`, or `("x", name)` for each of several inputs, `y`, and perhaps `client` and `weight`."""
+"""What a sample has: `x`, or `("x", name)` for each of several inputs, `y` likewise; perhaps `client` and `weight`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class _Collected:
             even = isinstance(values, list) and len({(value.shape, value.dtype) for value in values}) == 1
             whole: Any = np.stack(values) if even else values
             if isinstance(key, tuple):
-                found.setdefault("x", {})[key[1]] = whole
+                found.setdefault(key[0], {})[key[1]] = whole
             else:
                 found[key] = whole
         return found
@@ -152,7 +152,7 @@ def _listed(sample: Mapping[Any, Any]) -> str:
 
 
 def _name(key: str | tuple[str, str]) -> str:
-    return key if isinstance(key, str) else f"x[{key[1]!r}]"
+    return key if isinstance(key, str) else f"{key[0]}[{key[1]!r}]"
 
 
 def _as_pair(data: Any, origin: str) -> tuple[Any, Any] | None:
@@ -206,11 +206,7 @@ def _sample(data: Any, i: int, origin: str, fields: SampleFields) -> Sample:
         raise DataError(f"{where} is a {found}; {EXPECTED}{more}")
     if fields.named:
         raise DataError(f"{where} is a pair, whose entries have no names; leave out 'label', 'inputs' and the like")
-    x, y = sample
-    given: dict[Any, Any] = {"x": x}
-    if isinstance(x, Mapping):
-        given = {("x", str(name)): one for name, one in x.items()}
-    return _converted({**given, "y": y}, where)
+    return _converted(dict(zip("xy", sample, strict=True)), where)
 
 
 def _of_mapping(sample: dict[Any, Any], where: str, fields: SampleFields) -> Sample:
@@ -248,4 +244,8 @@ def _entries(sample: Mapping[Any, Any]) -> str:
 
 
 def _converted(sample: Mapping[Any, Any], where: str) -> Sample:
-    return {key: to_numpy(value, Place(where, _name(key))) for key, value in sample.items()}
+    flat: dict[Any, Any] = {}
+    for key, value in sample.items():
+        several = key in ("x", "y") and isinstance(value, Mapping)
+        flat |= {(key, str(name)): one for name, one in value.items()} if several else {key: value}
+    return {key: to_numpy(value, Place(where, _name(key))) for key, value in flat.items()}

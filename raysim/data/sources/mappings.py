@@ -60,6 +60,23 @@ def vocabulary_of(fields: tuple[InputField, ...]) -> int | None:
     return next((field.count for field in fields if field.kind == "tokens"), None)
 
 
+def vocabularies(arrays: Any, origin: str) -> tuple[Any, dict[str, int]]:
+    """The arrays without `vocabulary`, and how many ids it says there are: of x, or of each input by name."""
+    if not isinstance(arrays, Mapping) or arrays.get("vocabulary") is None:
+        return arrays, {}
+    rest = {key: value for key, value in arrays.items() if key != "vocabulary"}
+    given = arrays["vocabulary"]
+    several = dict(given) if isinstance(given, Mapping) else {"": given}
+    inputs: Any = rest.get("x")
+    for name, count in several.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise DataError(f"{origin}: 'vocabulary' is {count!r}; expected how many ids there are: 0, 1, …, count - 1")
+        if isinstance(inputs, Mapping) != (name != "") or (name and name not in inputs):
+            where = f"the inputs of x, {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else "x, an array"
+            raise DataError(f"{origin}: 'vocabulary' does not fit {where}; give a count, or counts by name of inputs")
+    return rest, {name: int(count) for name, count in several.items()}
+
+
 def _field(name: str, values: Array, test: Array | None, origin: str) -> InputField:
     if not isinstance(name, str) or not name.isidentifier():
         raise DataError(f"{origin}: the input {name!r} of x is no name that a forward pass could take")

@@ -15,6 +15,8 @@ from raysim.config.parsing import parse_json
 from raysim.data.federation import DataInfo, ServerPart
 from raysim.data.inputs import InputField
 from raysim.data.left_out import LeftOut
+from raysim.data.named_targets import TargetField
+from raysim.data.scaling import TargetScaling
 from raysim.data.store.columns import Column, FileEntry
 from raysim.errors import DataError
 from raysim.files import write_text
@@ -58,8 +60,9 @@ class Manifest:
         }
         info = asdict(self.info)
         del info["class_names"]  # other names are no other samples
-        if not self.info.inputs:  # stores of one tensor a sample keep the fingerprint that they always had
-            del info["inputs"]
+        for key in ("inputs", "scaling", "targets"):  # stores without these keep the fingerprint that they always had
+            if not info[key]:
+                del info[key]
         return hashlib.sha256(json.dumps([info, columns]).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
@@ -112,6 +115,9 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
     info = dict(values["info"])
     info["input_shape"], info["target_shape"] = tuple(info["input_shape"]), tuple(info["target_shape"])
     info["inputs"] = tuple(InputField.from_json(one) for one in info.get("inputs", ()))
+    info["targets"] = tuple(TargetField.from_json(one) for one in info.get("targets", ()))
+    if info.get("scaling") is not None:
+        info["scaling"] = TargetScaling.from_json(info["scaling"])
     files = {}
     for name, entry in values["files"].items():
         if name not in (TRAIN, INDEX, HISTOGRAMS, TESTS, *SERVER_FILES.values()):

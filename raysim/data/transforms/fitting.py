@@ -21,8 +21,10 @@ from raysim.config.transforms import (
     OrdinalConfig,
     RareConfig,
     StandardiseConfig,
+    TargetConfig,
     TargetMeanConfig,
     TransformConfig,
+    WindowsConfig,
 )
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import DataInfo
@@ -44,7 +46,9 @@ from raysim.data.transforms.ids import Ids, fit_ids
 from raysim.data.transforms.memory import check_room
 from raysim.data.transforms.missing import Drop, Fill, fit_missing
 from raysim.data.transforms.scaling import Scale, fit_min_max, fit_standardise
+from raysim.data.transforms.target import ScaledTarget, fit_target
 from raysim.data.transforms.vocabulary import Vocabulary, fit_vocabulary
+from raysim.data.transforms.windows import Windows, fit_windows
 from raysim.errors import DataError
 
 
@@ -72,6 +76,8 @@ _FIT: dict[type, Callable[[Any, Pool], FittedTransform]] = {
     HashConfig: fit_hash,
     TargetMeanConfig: fit_target_mean,
     IdsConfig: fit_ids,
+    TargetConfig: fit_target,
+    WindowsConfig: fit_windows,
 }
 _STEPS: dict[str, type[Any]] = {
     "drop": Drop,
@@ -85,6 +91,8 @@ _STEPS: dict[str, type[Any]] = {
     "numbered": Numbered,
     "hashed": Hashed,
     "ids": Ids,
+    "target": ScaledTarget,
+    "windows": Windows,
 }
 _FEWER = "list columns in data.source.ignore"
 _NAMES = {step: name for name, step in _STEPS.items()}
@@ -140,15 +148,16 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
         steps.append(fit_vocabulary(train))
         train = steps[-1].apply(train)
     for config in transforms:
-        if steps and isinstance(steps[-1], Ids):
-            raise DataError(
-                f"{train.origin}: ids makes several inputs of a table, so it is the last transform; move it"
-            )
+        if steps and isinstance(steps[-1], Ids | Windows):
+            last = "ids makes several inputs" if isinstance(steps[-1], Ids) else "windows makes series"
+            raise DataError(f"{train.origin}: {last} of a table, so it is the last transform; move it")
+        if isinstance(config, TargetConfig) and any(isinstance(step, ScaledTarget) for step in steps):
+            raise DataError(f"{train.origin}: target is among the transforms twice; remove one")
         fit_step = _FIT[type(config)]
         if isinstance(config, OneHotConfig) and any(isinstance(step, Fill) for step in steps):
             fit_step = partial(fit_one_hot, holes_are_zeros=True)
         steps.append(fit_step(config, train))
-        train = _not_empty(steps[-1].apply(train))
+        train = _not_empty(steps[-1].apply(train), steps[-1])
     return Fitted(tuple(steps))
 
 
@@ -170,7 +179,7 @@ def apply(fitted: Fitted, pool: Pool, watch: Callable[[Pool, Pool], None] | None
         before, pool = pool, step.apply(pool)
         if watch is not None and len(pool) < len(before):
             watch(before, pool)
-    _not_empty(pool)
+    _not_empty(pool, fitted.steps[-1] if fitted.steps else None)
     names = pool.x.names if isinstance(pool.x, Columns) else None
     x = _matrix(pool.x, pool) if isinstance(pool.x, Columns) else pool.x
     if pool.kind == "real" and isinstance(x, np.ndarray):
@@ -184,12 +193,19 @@ def describe(fitted: Fitted, info: DataInfo, train: Pool) -> DataInfo:
     info = replace(info, input_shape=train.sample_shape, input_kind=train.kind)
     if fitted.steps and isinstance(fitted.steps[-1], Ids):
         info = replace(info, inputs=fitted.steps[-1].inputs)
+    if scaled := [step for step in fitted.steps if isinstance(step, ScaledTarget)]:
+        if info.targets:
+            raise DataError(f"{train.origin}: target transforms one target, samples have several by name; remove it")
+        info = replace(info, scaling=scaled[0].scaling)
     if fitted.vocabulary is None:
         return info
     return replace(info, classes=len(fitted.vocabulary), vocabulary=len(fitted.vocabulary))
 
 
-def _not_empty(pool: Pool) -> Pool:
+def _not_empty(pool: Pool, step: FittedTransform | None) -> Pool:
+    if len(pool) == 0 and isinstance(step, Windows):
+        rows = step.length + step.horizon
+        raise DataError(f"{pool.origin}: no owner has {rows} rows in one part, a window and its target; lower length")
     if len(pool) == 0:
         raise DataError(f"{pool.origin}: no sample is left; every row has a hole: use `missing: {{action: mean}}`")
     return pool
@@ -198,10 +214,8 @@ def _not_empty(pool: Pool) -> Pool:
 def _matrix(columns: Columns, pool: Pool) -> Array:
     for name, values in zip(columns.names, columns.values, strict=True):
         if not is_numeric(values):
-            remedy = (
-                "add the `one_hot` transform (or dates, ordinal, hash, target_mean), or list it in data.source.ignore"
-            )
-            raise DataError(f"{pool.origin}: column {name!r} is not numeric; {remedy}")
+            remedy = "the `one_hot` transform (or dates, ordinal, hash, target_mean), or list it in data.source.ignore"
+            raise DataError(f"{pool.origin}: column {name!r} is not numeric; add {remedy}")
     check_room(pool, 4 * len(columns) * len(columns.names), f"a matrix of {len(columns.names):,} columns", _FEWER)
     matrix = np.empty((len(columns), len(columns.names)), np.float32)
     with np.errstate(over="ignore"):  # what becomes infinite is named by `_check_finite`

@@ -16,6 +16,7 @@ from raysim.data import DataInfo
 from raysim.errors import ConfigError
 from raysim.training.losses import element_weight
 from raysim.training.metrics.metric import MeanMetric, Metric
+from raysim.training.named_targets import by_name
 from raysim.user_code import user_code
 
 _SMALLER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "brier", "ece")
@@ -32,7 +33,8 @@ class FunctionMetric(MeanMetric):
         self.higher_is_better = not self.name.endswith(_SMALLER)
 
     def measure(self, output: Tensor, target: Tensor, losses: Tensor) -> Tensor:
-        found = self._function(output, target)
+        given: Any = by_name(target, self.info.targets) if self.info.targets else target
+        found = self._function(output, given)
         if not isinstance(found, Tensor) or found.ndim == 0:
             raise ValueError("it returned one number for the batch; return one a sample, they are averaged")
         return found
@@ -46,6 +48,11 @@ class TorchMetric(Metric):
 
     def __init__(self, info: DataInfo, metric: Any) -> None:
         super().__init__(info)
+        if info.targets:
+            raise ConfigError(
+                f"evaluation.metrics: {type(metric).__name__} takes one target, the data has several by name; give a "
+                "function of (output, targets)"
+            )
         self._metric = metric.clone()
         self.name = _plain(type(metric).__name__)
         self._states: dict[str, Tensor] = {}

@@ -25,6 +25,7 @@ from raysim.training.metrics.own import own_metric
 from raysim.training.metrics.preferences import RewardAccuracy, RewardMargin
 from raysim.training.metrics.ranking import PrAuc, RankMetric, RocAuc
 from raysim.training.metrics.regression import MeanAbsoluteError, RootMeanSquaredError
+from raysim.training.metrics.units import InUnits
 from raysim.training.model_loss import ModelLoss
 from raysim.user_code import guarded, user_code
 
@@ -61,7 +62,12 @@ def evaluated_metrics(experiment: Experiment, info: DataInfo, handed: HandedOver
     for metric in given:
         if names.count(metric.name) > 1:
             raise ConfigError(f"metrics: two metrics are called {metric.name!r}; give each its own `name`")
-    return (*named, *given)
+    return tuple(_as_measured(metric, info) for metric in (*named, *given))
+
+
+def _as_measured(metric: Metric, info: DataInfo) -> Metric:
+    """The metric in the units of the data, but for the loss, which is what is trained."""
+    return metric if info.scaling is None or isinstance(metric, LossMetric) else InUnits(metric, info.scaling)
 
 
 def _handed_over(one: Any, info: DataInfo) -> Metric:
@@ -91,7 +97,7 @@ def resolve_metrics(
         ConfigError: there is no such class; a metric does not suit the data's task, is unknown, is no `Metric`, or two
             have the same name.
     """
-    if names is None and loss == "model":
+    if names is None and (loss == "model" or info.targets):
         names = ()
     if names is None:
         names = ("accuracy",) if info.task == "classification" else ("rmse",)
@@ -153,6 +159,8 @@ def _resolve(name: str, info: DataInfo, loss: str, positive: int | None, beta: f
         raise ConfigError(f"evaluation.metrics: unknown metric {name!r}; valid are {', '.join(list_metrics())}")
     if for_classes and info.task != "classification":
         raise ConfigError(f"evaluation.metrics: {name} is for classes, but the targets are numbers; use mae or rmse")
+    if name in REGRESSION and info.targets:
+        raise ConfigError(f"evaluation.metrics: {name} takes one target, the data has several by name; use a function")
     if name in REGRESSION and info.task != "regression":
         raise ConfigError(f"evaluation.metrics: {name} is for numbers, but the targets are classes; use accuracy")
     if (name in PAIRS) != info.preferences and name != LossMetric.name:
