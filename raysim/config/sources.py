@@ -59,7 +59,8 @@ class TableConfig(Section):
     label: str
     """Column to predict."""
     features: tuple[str, ...] | None = None
-    """Columns to learn from; by default every column but the label, the client and the ignored ones."""
+    """Columns to learn from; by default every column but the label, the client and the ignored ones. The client may be
+    among them, such as a user's id."""
     ignore: tuple[str, ...] = ()
     """Columns to leave out."""
     client: str | None = None

@@ -167,7 +167,7 @@ class TargetConfig(Section):
         return self
 
 
-class WindowsConfig(Section):
+class SeriesWindowsConfig(Section):
     """Turn the rows of each owner, in the order of time, into windows `[length, features]`, with the target of a later
     row. It comes last."""
 
@@ -184,7 +184,7 @@ class WindowsConfig(Section):
     """Whether the targets of a window's rows are one more feature, the last one."""
 
     @model_validator(mode="after")
-    def _looks_ahead(self) -> WindowsConfig:
+    def _looks_ahead(self) -> SeriesWindowsConfig:
         if self.past_targets and self.horizon == 0:
             raise ValueError("past_targets with horizon 0 would give the model its target; set horizon to 1 or more")
         return self
@@ -203,7 +203,7 @@ TransformConfig = Annotated[
     | Annotated[TargetMeanConfig, Tag("target_mean")]
     | Annotated[IdsConfig, Tag("ids")]
     | Annotated[TargetConfig, Tag("target")]
-    | Annotated[WindowsConfig, Tag("windows")],
+    | Annotated[SeriesWindowsConfig, Tag("windows")],
     BY_NAME,
     SHORTHAND,
 ]

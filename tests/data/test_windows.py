@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raysim import Experiment
-from raysim.config.transforms import WindowsConfig
+from raysim.config.transforms import SeriesWindowsConfig
 from raysim.data import prepare, windows
 from raysim.data.dataset import Columns, Pool
 from raysim.data.transforms import Fitted, apply, fit
@@ -26,14 +26,14 @@ def pool(**more: Any) -> Pool:
     return Pool(Columns(tuple(columns), tuple(columns.values())), Y, "real", "t.csv", OWNERS)
 
 
-def made(config: WindowsConfig, given: Pool) -> Pool:
+def made(config: SeriesWindowsConfig, given: Pool) -> Pool:
     fitted = fit([config], given)
     assert Fitted.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
     return apply(fitted, given)
 
 
 def test_windows_are_consecutive_rows_of_one_owner_and_the_target_of_a_later_one() -> None:
-    found = made(WindowsConfig(length=2), pool())
+    found = made(SeriesWindowsConfig(length=2), pool())
     assert found.features[:, :, 0].tolist() == [[0, 2], [2, 3], [3, 5], [1, 4]]
     assert found.targets.tolist() == [30, 50, 70, 60]
     assert found.client is not None
@@ -43,15 +43,15 @@ def test_windows_are_consecutive_rows_of_one_owner_and_the_target_of_a_later_one
 
 
 def test_horizon_step_and_past_targets() -> None:
-    found = made(WindowsConfig(length=2, horizon=2, step=2, past_targets=True), pool())
+    found = made(SeriesWindowsConfig(length=2, horizon=2, step=2, past_targets=True), pool())
     assert found.features.tolist() == [[[0, 0], [2, 20]]]
     assert found.targets.tolist() == [50]
-    assert made(WindowsConfig(length=3, horizon=0), pool()).targets.tolist() == [30, 50, 70, 60]
+    assert made(SeriesWindowsConfig(length=3, horizon=0), pool()).targets.tolist() == [30, 50, 70, 60]
 
 
 def test_rows_are_sorted_by_a_column_of_times_which_is_no_feature() -> None:
     days = np.array([f"2024-01-{9 - i:02d}" for i in range(8)], dtype=object)
-    found = made(WindowsConfig(length=2, time="day"), pool(day=days))
+    found = made(SeriesWindowsConfig(length=2, time="day"), pool(day=days))
     assert found.features[:, :, 0].tolist() == [[7, 5], [5, 3], [3, 2], [6, 4]]
     assert found.targets.tolist() == [30, 20, 0, 10]
 
@@ -122,10 +122,10 @@ def test_what_cannot_become_windows_is_one_line(name: str, tmp_path: Path) -> No
 
 def test_past_targets_are_numbers_of_rows_before() -> None:
     with pytest.raises(ValueError, match="past_targets with horizon 0"):
-        WindowsConfig(length=2, horizon=0, past_targets=True)
+        SeriesWindowsConfig(length=2, horizon=0, past_targets=True)
     classes = Pool(Columns(("speed",), (SPEED,)), np.arange(8) % 2, "real", "t.csv", OWNERS)
     with pytest.raises(DataError, match="past_targets are numbers, one a row"):
-        fit([WindowsConfig(length=2, past_targets=True)], classes)
+        fit([SeriesWindowsConfig(length=2, past_targets=True)], classes)
 
 
 def test_windows_of_one_series_in_memory() -> None:

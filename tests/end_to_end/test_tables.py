@@ -36,10 +36,10 @@ class Factors(nn.Module):
 
 
 def test_ratings_of_users_train_like_plain_torch_and_the_latest_are_tested_on(tmp_path: Path) -> None:
-    lines = [f"{u},{u},{i},{d},{r:g}" for u, i, d, r in zip(USERS, ITEMS, DAYS, RATINGS, strict=True)]
-    (tmp_path / "ratings.csv").write_text("\n".join(["owner,user_id,item,day,rating", *lines]) + "\n")
-    source = {"name": "csv", "path": str(tmp_path / "ratings.csv"), "label": "rating", "client": "owner"}
-    source["task"] = "regression"
+    lines = [f"{u},{i},{d},{r:g}" for u, i, d, r in zip(USERS, ITEMS, DAYS, RATINGS, strict=True)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item,day,rating", *lines]) + "\n")
+    source: dict[str, Any] = {"name": "csv", "path": str(tmp_path / "ratings.csv"), "label": "rating"}
+    source |= {"client": "user_id", "features": ["user_id", "item", "day"], "task": "regression"}
     split = {"name": "time", "column": "day"}
     data = {"source": source, "split": split, "transforms": ["ids"], "test": 0.25}
     latest = [

@@ -171,9 +171,9 @@ def _features(config: TableConfig, columns: Sequence[str], path: Path | str) -> 
                 remedy = f"did you mean {close[0]!r}?" if close else f"columns are {', '.join(map(repr, columns))}"
                 raise DataError(f"{path}: data.source.{key}: no column {name!r}; {remedy}")
     left_out = {config.label, *client, *config.ignore}
-    for name in chosen:
-        if name in left_out:
-            raise DataError(f"{path}: data.source.features: {name!r} is also the label, the client or ignored")
+    for name in chosen:  # an owner's name may well be a feature, such as a user's id
+        if name in left_out - set(client):
+            raise DataError(f"{path}: data.source.features: {name!r} is also the label or ignored")
     names = chosen or tuple(name for name in columns if name not in left_out)
     if not names:
         raise DataError(f"{path}: no column is left to learn from")

@@ -20,11 +20,11 @@ from raysim.config.transforms import (
     OneHotConfig,
     OrdinalConfig,
     RareConfig,
+    SeriesWindowsConfig,
     StandardiseConfig,
     TargetConfig,
     TargetMeanConfig,
     TransformConfig,
-    WindowsConfig,
 )
 from raysim.data.dataset import Columns, Pool
 from raysim.data.federation import DataInfo
@@ -48,7 +48,7 @@ from raysim.data.transforms.missing import Drop, Fill, fit_missing
 from raysim.data.transforms.scaling import Scale, fit_min_max, fit_standardise
 from raysim.data.transforms.target import ScaledTarget, fit_target
 from raysim.data.transforms.vocabulary import Vocabulary, fit_vocabulary
-from raysim.data.transforms.windows import Windows, fit_windows
+from raysim.data.transforms.windows import SeriesWindows, fit_windows
 from raysim.errors import DataError
 
 
@@ -77,7 +77,7 @@ _FIT: dict[type, Callable[[Any, Pool], FittedTransform]] = {
     TargetMeanConfig: fit_target_mean,
     IdsConfig: fit_ids,
     TargetConfig: fit_target,
-    WindowsConfig: fit_windows,
+    SeriesWindowsConfig: fit_windows,
 }
 _STEPS: dict[str, type[Any]] = {
     "drop": Drop,
@@ -92,7 +92,7 @@ _STEPS: dict[str, type[Any]] = {
     "hashed": Hashed,
     "ids": Ids,
     "target": ScaledTarget,
-    "windows": Windows,
+    "windows": SeriesWindows,
 }
 _FEWER = "list columns in data.source.ignore"
 _NAMES = {step: name for name, step in _STEPS.items()}
@@ -148,7 +148,7 @@ def fit(transforms: Sequence[TransformConfig], train: Pool) -> Fitted:
         steps.append(fit_vocabulary(train))
         train = steps[-1].apply(train)
     for config in transforms:
-        if steps and isinstance(steps[-1], Ids | Windows):
+        if steps and isinstance(steps[-1], Ids | SeriesWindows):
             last = "ids makes several inputs" if isinstance(steps[-1], Ids) else "windows makes series"
             raise DataError(f"{train.origin}: {last} of a table, so it is the last transform; move it")
         if isinstance(config, TargetConfig) and any(isinstance(step, ScaledTarget) for step in steps):
@@ -203,7 +203,7 @@ def describe(fitted: Fitted, info: DataInfo, train: Pool) -> DataInfo:
 
 
 def _not_empty(pool: Pool, step: FittedTransform | None) -> Pool:
-    if len(pool) == 0 and isinstance(step, Windows):
+    if len(pool) == 0 and isinstance(step, SeriesWindows):
         rows = step.length + step.horizon
         raise DataError(f"{pool.origin}: no owner has {rows} rows in one part, a window and its target; lower length")
     if len(pool) == 0:

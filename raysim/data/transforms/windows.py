@@ -10,7 +10,7 @@ import numpy as np
 from raysim.arrays import Array, Int64
 from raysim.config.data import DataConfig
 from raysim.config.splitting import GroupSplitConfig, TimeSplitConfig
-from raysim.config.transforms import WindowsConfig
+from raysim.config.transforms import SeriesWindowsConfig
 from raysim.data.dataset import Columns, Pool
 from raysim.data.room import check_room
 from raysim.data.split import Split
@@ -21,7 +21,7 @@ from raysim.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class SeriesWindows:
     """Make windows `[length, features]` of a table's rows, owner by owner; each stands for its target's row."""
 
     length: int
@@ -85,7 +85,7 @@ def check_windows(config: DataConfig, cut: Split) -> None:
     Raises:
         DataError: rows were held back at random, or holdouts would be.
     """
-    if not any(isinstance(one, WindowsConfig) for one in config.transforms):
+    if not any(isinstance(one, SeriesWindowsConfig) for one in config.transforms):
         return
     if (len(cut.test) or len(cut.validation)) and not isinstance(config.split, TimeSplitConfig | GroupSplitConfig):
         raise DataError(
@@ -139,7 +139,7 @@ def windows(series: Any, target: Any = None, *, length: int, horizon: int = 1, s
     return x, wanted[starts + length - 1 + horizon]
 
 
-def fit_windows(config: WindowsConfig, train: Pool) -> Windows:
+def fit_windows(config: SeriesWindowsConfig, train: Pool) -> SeriesWindows:
     """Nothing is measured; what is wrong with the table is found when windows are made.
 
     Raises:
@@ -147,4 +147,4 @@ def fit_windows(config: WindowsConfig, train: Pool) -> Windows:
     """
     if config.past_targets and (train.y.dtype.kind != "f" or train.y.ndim > 1):
         raise DataError(f"{train.origin}: windows: past_targets are numbers, one a row; set past_targets: false")
-    return Windows(config.length, config.horizon, config.step, config.time, config.past_targets)
+    return SeriesWindows(config.length, config.horizon, config.step, config.time, config.past_targets)
