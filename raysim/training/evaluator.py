@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raysim.arrays import Float64
 from raysim.data import DataInfo, Samples
-from raysim.training.batches import Shard, model_input, target
+from raysim.training.batches import Batch, Shard, model_input, target
 from raysim.training.engine import generator_of
 from raysim.training.handed import losses_of
 from raysim.training.layout import ParameterLayout
@@ -29,6 +29,7 @@ from raysim.training.metrics import (
     values_of,
 )
 from raysim.training.model_loss import ModelLoss
+from raysim.training.resident import Resident
 from raysim.user_code import user_code
 
 SUM_BITS = 40
@@ -99,6 +100,7 @@ class Evaluator:
         self._row = torch.zeros(layout.size, device=device)
         layout.bind(self._row, self.module)
         self._generator = generator_of(device)
+        self._resident = Resident()
         self._ranked = next((metric for metric in metrics if isinstance(metric, RankMetric)), None)
 
     def load(self, model: Tensor) -> None:
@@ -160,7 +162,11 @@ class Evaluator:
         return [np.array(list(values_of(self.metrics, *one).values())) for one in zip(sums, scores, strict=True)]
 
     def exact_sums(
-        self, samples: Samples, whole: WholeSet | None = None, confusion: ConfusionCounts | None = None
+        self,
+        samples: Samples,
+        whole: WholeSet | None = None,
+        confusion: ConfusionCounts | None = None,
+        key: Hashable = None,
     ) -> tuple[ExactSums, Scores | None]:
         """What adds up over ranges of a set, in any order, to the same bits.
 
@@ -168,13 +174,14 @@ class Evaluator:
             samples: a range of the set.
             whole: the set; by default the range is all of it.
             confusion: counts the samples, too, where it is given.
+            key: of a range that will be evaluated again: its samples may be kept as the model takes them.
 
         Returns:
             The sums as integers in units of 2^-40, None where one is not finite; and the scores, where a metric looks
             at their order.
         """
         scores = self._collector(samples, whole)
-        sums = self._measured(samples, scores, confusion)
+        sums = self._measured(samples, scores, confusion, key)
         exact = tuple(round(s * 2.0**SUM_BITS) if math.isfinite(s) else None for s in sums.tolist())
         return exact, None if scores is None else scores.scores()
 
@@ -184,12 +191,16 @@ class Evaluator:
         return Collector(self._ranked, WholeSet.of(samples) if whole is None else whole, self.device)
 
     def _measured(
-        self, samples: Samples, scores: Collector | None = None, confusion: ConfusionCounts | None = None
+        self,
+        samples: Samples,
+        scores: Collector | None = None,
+        confusion: ConfusionCounts | None = None,
+        key: Hashable = None,
     ) -> Float64:
         # A module that draws random numbers even now draws the same ones, independent of what was evaluated before.
         self._generator.manual_seed(0)
         total = torch.zeros(sum(metric.width for metric in self.metrics), dtype=torch.float64, device=self.device)
-        for x, output, y, weight in self._outputs(samples):
+        for x, output, y, weight in self._outputs(samples, key):
             with user_code("training.loss"):
                 elements = losses_of(self.loss, self.module, x, output, y)
             total += total_of(self.metrics, output, y, elements, weight)  # on the device: nothing waits for a batch
@@ -218,10 +229,13 @@ class Evaluator:
         return mean, square
 
     @torch.no_grad()
-    def _outputs(self, samples: Samples) -> Iterator[tuple[Tensor, Any, Tensor, Tensor | None]]:
-        for start in range(0, len(samples), self.batch_size):
+    def _outputs(self, samples: Samples, key: Hashable = None) -> Iterator[tuple[Tensor, Any, Tensor, Tensor | None]]:
+        def batch(number: int) -> Batch:
+            start = number * self.batch_size
             shard = Shard.load(samples.slice(start, start + self.batch_size), self.device)
+            return Batch(model_input(shard.x, self.info), target(shard.y, self.info), shard.weight)
+
+        for one in self._resident.of(key, -(-len(samples) // self.batch_size), batch):
             with user_code("the model"):  # a generator would turn a `StopIteration` into something else
-                x = model_input(shard.x, self.info)
-                output = self.module(x)
-            yield x, output, target(shard.y, self.info), shard.weight
+                output = self.module(one.x)
+            yield one.x, output, one.y, one.weight

@@ -277,7 +277,7 @@ class ClientWorker:
             self._whole_sets[part.part] = WholeSet.of(samples)
         whole = self._whole_sets[part.part]
         confusion = ConfusionCounts.of(self.federation.info)
-        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole, confusion)
+        sums, scores = self.evaluator.exact_sums(samples.slice(part.start, part.stop), whole, confusion, part)
         confused = None if confusion is None else confusion.counts()
         return [Evaluated(part.part, sums, scores=scores, confused=confused)]
 

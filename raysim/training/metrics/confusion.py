@@ -49,7 +49,12 @@ class ConfusionCounts:
         if not self._fits or not self._pairs:
             return None
         pairs = torch.cat(self._pairs).cpu().numpy()
-        codes, counts = np.unique(pairs[pairs >= 0], return_counts=True)
+        pairs = pairs[pairs >= 0]
+        if self._classes**2 <= len(pairs):  # no more numbers than values to sort
+            found = np.bincount(pairs)
+            codes = np.flatnonzero(found)
+            return codes.astype(np.int64), found[codes].astype(np.int64)
+        codes, counts = np.unique(pairs, return_counts=True)
         return codes.astype(np.int64), counts.astype(np.int64)
 
 

@@ -70,9 +70,11 @@ class MeanMetric(Metric):
             raise ValueError(
                 f"measured {list(measured.shape)} for targets {list(target.shape)}; measure each target, or each sample"
             )
-        weights = element_weight(measured, None if weight is None else weight.double())
-        # A masked target counts for nothing, whatever was measured there.
-        weighted = torch.where(weights == 0, 0.0, weights * measured)
+        weighted, weights = measured, torch.ones_like(measured)
+        if weight is not None:
+            weights = element_weight(measured, weight.double())
+            # A masked target counts for nothing, whatever was measured there.
+            weighted = torch.where(weights == 0, 0.0, weights * measured)
         return torch.stack([by_sample(part).sum(1) for part in (weighted, weights)], dim=1)
 
     def value(self, sums: Float64) -> float:
