@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 from raysim.errors import LostError, RaysimError, StorageError
 from raysim.round_loop import RoundLoop
@@ -52,8 +54,8 @@ class Closing:
             self.abandon(error, rescue=False)  # saving is what was tried
             raise
         self.closed = True
-        self._executor.close()
-        self.summary = self._recorder.finish(reason)
+        with _beside(self._executor.close):  # while workers end, the report is written
+            self.summary = self._recorder.finish(reason)
 
     def abandon(self, error: BaseException, *, rescue: bool = True) -> None:
         """End the run with an error. Does nothing the second time.
@@ -99,3 +101,12 @@ class Closing:
         with suppress(Exception):  # what ended the run is what is told, not what it may have broken besides
             self._loop.close()
             self._loop.checkpoint(last=True)
+
+
+@contextmanager
+def _beside(call: Callable[[], None]) -> Iterator[None]:
+    """Make a call in a thread of its own while the block runs, and wait for it; an error of the block comes first."""
+    with ThreadPoolExecutor(1, thread_name_prefix="raysim-closing") as thread:
+        made = thread.submit(call)
+        yield
+    made.result()
