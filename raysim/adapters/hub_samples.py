@@ -18,6 +18,8 @@ from raysim.errors import DataError
 
 ROWS = 1024
 """Rows that are read at a time."""
+_TEXTS = 128
+"""Texts that are tokenised at a time: what a tokenizer knows of a token takes some hundred bytes."""
 _MASK = "attention_mask"
 
 
@@ -210,8 +212,12 @@ class HubReading:
             raise DataError(f"{where}; give tokenizer=… and length=…, or name other columns by inputs=…")
         if self.length is None:
             raise DataError(f"{where}; say by length=… how many tokens a sample has")
-        made = self.tokenizer(list(texts), padding="max_length", truncation=True, max_length=self.length)
-        return {IDS: np.asarray(made["input_ids"], np.int32), _MASK: np.asarray(made[_MASK], np.bool_)}
+        ids, mask = np.empty((len(texts), self.length), np.int32), np.empty((len(texts), self.length), np.bool_)
+        for start in range(0, len(texts), _TEXTS):
+            part = slice(start, start + _TEXTS)
+            made = self.tokenizer(list(texts[part]), padding="max_length", truncation=True, max_length=self.length)
+            ids[part], mask[part] = made["input_ids"], made[_MASK]
+        return {IDS: ids, _MASK: mask}
 
     def _numbers(self, values: Sequence[Any], name: str, rows: Int64) -> Array:
         place = f"{self.columns.origin}: column {name!r}"

@@ -22,7 +22,7 @@ from raysim.data.dataset import Dataset, Pool
 from raysim.data.dividing import DividedData, divide, pool_features
 from raysim.data.federation import DataInfo, FederationSpec, Samples
 from raysim.data.identity import code_identity, dataset_identity, source_identity
-from raysim.data.lazy import gathered
+from raysim.data.lazy import LazyArray, gathered
 from raysim.data.noise import mislabelled
 from raysim.data.sources import load_source
 from raysim.data.sources.corpus import TextCodec
@@ -102,6 +102,10 @@ def load_for(config: DataConfig, seed: int, arrays: Any, task: Task | None) -> D
     return load_source(config.source, seed=seed, arrays=arrays, task=task, cache=cache_folder(config.cache))
 
 
+SMALLER = 16
+"""Share of a record batch that samples which are made when they are read are written in."""
+
+
 class _Build:
     """The steps of a build, each taken when it is first needed: a store that is there needs none of the samples."""
 
@@ -142,7 +146,10 @@ def _write(parts: DividedData, config: DataConfig, seed: int, folder: Path) -> N
     sizes, holdout, order = parts.partition.lengths, parts.holdout, parts.order
     ends = np.cumsum(sizes)
     with StoreWriter(folder, parts.info, histograms=config.label_histograms) as writer:
-        for first, last in cut(sizes, writer.batch_rows(_samples(parts.train, order[:0]))):
+        room = writer.batch_rows(_samples(parts.train, order[:0]))
+        if isinstance(parts.train.x, LazyArray):  # what they are made of is not in memory, they need not be either
+            room = max(1, room // SMALLER)
+        for first, last in cut(sizes, room):
             rows = order[int(ends[first] - sizes[first]) : int(ends[last - 1])]
             samples = _samples(parts.train, rows)
             if config.noise.clients:
@@ -151,6 +158,7 @@ def _write(parts: DividedData, config: DataConfig, seed: int, folder: Path) -> N
             grown, held = sizes[first:last], holdout[first:last]
             samples, grown = augmented(config.augmentation, samples, grown, held, first, parts.info, seed)
             writer.append(samples, grown, held)
+            del samples  # before the next chunk is made
         if parts.validation is not None:
             writer.server("validation", _samples(parts.validation))
         if parts.test is not None:

@@ -103,9 +103,19 @@ class RunDirectory:
         run = cls(looked_up(path))
         if not run.path.exists():
             raise RunError(f"{path}: no such run directory")
+        if run.app.is_file():
+            raise RunError(
+                f"{path}: is the run of an app of Flower, which `raysim runs`, `report` and `resume` take; this is for "
+                "runs of a configuration"
+            )
         if not run.config.is_file():
             raise RunError(f"{path}: not a run directory (no config.yaml in it); pass a folder that `raysim run` made")
         return run
+
+    @property
+    def app(self) -> Path:
+        """Of the run of an app of Flower, in the place of a configuration: the app and how it was run."""
+        return self.path / "flower.yaml"
 
     @property
     def config(self) -> Path:

@@ -32,6 +32,8 @@ from raysim.tracking.units import duration, figure
 State = Literal["running", "finished", "unfinished", "damaged"]
 """`unfinished` is a run that no process works on and that has no recorded end: it was killed."""
 
+_OF_APPS = {"clients", "failed", "samples", "wire_up", "wire_down", "seconds"}
+"""Columns of a round of Flower's apps that are no metrics."""
 _PLAIN = ("state", "reason", "rounds", "planned", "seconds", "metric", "last", "best", "best_round")
 
 
@@ -145,8 +147,12 @@ def past_runs(folder: str | Path, filters: Sequence[str] = ()) -> PastRuns:
             raise RunError(f"{folder}: no such folder; `raysim run` makes runs in tracking.directory, by default runs")
         if (place / "config.yaml").is_file():
             raise RunError(f"{folder}: is a run itself; give the folder that it is in")
-        found = [past_run(path) for path in place.iterdir() if (path / "config.yaml").is_file()]
+        found = [past_run(path) for path in place.iterdir() if _is_run(path)]
     return PastRuns(newest_first(found, filters))
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file() or RunDirectory(path).app.is_file()
 
 
 def newest_first(runs: Sequence[PastRun], filters: Sequence[str] = ()) -> list[PastRun]:
@@ -184,7 +190,7 @@ def past_run(path: Path) -> PastRun:
         state="running" if running else "finished" if reason is not None else "unfinished",
         reason=None if running else reason,
         rounds=rounds,
-        planned=config["rounds"] if isinstance(config.get("rounds"), int) else None,
+        planned=config["rounds"] if isinstance(config.get("rounds"), int) else None,  # an app's are in its own keys
         seconds=seconds,
         metric=metric,
         last=curve[-1][1] if curve else math.nan,
@@ -196,6 +202,8 @@ def past_run(path: Path) -> PastRun:
 
 def _config(run: RunDirectory) -> dict[str, Any]:
     """Dotted keys, as written where another version of raysim wrote them."""
+    if run.app.is_file():
+        return {"algorithm.name": "flower", "data.source.name": "the app's own", **flatten(read_yaml(run.app))}
     try:
         return flatten(Experiment.from_yaml(run.config).to_dict())
     except ConfigError:
@@ -207,11 +215,11 @@ def _measured(run: RunDirectory, config: Mapping[str, Any]) -> tuple[int, float,
     schema = stored_schema(run.rounds)
     if schema is None:
         return 0, 0.0, None, []
-    fixed = {column.name for column in ROUND_FIELDS}
+    fixed = {column.name for column in ROUND_FIELDS} | _OF_APPS
     names = [name for name in schema.names if name not in fixed]
     wanted = config.get("stop.metric")
     metric = wanted if wanted in names else headline_metric(names)
-    total = f"seconds/{TOTAL}"
+    total = "seconds" if run.app.is_file() else f"seconds/{TOTAL}"
     columns = [name for name in ("round", total, metric) if name is not None and name in schema.names]
     rounds, seconds, curve = 0, 0.0, []
     for batch in read_batches(run.rounds, columns):

@@ -31,7 +31,7 @@ from raysim.files import looked_up, storing, sweep
 from raysim.locks import FolderLock
 from raysim.rounds.rows import RoundRow, RunSummary
 from raysim.tracking import Observing, open_observers
-from raysim.tracking.log import EventLog
+from raysim.tracking.log import FINISHED, STARTED, EventLog
 from raysim.user_code import user_code
 
 NODES = 10
@@ -155,7 +155,7 @@ class FlowerSimulation:
 
         def start(rounds: int | None) -> None:
             facts = self._facts(folder, nodes, calls.workers)
-            log.info("start", **{name: str(value) for name, value in facts.items()})
+            log.info(STARTED, **{name: str(value) for name, value in facts.items()})
             observers.start(Experiment(name=self._name(), rounds=rounds or self._rounds_told()), facts)
             if untried():
                 observers.note(f"flwr {library().version} is newer than all versions that were tried", "warning")
@@ -198,7 +198,7 @@ class FlowerSimulation:
                 last |= row.metrics
             if failed is None:
                 note_end(observers, driven, replies, recording, self._client)
-            log.info("end", reason=reason, rounds=len(rounds))
+            log.info(FINISHED, reason=reason, rounds=len(rounds))
             summary = RunSummary(len(rounds), reason, spent, last, folder, report)
             observers.finish(summary)
         return FlowerResult(rounds, recording.model, folder, recording.failures, driven.late)
