@@ -143,7 +143,8 @@ class RoundLoop:
         for work in islice(self._drawn(), last - self.number):
             number = work.task.round
             ranges = self._evaluation.due(number) + self._selection.ranges(work.task.clients)
-            yield replace(work, ranges=ranges, kept=number == last or (every > 0 and number % every == 0))
+            kept = number == last or (every > 0 and number % every == 0)
+            yield replace(work.until(last), ranges=ranges, kept=kept)
 
     def _drawn(self) -> Iterator[RoundWork]:
         """The rounds after the last committed one, without end, and without what is evaluated."""

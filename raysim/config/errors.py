@@ -18,8 +18,17 @@ _BOUNDS = {"less_than_equal": "le", "less_than": "lt", "greater_than_equal": "ge
 
 def explain(error: ValidationError, schema: type[BaseModel], where: str) -> ConfigError:
     """One line for each problem, in the order of the file."""
-    lines = [one_line(f"{where}: {_line(problem, schema)}") for problem in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    lines = [one_line(f"{where}: {_line(problem, schema)}") for problem in found if not _follows(problem, found)]
     return ConfigError("\n".join(dict.fromkeys(lines)))
+
+
+def _follows(problem: Any, others: Sequence[Any]) -> bool:
+    """Whether a list is too short only because pydantic does not count items that have problems of their own."""
+    place = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        other["loc"][: len(place)] == place and len(other["loc"]) > len(place) for other in others
+    )
 
 
 def _line(problem: Any, schema: type[BaseModel]) -> str:

@@ -120,3 +120,10 @@ class RoundWork:
         """
         older = [task.only(task.into >= self.task.round) for task in self.in_flight] if begins else []
         return [task for task in (*older, self.starting) if len(task.clients)]
+
+    def until(self, last: int) -> RoundWork:
+        """Without those whom only steps behind `last` would take in: a resume trains them, if there is one."""
+        if self.start is None:
+            return self
+        older = tuple(task.only(task.into <= last) for task in self.in_flight)
+        return replace(self, start=self.start.only(self.start.into <= last), in_flight=older)

@@ -15,8 +15,10 @@ from raysim import Experiment, Simulation
 from raysim.cli.timetable import forecast_of, timetable_facts
 from raysim.debugging import debug
 from raysim.errors import ConfigError, RunError
+from raysim.execution.clients.worker import ClientWorker
 from raysim.execution.preparation.prepare import prepare_job
 from raysim.privacy.gaussian import gaussian_epsilon
+from raysim.rounds.lease import Lease
 from raysim.selection.waves import planned_rounds
 
 FLEET = "systems.fleet={name: log_normal, speed: 1, sigma: 1}"
@@ -74,6 +76,24 @@ def test_a_step_whose_clients_are_all_left_out_keeps_the_model_and_the_run_goes_
     with Simulation.resume(half.directory, overrides=["rounds=8"]) as resumed:
         resumed.run()
         assert sha256(resumed.model()) == sha256(whole.model())
+
+
+def test_nobody_is_trained_whom_no_step_of_the_run_takes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+    train_into = ClientWorker.train_into
+
+    def counting(self: ClientWorker, lease: Lease, *given: Any) -> Any:
+        trained.extend(lease.into.tolist())
+        return train_into(self, lease, *given)
+
+    monkeypatch.setattr(ClientWorker, "train_into", counting)
+    with Simulation(asynchronous(tmp_path, FEDBUFF, "rounds=4")) as half:
+        half.run()
+    assert sorted(trained) == np.repeat([1, 2, 3, 4], 3).tolist()
+    trained.clear()
+    with Simulation.resume(half.directory, overrides=["rounds=6"]) as resumed:
+        resumed.run()
+    assert sorted(trained) == np.repeat([5, 6], 3).tolist()
 
 
 def test_a_plan_counts_the_versions_that_are_kept_for_those_in_flight(tmp_path: Path) -> None:
