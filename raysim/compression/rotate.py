@@ -109,5 +109,5 @@ def _signs(seed: int, round_number: int, number: int, size: int, block: int) -> 
     return (np.float32(1) - np.float32(2) * bits) * np.float32(block**-0.5)
 
 
-_PIECE = 1 << 19
+_PIECE = 1 << 17
 """Values that stay in the cache while they are transformed."""
