@@ -29,7 +29,7 @@ Vectorised = Callable[..., tuple[Tensor, ...]]
 
 aten: Any = torch.ops.aten
 
-_BYTES = 4 * ALIGNMENT
+BOUNDARY = 4 * ALIGNMENT
 """Bytes between two boundaries."""
 _TRACED = (3, 5)
 """The k that are traced: not one, which kernels treat in its own way, and not multiples of each other."""
@@ -217,7 +217,7 @@ def filled_bmm(a: Tensor, b: Tensor) -> Tensor:
     For that `m` is filled up: with `out=` of a wider stride, the products would be computed one by one.
     """
     m = a.shape[1]
-    boundary = _BYTES // a.element_size()
+    boundary = BOUNDARY // a.element_size()
     unit = boundary // gcd(b.shape[2], boundary)
     if m % unit == 0:
         return aligned_bmm(a, b)
@@ -238,7 +238,7 @@ def _filled_up(matrices: Tensor, m: int) -> Tensor:
 
 def room(k: int, shape: Sequence[int], like: Tensor) -> Tensor:
     """An uninitialised tensor `[k, *shape]`, of which every `[i]` is contiguous on a 64-byte boundary."""
-    size, boundary = prod(shape), _BYTES // like.element_size()
+    size, boundary = prod(shape), BOUNDARY // like.element_size()
     if size % boundary == 0:
         return like.new_empty((k, *shape))
     padded = like.new_empty((k, -(-size // boundary) * boundary))
@@ -246,7 +246,7 @@ def room(k: int, shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _aligned(matrices: Tensor) -> Tensor:
-    if matrices.stride(0) % (_BYTES // matrices.element_size()) == 0:
+    if matrices.stride(0) % (BOUNDARY // matrices.element_size()) == 0:
         return matrices
     if matrices.stride(2) != 1 and matrices.stride(1) == 1:  # keep a transposed one transposed
         return _aligned(matrices.transpose(1, 2)).transpose(1, 2)

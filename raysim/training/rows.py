@@ -180,9 +180,11 @@ class RowsEngine(Engine):
             return
         rates = repeat(lr) if isinstance(lr, float | int) else lr
         with torch.inference_mode():  # nothing of this is seen outside, and torch notes less of every operation
+            turn = self._at(steps.start, k)
             for step, rate in zip(steps, rates, strict=False):
-                turn = self._at(step, k)
-                losses += descend(self._fast, turn.values, turn.moved, (*turn.peers, *turn.batch(step)), rate)
+                if step not in turn.steps:
+                    turn = self._at(step, k)
+                losses.add_(descend(self._fast, turn.values, turn.moved, (*turn.peers, *turn.batch(step)), rate))
 
     def take(self, b: Some, steps: range, losses: Tensor, lr: Rates, correct: Correction | None) -> bool:
         step, optimizer = self.codes.whole.get(correct), self._update.optimizer

@@ -40,9 +40,8 @@ def descend(
         moved: the k clients' parameters, `[k, *shape]` each, views of the same memory.
         others: the function's arguments after the values.
     """
-    k = len(moved[0])
     *grads, losses = gradient(*values, *others)
-    if k < len(losses):
+    if (k := moved[0].shape[0]) < losses.shape[0]:
         grads, losses = [grad[:k] for grad in grads], losses[:k]
     add_each(moved, grads, alpha=-lr)
     return losses

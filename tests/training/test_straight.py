@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raysim.training import ParameterLayout, shorter, straight
 from raysim.training import rows as rows_module
-from raysim.training.capture import Vectorised, capture
+from raysim.training.capture import Vectorised, aligned_bmm, capture
 from raysim.training.rows import RowsEngine
 from raysim.training.shorter import descend
 
@@ -108,3 +108,16 @@ def test_descent_moves_the_clients_and_not_their_companions() -> None:
 
     assert descend(slope, [values], [values[:1]], [], 0.25).tolist() == [5.0]
     assert values.tolist() == [[0.5] * 3, [1.0] * 3]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("m", "n"), [(10, 10), (16, 32), (5, 7)])
+def test_products_of_moved_matrices_have_the_bits_of_aligned_ones(m: int, n: int, *, transposed: bool) -> None:
+    a, b = torch.linspace(-1, 1, 3 * m * n).view(3, m, n), torch.linspace(2, -1, 3 * n * 9).view(3, n, 9)
+    if transposed:
+        a = a.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(straight._bmm(a, b), aligned_bmm(a, b))
+    moved = straight._moved(a, 16)
+    assert torch.equal(moved, a)
+    assert moved.stride(0) % 16 == 0
+    assert (moved.stride(2) == 1) != transposed
