@@ -20,6 +20,7 @@ from raysim.execution.preparation.prepare import prepare_job
 from raysim.privacy.gaussian import gaussian_epsilon
 from raysim.rounds.lease import Lease
 from raysim.selection.waves import planned_rounds
+from raysim.systems import Buffered
 
 FLEET = "systems.fleet={name: log_normal, speed: 1, sigma: 1}"
 FEDBUFF = "systems.timetable={name: fedbuff, buffer: 3, in_flight: 5, max_staleness: 6}"
@@ -218,6 +219,18 @@ def test_noise_is_accounted_for_by_how_often_the_schedule_has_a_client(tmp_path:
     assert [(a.at, a.clients.tolist()) for a in islice(other.plans(), 30)] == [
         (a.at, a.clients.tolist()) for a in islice(prepared.timetable.plans(), 30)
     ], "no data change the schedule"
+
+
+def test_without_noise_a_run_begins_without_its_steps_being_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plans(self: Buffered, after: int = 0) -> Any:
+        raise AssertionError("nobody needs the schedule yet")
+
+    monkeypatch.setattr(Buffered, "plans", plans)
+    assert prepare_job(asynchronous(tmp_path, FEDBUFF, "rounds=1000000")).timetable is not None
+    with pytest.raises(AssertionError, match="nobody needs"):
+        prepare_job(asynchronous(tmp_path, FEDBUFF, *NOISE))
 
 
 def test_noise_is_that_of_the_step_over_its_updates_and_the_same_after_a_resume(tmp_path: Path) -> None:

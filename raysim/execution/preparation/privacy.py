@@ -56,7 +56,7 @@ def plan_privacy(
     mechanisms = [stage.mechanism for stage in aggregation.stages if stage.mechanism is not None]
     sampling = sampling_of(experiment, federation.population, cohort, repeats)
     of_examples = not mechanisms and experiment.client.privacy is not None
-    if timetable is not None:
+    if timetable is not None and (mechanisms or of_examples):
         plans = islice(timetable.plans(), experiment.rounds)
         # The server has seen what came too late as well.
         steps = (np.concatenate([plan.clients, plan.late]) if of_examples else plan.clients for plan in plans)
