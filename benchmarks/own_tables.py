@@ -136,7 +136,7 @@ def by_client(simulation: Simulation, metric: str) -> float:
     import pyarrow.parquet as pq
 
     from raysim.data import prepare
-    from raysim.training.batches import model_input
+    from raysim.data.inputs import unpack_inputs
 
     experiment = simulation.experiment
     federation = prepare(experiment.data, experiment.data_seed, task=experiment.training.task).open()
@@ -147,7 +147,11 @@ def by_client(simulation: Simulation, metric: str) -> float:
         if len(shard) == 0:
             continue
         with torch.no_grad():
-            output = module(model_input(torch.from_numpy(np.array(shard.x)), federation.info))
+            if federation.info.inputs:
+                inputs = unpack_inputs(np.array(shard.x), federation.info.inputs)
+                output = module(**{name: torch.from_numpy(values).long() for name, values in inputs.items()})
+            else:
+                output = module(torch.from_numpy(np.array(shard.x)))
         found = np.asarray(output.squeeze(-1) if output.ndim > 1 and output.shape[1] == 1 else output)
         if metric == "accuracy":
             own = float((found.argmax(1) == shard.y).mean())

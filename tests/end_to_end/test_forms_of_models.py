@@ -253,6 +253,26 @@ def test_a_loss_of_the_model_is_evaluated_as_it_is_and_the_numbers_are_those_of_
     assert metrics["test/loss"] == pytest.approx(form.loss(expected, slice(0, 20)).item(), rel=1e-5)
 
 
+def test_a_module_of_lightning_trains_on_the_loss_of_its_training_step(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("pytorch_lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = linear()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            loss = F.cross_entropy(self.inner(x), y)
+            self.log("train_loss", loss)
+            return loss
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+    check(Form(lambda: ARRAYS, plain(F.cross_entropy), Module, MODEL_LOSS), "sequential", tmp_path / "run")
+
+
 class Brier(MeanMetric):
     """A metric of the user's own."""
 
