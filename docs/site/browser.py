@@ -62,8 +62,11 @@ class Browser:
         self._call("Page.navigate", url=url)
         while self._message().get("method") != "Page.loadEventFired":
             pass
-        seen = "[...document.images].filter((one) => one.getBoundingClientRect().top < innerHeight)"
-        self.run(f"Promise.all({seen}.map((one) => one.decode().catch(() => null)))")
+        # Lazily loaded ones wait for a frame to be drawn, which a browser without a window may never do by itself.
+        shown = "one.getClientRects().length > 0 && one.getBoundingClientRect().top < innerHeight"
+        seen = f"[...document.images].filter((one) => {shown})"
+        decoded = '(one) => { one.loading = "eager"; return one.decode().catch(() => null) }'
+        self.run(f"Promise.all({seen}.map({decoded}))")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression in the page, waited for where it is a promise.

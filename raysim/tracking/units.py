@@ -46,14 +46,14 @@ def rate(per_second: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A metric with four digits after the point, or four significant ones where that would hide it."""
+    """A metric with four digits after the point, or as many as show three or four significant ones of a smaller."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     if value == 0 or 1e-3 <= abs(value) < 1e4:
         return f"{value:.4f}" if abs(value) < 100 else f"{value:,.2f}"
-    return f"{value:.3e}"
+    return f"{value:.6f}" if 1e-4 <= abs(value) < 1e-3 else f"{value:.3e}"
 
 
 def _scaled(count: float, prefixes: tuple[str, ...]) -> str:

@@ -13,8 +13,9 @@ from synthetic_runs import make_clients, make_row
 from raysim.config import Experiment
 from raysim.errors import RunError, StorageError
 from raysim.tracking import RunDirectory, RunTables
-from raysim.tracking.report.bands import write_bands
+from raysim.tracking.report.bands import bands, write_bands
 from raysim.tracking.report.groups import compare
+from raysim.tracking.report.style import LIGHT
 
 FEDAVG, FEDPROX = [0.80, 0.84, 0.81, 0.86], [0.82, 0.87, 0.83, 0.87]
 
@@ -87,6 +88,14 @@ def test_the_picture_is_written_in_the_format_of_its_name_and_over_an_earlier_on
     found = compare(make_groups(tmp_path, seeds=2))
     assert write_bands(found, tmp_path / name).read_bytes().startswith(begin)
     write_bands(found, tmp_path / name)
+
+
+def test_a_band_stays_where_values_can_be(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, f"a-{seed}", accuracy, seed=seed) for seed, accuracy in enumerate((0.3, 0.99))]
+    (axes,) = bands(compare(runs)).draw(LIGHT).axes
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0, 1), "the interval of two seeds is wider than all accuracies"
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def test_quantities_read_well() -> None:
     assert [size(n) for n in (0, 640, 999.6, 1_663_370, 25e9)] == ["0 B", "640 B", "1 kB", "1.66 MB", "25 GB"]
     assert [quantity(n) for n in (0, 199_210, 1_663_370, math.inf)] == ["0", "199,210", "1.66 M", "–"]
     assert [rate(n) for n in (0.05, 3.21, 84.2, 12_400)] == ["0.05", "3.2", "84", "12,400"]
-    assert [figure(x) for x in (None, math.nan, math.inf, 0.0, 0.93124, 123.456, 2e-5, 1e9)] == [
-        "–", "–", "∞", "0.0000", "0.9312", "123.46", "2.000e-05", "1.000e+09",
+    assert [figure(x) for x in (None, math.nan, math.inf, 0.0, 0.93124, 123.456, 7.919e-4, 2e-5, 1e9)] == [
+        "–", "–", "∞", "0.0000", "0.9312", "123.46", "0.000792", "2.000e-05", "1.000e+09",
     ]  # fmt: skip
 
 

@@ -10,12 +10,16 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from raysim.arrays import Float64
 from raysim.files import replacing, storing
 from raysim.outputs import PICTURES
 from raysim.tracking.metric_names import parts_of, words
 from raysim.tracking.report.curves import file_name
 from raysim.tracking.report.groups import Compared, interval
 from raysim.tracking.report.style import LIGHT, Picture, Theme, axes, color, legend, settings, whole_numbers
+
+_SHARES = ("accuracy", "f1", "auc", "precision", "recall")
+"""How names of metrics end that are never above one."""
 
 
 def write_bands(found: Compared, path: Path) -> Path:
@@ -51,10 +55,18 @@ def _drawn(found: Compared, theme: Theme) -> Figure:
         if len(values) > 1:
             half = np.array([interval(column) for column in values.T])
             middle = values.mean(axis=0)
-            ax.fill_between(rounds, middle - half, middle + half, color=shade, alpha=0.15, linewidth=0)
+            low, high = _range(found.metric, values)
+            band = np.clip(middle - half, low, high), np.clip(middle + half, low, high)
+            ax.fill_between(rounds, *band, color=shade, alpha=0.15, linewidth=0)
     whole_numbers(ax)
     legend(picture, ax, columns=1)
     return picture
+
+
+def _range(metric: str, values: Float64) -> tuple[float, float]:
+    """Where values of a metric can be: a band goes no further."""
+    share = parts_of(metric).family.endswith(_SHARES)
+    return (-np.inf if np.nanmin(values) < 0 else 0.0), (1.0 if share and np.nanmax(values) <= 1 else np.inf)
 
 
 def _title(metric: str) -> str:

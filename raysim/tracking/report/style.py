@@ -64,7 +64,7 @@ def axes(theme: Theme, title: str, x: str, *, height: float = HEIGHT) -> tuple[F
 
 def whole_numbers(ax: Axes) -> None:
     """Ticks of the x axis at whole numbers only: there is no round 2.5."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def logarithmic(ax: Axes, low: float, high: float) -> None:
