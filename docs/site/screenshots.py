@@ -24,7 +24,7 @@ from raysim.tracking import RunDirectory, read_rounds
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 SIZES = ((1280, 2000), (390, 1900))
-COLORS = 256
+COLORS, RARE = 256, 96
 RAYSIM = [sys.executable, "-c", "from raysim.cli import main; main()"]
 SHORT = ["execution.executor=inprocess", "tracking.report=false"]
 LIVE = [
@@ -113,10 +113,12 @@ def take(browser: Browser, url: str, stem: Path) -> None:
 
 
 def with_palette(image: Image.Image) -> Image.Image:
-    """In the picture's most frequent colours: those of the page and of its curves, to the bit."""
-    counts = sorted(image.getcolors(image.width * image.height) or [], reverse=True)[:COLORS]
+    """In the picture's most frequent colours, those of the page and of its curves to the bit, and in rare ones, too."""
+    counts = sorted(image.getcolors(image.width * image.height) or [], reverse=True)[: COLORS - RARE]
+    chosen = [part for _, color in counts for part in color]
+    rare = image.quantize(RARE, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, color in counts for part in color])
+    palette.putpalette(chosen + rare[: 3 * RARE])
     return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 

@@ -151,7 +151,7 @@ def lane_chart(title: str, lanes: Sequence[tuple[str, Sequence[tuple[float, int,
             inner = max(width - 0.8, 0.4)
             drawn.append(_box(x, top + each * 0.14, inner, each * 0.72, color, what))
             begin += length
-    drawn.append(f'<text x="{RIGHT}" y="{foot + 15:.1f}" text-anchor="end">{html.escape(unit)}</text>')
+    drawn.append(f'<text x="{LEFT - 14}" y="{foot + 15:.1f}" text-anchor="end">{html.escape(unit)}</text>')
     return _figure(title, drawn, [], [], height=foot + 24)
 
 
