@@ -1,4 +1,4 @@
-"""A run directory that is a volume: an empty folder that something is mounted at, which cannot be renamed or removed."""
+"""A run directory that is a volume: an empty folder with a mount at it, which cannot be renamed or removed."""
 
 from __future__ import annotations
 
