@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from raysim.config import Experiment
+from raysim.config import Experiment, parsing
 from raysim.config.parsing import MOST_BYTES, Malformed, as_yaml, parse_json, parse_yaml
 from raysim.config.showing import hidden, holds_secret, shown
 from raysim.errors import ConfigError
@@ -217,3 +220,52 @@ def test_text_of_any_script_stays_readable_in_yaml() -> None:
     for text in ("é", "漢字", "😀", "a\\Ub"):
         assert text in as_yaml({"a": text})
         assert text in as_yaml({"a": text}, one_line=True)
+
+
+def values_or_none(loader: Any, text: str) -> str:
+    """What a loader makes of a text, with types and signs; nothing where it refuses it."""
+    try:
+        return repr(parsing._read(loader(text)))
+    except yaml.YAMLError:
+        return ""
+
+
+PIECES = st.sampled_from(
+    ["a", "b: ", "- ", ":", "\n", "\n  ", " ", "[", "]", "{", "}", ",", "[a: ", "{a:", "x:", '"', "'", "#", " # c",
+     "1e-3", ".5", "~", "&x ", "*x", "|\n", ">-\n", "%", "@", "`", "\\", "---\n", "...\n", "<<: ", "é", "=", "yes",
+     "12:30", "a: 1\n", "- x\n"]
+)  # fmt: skip
+
+
+@pytest.mark.skipif(parsing._QuickLoader is None, reason="needs libyaml")
+@settings(max_examples=200)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_what_libyaml_reads_is_what_pyyaml_reads(text: str) -> None:
+    assert parsing._PLAIN.fullmatch(text)
+    quick = values_or_none(parsing._QuickLoader, text)
+    assert quick in ("", values_or_none(parsing._Loader, text))
+
+
+def test_a_configuration_is_read_in_the_quick_way_and_what_is_wrong_in_it_is_said_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = as_yaml(Experiment().to_dict())
+    expected = parse_yaml(text)
+    assert expected == Experiment().to_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(parsing, "_Loader", None)
+        if parsing._QuickLoader is not None:
+            assert parse_yaml(text) == expected
+    for quick in (parsing._QuickLoader, None):
+        monkeypatch.setattr(parsing, "_QuickLoader", quick)
+        for wrong, said in (
+            (f"{text}\nname: x", "key 'name' is given twice"),
+            ("a: [1", "expected ',' or ']', but got"),
+        ):
+            with pytest.raises(Malformed, match=said):
+                parse_yaml(wrong)
+
+
+@pytest.mark.parametrize("text", ["a: !", "a: [b?c]", "a:\tb", "a: b\x85c: d"])
+def test_texts_that_the_two_may_read_otherwise_are_not_read_in_the_quick_way(text: str) -> None:
+    assert not parsing._PLAIN.fullmatch(text)
