@@ -24,6 +24,7 @@ CARD = gpu.Card("cpu", 60.0)
 def test_rounds_are_timed_by_engine_and_by_the_number_of_clients_at_once(
     subjects: dict[str, gpu.Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gpu, "ROUNDS", 3)
     monkeypatch.setattr(gpu, "ENGINES", {name: gpu.ENGINES[name] for name in ("one after the other", "rows", "auto")})
     found = gpu.engines(subjects["A"], CARD)
     assert [line[:3] for line in found] == [
