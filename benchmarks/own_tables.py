@@ -140,7 +140,7 @@ def by_client(simulation: Simulation, metric: str) -> float:
 
     experiment = simulation.experiment
     federation = prepare(experiment.data, experiment.data_seed, task=experiment.training.task).open()
-    module, worst = simulation.model().eval(), 0.0
+    module, compared = simulation.model().eval(), list[float]()
     recorded = pq.read_table(simulation.directory / "holdouts.parquet").to_pandas()
     for client, value in zip(recorded["client"], recorded[metric], strict=True):
         shard = federation.shard(int(client), "holdout")
@@ -159,8 +159,9 @@ def by_client(simulation: Simulation, metric: str) -> float:
             scaling = federation.info.scaling
             back = (lambda one: one) if scaling is None else scaling.in_units
             own = rmse(back(np.asarray(shard.y)), back(found))
-        worst = max(worst, abs(own - value))
-    return worst
+        compared.append(abs(own - value))
+    assert np.isfinite(compared).all()
+    return float(max(compared))
 
 
 TABLES: dict[str, tuple[str, Callable[..., Any], str, str, str]] = {
