@@ -84,7 +84,7 @@ def key(name: str, sigma: float) -> str:
 def measure_plans() -> None:
     """Durations and staleness by planning alone, and what planning takes."""
     KEPT.of("edge", edge)
-    for in_flight, buffer in ((30, 10), (50, 10), (10, 10), (30, 1)):
+    for in_flight, buffer in ((30, 10), (50, 10), (10, 10), (30, 1), (300, 10)):
         KEPT.of(f"staleness {in_flight}/{buffer}", lambda m=in_flight, k=buffer: staleness(m, k))
     KEPT.put("planning", planning())
     KEPT.page(page())
