@@ -67,7 +67,7 @@ def make_project(template: str, folder: Path) -> Path:
         ConfigError: there is something in the folder.
         StorageError: the disk refuses.
     """
-    from raysim.tracking.directory import is_vacant
+    from raysim.tracking.vacancy import is_vacant
 
     place = looked_up(folder)
     with storing(folder, "cannot make the project"):

@@ -2,7 +2,7 @@
 
 from raysim.tracking.checkpoints import Checkpoint, CheckpointFolder, Damaged
 from raysim.tracking.confusion import Confusion, read_confusion
-from raysim.tracking.directory import RunDirectory, is_vacant
+from raysim.tracking.directory import RunDirectory
 from raysim.tracking.evidence import Evidence, read_evidence, write_evidence
 from raysim.tracking.generated import GeneratedText, read_generated
 from raysim.tracking.headline import OVER_CLIENTS, ClientSet, headline_metric, improves, measure, smaller_is_better
@@ -26,6 +26,7 @@ from raysim.tracking.report import write_report
 from raysim.tracking.report.result_table import ResultTable
 from raysim.tracking.stopping import Stopping
 from raysim.tracking.tables import RunTables
+from raysim.tracking.vacancy import is_vacant
 
 __all__ = [
     "FINISHED",

@@ -13,13 +13,11 @@ from typing import Any
 from raysim.config import Experiment
 from raysim.config.parsing import parse_json
 from raysim.errors import ConfigError, RunError, StorageError
-from raysim.files import is_temporary, looked_up, remove, storing, sweep, write_text
-from raysim.locks import LOCK, FolderLock
+from raysim.files import looked_up, remove, storing, sweep, write_text
+from raysim.locks import FolderLock
 from raysim.tracking.configuration import differences, in_words
 from raysim.tracking.headline import ClientSet
-
-_BYSTANDERS = frozenset({LOCK, "lost+found"})
-"""What an empty folder may have in it: a lock, and what ext file systems put into the root of every volume."""
+from raysim.tracking.vacancy import BYSTANDERS, is_vacant
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +213,7 @@ class RunDirectory:
 
     def _clear(self, lock: FolderLock) -> None:
         for entry in self.path.iterdir():
-            if entry.name not in _BYSTANDERS:
+            if entry.name not in BYSTANDERS:
                 remove(entry)
         lock.release(remove=True)
 
@@ -283,15 +281,6 @@ class RunDirectory:
         if not isinstance(values, dict):
             raise RunError(f"{self.environment}: expected a JSON object")
         return values
-
-
-def is_vacant(path: Path) -> bool:
-    """Whether there is nothing at this path, or an empty folder: leftovers of killed processes do not count."""
-    if not path.exists():
-        return True
-    if not path.is_dir():
-        return False
-    return all(entry.name in _BYSTANDERS or is_temporary(entry.name) for entry in path.iterdir())
 
 
 def _made(folder: Path) -> bool:
