@@ -202,7 +202,14 @@ def _pace(experiment: Experiment, a_round: RoundPlan) -> str:
 def _parts(plan: RunPlan) -> str:
     from raysim.tracking.units import size
 
-    names = {"process": "process", "model": "model", "optimizer": "optimiser", "sums": "sum", "shard": "largest shard"}
+    names = {
+        "process": "process",
+        "model": "model",
+        "optimizer": "optimiser",
+        "sums": "sum",
+        "shard": "largest shard",
+        "sets": "server's sets",
+    }
     return ", ".join(f"{label} {size(getattr(plan.memory, key))}" for key, label in names.items())
 
 

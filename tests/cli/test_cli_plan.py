@@ -42,7 +42,7 @@ def test_plan_prints_what_a_run_would_take_and_starts_nothing(raysim: Raysim, fo
         "sequential engine on cpu, 1 thread",
     ):
         assert said in result.stdout
-    assert result.stdout.splitlines()[-1].split() == ["laptop", "4", "2", "8", "GB", "4", "–", "3", "567", "MB"]
+    assert result.stdout.splitlines()[-1].split() == ["laptop", "4", "2", "8", "GB", "4", "–", "3", "568", "MB"]
     assert sorted(entry.name for entry in folder.iterdir()) == ["tiny.yaml"]
 
 
@@ -53,7 +53,7 @@ def test_plan_as_json_says_the_same(raysim: Raysim) -> None:
     assert values["round"]["leases"] == values["placement"]["actors"] == 3
     assert values["placement"]["slots"] == {"laptop": 4}
     assert values["nodes"] == [{"id": "laptop", "cpus": 4.0, "gpus": 2.0, "memory": 8_000_000_000, "gpu_memory": None}]
-    parts = ("process", "model", "optimizer", "sums", "shard")
+    parts = ("process", "model", "optimizer", "sums", "shard", "sets")
     assert values["actor_memory"]["total"] == sum(values["actor_memory"][part] for part in parts)
 
 

@@ -71,7 +71,10 @@ def test_an_actor_holds_the_vectors_that_its_worker_allocates() -> None:
     assert memory.process == ACTOR_BYTES
     assert memory.shard == 55 * (16 * 4 + 8)
     assert memory.gpu == 0
-    assert memory.total == memory.process + memory.model + memory.optimizer + memory.sums + memory.shard
+    worker.evaluator.exact_sums(worker.federation.server("test"), key="test")
+    [[batch]] = worker.evaluator._resident._kept.values()
+    assert memory.sets == batch.x.nbytes + batch.y.nbytes == 9 * (16 * 4 + 8)
+    assert memory.total == memory.process + memory.model + memory.optimizer + memory.sums + memory.shard + memory.sets
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_a_gpu_has_a_broadcast_of_its_own_and_a_context_beside_what_torch_takes(
     job = prepared().job
     on_gpu = actor_memory(replace(job, engine=replace(job.engine, device="cuda")))
     assert on_gpu.model - actor_memory(job).model == 4 * prepared().columns
-    assert on_gpu.gpu == CUDA_CONTEXT + on_gpu.model + on_gpu.optimizer + on_gpu.sums + on_gpu.shard
+    assert on_gpu.gpu == CUDA_CONTEXT + on_gpu.model + on_gpu.optimizer + on_gpu.sums + on_gpu.shard + on_gpu.sets
     assert gpu_fraction(0.25, 16 << 30) == pytest.approx(0.25 - CUDA_CONTEXT / (16 << 30))
     assert gpu_fraction(2, 16 << 30) == pytest.approx(1 - CUDA_CONTEXT / (16 << 30))
 

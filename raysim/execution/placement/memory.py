@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from raysim.aggregation import Aggregation, build_aggregation
 from raysim.algorithms import Algorithm, build_algorithm
-from raysim.data import Federation
+from raysim.data import DataInfo, Federation, Samples
 from raysim.execution.clients.broadcast import SharedVectors
 from raysim.execution.clients.local_training import client_vectors, heard, local_optimizer
 from raysim.execution.clients.state import StateLayout
@@ -20,6 +21,8 @@ from raysim.models.quantised import quantised_bytes
 from raysim.rounds.job import Job
 from raysim.selection.cohort import cohort_size
 from raysim.training import Heard, ParameterLayout
+from raysim.training.batches import Shard, model_input, target
+from raysim.training.resident import RESIDENT_BYTES
 
 CUDA_CONTEXT = 500 * 1024 * 1024
 """What a process takes of a GPU before it computes anything: between 300 and 500 MB, by the GPU and the driver."""
@@ -44,6 +47,7 @@ class ActorMemory:
         sums: the records of a lease, as the rule folds them.
         shard: the samples that it keeps from round to round, at least those of a block of the largest clients.
         state: what the clients that train at once, and those of a lease, keep from round to round.
+        sets: what its evaluator keeps of the server's sets, as the model takes them.
         base: the frozen parameters, where all actors of a node map them from one file; no part of the total.
         gpu: what it needs of its GPU; there all but the process itself are counted once more.
     """
@@ -54,13 +58,14 @@ class ActorMemory:
     sums: int
     shard: int
     state: int = 0
+    sets: int = 0
     base: int = 0
     gpu: int = 0
 
     @property
     def total(self) -> int:
         """Of the machine's memory, what the actor has for itself."""
-        return self.process + self.model + self.optimizer + self.sums + self.shard + self.state
+        return self.process + self.model + self.optimizer + self.sums + self.shard + self.state + self.sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,7 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
     sums = skeleton.aggregation.rule.worker_bytes(math.ceil(cohort / _workers(job)))
     shard = _shard_bytes(job, federation)
     state = _state_bytes(skeleton.state_width, rows, cohort)
+    sets = _sets_bytes(federation)
     return ActorMemory(
         process=ACTOR_BYTES,
         model=model + first - base,
@@ -196,8 +202,9 @@ def actor_memory(job: Job, skeleton: Skeleton | None = None) -> ActorMemory:
         sums=sums,
         shard=shard,
         state=state,
+        sets=sets,
         base=base,
-        gpu=CUDA_CONTEXT + model + optimizer + sums + shard + state if cuda else 0,
+        gpu=CUDA_CONTEXT + model + optimizer + sums + shard + state + sets if cuda else 0,
     )
 
 
@@ -238,3 +245,15 @@ def _shard_bytes(job: Job, federation: Federation) -> int:
     samples = int(sizes.sum()) if per_actor is None else per_actor * int(sizes[largest])
     kept = min(execution.shard_memory, nbytes * samples // max(1, int(sizes[largest])))
     return max(job.engine.rows * nbytes, kept)
+
+
+def _sets_bytes(federation: Federation) -> int:
+    """Of the validation and the test set, as far as an evaluator keeps them: it may be given all of their ranges."""
+    sets = [federation.server("validation"), federation.server("test")]
+    return min(RESIDENT_BYTES, sum(_set_bytes(one, federation.info) for one in sets if one is not None and len(one)))
+
+
+def _set_bytes(samples: Samples, info: DataInfo) -> int:
+    one = Shard.load(samples.slice(0, 1), torch.device("cpu"))
+    tensors = (model_input(one.x, info), target(one.y, info), one.weight)
+    return len(samples) * sum(tensor.nbytes for tensor in tensors if tensor is not None)
