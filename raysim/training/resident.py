@@ -18,6 +18,7 @@ class Resident:
 
     A model, a loss or a metric may write to what it is given. So batches are kept only if they are unchanged after
     their first use, and torch's counts of writes are looked at after every other; then nothing is kept any more.
+    A write through `.data`, which torch does not count, is only seen in the first use.
     """
 
     def __init__(self, budget: int = RESIDENT_BYTES) -> None:
