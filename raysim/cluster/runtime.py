@@ -20,6 +20,7 @@ from raysim.config.running import ExecutionConfig
 from raysim.errors import PlacementError
 from raysim.execution.placement.slots import Node
 from raysim.machine import cores, gpu_memory
+from raysim.user_code import told
 
 _ASK_SECONDS = 60.0
 """How long a node may take to say how large its GPUs are."""
@@ -70,7 +71,8 @@ class Runtime:
         """Use the Ray that this process is connected to, else `execution.address`, else start one on this machine.
 
         Raises:
-            PlacementError: there is no Ray at the address, or no token can be written for one of our own.
+            PlacementError: there is no Ray at the address, or it cannot be joined; one of our own does not start, or no
+                token can be written for it.
         """
         ray = import_ray()
         owned = not ray.is_initialized()
@@ -82,13 +84,15 @@ class Runtime:
                 )
             try:
                 _knock(execution.address)
-                with _without_advice(), _same_sigterm():
+                with _starting(f"execution.address: cannot join the Ray cluster at {execution.address!r}"):
                     ray.init(address=execution.address, log_to_driver=False, logging_level=logging.WARNING)
             except OSError as error:
                 raise PlacementError(f"execution.address: no Ray cluster at {execution.address!r} ({error})") from None
         elif owned:
             guard_token()
-            with _without_advice(), _same_sigterm():
+            with _starting(
+                "Ray did not start on this machine; try again when it is less busy, or set execution.executor=inprocess"
+            ):
                 ray.init(
                     address="local",  # without it Ray would join whatever RAY_ADDRESS or a `ray start` names
                     num_cpus=max(1, int(cores())),
@@ -175,6 +179,18 @@ class Runtime:
         """Shut down a Ray of our own; leave any other alone."""
         if self.owned and self.ray.is_initialized():
             self.ray.shutdown()
+
+
+@contextmanager
+def _starting(what: str) -> Iterator[None]:
+    """Start Ray, or join one. Ray raises errors of no type of its own, with several lines."""
+    try:
+        with _without_advice(), _same_sigterm():
+            yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise PlacementError(f"{what} ({told(error)})") from error
 
 
 @contextmanager
