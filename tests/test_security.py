@@ -88,12 +88,18 @@ def test_the_search_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(suspicious(tmp_path / "module.py"))
 
 
-def test_the_yaml_loader_is_a_safe_one() -> None:
+def test_the_yaml_loaders_make_plain_values_alone() -> None:
     import yaml
 
-    from raysim.config.parsing import _Loader
+    from raysim.config import parsing
 
-    assert issubclass(_Loader, yaml.SafeLoader)
+    plain = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")}
+    for loader in (parsing._Loader, parsing._QuickLoader):
+        assert isinstance(loader, type)
+        assert issubclass(loader, yaml.constructor.SafeConstructor)
+        assert not issubclass(loader, yaml.constructor.FullConstructor)
+        assert loader.yaml_constructors.keys() == {*plain, None}
+        assert not loader.yaml_multi_constructors
 
 
 class Trap:

@@ -188,10 +188,10 @@ def test_a_torch_that_lacks_a_private_name_trains_one_client_at_a_time(
 def test_steps_that_fail_on_rows_alone_are_taken_one_client_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: object, step: int, k: int) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("no kernel for this\nand a page of details")
 
-    monkeypatch.setattr(RowsEngine, "gradients", fail)
+    monkeypatch.setattr(RowsEngine, "descend_all", fail)
     found = prepared(tmp_path, *MUCH_WORK).engine
     assert (found.engine.name, found.reason) == (
         "sequential", "one client at a time: torch cannot vectorise it (RuntimeError: no kernel for this)",

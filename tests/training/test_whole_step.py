@@ -35,6 +35,7 @@ from raysim.training import (
 )
 from raysim.training.losses import cross_entropy
 from raysim.training.rows import RowsEngine
+from raysim.training.unguarded import Compiled
 from raysim.training.unguarded import compiled as compile_rows
 
 pytestmark = pytest.mark.skipif(not engine_choice.has_compiler(), reason="needs a C++ compiler")
@@ -257,9 +258,9 @@ def test_a_step_is_compiled_once_in_a_process_and_one_that_computes_otherwise_by
 ) -> None:
     seen: list[FunctionType] = []
 
-    def not_compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> FunctionType:
+    def not_compiled(function: FunctionType, first: Sequence[Tensor], second: Sequence[Tensor]) -> Compiled:
         seen.append(function)
-        return function
+        return Compiled(function)
 
     monkeypatch.setattr(whole_step, "compiled", not_compiled)
     monkeypatch.setattr(captured, "_known", {})
