@@ -183,13 +183,13 @@ class Runtime:
 
 @contextmanager
 def _starting(what: str) -> Iterator[None]:
-    """Start Ray, or join one. Ray raises errors of no type of its own, with several lines."""
+    """Start Ray, or join one; what it raises, in one line."""
     try:
         with _without_advice(), _same_sigterm():
             yield
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # Ray raises plain `Exception` where a node does not start in time
         raise PlacementError(f"{what} ({told(error)})") from error
 
 

@@ -97,7 +97,7 @@ def check_windows(config: DataConfig, cut: Split) -> None:
 
 
 def window_starts(rows: int, length: int, horizon: int, step: int) -> Int64:
-    """The first row of each window of a series of so many rows whose target's row is within it, too."""
+    """First rows of the windows of a series of `rows` rows; the window and its target both lie in the series."""
     return np.arange(0, max(0, rows - length - horizon + 1), step)
 
 
